@@ -1,0 +1,95 @@
+//! Read-only pages: what the kernel knows, an environment can read without asking (SOSP'95 §3.4; SOSP'97 "expose
+//! information").
+//!
+//! * [`Accounting`]: counters of one environment, in a page bound to it alone.
+//! * the free-frame bitmap: bit `n % 64` of 64-bit word `n / 64` is set when frame `n` belongs to nobody. Bound to all.
+//! * [`Owners`]: frames and blocks held by each environment. Bound to all.
+//!
+//! The kernel writes while others read, so every field is atomic; fields are not consistent with each other.
+
+use core::sync::atomic::AtomicU64;
+
+/// Kinds of exit that are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Exit {
+    /// Hypercall.
+    Hypercall = 0,
+    /// An interrupt for the host arrived.
+    Interrupt = 1,
+    /// The environment halted.
+    Halt = 2,
+    /// CPUID.
+    Cpuid = 3,
+    /// Access to a model-specific register.
+    Msr = 4,
+    /// Access to an I/O port.
+    Port = 5,
+    /// Fault in the nested page table.
+    NestedFault = 6,
+    /// The guest became able to take an interrupt (interrupt window).
+    Window = 7,
+    /// An instruction that is not the guest's to use: virtualization, XSETBV, cache control.
+    Privileged = 8,
+    /// Anything else.
+    Other = 9,
+}
+
+/// Number of kinds in [`Exit`].
+pub const EXIT_KINDS: usize = 10;
+
+/// Names of the kinds of [`Exit`], in order, as they appear in reports.
+pub const EXIT_NAMES: [&str; EXIT_KINDS] = [
+    "hypercall",
+    "interrupt",
+    "halt",
+    "cpuid",
+    "msr",
+    "port",
+    "nested_fault",
+    "window",
+    "privileged",
+    "other",
+];
+
+/// Counters of one environment.
+#[derive(Default)]
+#[repr(C, align(4096))]
+pub struct Accounting {
+    /// Exits, by [`Exit`].
+    pub exits: [AtomicU64; EXIT_KINDS],
+    /// Ticks of the TSC spent inside the environment.
+    pub guest_cycles: AtomicU64,
+    /// Upcalls delivered.
+    pub upcalls: AtomicU64,
+    /// Disk blocks read on behalf of the environment and moved without error.
+    pub disk_blocks_read: AtomicU64,
+    /// Disk blocks written on behalf of the environment and moved without error.
+    pub disk_blocks_written: AtomicU64,
+    /// Read requests passed to the device.
+    pub disk_read_requests: AtomicU64,
+    /// Write requests passed to the device.
+    pub disk_write_requests: AtomicU64,
+    /// Flush requests passed to the device.
+    pub disk_flush_requests: AtomicU64,
+    /// Requests that ended in an error, refused ones included.
+    pub disk_errors: AtomicU64,
+    /// Frames owned.
+    pub frames: AtomicU64,
+    /// Times the environment was given the processor.
+    pub slices: AtomicU64,
+}
+
+/// Environments that [`Owners`] has room for.
+pub const MAX_ENVIRONMENTS: usize = 64;
+
+/// What each environment holds; index = number of the environment, 0 = the kernel.
+#[repr(C, align(4096))]
+pub struct Owners {
+    /// Frames that belong to nobody.
+    pub free_frames: AtomicU64,
+    /// Frames owned.
+    pub frames: [AtomicU64; MAX_ENVIRONMENTS],
+    /// Disk blocks owned.
+    pub blocks: [AtomicU64; MAX_ENVIRONMENTS],
+}

@@ -1,0 +1,193 @@
+//! Call numbers, registers and status codes.
+//!
+//! A hypercall is the instruction `VMCALL` (Intel) or `VMMCALL` (AMD): [`crate::start::StartInfo::hypercall`] says
+//! which. Registers are the message, and the kernel touches no others:
+//!
+//! | register | in | out |
+//! |---|---|---|
+//! | `rax` | [`Call`] | [`Status`], 0 on success |
+//! | `rdi rsi rdx r8` | arguments 0–3 (a capability takes all four) | results 0–3 |
+//! | `r9 r10` | arguments 4 and 5 | unchanged |
+
+/// Arguments of a hypercall, in the order `rdi rsi rdx r8 r9 r10`.
+pub type Arguments = [u64; 6];
+/// Results of a hypercall, in the order `rdi rsi rdx r8`.
+pub type Results = [u64; 4];
+
+/// CPUID leaf at which a guest finds [`CPUID_SIGNATURE`] in `ebx ecx edx`.
+pub const CPUID_LEAF: u32 = 0x4000_0000;
+/// "HyperExo 0.1", the signature at [`CPUID_LEAF`].
+pub const CPUID_SIGNATURE: [u8; 12] = *b"HyperExo 0.1";
+
+/// What an environment can ask of the exokernel. Each is an ownership check and a table update, nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Call {
+    /// Does nothing: what a crossing costs.
+    Null = 0,
+    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes may span
+    /// adjacent frames, all of which the caller must have bound readable.
+    ConsoleWrite = 1,
+    /// Ends the caller. 0: exit code. Does not return.
+    Exit = 2,
+    /// Allocates frames. 0: first frame or [`crate::ANY`], 1: count, 2: alignment in frames (a power of two, 1 = none).
+    /// Results: a page capability with all rights. The frames hold zeros and are not yet bound.
+    PageAlloc = 3,
+    /// Gives frames back; their bindings, everybody's, end. 0–3: page capability with [`Rights::GRANT`].
+    ///
+    /// [`Rights::GRANT`]: crate::capability::Rights::GRANT
+    PageFree = 4,
+    /// Binds frames: the nested page table of the caller gets their entries. 0–3: page capability, 4: rights (bits of
+    /// [`crate::capability::Rights`], a subset of the capability's).
+    PageBind = 5,
+    /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count. Refused while the device uses one.
+    PageUnbind = 6,
+    /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
+    /// Results: the new capability. Works for pages and extents.
+    Derive = 7,
+    /// Makes every capability for the range worthless and ends others' bindings. 0–3: capability with
+    /// [`crate::capability::Rights::GRANT`] for the whole allocation range it names. Results: a fresh capability.
+    Revoke = 8,
+    /// Allocates disk blocks. 0: first block or [`crate::ANY`], 1: count. Results: an extent capability. The blocks
+    /// read as zeros until written.
+    DiskAlloc = 9,
+    /// Gives disk blocks back. 0–3: extent capability with [`crate::capability::Rights::GRANT`].
+    DiskFree = 10,
+    /// Binds an extent, so that ring requests of the caller may name its blocks. 0–3: extent capability, 4: rights.
+    DiskBind = 11,
+    /// Ends the caller's binding of the extent that starts at a block. 0: first block, 1: count.
+    DiskUnbind = 12,
+    /// Gives the kernel a [`crate::ring::DiskRing`]. 0: first of [`crate::ring::RING_FRAMES`] adjacent frames, bound
+    /// read-write by the caller. One per environment; the frames can't be unbound until it ends.
+    RingBind = 13,
+    /// Says that the ring has new requests.
+    RingKick = 14,
+    /// Sets the one-shot timer. 0: TSC value at which [`crate::upcall::Cause::Timer`] is raised; 0 cancels.
+    TimerSet = 15,
+    /// Gives up the rest of the slice. 0: environment to run next, or [`crate::ANY`].
+    Yield = 16,
+}
+
+impl Call {
+    /// All calls, in the order of their numbers.
+    pub const ALL: [Call; 17] = [
+        Call::Null,
+        Call::ConsoleWrite,
+        Call::Exit,
+        Call::PageAlloc,
+        Call::PageFree,
+        Call::PageBind,
+        Call::PageUnbind,
+        Call::Derive,
+        Call::Revoke,
+        Call::DiskAlloc,
+        Call::DiskFree,
+        Call::DiskBind,
+        Call::DiskUnbind,
+        Call::RingBind,
+        Call::RingKick,
+        Call::TimerSet,
+        Call::Yield,
+    ];
+
+    /// The call with this number, if there is one.
+    pub fn from_number(number: u64) -> Option<Call> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// Longest text that one [`Call::ConsoleWrite`] takes.
+pub const CONSOLE_MAX_BYTES: u64 = 4096;
+
+/// The outcome of a hypercall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Status {
+    /// Done.
+    Ok = 0,
+    /// No such call.
+    UnknownCall = 1,
+    /// An argument is out of its range.
+    BadArgument = 2,
+    /// The capability's MAC is wrong: it was forged or damaged.
+    ForgedCapability = 3,
+    /// The capability was good once: its range has been freed or revoked since.
+    StaleCapability = 4,
+    /// The capability does not carry the right, or is for another kind of resource.
+    NoRight = 5,
+    /// The caller has not bound that frame or block (with the right that is needed).
+    NotBound = 6,
+    /// That frame or block belongs to somebody.
+    InUse = 7,
+    /// There is no such frame or block.
+    NoSuch = 8,
+    /// The environment may not own more.
+    QuotaExceeded = 9,
+    /// Nobody's frames or blocks suffice.
+    Exhausted = 10,
+    /// A request in flight uses it: try again later.
+    Busy = 11,
+    /// The machine has no such device.
+    NoDevice = 12,
+}
+
+impl Status {
+    /// All statuses, in the order of their numbers.
+    pub const ALL: [Status; 13] = [
+        Status::Ok,
+        Status::UnknownCall,
+        Status::BadArgument,
+        Status::ForgedCapability,
+        Status::StaleCapability,
+        Status::NoRight,
+        Status::NotBound,
+        Status::InUse,
+        Status::NoSuch,
+        Status::QuotaExceeded,
+        Status::Exhausted,
+        Status::Busy,
+        Status::NoDevice,
+    ];
+
+    /// The status with this number, if there is one.
+    pub fn from_number(number: u64) -> Option<Status> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Status::Ok => "done",
+            Status::UnknownCall => "no such hypercall",
+            Status::BadArgument => "argument out of range",
+            Status::ForgedCapability => "capability is forged",
+            Status::StaleCapability => "capability has been revoked",
+            Status::NoRight => "capability does not carry the right",
+            Status::NotBound => "not bound by this environment",
+            Status::InUse => "belongs to another environment",
+            Status::NoSuch => "there is no such frame or block",
+            Status::QuotaExceeded => "quota of the environment exceeded",
+            Status::Exhausted => "none left",
+            Status::Busy => "in use by a request in flight",
+            Status::NoDevice => "no such device",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_match_positions() {
+        for (number, call) in Call::ALL.iter().enumerate() {
+            assert_eq!(*call as u64, number as u64);
+        }
+        for (number, status) in Status::ALL.iter().enumerate() {
+            assert_eq!(*status as u64, number as u64);
+        }
+        assert_eq!(Call::from_number(Call::ALL.len() as u64), None);
+        assert_eq!(Status::from_number(u64::MAX), None);
+    }
+}

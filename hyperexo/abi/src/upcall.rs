@@ -1,0 +1,28 @@
+//! How the kernel calls an environment.
+//!
+//! An upcall is an interrupt with [`VECTOR`], delivered by the processor through the environment's own descriptor
+//! table as soon as its interrupt flag allows. Before it is raised, the kernel sets bits of
+//! [`Doorbell::pending`]; the handler takes them by an atomic swap with 0. Upcalls are not queued: several causes can come
+//! with one interrupt. `HLT` waits for the next one; an environment that halts with interrupts disabled ends.
+
+use core::sync::atomic::AtomicU64;
+
+/// Interrupt vector of all upcalls.
+pub const VECTOR: u8 = 0x40;
+
+/// Why the kernel calls: bits of [`Doorbell::pending`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Cause {
+    /// A request has completed while the ring's `wake` word was set.
+    Disk = 1 << 0,
+    /// The time of [`crate::hypercall::Call::TimerSet`] has come.
+    Timer = 1 << 1,
+}
+
+/// A page of the kernel that an environment may write: it holds nothing the kernel relies on.
+#[repr(C, align(4096))]
+pub struct Doorbell {
+    /// Causes not yet taken.
+    pub pending: AtomicU64,
+}

@@ -1,0 +1,2 @@
+//! Runtime of a unikernel.
+#![no_std]
