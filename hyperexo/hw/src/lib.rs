@@ -1,2 +1,12 @@
 //! What an x86-64 image needs before it has an operating system.
+//!
+//! Written once for the exokernel and for unikernels that run without it. Everything here touches hardware or memory
+//! that Rust does not know of; everything here expects physical memory to be mapped by identity.
 #![no_std]
+
+pub mod acpi;
+pub mod apic;
+pub mod boot;
+pub mod pci;
+pub mod serial;
+pub mod time;

@@ -1,0 +1,125 @@
+//! PCI configuration space through ports 0xcf8 and 0xcfc, and MSI-X.
+//!
+//! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths come here.
+
+use virtio_drivers::transport::pci::bus::{
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, PciRoot,
+};
+use x86::io::{inl, outl};
+
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+const CAPABILITY_MSIX: u8 = 0x11;
+const MSIX_ENABLE: u32 = 1 << 31;
+const MSIX_FUNCTION_MASK: u32 = 1 << 30;
+
+/// Configuration space, as the crate `virtio-drivers` wants it.
+pub struct PortAccess(());
+
+impl PortAccess {
+    /// # Safety
+    ///
+    /// The caller has I/O privilege and is the only one to use configuration space.
+    pub unsafe fn new() -> PortAccess {
+        PortAccess(())
+    }
+
+    fn select(&self, device: DeviceFunction, offset: u8) {
+        let address = 1 << 31
+            | u32::from(device.bus) << 16
+            | u32::from(device.device) << 11
+            | u32::from(device.function) << 8
+            | u32::from(offset & 0xfc);
+        // SAFETY: `self` shows that configuration space is ours.
+        unsafe { outl(ADDRESS, address) };
+    }
+}
+
+impl ConfigurationAccess for PortAccess {
+    fn read_word(&self, device: DeviceFunction, offset: u8) -> u32 {
+        self.select(device, offset);
+        // SAFETY: as in `select`.
+        unsafe { inl(DATA) }
+    }
+
+    fn write_word(&mut self, device: DeviceFunction, offset: u8, data: u32) {
+        self.select(device, offset);
+        // SAFETY: as in `select`.
+        unsafe { outl(DATA, data) }
+    }
+
+    unsafe fn unsafe_clone(&self) -> Self {
+        PortAccess(())
+    }
+}
+
+/// All functions on bus 0 (where every emulator and cloud puts its virtio devices).
+pub fn functions(
+    root: &PciRoot<PortAccess>,
+) -> impl Iterator<Item = (DeviceFunction, DeviceFunctionInfo)> + '_ {
+    root.enumerate_bus(0)
+}
+
+/// Lets a function answer memory accesses and do DMA; some firmware leaves either off.
+pub fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
+    let (_, command) = root.get_status_command(device);
+    root.set_command(device, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+}
+
+/// Why MSI-X could not be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsixError {
+    /// The function does not have it.
+    Absent,
+    /// Its table is not in memory space.
+    BadTable,
+}
+
+/// The MSI-X table of a function (PCI local bus 3.0 §6.8.2).
+pub struct Msix {
+    table: *mut u32,
+    entries: u16,
+}
+
+impl Msix {
+    /// Finds the table, masks nothing, and turns MSI-X on.
+    ///
+    /// # Safety
+    ///
+    /// The function's BARs must have been assigned by firmware and be mapped by identity, and nobody else may use its
+    /// MSI-X table.
+    pub unsafe fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Result<Msix, MsixError> {
+        let offset = root
+            .capabilities(device)
+            .find(|capability| capability.id == CAPABILITY_MSIX)
+            .map(|capability| capability.offset)
+            .ok_or(MsixError::Absent)?;
+        // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+        let mut access = unsafe { PortAccess::new() };
+        let control = access.read_word(device, offset);
+        let location = access.read_word(device, offset + 4);
+        let bar = root.bar_info(device, (location & 7) as u8).map_err(|_| MsixError::BadTable)?;
+        let Some(BarInfo::Memory { address, size, .. }) = bar else { return Err(MsixError::BadTable) };
+        let entries = (control >> 16 & 0x7ff) as u16 + 1;
+        let within = u64::from(location & !7);
+        if address == 0 || within + u64::from(entries) * 16 > size {
+            return Err(MsixError::BadTable);
+        }
+        access.write_word(device, offset, control & !MSIX_FUNCTION_MASK | MSIX_ENABLE);
+        Ok(Msix { table: (address + within) as *mut u32, entries })
+    }
+
+    /// Sends table entry `index` to `vector` of the core with local APIC number `apic_id`. Returns whether there is such an
+    /// entry.
+    pub fn route(&mut self, index: u16, apic_id: u8, vector: u8) -> bool {
+        if index >= self.entries {
+            return false;
+        }
+        let words = [0xfee0_0000 | u32::from(apic_id) << 12, 0, u32::from(vector), 0];
+        for (word, value) in words.into_iter().enumerate() {
+            // SAFETY: within the table (`enable` checked its size, the test above the index).
+            unsafe { self.table.add(usize::from(index) * 4 + word).write_volatile(value) };
+        }
+        true
+    }
+}
