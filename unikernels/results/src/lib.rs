@@ -1,1 +1,19 @@
-//! To come.
+//! The result lines that unikernels print and the host tool reads: one JSON object a line.
+//!
+//! A unikernel fills in what it can know and prints the line on its console; the host tool adds what only it can know
+//! (the platform, the accelerator, the misses of an optimal cache) and writes the same structure to files. So there is
+//! one schema, and it is this crate.
+//!
+//! | type | `bench` | printed by |
+//! |---|---|---|
+//! | [`CompareLine`] | `"compare"` | `filecache`: one workload under one cache policy |
+//!
+//! Names and meanings of the fields are an interface for others' scripts: fields may be added, never renamed.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod compare;
+
+pub use compare::{BENCH_COMPARE, CompareLine, ParseError, Role};
