@@ -1,1 +1,43 @@
-//! To come.
+//! Block devices to files: what a library operating system does with a disk.
+//!
+//! ```text
+//!  Volume, File         names, bytes                         volume.rs
+//!      │
+//!  extent_fs │ ext4     which block of a file is where       extent_fs/, ext4/
+//!      │
+//!  BufferCache          which blocks stay in memory          cache/
+//!      │    └── ReplacementPolicy, ReadAhead: yours to write
+//!  BlockDevice          RamDisk, FileDisk, RingDevice        device/
+//! ```
+//!
+//! The way in is [`Volume::mount`]. An application that knows its own accesses better than any default takes
+//! [`Volume::cache`] and chooses policies and priorities there, for a whole cache or for a single file or range; or
+//! it writes a policy of its own: four methods, see [`cache::ReplacementPolicy`].
+//!
+//! Nothing here spins or waits except inside [`BlockDevice::wait`], and nothing is borrowed meanwhile but the device.
+//! All of it is `no_std`, free of `unsafe`, and runs on the host as it does in a unikernel.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod cache;
+pub mod device;
+mod error;
+pub mod ext4;
+pub mod extent_fs;
+mod path;
+mod volume;
+
+pub use cache::{
+    BufferCache, CacheOptions, CacheStatistics, PolicyKind, ReadAheadKind, ReplacementPolicy, simulate,
+};
+#[cfg(feature = "std")]
+pub use device::FileDisk;
+#[cfg(feature = "unikernel")]
+pub use device::RingDevice;
+pub use device::{
+    BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, RamDisk, Rejected, Rejection, Request,
+};
+pub use error::FsError;
+pub use volume::{DirectoryEntry, EntryKind, File, FileId, Format, Space, Volume};

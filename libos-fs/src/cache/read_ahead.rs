@@ -1,0 +1,155 @@
+//! How many blocks to fetch along with a missing one.
+//!
+//! Read-ahead decides about requests, replacement about what stays: blocks that were read ahead wait in *staging*, and
+//! the replacement policy hears of them only when they are first used. So it sees the same references with and
+//! without read-ahead, and a policy that replaces what came last doesn't throw away what was just fetched.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::str::FromStr;
+use hashbrown::HashMap;
+
+/// A reference to a block of a file, as read-ahead sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Number of the file.
+    pub file: u64,
+    /// Block of the file.
+    pub block: u64,
+    /// Whether the block has to be fetched now. Otherwise it was in memory.
+    pub missing: bool,
+    /// Blocks directly after this one that are in staging or on their way there.
+    pub staged_ahead: u64,
+    /// Most blocks beyond this one that can be fetched now.
+    pub limit: u64,
+}
+
+/// A read-ahead policy: asked on every reference how many of the following blocks should be in memory or on their way.
+///
+/// The answer is a wish. The cache fetches only blocks that exist and are not in memory, only while they are adjacent on
+/// disk, and never more than its budget for staging allows.
+pub trait ReadAhead {
+    /// Name in reports: lower case, one word.
+    fn name(&self) -> &'static str;
+    /// Blocks after `reference.block` that should be fetched. 0: nothing to do.
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64;
+}
+
+/// Fetches what is asked for, nothing more.
+#[derive(Default)]
+pub struct NoReadAhead;
+
+impl ReadAhead for NoReadAhead {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn blocks_ahead(&mut self, _: &Reference) -> u64 {
+        0
+    }
+}
+
+/// On a miss, fetches as many following blocks as allowed: for files that are read in order anyway.
+#[derive(Default)]
+pub struct Cluster;
+
+impl ReadAhead for Cluster {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
+        if reference.missing { reference.limit } else { 0 }
+    }
+}
+
+/// Files that [`Sequential`] follows at the same time.
+const FOLLOWED_FILES: usize = 256;
+
+/// Fetches ahead while a file is read in order, the more the longer that lasts: 1, 2, 4 … blocks up to the limit (the
+/// scheme of the BSD and Linux read-ahead).
+#[derive(Default)]
+pub struct Sequential {
+    /// By file: the block that comes next if the file is read in order, and how many have been.
+    followed: HashMap<u64, (u64, u64)>,
+}
+
+impl ReadAhead for Sequential {
+    fn name(&self) -> &'static str {
+        "sequential"
+    }
+
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
+        if self.followed.len() >= FOLLOWED_FILES && !self.followed.contains_key(&reference.file) {
+            self.followed.clear();
+        }
+        let (expected, run) = self.followed.entry(reference.file).or_insert((0, 0));
+        if reference.block.wrapping_add(1) != *expected {
+            *run = if reference.block == *expected { run.saturating_add(1) } else { 0 };
+            *expected = reference.block.wrapping_add(1);
+        }
+        if reference.missing { (*run).min(reference.limit) } else { 0 }
+    }
+}
+
+/// The read-ahead policies that come with the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReadAheadKind {
+    /// [`NoReadAhead`].
+    None,
+    /// [`Sequential`].
+    #[default]
+    Sequential,
+    /// [`Cluster`].
+    Cluster,
+}
+
+impl ReadAheadKind {
+    /// All of them.
+    pub const ALL: [ReadAheadKind; 3] =
+        [ReadAheadKind::None, ReadAheadKind::Sequential, ReadAheadKind::Cluster];
+
+    /// Its name, which [`ReadAheadKind::from_str`] understands.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadAheadKind::None => "none",
+            ReadAheadKind::Sequential => "sequential",
+            ReadAheadKind::Cluster => "cluster",
+        }
+    }
+
+    /// A policy of this kind.
+    pub fn build(self) -> Box<dyn ReadAhead> {
+        match self {
+            ReadAheadKind::None => Box::new(NoReadAhead),
+            ReadAheadKind::Sequential => Box::new(Sequential::default()),
+            ReadAheadKind::Cluster => Box::new(Cluster),
+        }
+    }
+}
+
+impl From<ReadAheadKind> for Box<dyn ReadAhead> {
+    fn from(kind: ReadAheadKind) -> Box<dyn ReadAhead> {
+        kind.build()
+    }
+}
+
+/// No read-ahead policy has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownReadAhead;
+
+impl fmt::Display for UnknownReadAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown read-ahead, there are: none, sequential, cluster")
+    }
+}
+
+impl core::error::Error for UnknownReadAhead {}
+
+impl FromStr for ReadAheadKind {
+    type Err = UnknownReadAhead;
+
+    fn from_str(name: &str) -> Result<ReadAheadKind, UnknownReadAhead> {
+        ReadAheadKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownReadAhead)
+    }
+}

@@ -1,0 +1,227 @@
+//! Volumes and files: the interface that applications use.
+
+use crate::cache::{BufferCache, CacheOptions};
+use crate::device::{BlockDevice, DeviceQueue};
+use crate::ext4::Ext4Volume;
+use crate::extent_fs::ExtentVolume;
+use crate::{FsError, extent_fs};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Number of a file in its volume. Never used for another file of the same volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u64);
+
+impl FileId {
+    /// Stands for all blocks of an ext4 volume: the cache knows them by their number on the device only.
+    pub const WHOLE_DEVICE: FileId = FileId(0);
+}
+
+impl From<&File> for FileId {
+    fn from(file: &File) -> FileId {
+        file.id()
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// Something else that an ext4 image can hold: a symbolic link, a device, a pipe.
+    Other,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The name, without the path.
+    pub name: String,
+    /// What it stands for.
+    pub kind: EntryKind,
+    /// Length of a file in bytes; 0 for others.
+    pub bytes: u64,
+}
+
+/// Formats that can be mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// [`crate::extent_fs`].
+    ExtentFs,
+    /// [`crate::ext4`], read-only.
+    Ext4,
+}
+
+/// Blocks of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Blocks of the volume.
+    pub blocks: u64,
+    /// Blocks that can be allocated now.
+    pub free: u64,
+    /// Blocks that become free with the next commit.
+    pub after_commit: u64,
+}
+
+/// What a format has to offer. Paths name things from the root; block ranges are the cache's business.
+pub(crate) trait FileSystem {
+    fn format(&self) -> Format;
+    fn space(&self) -> Space;
+    fn open(&self, path: &str) -> Result<FileId, FsError>;
+    fn create(&self, path: &str) -> Result<FileId, FsError>;
+    fn create_dir(&self, path: &str) -> Result<(), FsError>;
+    fn remove(&self, path: &str) -> Result<(), FsError>;
+    fn rename(&self, from: &str, to: &str) -> Result<(), FsError>;
+    fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError>;
+    fn bytes(&self, file: FileId) -> Result<u64, FsError>;
+    fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError>;
+    fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError>;
+    fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError>;
+    fn commit(&self) -> Result<(), FsError>;
+}
+
+/// A mounted file system and its cache.
+///
+/// Clones are the same volume. Changes become permanent, all at once, with [`Volume::commit`]; a volume that is dropped
+/// without it is as it was after the last one.
+#[derive(Clone)]
+pub struct Volume {
+    cache: Rc<BufferCache>,
+    format: Rc<dyn FileSystem>,
+}
+
+impl Volume {
+    /// Mounts what is on the device: our own format or ext4.
+    ///
+    /// # Errors
+    /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is damaged,
+    /// [`FsError::Device`] if the device fails.
+    pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
+        let queue = Rc::new(DeviceQueue::new(device));
+        let cache = Rc::new(BufferCache::new(queue, options));
+        let format: Rc<dyn FileSystem> = if extent_fs::detect(&cache)? {
+            Rc::new(ExtentVolume::mount(Rc::clone(&cache))?)
+        } else {
+            Rc::new(Ext4Volume::mount(Rc::clone(&cache))?)
+        };
+        cache.end_of_mount();
+        Ok(Volume { cache, format })
+    }
+
+    /// Which format it is.
+    pub fn format(&self) -> Format {
+        self.format.format()
+    }
+
+    /// The cache: policies, priorities, statistics.
+    pub fn cache(&self) -> &BufferCache {
+        &self.cache
+    }
+
+    /// How full it is. An ext4 volume has nothing free: it is read-only.
+    pub fn space(&self) -> Space {
+        self.format.space()
+    }
+
+    /// Opens a file.
+    pub fn open(&self, path: &str) -> Result<File, FsError> {
+        Ok(self.file(self.format.open(path)?))
+    }
+
+    /// Makes an empty file. Its directory must exist, its name must not.
+    pub fn create(&self, path: &str) -> Result<File, FsError> {
+        Ok(self.file(self.format.create(path)?))
+    }
+
+    /// Makes an empty directory. The directory it is in must exist, its name must not.
+    pub fn create_dir(&self, path: &str) -> Result<(), FsError> {
+        self.format.create_dir(path)
+    }
+
+    /// Removes a file or an empty directory. Blocks of the file that were not yet written never will be. Using an
+    /// open file after that is [`FsError::Removed`].
+    pub fn remove(&self, path: &str) -> Result<(), FsError> {
+        self.format.remove(path)
+    }
+
+    /// Gives a file or a directory another path. A file that had it is replaced.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
+        self.format.rename(from, to)
+    }
+
+    /// What is in a directory, in the order of names.
+    pub fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
+        self.format.list(path)
+    }
+
+    /// Makes all changes since the last commit permanent, all or none. Nothing to do on ext4.
+    ///
+    /// # Errors
+    /// After an error nothing is lost and the commit can be tried again, except after [`FsError::CommitUnknown`].
+    pub fn commit(&self) -> Result<(), FsError> {
+        self.format.commit()
+    }
+
+    /// Commits and lets go of the device, unless clones or open files still hold it.
+    pub fn unmount(self) -> Result<(), FsError> {
+        self.commit()
+    }
+
+    fn file(&self, id: FileId) -> File {
+        File { format: Rc::clone(&self.format), id }
+    }
+}
+
+/// An open file. Clones are the same file.
+#[derive(Clone)]
+pub struct File {
+    format: Rc<dyn FileSystem>,
+    id: FileId,
+}
+
+impl File {
+    /// Its number, by which the cache knows it.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> Result<u64, FsError> {
+        self.format.bytes(self.id)
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> Result<bool, FsError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end of the
+    /// file. Bytes that were never written are zeros.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
+        self.format.read_at(self.id, offset, into)
+    }
+
+    /// Writes all of `from` at an offset in bytes; the file grows as needed.
+    ///
+    /// # Errors
+    /// After an error, bytes from the offset on may have been written and the rest not.
+    pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FsError> {
+        self.format.write_at(self.id, offset, from)
+    }
+
+    /// Writes at the end of the file; returns the offset.
+    pub fn append(&self, from: &[u8]) -> Result<u64, FsError> {
+        let offset = self.len()?;
+        self.write_at(offset, from)?;
+        Ok(offset)
+    }
+
+    /// Makes the file this long: cuts it, or adds zeros.
+    pub fn truncate(&self, bytes: u64) -> Result<(), FsError> {
+        self.format.truncate(self.id, bytes)
+    }
+}
