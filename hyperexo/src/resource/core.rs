@@ -1,0 +1,79 @@
+//! Processor time: a core is a vector of slices (SOSP'95 §5.1.1).
+//!
+//! Position in the vector is the order of service; an environment with more slots gets more time. The kernel walks
+//! the vector and skips owners that have nothing to do: that is all the scheduling it does.
+#![forbid(unsafe_code)]
+
+use super::page::EnvironmentId;
+use alloc::vec::Vec;
+
+/// The vector of one core.
+#[derive(Default)]
+pub struct SliceVector {
+    slots: Vec<EnvironmentId>,
+    /// Slot to look at next.
+    next: usize,
+}
+
+impl SliceVector {
+    /// Appends `count` slots (at least one) for an environment, spread so that environments alternate.
+    pub fn add(&mut self, environment: EnvironmentId, count: usize) {
+        let count = count.max(1);
+        // Equidistant places: every environment gets its turn early, none gets a burst.
+        let gap = self.slots.len() / count + 1;
+        for index in 0..count {
+            let place = (index * gap + index).min(self.slots.len());
+            self.slots.insert(place, environment);
+        }
+    }
+
+    /// Takes all slots of an environment away.
+    pub fn remove(&mut self, environment: EnvironmentId) {
+        let before = self.slots[..self.next].iter().filter(|slot| **slot == environment).count();
+        self.slots.retain(|slot| *slot != environment);
+        self.next -= before;
+    }
+
+    /// The owner of the next slice that `can_run`, and moves on.
+    pub fn advance(&mut self, can_run: impl Fn(EnvironmentId) -> bool) -> Option<EnvironmentId> {
+        for step in 0..self.slots.len() {
+            let place = (self.next + step) % self.slots.len();
+            if can_run(self.slots[place]) {
+                self.next = place + 1;
+                return Some(self.slots[place]);
+            }
+        }
+        None
+    }
+
+    /// Whether anyone else than `environment` has slots and `can_run`.
+    pub fn contended(&self, environment: EnvironmentId, can_run: impl Fn(EnvironmentId) -> bool) -> bool {
+        self.slots.iter().any(|slot| *slot != environment && can_run(*slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_follow_slots_and_the_idle_are_skipped() {
+        let mut vector = SliceVector::default();
+        vector.add(1, 1);
+        vector.add(2, 2);
+        vector.add(3, 3);
+        let mut turns = [0; 4];
+        for _ in 0..60 {
+            turns[usize::from(vector.advance(|_| true).unwrap())] += 1;
+        }
+        assert_eq!(turns, [0, 10, 20, 30]);
+        assert_eq!(vector.advance(|id| id == 1), Some(1));
+        assert_eq!(vector.advance(|_| false), None);
+        vector.remove(3);
+        assert!((0..10).all(|_| vector.advance(|_| true) != Some(3)));
+        assert!(vector.contended(1, |_| true) && !vector.contended(1, |id| id == 3));
+        vector.remove(1);
+        vector.remove(2);
+        assert_eq!(vector.advance(|_| true), None);
+    }
+}

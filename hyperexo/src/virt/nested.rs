@@ -1,0 +1,447 @@
+//! Nested page tables: the secure binding itself.
+//!
+//! Guest-physical addresses are host-physical addresses, so the table translates nothing: an entry is there exactly if
+//! the environment has bound that frame, with the rights of the binding, and the hardware enforces it without the
+//! kernel. Runs of 512 frames that start at a multiple of 512 get one 2 MiB entry.
+//!
+//! The algorithm is one for both vendors; [`EntryFormat`] says how an entry looks (SDM vol. 3 §29.3 "The Extended Page
+//! Table Mechanism"; APM vol. 2 §15.25 "Nested Paging").
+//!
+//! After an entry was taken away or weakened, translations cached by a processor must go before the change is relied on:
+//! [`NestedTable::take_flush`] says when.
+#![forbid(unsafe_code)]
+
+use core::marker::PhantomData;
+use hyperexo_abi::capability::Rights;
+use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
+
+/// How entries look.
+pub trait EntryFormat {
+    /// An entry that leads to a table in this frame.
+    fn table(frame: u64) -> u64;
+    /// An entry that binds this frame (`large`: and the 511 after it).
+    fn leaf(frame: u64, rights: Rights, large: bool) -> u64;
+    /// Whether the entry is there at all.
+    fn is_present(entry: u64) -> bool;
+    /// Whether a present entry of the second-lowest level is a leaf.
+    fn is_large(entry: u64) -> bool;
+    /// Rights of a leaf.
+    fn rights(entry: u64) -> Rights;
+
+    /// Frame that a present entry names.
+    fn frame(entry: u64) -> u64 {
+        entry >> FRAME_SHIFT & ((1 << 40) - 1)
+    }
+}
+
+/// AMD's format: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always set.
+pub enum Npt {}
+
+impl EntryFormat for Npt {
+    fn table(frame: u64) -> u64 {
+        frame << FRAME_SHIFT | 0b111
+    }
+
+    fn leaf(frame: u64, rights: Rights, large: bool) -> u64 {
+        let mut entry = frame << FRAME_SHIFT | 0b101;
+        if rights.contains(Rights::WRITE) {
+            entry |= 1 << 1;
+        }
+        if large {
+            entry |= 1 << 7;
+        }
+        if !rights.contains(Rights::EXECUTE) {
+            entry |= 1 << 63;
+        }
+        entry
+    }
+
+    fn is_present(entry: u64) -> bool {
+        entry & 1 != 0
+    }
+
+    fn is_large(entry: u64) -> bool {
+        entry & 1 << 7 != 0
+    }
+
+    fn rights(entry: u64) -> Rights {
+        let mut rights = Rights::READ;
+        if entry & 1 << 1 != 0 {
+            rights = rights.union(Rights::WRITE);
+        }
+        if entry >> 63 == 0 {
+            rights = rights.union(Rights::EXECUTE);
+        }
+        rights
+    }
+}
+
+/// Where tables lie, and who must know of changes.
+pub trait TableMemory {
+    /// Reads an entry (`index` below 512) of the table in a frame.
+    fn read(&self, table: u64, index: usize) -> u64;
+    /// Writes an entry.
+    fn write(&mut self, table: u64, index: usize, entry: u64);
+    /// A frame of zeros for a table; `None` when none is left or the environment may not have more.
+    fn allocate(&mut self) -> Option<u64>;
+    /// Takes back the frame of a table.
+    fn release(&mut self, table: u64);
+    /// A frame has become bound.
+    fn bound(&mut self, frame: u64);
+    /// A frame is no longer bound.
+    fn unbound(&mut self, frame: u64);
+}
+
+/// There was no frame for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfTables;
+
+/// The nested page table of one environment: four levels.
+pub struct NestedTable<F> {
+    root: u64,
+    flush: bool,
+    format: PhantomData<F>,
+}
+
+const LEVELS: u32 = 4;
+
+/// Index of a frame's entry in the tables of a level (0: lowest).
+fn index(frame: u64, level: u32) -> usize {
+    (frame >> (9 * level) & 511) as usize
+}
+
+impl<F: EntryFormat> NestedTable<F> {
+    /// An empty table.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTables`].
+    pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
+        Ok(NestedTable { root: memory.allocate().ok_or(OutOfTables)?, flush: false, format: PhantomData })
+    }
+
+    /// Frame of the top table, for the control structure of the virtual CPU.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Whether cached translations must be flushed before the guest runs again; asking clears it.
+    pub fn take_flush(&mut self) -> bool {
+        core::mem::take(&mut self.flush)
+    }
+
+    /// Binds `count` frames from `first` with `rights`; frames that are bound already get the new rights.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTables`]; frames bound until then stay bound: the caller unbinds the run.
+    pub fn map(
+        &mut self,
+        memory: &mut impl TableMemory,
+        first: u64,
+        count: u64,
+        rights: Rights,
+    ) -> Result<(), OutOfTables> {
+        let end = first + count;
+        let mut frame = first;
+        while frame < end {
+            let large = frame.is_multiple_of(LARGE_FRAMES) && end - frame >= LARGE_FRAMES;
+            if large {
+                self.map_large(memory, frame, rights)?;
+                frame += LARGE_FRAMES;
+            } else {
+                self.map_small(memory, frame, rights)?;
+                frame += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn map_large(
+        &mut self,
+        memory: &mut impl TableMemory,
+        frame: u64,
+        rights: Rights,
+    ) -> Result<(), OutOfTables> {
+        let directory = self.descend(memory, frame, 1)?;
+        let old = memory.read(directory, index(frame, 1));
+        if F::is_present(old) && !F::is_large(old) {
+            self.unmap(memory, frame, LARGE_FRAMES);
+            memory.write(directory, index(frame, 1), 0);
+            memory.release(F::frame(old));
+        }
+        if F::is_present(old) && F::is_large(old) {
+            self.flush = true;
+        } else {
+            (frame..frame + LARGE_FRAMES).for_each(|frame| memory.bound(frame));
+        }
+        memory.write(directory, index(frame, 1), F::leaf(frame, rights, true));
+        Ok(())
+    }
+
+    fn map_small(
+        &mut self,
+        memory: &mut impl TableMemory,
+        frame: u64,
+        rights: Rights,
+    ) -> Result<(), OutOfTables> {
+        let table = self.descend(memory, frame, 0)?;
+        let old = memory.read(table, index(frame, 0));
+        if F::is_present(old) {
+            self.flush = true;
+        } else {
+            memory.bound(frame);
+        }
+        memory.write(table, index(frame, 0), F::leaf(frame, rights, false));
+        Ok(())
+    }
+
+    /// The table of `level` that has the frame's entry; makes the tables on the way, splits a large entry in the way.
+    fn descend(&mut self, memory: &mut impl TableMemory, frame: u64, level: u32) -> Result<u64, OutOfTables> {
+        let mut table = self.root;
+        for above in (level + 1..LEVELS).rev() {
+            let entry = memory.read(table, index(frame, above));
+            table = if !F::is_present(entry) {
+                let new = memory.allocate().ok_or(OutOfTables)?;
+                memory.write(table, index(frame, above), F::table(new));
+                new
+            } else if above == 1 && F::is_large(entry) {
+                self.split(memory, table, frame, entry)?
+            } else {
+                F::frame(entry)
+            };
+        }
+        Ok(table)
+    }
+
+    /// Replaces a 2 MiB entry by a table of 512 entries that say the same.
+    fn split(
+        &mut self,
+        memory: &mut impl TableMemory,
+        directory: u64,
+        frame: u64,
+        entry: u64,
+    ) -> Result<u64, OutOfTables> {
+        let new = memory.allocate().ok_or(OutOfTables)?;
+        for offset in 0..LARGE_FRAMES {
+            memory.write(new, offset as usize, F::leaf(F::frame(entry) + offset, F::rights(entry), false));
+        }
+        memory.write(directory, index(frame, 1), F::table(new));
+        self.flush = true;
+        Ok(new)
+    }
+
+    /// Ends the bindings of `count` frames from `first`; frames that are not bound are passed over.
+    ///
+    /// When a 2 MiB entry has to be split and there is no frame for the table, the *whole* entry goes: protection before
+    /// convenience. Callers that promised otherwise check with [`NestedTable::needs_split`] first.
+    pub fn unmap(&mut self, memory: &mut impl TableMemory, first: u64, count: u64) {
+        let end = first.saturating_add(count);
+        let mut frame = first;
+        while frame < end {
+            frame = self.unmap_next(memory, frame, end);
+        }
+    }
+
+    /// Unmaps what lies at `frame`, no further than `end`; returns where to go on.
+    fn unmap_next(&mut self, memory: &mut impl TableMemory, frame: u64, end: u64) -> u64 {
+        let mut table = self.root;
+        for level in (1..LEVELS).rev() {
+            let span = 1u64 << (9 * level);
+            let next = (frame / span + 1) * span;
+            let entry = memory.read(table, index(frame, level));
+            if !F::is_present(entry) {
+                return next.min(end);
+            }
+            if level == 1 && F::is_large(entry) {
+                let whole = frame.is_multiple_of(LARGE_FRAMES) && next <= end;
+                if whole || self.split(memory, table, frame, entry).is_err() {
+                    memory.write(table, index(frame, 1), 0);
+                    (next - LARGE_FRAMES..next).for_each(|frame| memory.unbound(frame));
+                    self.flush = true;
+                    return next;
+                }
+                return frame;
+            }
+            table = F::frame(entry);
+        }
+        if F::is_present(memory.read(table, index(frame, 0))) {
+            memory.write(table, index(frame, 0), 0);
+            memory.unbound(frame);
+            self.flush = true;
+        }
+        frame + 1
+    }
+
+    /// Whether unmapping the run would have to split a 2 MiB entry, and so needs a frame for a table.
+    pub fn needs_split(&self, memory: &impl TableMemory, first: u64, count: u64) -> bool {
+        let cuts = |edge: u64| {
+            !edge.is_multiple_of(LARGE_FRAMES) && self.entry(memory, edge).is_some_and(|(_, large)| large)
+        };
+        count != 0 && (cuts(first) || cuts(first + count))
+    }
+
+    /// The leaf that binds a frame, and whether it is large.
+    fn entry(&self, memory: &impl TableMemory, frame: u64) -> Option<(u64, bool)> {
+        if frame >> (9 * LEVELS) != 0 {
+            return None;
+        }
+        let mut table = self.root;
+        for level in (1..LEVELS).rev() {
+            let entry = memory.read(table, index(frame, level));
+            if !F::is_present(entry) {
+                return None;
+            }
+            if level == 1 && F::is_large(entry) {
+                return Some((entry, true));
+            }
+            table = F::frame(entry);
+        }
+        let entry = memory.read(table, index(frame, 0));
+        F::is_present(entry).then_some((entry, false))
+    }
+
+    /// Rights with which a frame is bound; `None` if it is not.
+    pub fn lookup(&self, memory: &impl TableMemory, frame: u64) -> Option<Rights> {
+        self.entry(memory, frame).map(|(entry, _)| F::rights(entry))
+    }
+
+    /// Ends all bindings and gives back all tables.
+    pub fn destroy(self, memory: &mut impl TableMemory) {
+        Self::destroy_table(memory, self.root, LEVELS - 1);
+    }
+
+    fn destroy_table(memory: &mut impl TableMemory, table: u64, level: u32) {
+        for slot in 0..512 {
+            let entry = memory.read(table, slot);
+            if !F::is_present(entry) {
+                continue;
+            }
+            if level == 0 {
+                memory.unbound(F::frame(entry));
+            } else if level == 1 && F::is_large(entry) {
+                (0..LARGE_FRAMES).for_each(|offset| memory.unbound(F::frame(entry) + offset));
+            } else {
+                Self::destroy_table(memory, F::frame(entry), level - 1);
+            }
+        }
+        memory.release(table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, HashMap};
+
+    #[derive(Default)]
+    struct Memory {
+        tables: HashMap<u64, [u64; 512]>,
+        next: u64,
+        limit: usize,
+        bound: BTreeMap<u64, ()>,
+    }
+
+    impl Memory {
+        fn with_limit(limit: usize) -> Memory {
+            Memory { next: 1 << 30, limit, ..Memory::default() }
+        }
+    }
+
+    impl TableMemory for Memory {
+        fn read(&self, table: u64, index: usize) -> u64 {
+            self.tables[&table][index]
+        }
+        fn write(&mut self, table: u64, index: usize, entry: u64) {
+            self.tables.get_mut(&table).unwrap()[index] = entry;
+        }
+        fn allocate(&mut self) -> Option<u64> {
+            if self.tables.len() >= self.limit {
+                return None;
+            }
+            self.next += 1;
+            self.tables.insert(self.next, [0; 512]);
+            Some(self.next)
+        }
+        fn release(&mut self, table: u64) {
+            self.tables.remove(&table).expect("release of a table that is not there");
+        }
+        fn bound(&mut self, frame: u64) {
+            assert!(self.bound.insert(frame, ()).is_none(), "frame {frame} bound twice");
+        }
+        fn unbound(&mut self, frame: u64) {
+            assert!(self.bound.remove(&frame).is_some(), "frame {frame} was not bound");
+        }
+    }
+
+    #[test]
+    fn aligned_runs_take_one_large_entry() {
+        let mut memory = Memory::with_limit(100);
+        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        table.map(&mut memory, 512, 1024, Rights::READ_WRITE).unwrap();
+        assert_eq!(memory.tables.len(), 3);
+        assert!(!table.take_flush(), "new entries need no flush");
+        assert!(table.needs_split(&memory, 600, 1) && !table.needs_split(&memory, 512, 512));
+        table.unmap(&mut memory, 600, 1);
+        assert!(table.take_flush() && !table.take_flush());
+        assert_eq!(memory.tables.len(), 4);
+        assert_eq!(table.lookup(&memory, 600), None);
+        assert_eq!(table.lookup(&memory, 599), Some(Rights::READ_WRITE));
+        table.map(&mut memory, 512, 512, Rights::READ).unwrap();
+        assert_eq!(memory.tables.len(), 3);
+        table.destroy(&mut memory);
+        assert!(memory.tables.is_empty() && memory.bound.is_empty());
+    }
+
+    #[test]
+    fn without_a_table_to_split_into_the_whole_large_entry_goes() {
+        let mut memory = Memory::with_limit(3);
+        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        table.map(&mut memory, 0, 512, Rights::READ).unwrap();
+        table.unmap(&mut memory, 7, 1);
+        assert_eq!(table.lookup(&memory, 7), None);
+        assert_eq!(table.lookup(&memory, 8), None);
+        assert!(table.take_flush());
+    }
+
+    #[test]
+    fn lookups_beyond_the_address_space_find_nothing() {
+        let mut memory = Memory::with_limit(100);
+        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        table.map(&mut memory, 0, 1, Rights::READ).unwrap();
+        assert_eq!(table.lookup(&memory, 1 << 36), None);
+        assert_eq!(table.lookup(&memory, u64::MAX), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn agrees_with_a_map_from_frame_to_rights(
+            steps in prop::collection::vec((any::<bool>(), 0u64..1100, 1u64..700, 1u8..8), 1..16)
+        ) {
+            let mut memory = Memory::with_limit(usize::MAX);
+            let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+            let mut model = BTreeMap::new();
+            for (map, first, count, rights) in steps {
+                let rights = Rights(rights).union(Rights::READ);
+                let weaker = (first..first + count).any(|frame| model.get(&frame).is_some_and(|old| !map || *old != rights));
+                if map {
+                    table.map(&mut memory, first, count, rights).unwrap();
+                    model.extend((first..first + count).map(|frame| (frame, rights)));
+                } else {
+                    table.unmap(&mut memory, first, count);
+                    (first..first + count).for_each(|frame| { model.remove(&frame); });
+                }
+                let flush = table.take_flush();
+                prop_assert!(flush || !weaker, "an entry changed without a flush");
+                for frame in 0..1800 {
+                    prop_assert_eq!(table.lookup(&memory, frame), model.get(&frame).copied());
+                }
+                prop_assert_eq!(memory.bound.len(), model.len());
+            }
+            table.destroy(&mut memory);
+            prop_assert!(memory.tables.is_empty() && memory.bound.is_empty());
+        }
+    }
+}
