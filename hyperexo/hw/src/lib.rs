@@ -6,7 +6,11 @@
 
 pub mod acpi;
 pub mod apic;
+pub mod backtrace;
 pub mod boot;
+pub mod descriptor;
+pub mod memory;
 pub mod pci;
 pub mod serial;
 pub mod time;
+pub mod trap;
