@@ -1,2 +1,67 @@
-//! To come.
-fn main() {}
+//! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU, and measures.
+//!
+//! | verb | module |
+//! |---|---|
+//! | `doctor` | [`doctor`] |
+//! | `build` | [`build`], [`image`] |
+//! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//!
+//! What the user asked for goes to standard output; what the tool says about it goes to standard error.
+#![forbid(unsafe_code)]
+
+mod accel;
+mod build;
+mod bundle;
+mod checkout;
+mod children;
+mod doctor;
+mod error;
+mod image;
+mod machine;
+mod qmp;
+mod run;
+mod serial;
+mod session;
+mod symbols;
+mod units;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// HyperExo's host tool: builds unikernels, runs them on the exokernel under QEMU, compares and measures.
+#[derive(Parser)]
+#[command(name = "exo", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Says what this host can run, what not, and what to do about it
+    Doctor(doctor::DoctorArgs),
+    /// Builds the exokernel and unikernels
+    Build(build::BuildArgs),
+    /// Runs unikernels on the exokernel under QEMU
+    Run(Box<run::RunArgs>),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    children::end_with_this_process();
+    let done = match &cli.verb {
+        Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Build(args) => build::build(args),
+        Verb::Run(args) => run::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("exo: error: {error}");
+            if let Some(fix) = error.fix() {
+                eprintln!("exo: fix: {fix}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Child processes that never outlive this tool.
+//!
+//! Every child leads a process group of its own. The group is ended when its [`Group`] is dropped, and all groups are
+//! ended when the tool is interrupted (Ctrl-C, SIGTERM, SIGHUP). Against a SIGKILL of the tool, `setpriv` (where
+//! installed) asks the system to end the child with its parent.
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// How long a group may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Makes Ctrl-C, SIGTERM and SIGHUP end all groups.
+pub fn end_with_this_process() {
+    let installed = ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        for pid in groups().iter() {
+            // A group that has just ended is no failure.
+            let _ = kill_process_group(*pid, Signal::TERM);
+        }
+    });
+    if let Err(error) = installed {
+        eprintln!("exo: warning: Ctrl-C will not be caught: {error}");
+    }
+}
+
+/// Whether the tool has been interrupted.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+fn groups() -> std::sync::MutexGuard<'static, Vec<Pid>> {
+    GROUPS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What becomes of a child's standard error. Its standard output is always piped, its input always empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The user sees it.
+    Shown,
+    /// It is piped, for the caller to read.
+    Piped,
+}
+
+/// A child process and its process group; dropping it ends them.
+#[derive(Debug)]
+pub struct Group {
+    /// The child. Its pipes may be taken; it must be waited for through [`Group::wait`] or [`Group::poll`].
+    pub child: Child,
+    pid: Pid,
+    reaped: bool,
+}
+
+impl Group {
+    /// Starts `command` in a group of its own.
+    pub fn spawn(command: &Command, progress: Progress) -> std::io::Result<Group> {
+        use std::os::unix::process::CommandExt;
+        let mut guarded = guarded(command);
+        guarded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(match progress {
+            Progress::Shown => Stdio::inherit(),
+            Progress::Piped => Stdio::piped(),
+        });
+        // Held over the start, so that an interruption can't slip in between start and registration.
+        let mut groups = groups();
+        let child = guarded.process_group(0).spawn()?;
+        let pid = Pid::from_child(&child);
+        groups.push(pid);
+        drop(groups);
+        Ok(Group { child, pid, reaped: false })
+    }
+
+    /// Waits for the child's end.
+    pub fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        let status = self.child.wait()?;
+        self.forget();
+        Ok(status)
+    }
+
+    /// The child's status if it has ended.
+    pub fn poll(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.forget();
+        }
+        Ok(status)
+    }
+
+    fn forget(&mut self) {
+        groups().retain(|pid| *pid != self.pid);
+        self.reaped = true;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        let _ = kill_process_group(self.pid, Signal::TERM);
+        let limit = Instant::now() + GRACE;
+        while Instant::now() < limit {
+            if !matches!(self.poll(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        let _ = self.wait();
+    }
+}
+
+/// `command`, by way of `setpriv --pdeathsig` where that exists.
+fn guarded(command: &Command) -> Command {
+    let mut guarded = if program_path("setpriv").is_some() {
+        let mut with = Command::new("setpriv");
+        with.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program());
+        with
+    } else {
+        Command::new(command.get_program())
+    };
+    guarded.args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => guarded.env(key, value),
+            None => guarded.env_remove(key),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        guarded.current_dir(directory);
+    }
+    guarded
+}
+
+/// Full path of a program on `PATH` (or of a path that names an executable file itself).
+pub fn program_path(name: &str) -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let executable = |path: &std::path::Path| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        let path = std::path::PathBuf::from(name);
+        return executable(&path).then_some(path);
+    }
+    let mut folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    folders.extend(["/usr/sbin".into(), "/sbin".into()]);
+    folders.into_iter().map(|folder| folder.join(name)).find(|path| executable(path))
+}

@@ -1,0 +1,156 @@
+//! What can go wrong, in the words the user sees, and what to do about it.
+
+use hyperexo_abi::bundle::BundleError;
+use std::path::{Path, PathBuf};
+
+/// Result of everything that can fail in this tool.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure. `Display` gives one line that names the thing; [`Error::fix`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// Verb: "read", "create", ...
+        action: &'static str,
+        /// File or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A program that this job needs is missing.
+    #[error("{program} is not installed")]
+    NotInstalled {
+        /// Its name.
+        program: String,
+        /// Debian package that has it.
+        package: &'static str,
+    },
+    /// The sources of HyperExo are not where they were when this tool was built.
+    #[error("no HyperExo checkout at {}", .0.display())]
+    NoCheckout(PathBuf),
+    /// cargo failed; it has printed why.
+    #[error("building {what} failed ({status})")]
+    Cargo {
+        /// What was being built.
+        what: String,
+        /// How cargo ended.
+        status: String,
+    },
+    /// No such unikernel.
+    #[error("no unikernel named {name:?}")]
+    UnknownApp {
+        /// The name asked for.
+        name: String,
+        /// Names there are.
+        known: Vec<String>,
+    },
+    /// Something is wrong with what the user asked for.
+    #[error("{what}")]
+    Argument {
+        /// What is wrong.
+        what: String,
+        /// How to say it right.
+        fix: String,
+    },
+    /// An ELF file can't be used.
+    #[error("ELF file {}: {reason}", .path.display())]
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A bundle can't be used.
+    #[error("bundle {}: {reason}", .path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: BundleError,
+    },
+    /// QEMU gave up before the kernel said anything.
+    #[error("QEMU ended ({status}) before HyperExo finished: {said}")]
+    Qemu {
+        /// Its exit status.
+        status: String,
+        /// Last line it printed on standard error, or the last line of the machine.
+        said: String,
+    },
+    /// The time limit passed.
+    #[error("no end after {seconds} s; the last line was: {last}")]
+    Timeout {
+        /// The limit.
+        seconds: u64,
+        /// Last line on the serial port.
+        last: String,
+    },
+    /// The kernel reported an error of its own.
+    #[error("hyperexo: {0}")]
+    Kernel(String),
+    /// An environment did not end well.
+    #[error("environment {name} ended: {end}")]
+    Environment {
+        /// Its name.
+        name: String,
+        /// How it ended, in the kernel's words.
+        end: String,
+    },
+    /// The kernel finished with a status that no environment explains.
+    #[error("hyperexo finished with status {0}, though every environment ended with exit code 0")]
+    Status(u32),
+    /// QEMU's control socket did not do what it should.
+    #[error("QEMU's control socket: {0}")]
+    Qmp(String),
+    /// Counters that must agree do not, or a result is missing or wrong.
+    #[error("{0}")]
+    Measurement(String),
+    /// A file system on a disk image can't be used.
+    #[error("{}: {reason}", .image.display())]
+    FileSystem {
+        /// The image.
+        image: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tests failed.
+    #[error("{0} of the tests failed")]
+    Tests(usize),
+    /// The user pressed Ctrl-C, or the tool was told to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Wraps an I/O error: `.map_err(Error::io("read", path))`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// What the user can do about it, if that is not plain.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Error::NotInstalled { package, .. } => Some(format!("apt-get install {package}")),
+            Error::NoCheckout(_) => Some("set HYPEREXO to the directory of the checkout".into()),
+            Error::UnknownApp { known, .. } => Some(format!(
+                "there are {}; an application elsewhere is named by the path of its directory",
+                known.join(", ")
+            )),
+            Error::Argument { fix, .. } => Some(fix.clone()),
+            Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
+            Error::Elf { .. } => Some("build it again, or run `exo build` to see why it fails".into()),
+            _ => None,
+        }
+    }
+
+    /// Exit status of the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Interrupted => 130,
+            Error::Argument { .. } | Error::UnknownApp { .. } => 2,
+            _ => 1,
+        }
+    }
+}

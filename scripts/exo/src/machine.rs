@@ -1,0 +1,235 @@
+//! A machine as data, and the QEMU command line it becomes.
+
+use crate::accel::Accel;
+use crate::units::shell_quote;
+use std::path::{Path, PathBuf};
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Path or name of QEMU.
+    pub qemu: String,
+    /// QEMU's machine type.
+    pub board: Board,
+    /// What executes it.
+    pub accel: Accel,
+    /// Processor model, if not the accelerator's usual one.
+    pub cpu: Option<String>,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// ELF of the kernel.
+    pub kernel: PathBuf,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// What the kernel does when it is done.
+    pub end: EndBy,
+    /// Further words of the kernel's command line.
+    pub kernel_args: Vec<String>,
+    /// The disk.
+    pub disk: Option<Disk>,
+    /// Value of QEMU's `-icount`.
+    pub icount: Option<String>,
+    /// TCP port of a gdb stub; the machine waits for the debugger.
+    pub gdb: Option<u16>,
+    /// Path of the control socket.
+    pub qmp: Option<PathBuf>,
+    /// Further arguments for QEMU, as they are.
+    pub extra: Vec<String>,
+}
+
+/// Machine types of QEMU that HyperExo knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Board {
+    /// PCI Express.
+    Q35,
+    /// PCI.
+    Pc,
+}
+
+/// What the kernel does when all environments have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndBy {
+    /// Ends QEMU with status 2S + 1.
+    Exit,
+    /// Halts, so that QEMU's counters can be read.
+    Halt,
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Raw image.
+    pub image: PathBuf,
+    /// Whether the machine may write it, and whether writes reach the image.
+    pub writes: Writes,
+    /// Limit of requests a second.
+    pub iops: Option<u64>,
+    /// Limit of megabytes (10⁶ bytes) a second.
+    pub megabytes_per_second: Option<u64>,
+    /// Rules of QEMU's `blkdebug` filter, which makes chosen requests fail.
+    pub faults: Option<PathBuf>,
+}
+
+/// Where writes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// To a temporary overlay: the image stays as it was.
+    Discarded,
+    /// To the image.
+    Kept,
+    /// Nowhere: the disk is read-only.
+    Refused,
+}
+
+/// Name of the disk's block device in QEMU.
+pub const DRIVE: &str = "d0";
+
+impl Machine {
+    /// The words of the kernel's command line.
+    pub fn kernel_command_line(&self) -> String {
+        let end = match self.end {
+            EndBy::Exit => "end=exit",
+            EndBy::Halt => "end=halt",
+        };
+        let mut words = vec![end.to_owned()];
+        if !self.kernel_args.iter().any(|word| word.starts_with("disk-timeout-ms=")) {
+            words.push("disk-timeout-ms=30000".into());
+        }
+        words.extend(self.kernel_args.iter().cloned());
+        words.join(" ")
+    }
+
+    /// The arguments for QEMU.
+    pub fn arguments(&self) -> Vec<String> {
+        let board = match self.board {
+            Board::Q35 => "q35",
+            Board::Pc => "pc",
+        };
+        let cpu = self.cpu.as_deref().unwrap_or(self.accel.default_cpu());
+        let mut args: Vec<String> = Vec::new();
+        let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
+        add("-M", board.into());
+        add("-accel", self.accel.name().into());
+        add("-cpu", cpu.into());
+        add("-m", format!("size={}K", self.memory_bytes.div_ceil(1024)));
+        add("-kernel", text(&self.kernel));
+        add("-initrd", text(&self.bundle));
+        add("-append", self.kernel_command_line());
+        add("-device", "isa-debug-exit,iobase=0xf4".into());
+        add("-serial", "stdio".into());
+        add("-display", "none".into());
+        if let Some(disk) = &self.disk {
+            add("-drive", disk.drive());
+            add("-device", format!("virtio-blk-pci,drive={DRIVE},rerror=report,werror=report"));
+        }
+        if let Some(icount) = &self.icount {
+            add("-icount", icount.clone());
+        }
+        if let Some(port) = self.gdb {
+            add("-gdb", format!("tcp:127.0.0.1:{port}"));
+        }
+        if let Some(socket) = &self.qmp {
+            add("-qmp", format!("unix:{},server=on,wait=off", text(socket)));
+        }
+        args.extend(["-nodefaults".into(), "-no-reboot".into()]);
+        if self.gdb.is_some() {
+            args.push("-S".into());
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+
+    /// The command as a user can paste it into a shell.
+    pub fn shell_command(&self) -> String {
+        let words = std::iter::once(self.qemu.clone()).chain(self.arguments());
+        words.map(|word| shell_quote(&word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Disk {
+    fn drive(&self) -> String {
+        // In QEMU's option syntax a comma inside a value is doubled.
+        let escape = |path: &Path| text(path).replace(',', ",,");
+        let file = match &self.faults {
+            Some(rules) => format!("blkdebug:{}:{}", escape(rules), escape(&self.image)),
+            None => escape(&self.image),
+        };
+        let mut drive = format!("if=none,id={DRIVE},file={file},format=raw");
+        drive.push_str(match self.writes {
+            Writes::Discarded => ",snapshot=on",
+            Writes::Kept => "",
+            Writes::Refused => ",readonly=on",
+        });
+        if let Some(iops) = self.iops {
+            drive.push_str(&format!(",throttling.iops-total={iops}"));
+        }
+        if let Some(rate) = self.megabytes_per_second {
+            drive.push_str(&format!(",throttling.bps-total={}", rate * 1_000_000));
+        }
+        drive
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            qemu: "qemu-system-x86_64".into(),
+            board: Board::Q35,
+            accel: Accel::Tcg,
+            cpu: None,
+            memory_bytes: 64 << 20,
+            kernel: "k.elf".into(),
+            bundle: "a b.bundle".into(),
+            end: EndBy::Halt,
+            kernel_args: vec![],
+            disk: None,
+            icount: None,
+            gdb: None,
+            qmp: None,
+            extra: vec![],
+        }
+    }
+
+    #[test]
+    fn the_printed_command_can_be_pasted() {
+        let command = machine().shell_command();
+        assert_eq!(
+            command,
+            "qemu-system-x86_64 -M q35 -accel tcg -cpu max -m size=65536K -kernel k.elf -initrd 'a b.bundle' \
+             -append 'end=halt disk-timeout-ms=30000' -device isa-debug-exit,iobase=0xf4 -serial stdio \
+             -display none -nodefaults -no-reboot"
+        );
+    }
+
+    #[test]
+    fn disks_are_described() {
+        let mut disk = Disk {
+            image: "/d,1.img".into(),
+            writes: Writes::Discarded,
+            iops: Some(100),
+            megabytes_per_second: Some(20),
+            faults: None,
+        };
+        assert_eq!(
+            disk.drive(),
+            "if=none,id=d0,file=/d,,1.img,format=raw,snapshot=on,throttling.iops-total=100,\
+             throttling.bps-total=20000000"
+        );
+        disk = Disk { writes: Writes::Refused, iops: None, megabytes_per_second: None, ..disk };
+        disk.faults = Some("/rules".into());
+        assert_eq!(disk.drive(), "if=none,id=d0,file=blkdebug:/rules:/d,,1.img,format=raw,readonly=on");
+    }
+
+    #[test]
+    fn the_users_word_replaces_the_default() {
+        let machine = Machine { kernel_args: vec!["disk-timeout-ms=5".into()], ..machine() };
+        assert_eq!(machine.kernel_command_line(), "end=halt disk-timeout-ms=5");
+    }
+}

@@ -1,0 +1,91 @@
+//! QEMU's control socket: reading the counters of its block devices, and ending it.
+
+use crate::error::{Error, Result};
+use crate::machine::DRIVE;
+use serde::Deserialize;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Counters of a block device as QEMU keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct BlockStats {
+    /// Bytes read.
+    pub rd_bytes: u64,
+    /// Bytes written.
+    pub wr_bytes: u64,
+    /// Read requests.
+    pub rd_operations: u64,
+    /// Write requests.
+    pub wr_operations: u64,
+    /// Flush requests.
+    pub flush_operations: u64,
+    /// Read requests that failed.
+    pub failed_rd_operations: u64,
+    /// Write requests that failed.
+    pub failed_wr_operations: u64,
+}
+
+/// A connection to the control socket.
+pub struct Qmp {
+    reader: BufReader<UnixStream>,
+}
+
+/// How long QEMU may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Qmp {
+    /// Connects and says hello.
+    pub fn connect(socket: &Path) -> Result<Qmp> {
+        let failed = |error: std::io::Error| Error::Qmp(format!("{}: {error}", socket.display()));
+        let stream = UnixStream::connect(socket).map_err(failed)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let mut qmp = Qmp { reader: BufReader::new(stream) };
+        qmp.receive()?;
+        qmp.execute("qmp_capabilities")?;
+        Ok(qmp)
+    }
+
+    /// Counters of the machine's disk; `None` if it has none.
+    pub fn block_stats(&mut self) -> Result<Option<BlockStats>> {
+        let devices = self.execute("query-blockstats")?;
+        let disk = devices.as_array().and_then(|list| list.iter().find(|device| device["device"] == DRIVE));
+        disk.map(|disk| {
+            serde_json::from_value(disk["stats"].clone())
+                .map_err(|error| Error::Qmp(format!("unexpected block statistics: {error}")))
+        })
+        .transpose()
+    }
+
+    /// Tells QEMU to end.
+    pub fn quit(&mut self) -> Result<()> {
+        self.execute("quit").map(|_| ())
+    }
+
+    fn execute(&mut self, command: &str) -> Result<Value> {
+        let text = format!("{{\"execute\":\"{command}\"}}\n");
+        let sent = self.reader.get_mut().write_all(text.as_bytes());
+        sent.map_err(|error| Error::Qmp(format!("{command}: {error}")))?;
+        loop {
+            let answer = self.receive()?;
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+            if let Some(error) = answer.get("error") {
+                return Err(Error::Qmp(format!("{command}: {}", error["desc"])));
+            }
+            // Anything else is an event.
+        }
+    }
+
+    fn receive(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        let count = self.reader.read_line(&mut line).map_err(|error| Error::Qmp(error.to_string()))?;
+        if count == 0 {
+            return Err(Error::Qmp("closed by QEMU".into()));
+        }
+        serde_json::from_str(&line).map_err(|error| Error::Qmp(format!("not JSON: {error}")))
+    }
+}

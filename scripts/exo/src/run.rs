@@ -1,0 +1,406 @@
+//! `exo run`: images into a bundle, the bundle into a machine, the machine's lines to the user.
+
+use crate::accel::{Accel, Host};
+use crate::build::{Built, Freshness, Source, images};
+use crate::bundle::{self, Manifest, Writable};
+use crate::checkout::{Checkout, write_atomically};
+use crate::error::{Error, Result};
+use crate::machine::{Board, Disk, EndBy, Machine, Writes};
+use crate::serial::{Line, parse};
+use crate::session::{self, Outcome};
+use crate::symbols::{self, Symbols};
+use crate::units::{Extent, parse_size, thousands};
+use hyperexo_abi::FRAME_BYTES;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Arguments of `exo run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
+                        'a=hello:greeting=1' --app 'b=hello' --memory 64M\n  exo run filecache --disk data/filecache.img \
+                        --disk-mbps 20 -- workload=cs policy=own cache=80%"
+)]
+pub struct RunArgs {
+    /// Unikernels to run, each as one environment: names of the checkout, directories of applications, or ELF files
+    apps: Vec<String>,
+    /// Words for the command line of every environment of APPS
+    #[arg(last = true)]
+    args: Vec<String>,
+    /// An environment with words of its own: [LABEL=]APP[:WORDS]; may be repeated
+    #[arg(long = "app", value_name = "APP:WORDS")]
+    labelled: Vec<String>,
+    /// Runs a bundle made before, as it is
+    #[arg(long, conflicts_with_all = ["apps", "labelled", "quota", "disk_extent"], value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Memory an environment may own, [LABEL=]SIZE; may be repeated [default: an equal share]
+    #[arg(long, value_name = "SIZE")]
+    quota: Vec<String>,
+    /// Blocks of the disk for an environment, [LABEL=]FIRST+COUNT [default: all of it for the first environment]
+    #[arg(long, value_name = "FIRST+COUNT")]
+    disk_extent: Vec<String>,
+    /// Uses the images of the last build
+    #[arg(long)]
+    no_build: bool,
+    /// Says less: no command line, no lines of the kernel, no summary
+    #[arg(long, short)]
+    quiet: bool,
+    /// Prints the QEMU command, for use without exo, and does not run it
+    #[arg(long)]
+    print_command: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// The machine that everything runs on; common to several verbs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MachineArgs {
+    /// Memory of the machine
+    #[arg(long, default_value = "256M", value_parser = parse_size, value_name = "SIZE")]
+    pub memory: u64,
+    /// Raw disk image
+    #[arg(long, value_name = "IMG")]
+    pub disk: Option<PathBuf>,
+    /// Lets writes reach the image; without this they go to a temporary snapshot
+    #[arg(long, requires = "disk")]
+    pub keep_writes: bool,
+    /// A snapshot takes the writes and is dropped at the end (the default)
+    #[arg(long, conflicts_with = "keep_writes")]
+    pub snapshot: bool,
+    /// A disk that refuses writes
+    #[arg(long, requires = "disk", conflicts_with = "keep_writes")]
+    pub disk_read_only: bool,
+    /// Slows the disk down to so many requests a second
+    #[arg(long, value_name = "N")]
+    pub disk_iops: Option<u64>,
+    /// Slows the disk down to so many megabytes (10^6 bytes) a second
+    #[arg(long, value_name = "N")]
+    pub disk_mbps: Option<u64>,
+    /// Makes chosen disk requests fail, by rules of QEMU's blkdebug filter
+    #[arg(long, requires = "disk", value_name = "RULES")]
+    pub disk_faults: Option<PathBuf>,
+    /// What executes the machine
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+    /// Machine type
+    #[arg(long, value_enum, default_value = "q35")]
+    pub machine: Board,
+    /// Processor model [default: max under tcg, host under kvm]
+    #[arg(long)]
+    pub cpu: Option<String>,
+    /// Counts instructions instead of time: value of QEMU's -icount, such as shift=0,sleep=off
+    #[arg(long, value_name = "SPEC")]
+    pub icount: Option<String>,
+    /// Ends the machine after so many seconds, as a failure
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Waits for a debugger on this TCP port of the local host
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
+    pub gdb: Option<u16>,
+    /// Words for the kernel's command line, such as slice-us=1000
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub kernel_args: Vec<String>,
+    /// QEMU to use
+    #[arg(long, default_value = "qemu-system-x86_64", value_name = "PATH")]
+    pub qemu: String,
+    /// One argument passed to QEMU as it is; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub qemu_arg: Vec<String>,
+}
+
+/// The user's choice of accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AccelChoice {
+    /// The best this host offers.
+    Auto,
+    /// The host's processor.
+    Kvm,
+    /// QEMU's emulator.
+    Tcg,
+}
+
+impl MachineArgs {
+    /// The accelerator, and why it was taken.
+    pub fn accelerator(&self) -> (Accel, String) {
+        match self.accel {
+            AccelChoice::Auto => Host::look().choose(),
+            AccelChoice::Kvm => (Accel::Kvm, "asked for".into()),
+            AccelChoice::Tcg => (Accel::Tcg, "asked for".into()),
+        }
+    }
+
+    /// The time limit.
+    pub fn limit(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
+    /// The machine for a kernel and a bundle.
+    pub fn machine(&self, kernel: &Path, bundle: &Path) -> Result<Machine> {
+        Ok(Machine {
+            qemu: self.qemu.clone(),
+            board: self.machine,
+            accel: self.accelerator().0,
+            cpu: self.cpu.clone(),
+            memory_bytes: self.memory,
+            kernel: kernel.to_path_buf(),
+            bundle: bundle.to_path_buf(),
+            end: EndBy::Halt,
+            kernel_args: self.kernel_args.clone(),
+            disk: self.disk()?,
+            icount: self.icount.clone(),
+            gdb: self.gdb,
+            qmp: None,
+            extra: self.qemu_arg.clone(),
+        })
+    }
+
+    fn disk(&self) -> Result<Option<Disk>> {
+        let Some(image) = &self.disk else { return Ok(None) };
+        let absolute = |path: &Path| path.canonicalize().map_err(Error::io("open disk image", path));
+        Ok(Some(Disk {
+            image: absolute(image)?,
+            writes: match (self.disk_read_only, self.keep_writes) {
+                (true, _) => Writes::Refused,
+                (false, true) => Writes::Kept,
+                (false, false) => Writes::Discarded,
+            },
+            iops: self.disk_iops,
+            megabytes_per_second: self.disk_mbps,
+            faults: self.disk_faults.as_deref().map(absolute).transpose()?,
+        }))
+    }
+
+    fn writable(&self) -> Writable {
+        if self.disk_read_only { Writable::No } else { Writable::Yes }
+    }
+}
+
+/// One environment to be.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Its name.
+    pub label: String,
+    /// What runs in it.
+    pub source: Source,
+    /// Its command line.
+    pub words: String,
+    /// Bytes it may own; an equal share of the machine's memory if `None`.
+    pub quota_bytes: Option<u64>,
+    /// Its part of the disk.
+    pub extent: Option<Extent>,
+}
+
+/// The verb.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let checkout = Checkout::find()?;
+    let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
+    let mut symbols = Symbols::default();
+    let (kernel_file, bundle_file, count) = match &args.bundle {
+        Some(path) => {
+            let built = images(&checkout, &[], freshness)?;
+            symbols.add(symbols::KERNEL, &built.kernel.elf);
+            let bytes = std::fs::read(path).map_err(Error::io("read bundle", path))?;
+            let several = bundle::names(path, &bytes).map(|names| names.len()).unwrap_or_else(|error| {
+                eprintln!("exo: warning: {error}; booting it all the same");
+                1
+            });
+            (built.kernel_file, path.clone(), several)
+        }
+        None => {
+            let environments = environments(args, &checkout)?;
+            let sources: Vec<Source> = environments.iter().map(|one| one.source.clone()).collect();
+            let built = images(&checkout, &sources, freshness)?;
+            let bundle = pack(&checkout, &built, &environments, &args.machine, &mut symbols)?;
+            (built.kernel_file, bundle, environments.len())
+        }
+    };
+    let mut machine = args.machine.machine(&kernel_file, &bundle_file)?;
+    if args.print_command {
+        machine.end = EndBy::Exit;
+        println!("{}", machine.shell_command());
+        return Ok(());
+    }
+    if !args.quiet {
+        announce(&machine, &args.machine.accelerator().1);
+    }
+    let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
+    let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| print.line(line))?;
+    if !args.quiet {
+        summary(&outcome);
+    }
+    outcome.check()
+}
+
+/// Says which command is run, and on what.
+pub fn announce(machine: &Machine, why: &str) {
+    eprintln!("exo: accelerator {}: {why}", machine.accel.name());
+    eprintln!("exo: {}", machine.shell_command());
+}
+
+/// The environments that the arguments describe.
+fn environments(args: &RunArgs, checkout: &Checkout) -> Result<Vec<Environment>> {
+    let common = args.args.join(" ");
+    let mut list: Vec<Environment> = Vec::new();
+    let plain = args.apps.iter().map(|app| (None, app.as_str(), common.as_str()));
+    let labelled = args.labelled.iter().map(|text| split_label(text));
+    for (label, app, words) in plain.chain(labelled) {
+        let source = Source::of(app, checkout)?;
+        let label = label.map_or_else(|| unused_label(&source.name(), &list), str::to_owned);
+        if list.iter().any(|other| other.label == label) {
+            let fix = "give each a name of its own: --app NAME=APP".to_owned();
+            return Err(Error::Argument { what: format!("two environments named {label}"), fix });
+        }
+        list.push(Environment { label, source, words: words.to_owned(), quota_bytes: None, extent: None });
+    }
+    if list.is_empty() {
+        let fix = format!("exo run hello; there are {}", checkout.unikernels()?.join(", "));
+        return Err(Error::Argument { what: "no application to run".into(), fix });
+    }
+    for text in &args.quota {
+        for one in addressed(&mut list, text)?.1 {
+            let bytes = parse_size(text.rsplit('=').next().unwrap_or(text));
+            one.quota_bytes =
+                Some(bytes.map_err(|what| Error::Argument { what, fix: "--quota 64M".into() })?);
+        }
+    }
+    for text in &args.disk_extent {
+        let (extent, chosen) = addressed(&mut list, text)?;
+        let extent: Extent = extent
+            .parse()
+            .map_err(|what| Error::Argument { what, fix: "--disk-extent LABEL=0+1024".into() })?;
+        for one in chosen {
+            one.extent = Some(extent);
+        }
+    }
+    if args.machine.disk.is_some() && args.disk_extent.is_empty() {
+        list[0].extent = Some(Extent::ALL);
+    }
+    Ok(list)
+}
+
+/// `[LABEL=]APP[:WORDS]` into its parts.
+fn split_label(text: &str) -> (Option<&str>, &str, &str) {
+    let (left, words) = text.split_once(':').unwrap_or((text, ""));
+    match left.split_once('=') {
+        Some((label, app)) => (Some(label), app, words),
+        None => (None, left, words),
+    }
+}
+
+/// The value of `[LABEL=]VALUE` and the environments it is for: the one of that label, or all.
+fn addressed<'t, 'l>(
+    list: &'l mut [Environment],
+    text: &'t str,
+) -> Result<(&'t str, Vec<&'l mut Environment>)> {
+    let Some((label, value)) = text.split_once('=') else {
+        return Ok((text, list.iter_mut().collect()));
+    };
+    let labels: Vec<String> = list.iter().map(|one| one.label.clone()).collect();
+    match list.iter_mut().find(|one| one.label == label) {
+        Some(one) => Ok((value, vec![one])),
+        None => Err(Error::Argument {
+            what: format!("{text:?}: no environment named {label}"),
+            fix: format!("there are {}", labels.join(", ")),
+        }),
+    }
+}
+
+fn unused_label(name: &str, taken: &[Environment]) -> String {
+    let free = |label: &String| taken.iter().all(|other| other.label != *label);
+    std::iter::once(name.to_owned())
+        .chain((2..).map(|number| format!("{name}-{number}")))
+        .find(free)
+        .unwrap_or_default()
+}
+
+/// Packs the environments into a bundle file and tells `symbols` where their symbols are. The file is named after its
+/// content, so that runs do not get into each other's way and a printed command stays valid.
+pub fn pack(
+    checkout: &Checkout,
+    built: &Built,
+    environments: &[Environment],
+    machine: &MachineArgs,
+    symbols: &mut Symbols,
+) -> Result<PathBuf> {
+    symbols.add(symbols::KERNEL, &built.kernel.elf);
+    let share = machine.memory / environments.len().max(1) as u64;
+    let mut parts = Vec::new();
+    for (one, image) in environments.iter().zip(&built.apps) {
+        symbols.add(&one.label, &image.elf);
+        let manifest = Manifest {
+            name: one.label.clone(),
+            command_line: one.words.clone(),
+            quota_frames: one.quota_bytes.unwrap_or(share) / FRAME_BYTES as u64,
+            disk: one.extent.map(|extent| (extent, machine.writable())),
+        };
+        parts.push((manifest, image.bytes.as_slice()));
+    }
+    let bytes = bundle::write(&parts)?;
+    let name: Vec<&str> = environments.iter().map(|one| one.label.as_str()).take(3).collect();
+    let file = format!("{}-{:08x}.bundle", name.join("+"), crc32fast::hash(&bytes));
+    let path = checkout.artefacts("bundles")?.join(file);
+    write_atomically(&path, &bytes)?;
+    Ok(path)
+}
+
+/// Shows the lines of a machine: the environments' on standard output, the kernel's on standard error.
+pub struct Printer {
+    /// For backtraces.
+    pub symbols: Symbols,
+    /// Whether there are several environments, whose lines need their names.
+    pub several: bool,
+    /// Whether to leave out the kernel's lines.
+    pub quiet: bool,
+}
+
+impl Printer {
+    /// Shows one line.
+    pub fn line(&mut self, line: &str) {
+        match parse(line) {
+            Line::Guest { name, text } => {
+                let text = self.symbols.annotate(name, text);
+                if self.several {
+                    println!("{name}| {text}");
+                } else {
+                    println!("{text}");
+                }
+            }
+            Line::Kernel(text) if !self.quiet => {
+                eprintln!("hyperexo: {}", self.symbols.annotate(symbols::KERNEL, text));
+            }
+            Line::Other(text) if !self.quiet => eprintln!("{text}"),
+            // Shown by the summary, or as the error.
+            _ => {}
+        }
+    }
+}
+
+fn summary(outcome: &Outcome) {
+    for (name, end) in &outcome.ends {
+        let Some(counters) = outcome.accounting_of(name) else {
+            eprintln!("exo: {name} ended: {end}");
+            continue;
+        };
+        let exits: u64 = counters.exits.values().sum();
+        eprintln!(
+            "exo: {name} ended: {end}; {} exits, {} blocks read, {} written, at most {} frames",
+            thousands(exits),
+            thousands(counters.disk_blocks_read),
+            thousands(counters.disk_blocks_written),
+            thousands(counters.peak_frames),
+        );
+    }
+    eprintln!("exo: {:.2} s from QEMU's start to the kernel's last line", outcome.elapsed.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        assert_eq!(split_label("hello"), (None, "hello", ""));
+        assert_eq!(split_label("a=hello:x=1 y=2"), (Some("a"), "hello", "x=1 y=2"));
+        assert_eq!(split_label("hello:x=1"), (None, "hello", "x=1"));
+    }
+}
