@@ -1,37 +1,69 @@
-//! Runtime of a unikernel.
+//! Runtime of a unikernel: everything between the first instruction and the application's `main`, and the hardware
+//! behind safe functions.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`entry`] | [`main!`], exit codes |
+//! | [`console`] | [`print!`], [`println!`] |
+//! | [`arguments`] | the command line |
+//! | [`time`] | clock and sleeping |
+//! | [`heap`] | the global allocator |
+//! | [`memory`] | address space and frames |
+//! | [`paging`] | page tables as data |
+//! | [`trap`] | exceptions: handlers by vector |
+//! | [`upcall`] | calls from the kernel, sleeping until one comes |
+//! | [`disk`] | asynchronous block requests through the shared ring |
+//! | [`hypercall`] | the calls of the exokernel, one function each |
+//! | [`lock`] | mutual exclusion with trap handlers |
+//! | [`panic`] | the report at a bad end |
+//! | [`platform`] | the only part that knows what the unikernel runs on |
+//!
+//! A unikernel runs on one core and in one address space. Its program may be written without `unsafe`: what this crate
+//! exports as safe is safe.
+//!
+//! Test programs of the host can link this crate and use what is pure; what needs a platform panics there.
 #![no_std]
 
-#[doc(hidden)]
-pub use hyperexo_hw::memory;
-#[doc(hidden)]
-pub unsafe fn start(a: u64, b: u64, main: fn() -> i32) -> ! { hyperexo_hw::trap::set_dispatcher(|f| f.rax=1); let v: u64 = core::hint::black_box(3); main(); loop { core::hint::black_box([a,b,v, hyperexo_hw::trap::entry_address(v as u8)]); } }
+extern crate alloc;
 
-/// Main.
-#[macro_export]
-macro_rules! main {
-    ($main:path) => {
-        const _: () = {
-            #[unsafe(naked)]
-            #[unsafe(no_mangle)]
-            unsafe extern "C" fn hx_start() -> ! {
-                ::core::arch::naked_asm!("xor ebp, ebp", "and rsp, -16", "call {run}", "ud2", run = sym run)
-            }
-            unsafe extern "C" fn run(start_info: u64, magic: u64) -> ! {
-                unsafe { $crate::start(start_info, magic, $main) }
-            }
-            #[global_allocator]
-            static HEAP: $crate::Heap = $crate::Heap;
-            #[panic_handler]
-            fn panic(_information: &::core::panic::PanicInfo) -> ! {
-                loop {}
-            }
-        };
-    };
+pub mod arguments;
+pub mod console;
+pub mod disk;
+pub mod entry;
+pub mod heap;
+pub mod hypercall;
+pub mod lock;
+pub mod memory;
+pub mod paging;
+pub mod panic;
+pub mod platform;
+pub mod time;
+pub mod trap;
+pub mod upcall;
+
+pub use arguments::Arguments;
+pub use entry::{Termination, exit};
+pub use platform::exo::{accounting, start_info};
+
+/// Name of this unikernel.
+///
+/// # Panics
+/// In a test program of the host. So do the other functions here.
+pub fn name() -> &'static str {
+    platform::facts().name
 }
 
-#[doc(hidden)]
-pub struct Heap;
-unsafe impl core::alloc::GlobalAlloc for Heap {
-    unsafe fn alloc(&self, _l: core::alloc::Layout) -> *mut u8 { core::ptr::null_mut() }
-    unsafe fn dealloc(&self, _p: *mut u8, _l: core::alloc::Layout) {}
+/// The command line.
+pub fn command_line() -> &'static str {
+    platform::facts().command_line
+}
+
+/// The command line, to be asked.
+pub fn arguments() -> Arguments<'static> {
+    Arguments(command_line())
+}
+
+/// The value of the last word `key=value` of the command line.
+pub fn argument(key: &str) -> Option<&'static str> {
+    arguments().value(key)
 }

@@ -56,5 +56,12 @@ pub const STACK_TOP: u64 = 0x0000_7fff_ff00_0000;
 #[repr(C, align(4096))]
 pub struct Page(pub [u8; FRAME_BYTES]);
 
+/// Says that it is a page, and spares the reader its bytes.
+impl core::fmt::Debug for Page {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Page(..)")
+    }
+}
+
 /// "Any": the caller leaves the choice of frame, block or environment to the kernel.
 pub const ANY: u64 = u64::MAX;

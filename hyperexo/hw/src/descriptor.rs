@@ -55,10 +55,12 @@ struct TaskState {
 
 impl TaskState {
     const fn new() -> TaskState {
-        let mut words = [0; 26];
-        // Offset of the I/O permission map: beyond the limit, so there is none.
-        words[25] = (size_of::<TaskState>() as u32) << 16;
-        TaskState { words }
+        TaskState { words: [0; 26] }
+    }
+
+    /// Says that there is no I/O permission map: it would start beyond the limit.
+    fn set_no_port_map(&mut self) {
+        self.words[25] = (size_of::<TaskState>() as u32) << 16;
     }
 
     /// Sets entry `index` (1 to 7) of the interrupt stack table.
@@ -119,13 +121,9 @@ pub struct CoreTables {
 }
 
 impl CoreTables {
-    /// Tables that [`CoreTables::load`] has yet to fill.
+    /// Tables that [`CoreTables::load`] has yet to fill: zeros, which take no room in the file of an image.
     pub const fn new() -> CoreTables {
-        CoreTables {
-            gates: [Gate::ABSENT; 256],
-            segments: [0, CODE_DESCRIPTOR, DATA_DESCRIPTOR, 0, 0],
-            task: TaskState::new(),
-        }
+        CoreTables { gates: [Gate::ABSENT; 256], segments: [0; 5], task: TaskState::new() }
     }
 
     /// Fills the tables and makes this core use them: GDT, segment registers (except FS and GS), TR and IDT, every
@@ -136,11 +134,12 @@ impl CoreTables {
     /// The core runs in 64-bit mode at privilege level 0; each stack is writable memory below its address, used by
     /// nobody else, and stays so. `self` must be mapped at its address as long as the core runs.
     pub unsafe fn load(&'static mut self, stacks: TrapStacks) {
+        self.task.set_no_port_map();
         self.task.set_stack(1, stacks.exception);
         self.task.set_stack(2, stacks.interrupt);
         self.task.set_stack(3, stacks.critical);
         let task = task_descriptor((&raw const self.task) as u64, size_of::<TaskState>() as u64 - 1);
-        self.segments[3..5].copy_from_slice(&task);
+        self.segments = [0, CODE_DESCRIPTOR, DATA_DESCRIPTOR, task[0], task[1]];
         for (vector, gate) in self.gates.iter_mut().enumerate() {
             *gate = Gate::interrupt(trap::entry_address(vector as u8), stack_of(vector));
         }
@@ -202,6 +201,7 @@ mod tests {
         let mut task = TaskState::new();
         task.set_stack(1, 0x1_0000_0002);
         task.set_stack(7, 0x3_0000_0004);
+        task.set_no_port_map();
         assert_eq!(task.words[9..11], [2, 1]);
         assert_eq!(task.words[21..23], [4, 3]);
         assert_eq!(task.words[25] >> 16, 104);

@@ -1,10 +1,96 @@
-//! The smallest unikernel.
+//! The smallest unikernel: says what it was given and how long it took to get here.
+//!
+//! Arguments, each also a way to try what the runtime does at a bad end:
+//!
+//! | word | what it does |
+//! |---|---|
+//! | `spin-ms=N` | computes for N milliseconds, then goes on |
+//! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
+//! | `exit=N` | ends with exit code N |
+//! | `panic=1` | panics |
+//! | `overflow=1` | overflows the stack |
+//! | `oom=1` | allocates until the quota is used up |
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+use alloc::vec::Vec;
+use core::hint::black_box;
+use core::time::Duration;
+use libos_core::{Arguments, accounting, argument, command_line, memory, println, start_info, time};
+
 libos_core::main!(main);
 
 fn main() -> i32 {
-    0
+    let since_boot_us = time::since_boot_ns() / 1000;
+    let start = start_info();
+    println!("Hello from {}, environment {} of HyperExo", libos_core::name(), start.environment);
+    println!("command line: \"{}\"", command_line());
+    println!(
+        "frames: {} of the image, {} of the runtime, quota {}, {} free in the machine",
+        start.image_frames,
+        memory::acquired_frames(),
+        memory::quota_frames(),
+        memory::free_frames()
+    );
+    match start.disk_capability.claim() {
+        Some(extent) => println!("disk: {} blocks from block {}", extent.count, extent.first),
+        None => println!("disk: none"),
+    }
+    println!("{{\"hello\":{{\"since_boot_us\":{since_boot_us},\"hypercalls\":{}}}}}", hypercalls());
+    obey(libos_core::arguments())
+}
+
+/// Exits by hypercall so far.
+fn hypercalls() -> u64 {
+    use core::sync::atomic::Ordering;
+    // The kinds of exit are in the order of `hyperexo_abi::accounting::Exit`; hypercalls come first.
+    accounting().exits[0].load(Ordering::Relaxed)
+}
+
+/// Does what the arguments say; returns the exit code.
+fn obey(arguments: Arguments<'_>) -> i32 {
+    let number = |key| match arguments.number(key) {
+        Ok(value) => value,
+        Err(error) => {
+            println!("error: {error}");
+            libos_core::exit(2)
+        }
+    };
+    if let Some(milliseconds) = number("spin-ms") {
+        let end = time::now_ns() + milliseconds * 1_000_000;
+        while time::now_ns() < end {}
+    }
+    if let Some(milliseconds) = number("sleep-ms") {
+        time::sleep(Duration::from_millis(milliseconds));
+    }
+    if argument("panic").is_some() {
+        panic!("as the command line asked");
+    }
+    if argument("overflow").is_some() {
+        println!("{}", overflow(1));
+    }
+    if argument("oom").is_some() {
+        println!("{}", exhaust());
+    }
+    number("exit").map_or(0, |code| code as i32)
+}
+
+/// Calls itself for ever, so that the stack overflows.
+fn overflow(depth: u64) -> u64 {
+    let filling = black_box([depth; 64]);
+    overflow(depth + 1) + filling[3]
+}
+
+/// Allocates for ever, so that the quota is used up.
+fn exhaust() -> usize {
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    loop {
+        blocks.push(black_box(alloc::vec![1; 64 << 10]));
+        if blocks.is_empty() {
+            return blocks.len();
+        }
+    }
 }

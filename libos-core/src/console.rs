@@ -1,0 +1,132 @@
+//! The console: text, collected to lines.
+//!
+//! One call to the platform a line: an exit costs as much as thousands of instructions. A line without its end is
+//! written when the buffer is full, or when the unikernel ends.
+
+use crate::lock::Masked;
+use crate::{memory, platform};
+use core::fmt::{self, Write};
+use hyperexo_abi::{FRAME_BYTES, Page};
+
+static LINE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
+
+/// Text not yet written. Fills a page, so that its physical addresses are adjacent.
+struct Line {
+    text: Page,
+    length: usize,
+}
+
+impl Line {
+    /// Adds text; gives full buffers and finished lines to `write`.
+    fn add(&mut self, mut text: &[u8], mut write: impl FnMut(&[u8])) {
+        while !text.is_empty() {
+            let room = FRAME_BYTES - self.length;
+            let line = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
+            let (taken, rest) = text.split_at(line.min(room));
+            self.text.0[self.length..self.length + taken.len()].copy_from_slice(taken);
+            self.length += taken.len();
+            if self.length == FRAME_BYTES || taken.ends_with(b"\n") {
+                self.flush(&mut write);
+            }
+            text = rest;
+        }
+    }
+
+    fn flush(&mut self, mut write: impl FnMut(&[u8])) {
+        if self.length > 0 {
+            write(&self.text.0[..self.length]);
+            self.length = 0;
+        }
+    }
+}
+
+/// Writes text that lies in this image.
+fn write(text: &[u8]) {
+    if let Some(physical) = memory::physical_address(text.as_ptr() as u64) {
+        platform::current().console_write(physical, text.len() as u64);
+    }
+}
+
+/// The console as a destination for `write!`. All values are the same console.
+///
+/// The lock is held for one piece of text at a time, so that a value whose formatting prints, or panics, does no harm.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        LINE.lock().add(text.as_bytes(), write);
+        Ok(())
+    }
+}
+
+/// Writes what is left of a line without its end.
+pub fn flush() {
+    LINE.lock().flush(write);
+}
+
+/// Ends a line that has been begun, if there is one, so that the next text starts a line.
+pub(crate) fn start_line() {
+    let mut line = LINE.lock();
+    if line.length > 0 {
+        line.add(b"\n", write);
+    }
+}
+
+/// What [`crate::print!`] does.
+#[doc(hidden)]
+pub fn print(arguments: fmt::Arguments<'_>) {
+    // The console never fails; an error can only come from a value's own formatting, and there is nobody to tell.
+    let _ = Console.write_fmt(arguments);
+}
+
+/// Prints to the console. See [`console`](crate::console) for when the text appears.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => {
+        $crate::console::print(::core::format_args!($($argument)*))
+    };
+}
+
+/// Prints to the console, with a line end.
+#[macro_export]
+macro_rules! println {
+    () => {
+        $crate::print!("\n")
+    };
+    ($format:literal $($argument:tt)*) => {
+        $crate::print!("{}\n", ::core::format_args!($format $($argument)*))
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{string::String, vec, vec::Vec};
+
+    fn calls(pieces: &[&str]) -> (Vec<String>, usize) {
+        let mut line = Line { text: Page([0; FRAME_BYTES]), length: 0 };
+        let mut calls = Vec::new();
+        for piece in pieces {
+            line.add(piece.as_bytes(), |text| calls.push(String::from_utf8(text.to_vec()).unwrap()));
+        }
+        (calls, line.length)
+    }
+
+    #[test]
+    fn a_call_a_line() {
+        assert_eq!(
+            calls(&["one ", "line\ntwo\n", "\nrest"]),
+            (vec!["one line\n".into(), "two\n".into(), "\n".into()], 4)
+        );
+    }
+
+    #[test]
+    fn long_lines_are_cut_at_the_buffer() {
+        let long = "x".repeat(FRAME_BYTES + 5) + "\n";
+        let (calls, left) = calls(&[&long]);
+        assert_eq!(calls.iter().map(String::len).collect::<Vec<_>>(), [FRAME_BYTES, 6]);
+        assert_eq!(left, 0);
+        assert_eq!(calls.concat(), long);
+    }
+}

@@ -1,0 +1,194 @@
+//! The calls of the exokernel, one function each.
+//!
+//! They do what [`Call`] says and nothing more; errors are the kernel's [`Status`], never `Ok`. Functions that could take
+//! memory away under Rust's feet are `unsafe`; for frames with an owner see [`crate::memory`].
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hyperexo_abi::capability::{Capability, MAX_FIELD, Rights};
+use hyperexo_abi::hypercall::{Arguments, Call, Results, Status};
+
+/// Whether the instruction is `VMMCALL` (else `VMCALL`).
+static VMMCALL: AtomicBool = AtomicBool::new(false);
+
+/// Chooses the instruction.
+pub(crate) fn choose_instruction(vmmcall: bool) {
+    VMMCALL.store(vmmcall, Ordering::Relaxed);
+}
+
+/// Any call, with any arguments: the status as a number, and the results.
+///
+/// # Safety
+/// The call must not take, share or change memory that Rust objects live in. The image must run as an environment
+/// of HyperExo.
+pub unsafe fn raw(call: u64, arguments: Arguments) -> (u64, Results) {
+    let [mut a, mut b, mut c, mut d, e, f] = arguments;
+    let mut number = call;
+    if VMMCALL.load(Ordering::Relaxed) {
+        // SAFETY: the kernel changes only the registers named; memory is the caller's promise.
+        unsafe {
+            asm!("vmmcall", inout("rax") number, inout("rdi") a, inout("rsi") b, inout("rdx") c, inout("r8") d,
+                in("r9") e, in("r10") f, options(nostack));
+        }
+    } else {
+        // SAFETY: as above.
+        unsafe {
+            asm!("vmcall", inout("rax") number, inout("rdi") a, inout("rsi") b, inout("rdx") c, inout("r8") d,
+                in("r9") e, in("r10") f, options(nostack));
+        }
+    }
+    (number, [a, b, c, d])
+}
+
+/// A call of the table, its status as a `Result`. A status that nobody defined counts as [`Status::UnknownCall`].
+///
+/// # Safety
+/// As [`raw`].
+unsafe fn call(call: Call, arguments: Arguments) -> Result<Results, Status> {
+    // SAFETY: by the caller's promise.
+    let (status, results) = unsafe { raw(call as u64, arguments) };
+    match Status::from_number(status) {
+        Some(Status::Ok) => Ok(results),
+        Some(status) => Err(status),
+        None => Err(Status::UnknownCall),
+    }
+}
+
+/// A call whose arguments start with a capability.
+///
+/// # Safety
+/// As [`raw`].
+unsafe fn call_with(
+    number: Call,
+    capability: &Capability,
+    fourth: u64,
+    fifth: u64,
+) -> Result<Results, Status> {
+    let [a, b, c, d] = capability.0;
+    // SAFETY: by the caller's promise.
+    unsafe { call(number, [a, b, c, d, fourth, fifth]) }
+}
+
+/// Does nothing: what a crossing costs.
+pub fn null() -> Result<(), Status> {
+    // SAFETY: the call changes nothing.
+    unsafe { call(Call::Null, [0; 6]) }.map(drop)
+}
+
+/// Writes `bytes` bytes at a physical address to the console.
+pub fn console_write(physical: u64, bytes: u64) -> Result<(), Status> {
+    // SAFETY: the call reads memory only.
+    unsafe { call(Call::ConsoleWrite, [physical, bytes, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Ends this environment.
+pub fn exit(code: u32) -> ! {
+    loop {
+        // SAFETY: the call does not return; were it to, there would be nothing left to do but to ask again.
+        unsafe { raw(Call::Exit as u64, [u64::from(code), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Allocates `count` adjacent frames from `first` (or [`hyperexo_abi::ANY`]), the first a multiple of `alignment`. They are
+/// not bound yet.
+pub fn page_alloc(first: u64, count: u64, alignment: u64) -> Result<Capability, Status> {
+    // SAFETY: new frames are in nobody's use, and not reachable before they are bound.
+    unsafe { call(Call::PageAlloc, [first, count, alignment, 0, 0, 0]) }.map(Capability)
+}
+
+/// Gives frames back.
+///
+/// # Safety
+/// No Rust object may live in them.
+pub unsafe fn page_free(capability: &Capability) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call_with(Call::PageFree, capability, 0, 0) }.map(drop)
+}
+
+/// Binds frames with the given rights.
+///
+/// # Safety
+/// Objects that live in these frames must get along with the rights, and with anybody else who may write them.
+pub unsafe fn page_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call_with(Call::PageBind, capability, u64::from(rights.0), 0) }.map(drop)
+}
+
+/// Ends the bindings of a run of frames.
+///
+/// # Safety
+/// No Rust object may live in them.
+pub unsafe fn page_unbind(first: u64, count: u64) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::PageUnbind, [first, count, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Makes a narrower capability.
+pub fn derive(capability: &Capability, first: u64, count: u64, rights: Rights) -> Result<Capability, Status> {
+    if count > MAX_FIELD {
+        return Err(Status::BadArgument);
+    }
+    // SAFETY: the call computes a capability and changes nothing.
+    unsafe { call_with(Call::Derive, capability, first, count | u64::from(rights.0) << 56) }.map(Capability)
+}
+
+/// Makes all capabilities for the range worthless, ends others' bindings, and returns a fresh capability.
+pub fn revoke(capability: &Capability) -> Result<Capability, Status> {
+    // SAFETY: only others lose their bindings; this environment keeps its own.
+    unsafe { call_with(Call::Revoke, capability, 0, 0) }.map(Capability)
+}
+
+/// Allocates `count` disk blocks from `first` (or [`hyperexo_abi::ANY`]).
+pub fn disk_alloc(first: u64, count: u64) -> Result<Capability, Status> {
+    // SAFETY: blocks are not memory.
+    unsafe { call(Call::DiskAlloc, [first, count, 0, 0, 0, 0]) }.map(Capability)
+}
+
+/// Gives disk blocks back.
+pub fn disk_free(capability: &Capability) -> Result<(), Status> {
+    // SAFETY: blocks are not memory.
+    unsafe { call_with(Call::DiskFree, capability, 0, 0) }.map(drop)
+}
+
+/// Binds an extent with the given rights.
+pub fn disk_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
+    // SAFETY: blocks are not memory.
+    unsafe { call_with(Call::DiskBind, capability, u64::from(rights.0), 0) }.map(drop)
+}
+
+/// Ends the binding of an extent.
+pub fn disk_unbind(first: u64, count: u64) -> Result<(), Status> {
+    // SAFETY: blocks are not memory.
+    unsafe { call(Call::DiskUnbind, [first, count, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Gives the kernel a ring in [`hyperexo_abi::ring::RING_FRAMES`] frames from `first`.
+///
+/// # Safety
+/// The frames must hold a [`hyperexo_abi::ring::DiskRing`] and nothing else, for as long as the environment lives.
+pub unsafe fn ring_bind(first: u64) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::RingBind, [first, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Says that the ring has new requests.
+///
+/// # Safety
+/// Frames named by new read requests are written by the device: they must hold no Rust object, or one that its
+/// requester alone knows.
+pub unsafe fn ring_kick() -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::RingKick, [0; 6]) }.map(drop)
+}
+
+/// Sets the one-shot timer to a value of the TSC; 0 cancels.
+pub fn timer_set(ticks: u64) -> Result<(), Status> {
+    // SAFETY: an upcall is all that follows, and its handler is this library's.
+    unsafe { call(Call::TimerSet, [ticks, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Gives up the rest of the slice to an environment, or to [`hyperexo_abi::ANY`].
+pub fn yield_to(environment: u64) -> Result<(), Status> {
+    // SAFETY: others run; their memory is not ours.
+    unsafe { call(Call::Yield, [environment, 0, 0, 0, 0, 0]) }.map(drop)
+}

@@ -1,0 +1,328 @@
+//! The address space of a unikernel, and the frames it owns.
+//!
+//! ```text
+//! 0                       nothing: null pointers fault
+//! image                   constants R, code RX, data RW: nothing is writable and executable
+//!   ...
+//! STACK_TOP - stack       guard page | critical trap stack | guard | interrupt | guard | exception | guard | stack
+//! STACK_TOP
+//! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages
+//! ```
+//!
+//! The library builds these tables itself, in frames of its own, and gives the frames of the tables that the kernel
+//! started it with to the heap. Everything allocated at run time is used through the linear map, so that the frame
+//! of an object on the heap is a matter of subtraction ([`frame_of`]).
+
+use crate::paging::{Access, MapError, Mapping, PageSize, Table, Tables, tables_needed};
+use crate::platform::{self, Area, Facts};
+use crate::{heap, paging};
+use core::arch::asm;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
+use hyperexo_hw::descriptor::TrapStacks;
+
+const PAGE: u64 = FRAME_BYTES as u64;
+
+/// Pages of the stack for exceptions that can't be handled on the interrupted stack: the report of a panic needs
+/// about one.
+const EXCEPTION_STACK_PAGES: u64 = 2;
+/// Pages of the stack for interrupts that can't be handled on the interrupted stack.
+const INTERRUPT_STACK_PAGES: u64 = 1;
+/// Pages of the stack for double faults, NMIs and machine checks.
+const CRITICAL_STACK_PAGES: u64 = 2;
+/// Pages of all trap stacks.
+const TRAP_STACK_PAGES: u64 = EXCEPTION_STACK_PAGES + INTERRUPT_STACK_PAGES + CRITICAL_STACK_PAGES;
+
+/// Frames acquired at run time, heap and tables.
+static ACQUIRED: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    // Borders of the image, from the linker script. Only their addresses mean anything.
+    static hx_rodata_start: u8;
+    static hx_rodata_end: u8;
+    static hx_text_start: u8;
+    static hx_text_end: u8;
+    static hx_data_start: u8;
+    static hx_data_end: u8;
+}
+
+/// Addresses of the image's code.
+pub(crate) fn text() -> Range<u64> {
+    &raw const hx_text_start as u64..&raw const hx_text_end as u64
+}
+
+/// Where the trap stacks lie, below a start-up stack: guard pages left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TrapAreas {
+    exception: Area,
+    interrupt: Area,
+    critical: Area,
+}
+
+impl TrapAreas {
+    /// Below the stack that starts at `stack_bottom`, with frames from `physical_start`.
+    const fn below(stack_bottom: u64, physical_start: u64) -> TrapAreas {
+        const fn area(end: u64, physical_start: u64, pages: u64) -> Area {
+            Area { virtual_start: end - pages * PAGE, physical_start, bytes: pages * PAGE }
+        }
+        let exception = area(stack_bottom - PAGE, physical_start, EXCEPTION_STACK_PAGES);
+        let interrupt = area(
+            exception.virtual_start - PAGE,
+            physical_start + EXCEPTION_STACK_PAGES * PAGE,
+            INTERRUPT_STACK_PAGES,
+        );
+        let critical = area(
+            interrupt.virtual_start - PAGE,
+            interrupt.physical_start + INTERRUPT_STACK_PAGES * PAGE,
+            CRITICAL_STACK_PAGES,
+        );
+        TrapAreas { exception, interrupt, critical }
+    }
+}
+
+/// Tables needed for the address space of an image.
+fn tables_for(facts: &Facts) -> u64 {
+    let lowest = TrapAreas::below(facts.stack.virtual_start, 0).critical.virtual_start;
+    1 + tables_needed(facts.image.virtual_start, facts.image.bytes, PageSize::Small)
+        + tables_needed(lowest, facts.stack.virtual_end() - lowest, PageSize::Small)
+        + tables_needed(LINEAR_BASE, linear_bytes(facts), PageSize::Large)
+}
+
+/// Bytes of the linear map.
+fn linear_bytes(facts: &Facts) -> u64 {
+    (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES)
+}
+
+/// Fills the tables of an image whose parts have the given borders.
+fn build(
+    tables: &mut Tables<'_>,
+    facts: &Facts,
+    traps: TrapAreas,
+    parts: &[(Range<u64>, Access)],
+) -> Result<(), MapError> {
+    let small = |area: Area, access| Mapping {
+        virtual_start: area.virtual_start,
+        physical_start: area.physical_start,
+        bytes: area.bytes,
+        access,
+        size: PageSize::Small,
+    };
+    for (part, access) in parts {
+        let offset = part.start - facts.image.virtual_start;
+        let area = Area {
+            virtual_start: part.start,
+            physical_start: facts.image.physical_start + offset,
+            bytes: part.end - part.start,
+        };
+        tables.map(small(area, *access))?;
+    }
+    for stack in [traps.exception, traps.interrupt, traps.critical, facts.stack] {
+        tables.map(small(stack, Access::Write))?;
+    }
+    tables.map(Mapping {
+        virtual_start: LINEAR_BASE,
+        physical_start: 0,
+        bytes: linear_bytes(facts),
+        access: Access::Write,
+        size: PageSize::Large,
+    })
+}
+
+/// Builds the address space and enters it; returns the tops of the trap stacks.
+///
+/// # Safety
+/// To be called once, at the start, on the start-up stack, with the linear map in place.
+///
+/// # Panics
+/// If the platform gives no frames, or describes areas that overlap.
+pub(crate) unsafe fn start() -> TrapStacks {
+    let facts = platform::facts();
+    let table_count = tables_for(facts);
+    let first = acquire_frames(table_count + TRAP_STACK_PAGES, 1)
+        .unwrap_or_else(|status| panic!("no frames for page tables and trap stacks: {status}"));
+    let traps = TrapAreas::below(facts.stack.virtual_start, (first + table_count) << FRAME_SHIFT);
+    // SAFETY: the frames are ours, fresh, and reached through the linear map; tables hold any bits.
+    let memory =
+        unsafe { core::slice::from_raw_parts_mut(linear_address(first) as *mut Table, table_count as usize) };
+    let mut tables = Tables::new(memory, first);
+    let parts = [
+        (&raw const hx_rodata_start as u64..&raw const hx_rodata_end as u64, Access::Read),
+        (text(), Access::Execute),
+        (&raw const hx_data_start as u64..&raw const hx_data_end as u64, Access::Write),
+    ];
+    build(&mut tables, facts, traps, &parts).unwrap_or_else(|error| panic!("address space: {error:?}"));
+    // SAFETY: the new tables map code, data and stack in use where they are, and the linear map; their frames are
+    // written by nobody from now on.
+    let old = unsafe { switch_root(tables.root_frame()) };
+    let read = |physical: u64| {
+        // SAFETY: only words of the old tables are read, which the linear map reaches.
+        unsafe { ((LINEAR_BASE + physical) as *const u64).read() }
+    };
+    paging::visit_tables(old, &read, &mut |frame| {
+        // SAFETY: the old tables are ours, are not in use any more, and each is visited once and last of its part.
+        unsafe { heap::donate(frame) }
+    });
+    TrapStacks {
+        exception: traps.exception.virtual_end(),
+        interrupt: traps.interrupt.virtual_end(),
+        critical: traps.critical.virtual_end(),
+    }
+}
+
+/// Enters an address space, with write protection for this privilege level too; returns the frame of the old root.
+///
+/// # Safety
+/// The tables must map all that is in use.
+unsafe fn switch_root(root_frame: u64) -> u64 {
+    const WRITE_PROTECT: u64 = 1 << 16;
+    let old: u64;
+    // SAFETY: by the caller's promise the instructions after the switch are mapped. The kernel starts environments with
+    // EFER.NXE set, as its own tables use the bit.
+    unsafe {
+        asm!("mov {}, cr3", out(reg) old);
+        asm!("mov cr3, {}", in(reg) root_frame << FRAME_SHIFT);
+        let control: u64;
+        asm!("mov {}, cr0", out(reg) control);
+        if control & WRITE_PROTECT == 0 {
+            asm!("mov cr0, {}", in(reg) control | WRITE_PROTECT);
+        }
+    }
+    old >> FRAME_SHIFT & 0xff_ffff_ffff
+}
+
+/// The address at which the linear map shows a frame.
+pub fn linear_address(frame: u64) -> u64 {
+    LINEAR_BASE + (frame << FRAME_SHIFT)
+}
+
+/// The physical address behind a virtual one: of the image, of the start-up stack or in the linear map. `None` elsewhere.
+pub fn physical_address(address: u64) -> Option<u64> {
+    physical_in(platform::facts(), address)
+}
+
+fn physical_in(facts: &Facts, address: u64) -> Option<u64> {
+    let linear =
+        Area { virtual_start: LINEAR_BASE, physical_start: 0, bytes: facts.memory_end_frame << FRAME_SHIFT };
+    [facts.image, facts.stack, linear].iter().find_map(|area| area.physical(address))
+}
+
+/// The frame that a page of the heap fills. `None` if the page is not in the linear map.
+pub fn frame_of(page: &Page) -> Option<u64> {
+    let offset = (&raw const *page as u64).checked_sub(LINEAR_BASE)?;
+    let frame = offset >> FRAME_SHIFT;
+    (frame < platform::facts().memory_end_frame).then_some(frame)
+}
+
+/// Allocates adjacent frames from the platform, bound read-write; returns the first. They are never given back.
+pub(crate) fn acquire_frames(count: u64, alignment: u64) -> Result<u64, Status> {
+    let first = platform::current().allocate_frames(count, alignment)?;
+    ACQUIRED.fetch_add(count, Ordering::Relaxed);
+    Ok(first)
+}
+
+/// Frames that this library has allocated since the start: page tables, trap stacks, heap. Those of the image come on top.
+pub fn acquired_frames() -> u64 {
+    ACQUIRED.load(Ordering::Relaxed)
+}
+
+/// Frames that the unikernel may own, those of its image included.
+pub fn quota_frames() -> u64 {
+    platform::facts().quota_frames
+}
+
+/// Frames of the machine that belong to nobody.
+///
+/// # Panics
+/// If the image does not run as an environment of HyperExo.
+pub fn free_frames() -> u64 {
+    platform::exo::owners().free_frames.load(Ordering::Relaxed)
+}
+
+/// The start-up stack.
+pub(crate) fn main_stack() -> Range<u64> {
+    let stack = platform::facts().stack;
+    stack.virtual_start..stack.virtual_end()
+}
+
+/// The stack in which an address lies: the start-up stack or a trap stack.
+pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
+    let stack = platform::facts().stack;
+    let traps = TrapAreas::below(stack.virtual_start, 0);
+    [stack, traps.exception, traps.interrupt, traps.critical]
+        .iter()
+        .map(|area| area.virtual_start..area.virtual_end())
+        .find(|range| range.contains(&address))
+}
+
+/// Which stack has overflowed if an access to `address` faults.
+pub(crate) fn overflowed_stack(address: u64) -> Option<&'static str> {
+    let stack = platform::facts().stack;
+    let traps = TrapAreas::below(stack.virtual_start, 0);
+    let names = ["start-up stack", "exception stack", "interrupt stack", "critical stack"];
+    [stack, traps.exception, traps.interrupt, traps.critical]
+        .iter()
+        .zip(names)
+        .find(|(area, _)| (area.virtual_start - PAGE..area.virtual_start).contains(&address))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use hyperexo_abi::STACK_TOP;
+
+    const FACTS: Facts = Facts {
+        name: "test",
+        command_line: "",
+        tsc_hz: 1,
+        boot_tsc: 0,
+        memory_end_frame: 4096,
+        quota_frames: 64,
+        image: Area { virtual_start: 0x10_0000, physical_start: 0x30_0000, bytes: 0x4000 },
+        stack: Area { virtual_start: STACK_TOP - 0x1_0000, physical_start: 0x31_0000, bytes: 0x1_0000 },
+    };
+
+    #[test]
+    fn the_address_space_has_guards_and_rights() {
+        let count = tables_for(&FACTS);
+        assert_eq!(count, 9);
+        let mut memory = vec![Table::EMPTY; count as usize];
+        let mut tables = Tables::new(&mut memory, 0x500);
+        let traps = TrapAreas::below(FACTS.stack.virtual_start, 0x60_0000);
+        let parts = [
+            (0x10_0000..0x10_1000, Access::Read),
+            (0x10_1000..0x10_3000, Access::Execute),
+            (0x10_3000..0x10_4000, Access::Write),
+        ];
+        build(&mut tables, &FACTS, traps, &parts).unwrap();
+        let at = |address: u64| {
+            paging::translate(0x500, address, |physical| {
+                memory[(physical >> 12) as usize - 0x500].0[(physical & 0xfff) as usize / 8]
+            })
+        };
+        assert_eq!(at(0), None);
+        assert_eq!(at(0x10_0123), Some((0x30_0123, Access::Read)));
+        assert_eq!(at(0x10_2fff), Some((0x30_2fff, Access::Execute)));
+        assert_eq!(at(0x10_3000), Some((0x30_3000, Access::Write)));
+        assert_eq!(at(FACTS.stack.virtual_start), Some((0x31_0000, Access::Write)));
+        for stack in [FACTS.stack, traps.exception, traps.interrupt, traps.critical] {
+            assert_eq!(at(stack.virtual_start - 1), None, "guard below {stack:x?}");
+            assert!(at(stack.virtual_start).is_some() && at(stack.virtual_end() - 1).is_some());
+        }
+        assert_eq!(at(traps.critical.virtual_end() - 1), Some((0x60_4fff, Access::Write)));
+        assert_eq!(at(LINEAR_BASE + 0xff_f000), Some((0xff_f000, Access::Write)));
+    }
+
+    #[test]
+    fn physical_addresses() {
+        assert_eq!(physical_in(&FACTS, 0x10_0010), Some(0x30_0010));
+        assert_eq!(physical_in(&FACTS, STACK_TOP - 1), Some(0x31_ffff));
+        assert_eq!(physical_in(&FACTS, LINEAR_BASE + 77), Some(77));
+        assert_eq!(physical_in(&FACTS, LINEAR_BASE + (16 << 20)), None);
+        assert_eq!(physical_in(&FACTS, 0), None);
+        assert_eq!(physical_in(&FACTS, STACK_TOP), None);
+    }
+}

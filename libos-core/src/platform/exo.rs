@@ -1,0 +1,162 @@
+//! HyperExo as the host: everything by hypercall and by the pages that [`StartInfo`] names.
+
+use super::{Area, Facts, Platform};
+use crate::hypercall;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyperexo_abi::accounting::{Accounting, Owners};
+use hyperexo_abi::capability::Rights;
+use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
+use hyperexo_abi::upcall::Doorbell;
+use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
+use spin::Once;
+
+/// The pages that the kernel shares with this environment.
+struct Pages {
+    start: &'static StartInfo,
+    accounting: &'static Accounting,
+    owners: &'static Owners,
+    doorbell: &'static Doorbell,
+    free_map: &'static [AtomicU64],
+}
+
+static PAGES: Once<Pages> = Once::new();
+
+/// The host as a value.
+struct Exo;
+
+/// Reads the start information and makes HyperExo the platform.
+///
+/// `false` if `magic` (register `rsi` at entry) or the page itself say that this is not HyperExo.
+///
+/// # Safety
+/// If `magic` is [`MAGIC`], the state must be that described in [`hyperexo_abi::start`]: `physical` is the address of a
+/// [`StartInfo`], and the linear map reaches it and the frames it names.
+pub(crate) unsafe fn start(physical: u64, magic: u64) -> bool {
+    if magic != MAGIC {
+        return false;
+    }
+    let linear = |frame: u64| LINEAR_BASE + (frame << FRAME_SHIFT);
+    // SAFETY: by the caller's promise there is a `StartInfo` in the linear map, in a frame of this environment that
+    // nobody writes any more.
+    let start = unsafe { &*((LINEAR_BASE + physical) as *const StartInfo) };
+    if start.magic != MAGIC {
+        return false;
+    }
+    // SAFETY: the kernel has bound these frames for the life of the environment, and writes them through atomics only;
+    // all bit patterns are valid for the types.
+    let pages = unsafe {
+        Pages {
+            start,
+            accounting: &*(linear(start.accounting_frame) as *const Accounting),
+            owners: &*(linear(start.owners_frame) as *const Owners),
+            doorbell: &*(linear(start.doorbell_frame) as *const Doorbell),
+            free_map: core::slice::from_raw_parts(
+                linear(start.free_map_first_frame) as *const AtomicU64,
+                (start.free_map_frames << FRAME_SHIFT) as usize / size_of::<AtomicU64>(),
+            ),
+        }
+    };
+    PAGES.call_once(|| pages);
+    hypercall::choose_instruction(start.hypercall == HYPERCALL_VMMCALL);
+    super::set(&Exo, facts(start));
+    true
+}
+
+/// Text in a field that is padded with zeros; what is not UTF-8 is left out.
+fn text(bytes: &'static [u8]) -> &'static str {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    match core::str::from_utf8(&bytes[..end]) {
+        Ok(text) => text,
+        Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+fn facts(start: &'static StartInfo) -> Facts {
+    let line_bytes = (start.command_line_bytes as usize).min(start.command_line.len());
+    Facts {
+        name: text(&start.name),
+        command_line: text(&start.command_line[..line_bytes]),
+        tsc_hz: start.tsc_hz.max(1),
+        boot_tsc: start.boot_tsc,
+        memory_end_frame: start.memory_end_frame,
+        quota_frames: start.quota_frames,
+        image: Area {
+            virtual_start: start.image_virtual,
+            physical_start: start.image_address,
+            bytes: start.image_bytes,
+        },
+        stack: Area {
+            virtual_start: STACK_TOP - start.stack_bytes,
+            physical_start: start.stack_address,
+            bytes: start.stack_bytes,
+        },
+    }
+}
+
+fn pages() -> &'static Pages {
+    PAGES.get().expect("runs only as an environment of HyperExo")
+}
+
+/// What the kernel told this environment at its start.
+///
+/// # Panics
+/// If the image does not run as an environment of HyperExo. So do the other functions of this module.
+pub fn start_info() -> &'static StartInfo {
+    pages().start
+}
+
+/// The counters that the kernel keeps for this environment.
+pub fn accounting() -> &'static Accounting {
+    pages().accounting
+}
+
+/// Frames and blocks held by each environment.
+pub fn owners() -> &'static Owners {
+    pages().owners
+}
+
+/// The free-frame bitmap: bit `n % 64` of word `n / 64` is set when frame `n` belongs to nobody.
+pub fn free_map() -> &'static [AtomicU64] {
+    pages().free_map
+}
+
+impl Platform for Exo {
+    fn console_write(&self, physical: u64, bytes: u64) {
+        // A console that refuses can't be told about.
+        let _ = hypercall::console_write(physical, bytes);
+    }
+
+    fn exit(&self, code: u32) -> ! {
+        hypercall::exit(code)
+    }
+
+    fn allocate_frames(&self, count: u64, alignment: u64) -> Result<u64, Status> {
+        let capability = hypercall::page_alloc(ANY, count, alignment)?;
+        let claim = capability.claim().ok_or(Status::BadArgument)?;
+        // SAFETY: the frames are fresh: no Rust object lies in them.
+        unsafe { hypercall::page_bind(&capability, Rights::READ_WRITE)? };
+        Ok(claim.first)
+    }
+
+    fn set_timer(&self, ticks: u64) {
+        // The call has no argument that it could refuse.
+        let _ = hypercall::timer_set(ticks);
+    }
+
+    fn take_upcalls(&self) -> u64 {
+        pages().doorbell.pending.swap(0, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_zero_or_at_damage() {
+        assert_eq!(text(b"hello\0\0x"), "hello");
+        assert_eq!(text(b"full"), "full");
+        assert_eq!(text(b"ab\xff\xfe"), "ab");
+    }
+}

@@ -1,0 +1,72 @@
+//! The clock: the processor's time stamp counter, and sleeping.
+
+use crate::{platform, upcall};
+use core::time::Duration;
+
+const NANOSECONDS: u128 = 1_000_000_000;
+
+/// The time stamp counter.
+#[inline]
+pub fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and nothing disables it at privilege level 0.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Ticks in a second.
+pub fn tsc_hz() -> u64 {
+    platform::facts().tsc_hz
+}
+
+/// Nanoseconds on a clock that never goes back; its zero point is that of the TSC.
+pub fn now_ns() -> u64 {
+    to_ns(ticks(), tsc_hz())
+}
+
+/// Nanoseconds since the kernel of the machine was entered.
+pub fn since_boot_ns() -> u64 {
+    to_ns(ticks().saturating_sub(platform::facts().boot_tsc), tsc_hz())
+}
+
+/// Sleeps: the core is free for others meanwhile.
+///
+/// # Panics
+/// With interrupts disabled, see [`upcall::wait_until`].
+pub fn sleep(duration: Duration) {
+    sleep_until(ticks().saturating_add(to_ticks(duration, tsc_hz())));
+}
+
+/// Sleeps until [`ticks`] has reached `deadline`.
+///
+/// # Panics
+/// As [`sleep`].
+pub fn sleep_until(deadline: u64) {
+    upcall::wait_until(|| {
+        let reached = ticks() >= deadline;
+        if !reached {
+            // Also after an upcall for another cause, or a timer that somebody else has set meanwhile.
+            platform::current().set_timer(deadline);
+        }
+        reached
+    });
+}
+
+fn to_ns(ticks: u64, hz: u64) -> u64 {
+    (u128::from(ticks) * NANOSECONDS / u128::from(hz)) as u64
+}
+
+fn to_ticks(duration: Duration, hz: u64) -> u64 {
+    u64::try_from(duration.as_nanos().saturating_mul(u128::from(hz)) / NANOSECONDS).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversions() {
+        assert_eq!(to_ns(3_000_000_000, 2_000_000_000), 1_500_000_000);
+        assert_eq!(to_ns(u64::MAX, 1_000_000_000), u64::MAX);
+        assert_eq!(to_ticks(Duration::from_millis(5), 2_500_000_000), 12_500_000);
+        assert_eq!(to_ticks(Duration::MAX, 2_500_000_000), u64::MAX);
+    }
+}

@@ -1,0 +1,80 @@
+//! Exceptions and interrupts of the unikernel: handlers by vector, dispatched inside the image without any exit.
+//!
+//! A handler runs on the interrupted stack, below the red zone, with interrupts disabled, and may change every register of
+//! its [`TrapFrame`]. If nobody handles an exception, the unikernel ends with a report and [`UNHANDLED_EXIT_CODE`].
+
+use crate::{memory, panic, upcall};
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use hyperexo_abi::upcall::VECTOR;
+use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
+use hyperexo_hw::trap as hw;
+
+pub use hyperexo_hw::trap::{
+    BREAKPOINT, DIVIDE, DOUBLE_FAULT, GENERAL_PROTECTION, INVALID_OPCODE, PAGE_FAULT, TrapFrame,
+    fault_address, vector_name,
+};
+
+/// Exit code of a unikernel that ends by an exception nobody handles.
+pub const UNHANDLED_EXIT_CODE: u32 = 102;
+
+/// Bytes of the start-up stack that must be left for a handler to run on it.
+const HANDLER_ROOM_BYTES: u64 = 4096;
+
+/// Whether a handler has dealt with a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Execution goes on with the registers of the frame.
+    Yes,
+    /// The unikernel ends with a report.
+    No,
+}
+
+/// What is stored for a vector: a fat pointer behind a thin one, so that it can be replaced atomically.
+type Stored = Box<dyn Fn(&mut TrapFrame) -> Handled + Send + Sync>;
+
+static HANDLERS: [AtomicPtr<Stored>; 256] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 256];
+
+/// Makes `handler` responsible for a vector, instead of the one before, which stays allocated: it may be running.
+///
+/// The vector of upcalls ([`VECTOR`]) is the library's; a handler for it is never called.
+pub fn set_handler(vector: u8, handler: impl Fn(&mut TrapFrame) -> Handled + Send + Sync + 'static) {
+    let stored: Stored = Box::new(handler);
+    HANDLERS[usize::from(vector)].store(Box::into_raw(Box::new(stored)), Ordering::Release);
+}
+
+/// Leaves a vector without a handler: its traps end the unikernel.
+pub fn clear_handler(vector: u8) {
+    HANDLERS[usize::from(vector)].store(core::ptr::null_mut(), Ordering::Release);
+}
+
+/// Loads the descriptor tables and enables interrupts.
+///
+/// # Safety
+/// To be called once, in the address space that [`memory::start`] has built, with the stacks it returned.
+pub(crate) unsafe fn start(stacks: TrapStacks) {
+    static mut TABLES: CoreTables = CoreTables::new();
+    hw::set_dispatcher(dispatch);
+    let stack = memory::main_stack();
+    // SAFETY: this is the only use of the static, as the function is called once. The stacks are mapped for good and
+    // have no other use; the start-up stack is mapped for good too.
+    unsafe {
+        let tables = &mut *(&raw mut TABLES);
+        tables.load(stacks);
+        hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
+        hw::enable_interrupts();
+    }
+}
+
+fn dispatch(frame: &mut TrapFrame) {
+    if frame.vector == u64::from(VECTOR) {
+        return upcall::dispatch();
+    }
+    let stored = HANDLERS[frame.vector as usize & 255].load(Ordering::Acquire);
+    // SAFETY: only `set_handler` stores a pointer that is not null, to a box that is never freed.
+    let handler = unsafe { stored.as_ref() };
+    match handler.map_or(Handled::No, |handler| handler(frame)) {
+        Handled::Yes => (),
+        Handled::No => panic::unhandled_trap(frame),
+    }
+}

@@ -1,0 +1,52 @@
+//! Calls from the kernel: an interrupt with one or several causes, and sleeping until one comes.
+
+use crate::platform;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use hyperexo_abi::upcall::Cause;
+use hyperexo_hw::trap;
+
+/// Called once for an upcall with its cause, in interrupt context: interrupts are disabled.
+pub type Handler = fn();
+
+/// Handlers by the number of the cause's bit.
+static HANDLERS: [AtomicPtr<()>; 64] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 64];
+
+/// Makes `handler` the function that is called for upcalls with this cause; it replaces the one before.
+///
+/// Nobody needs a handler to be woken: [`wait_until`] looks at its condition after every upcall.
+pub fn set_handler(cause: Cause, handler: Handler) {
+    HANDLERS[bit(cause)].store(handler as *mut (), Ordering::Release);
+}
+
+fn bit(cause: Cause) -> usize {
+    (cause as u64).trailing_zeros() as usize
+}
+
+/// Takes the causes and calls their handlers.
+pub(crate) fn dispatch() {
+    let mut causes = platform::current().take_upcalls();
+    while causes != 0 {
+        let handler = HANDLERS[causes.trailing_zeros() as usize].load(Ordering::Acquire);
+        causes &= causes - 1;
+        if !handler.is_null() {
+            // SAFETY: only `set_handler` stores a value that is not null, and stores a `Handler`.
+            let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+            handler();
+        }
+    }
+}
+
+/// Halts until `condition` holds. It is called with interrupts disabled, before the first halt and after every upcall, so
+/// that no upcall is lost in between.
+///
+/// # Panics
+/// If interrupts are disabled: in a handler, or while a [`crate::lock::Masked`] is held. Nothing would ever wake us.
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
+    assert!(trap::disable_interrupts(), "sleeping with interrupts disabled");
+    while !condition() {
+        // SAFETY: the tables were loaded before interrupts were first enabled, and no lock is held: they were enabled.
+        unsafe { trap::wait_for_interrupt() };
+    }
+    // SAFETY: as above.
+    unsafe { trap::enable_interrupts() };
+}
