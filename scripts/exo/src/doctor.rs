@@ -97,9 +97,7 @@ fn examine() -> Vec<Finding> {
 fn examine_program((check, name, package, state): (&'static str, &str, &str, State)) -> Finding {
     let Some(path) = program_path(name) else {
         let fix = match name {
-            "cargo" => {
-                "install rustup (rustup.rs), then run `cargo --version` in the checkout".to_owned()
-            }
+            "cargo" => "install rustup (rustup.rs), then run `cargo --version` in the checkout".to_owned(),
             _ => format!("apt-get install {package}"),
         };
         return Finding::lacking(check, state, &format!("{name} is not installed"), &fix);

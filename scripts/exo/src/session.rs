@@ -78,7 +78,7 @@ pub fn run(
     let mut outcome = Outcome::default();
     let mut last = String::from("(none)");
     while outcome.status.is_none() {
-        match next(&serial, start, limit) {
+        match next(&serial, &mut group, start, limit) {
             Next::Line(at, line) => {
                 on_line(&line, at - start);
                 note(&mut outcome, &line)?;
@@ -120,7 +120,8 @@ fn ended_early(group: &mut Group, complaints: &Receiver<(Instant, String)>, last
     if interrupted() {
         return Error::Interrupted;
     }
-    let said = complaints.iter().map(|(_, line)| line).filter(|line| !line.contains("warning:")).last();
+    let lines = std::iter::from_fn(|| complaints.recv_timeout(GLANCE).ok());
+    let said = lines.map(|(_, line)| line).filter(|line| !line.contains("warning:")).last();
     Error::Qemu { status, said: said.unwrap_or(format!("its last line was: {last}")) }
 }
 
@@ -140,15 +141,29 @@ enum Next {
     Ended,
 }
 
-fn next(serial: &Receiver<(Instant, String)>, start: Instant, limit: Option<Duration>) -> Next {
-    let Some(limit) = limit else {
-        return serial.recv().map_or(Next::Ended, |(at, line)| Next::Line(at, line));
-    };
-    let left = limit.saturating_sub(start.elapsed());
-    match serial.recv_timeout(left) {
-        Ok((at, line)) => Next::Line(at, line),
-        Err(RecvTimeoutError::Timeout) => Next::TooLate(limit),
-        Err(RecvTimeoutError::Disconnected) => Next::Ended,
+/// How often to look whether QEMU is still there. Its pipes alone do not tell: something it started may hold them.
+const GLANCE: Duration = Duration::from_millis(200);
+
+fn next(
+    serial: &Receiver<(Instant, String)>,
+    group: &mut Group,
+    start: Instant,
+    limit: Option<Duration>,
+) -> Next {
+    loop {
+        let left = limit.map_or(GLANCE, |limit| limit.saturating_sub(start.elapsed()));
+        match (serial.recv_timeout(left.min(GLANCE)), limit) {
+            (Ok((at, line)), _) => return Next::Line(at, line),
+            (Err(RecvTimeoutError::Disconnected), _) => return Next::Ended,
+            (Err(RecvTimeoutError::Timeout), Some(limit)) if start.elapsed() >= limit => {
+                return Next::TooLate(limit);
+            }
+            (Err(RecvTimeoutError::Timeout), _) if !matches!(group.poll(), Ok(None)) => {
+                // What it said last may still be on its way.
+                return serial.recv_timeout(GLANCE).map_or(Next::Ended, |(at, line)| Next::Line(at, line));
+            }
+            (Err(RecvTimeoutError::Timeout), _) => {}
+        }
     }
 }
 
