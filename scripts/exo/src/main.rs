@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
+//! | `new` | [`create`] |
+//! | `data`, `fs` | [`data`], [`files`] |
 //! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
@@ -14,8 +16,11 @@ mod build;
 mod bundle;
 mod checkout;
 mod children;
+mod create;
+mod data;
 mod doctor;
 mod error;
+mod files;
 mod image;
 mod machine;
 mod qmp;
@@ -44,6 +49,13 @@ enum Verb {
     Build(build::BuildArgs),
     /// Runs unikernels on the exokernel under QEMU
     Run(Box<run::RunArgs>),
+    /// Makes an application in a directory of its own, outside the checkout
+    New(create::NewArgs),
+    /// Makes the disk image with the data of filecache
+    Data(data::DataArgs),
+    /// Makes and changes file systems on disk images
+    #[command(subcommand)]
+    Fs(files::FsVerb),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +65,9 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Build(args) => build::build(args),
         Verb::Run(args) => run::run(args),
+        Verb::New(args) => create::create(args),
+        Verb::Data(args) => data::data(args),
+        Verb::Fs(verb) => files::files(verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
