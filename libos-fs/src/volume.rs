@@ -1,10 +1,10 @@
 //! Volumes and files: the interface that applications use.
 
+use crate::FsError;
 use crate::cache::{BufferCache, CacheOptions};
 use crate::device::{BlockDevice, DeviceQueue};
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
-use crate::{FsError, extent_fs};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -103,10 +103,10 @@ impl Volume {
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
         let queue = Rc::new(DeviceQueue::new(device));
         let cache = Rc::new(BufferCache::new(queue, options));
-        let format: Rc<dyn FileSystem> = if extent_fs::detect(&cache)? {
-            Rc::new(ExtentVolume::mount(Rc::clone(&cache))?)
-        } else {
-            Rc::new(Ext4Volume::mount(Rc::clone(&cache))?)
+        let format: Rc<dyn FileSystem> = match ExtentVolume::mount(Rc::clone(&cache)) {
+            Ok(volume) => Rc::new(volume),
+            Err(FsError::UnknownFormat) => Rc::new(Ext4Volume::mount(Rc::clone(&cache))?),
+            Err(error) => return Err(error),
         };
         cache.end_of_mount();
         Ok(Volume { cache, format })

@@ -1,14 +1,32 @@
-//! The buffer cache.
+//! The buffer cache: a strict budget of blocks, and policies that decide how it is spent.
+//!
+//! The design is that of application-controlled file caching (P. Cao, E. W. Felten, K. Li, OSDI 1994): every file has
+//! a *priority*, blocks of the same priority form a pool with a replacement policy of its own, and the pool of the
+//! lowest priority is asked for a victim first. A single block can have a *temporary priority* until it is next
+//! referenced or replaced. Policies and priorities can be changed at any time.
+//!
+//! * **Budget.** Resident blocks, blocks in staging and blocks on their way never exceed [`CacheOptions::blocks`].
+//! * **Misses are clustered.** What a [`ReadAhead`] policy fetches along with a missing block waits in *staging*. The
+//!   replacement policy hears of a block only when it is first referenced. So it sees the same references as without
+//!   read-ahead, and it does not throw away what was just fetched.
+//! * **Write-back.** Written blocks stay until they are replaced or the file system commits; then adjacent ones are
+//!   written together. Blocks of removed files are dropped without being written.
+//! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
+//! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
 mod clock;
 mod fifo;
 mod lru;
+mod metadata;
 mod mru;
 mod opt;
 mod order;
 mod policy;
+mod pools;
 mod read_ahead;
+mod state;
 mod statistics;
+mod transfer;
 
 pub use clock::Clock;
 pub use fifo::Fifo;
@@ -21,13 +39,19 @@ pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
 };
 pub use statistics::CacheStatistics;
+pub(crate) use transfer::Run;
 
 use crate::device::DeviceQueue;
 use crate::{FileId, FsError};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::ops::Range;
+use hyperexo_abi::Page;
+use state::{Condition, Key, State, UNPLACED};
+use transfer::Flight;
 
 /// How a cache starts.
 #[derive(Clone, Debug)]
@@ -38,7 +62,8 @@ pub struct CacheOptions {
     pub policy: PolicyKind,
     /// Read-ahead policy.
     pub read_ahead: ReadAheadKind,
-    /// Blocks that may be in staging once the cache is full. `None`: 1 % of `blocks`, from 1 to 31.
+    /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 31. Larger requests
+    /// cost fewer of them, but every staged block displaces one that the replacement policy wants to keep.
     pub staging: Option<usize>,
     /// Whether to record references from the start; see [`BufferCache::start_recording`].
     pub record_references: bool,
@@ -56,60 +81,231 @@ impl Default for CacheOptions {
     }
 }
 
-/// The number by which policies and recorded references know a block of a file: file number × 2³² + block.
+/// The number by which policies and recorded references know a block of a file: file number × 2³² + block. Adjacent
+/// blocks have adjacent numbers.
 pub fn reference(file: FileId, block: u64) -> u64 {
     file.0 << 32 | block & 0xffff_ffff
 }
 
-/// The buffer cache.
+/// The cache of a volume. All methods take `&self`; see the [module](self) for what it promises.
 pub struct BufferCache {
-    #[allow(dead_code)]
     queue: Rc<DeviceQueue>,
+    state: RefCell<State>,
+    flights: RefCell<BTreeMap<u64, Flight>>,
 }
 
-#[allow(unused_variables, missing_docs)]
 impl BufferCache {
     pub(crate) fn new(queue: Rc<DeviceQueue>, options: CacheOptions) -> BufferCache {
-        BufferCache { queue }
+        let state = RefCell::new(State::new(&options));
+        BufferCache { queue, state, flights: RefCell::default() }
     }
-    pub(crate) fn end_of_mount(&self) {}
+
+    /// From here on, metadata reads are no longer counted as part of mounting.
+    pub(crate) fn end_of_mount(&self) {
+        self.state.borrow_mut().mounting = false;
+    }
+
+    /// Gives the blocks of a priority another policy. It is told of those in the cache, from the one used longest ago
+    /// to the last.
     pub fn set_policy(&self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
-        todo!()
+        let state = &mut *self.state.borrow_mut();
+        let slots = &state.slots;
+        let block_in = |slot: usize| reference(slots[slot].key.0, slots[slot].key.1);
+        state.pools.set_policy(priority, policy.into(), block_in);
     }
+
+    /// Name of the policy of a priority.
     pub fn get_policy(&self, priority: i32) -> &'static str {
-        todo!()
+        self.state.borrow().pools.policy_name(priority)
     }
+
+    /// Chooses another read-ahead policy.
     pub fn set_read_ahead(&self, policy: impl Into<Box<dyn ReadAhead>>) {
-        todo!()
+        self.state.borrow_mut().read_ahead = policy.into();
     }
+
+    /// Gives a file a priority; files that were given none have 0. Blocks of lower priority are replaced first. Blocks
+    /// with a temporary priority keep it. Looks at every buffer.
     pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) {
-        todo!()
+        let file = file.into();
+        let state = &mut *self.state.borrow_mut();
+        state.priorities.insert(file, priority);
+        for slot in 0..state.slots.len() {
+            let entry = &state.slots[slot];
+            let concerned = entry.key.0 == file && !entry.temporary && entry.priority != priority;
+            if concerned && entry.condition == Condition::Resident {
+                state.move_to(slot, priority, false);
+            }
+        }
     }
+
+    /// The priority of a file.
     pub fn get_priority(&self, file: impl Into<FileId>) -> i32 {
-        todo!()
+        self.state.borrow().priority_of(file.into())
     }
+
+    /// Gives blocks of a file a priority until each is next referenced or replaced. Blocks that are not in the cache
+    /// are not concerned.
     pub fn set_temporary_priority(&self, file: impl Into<FileId>, blocks: Range<u64>, priority: i32) {
-        todo!()
+        let file = file.into();
+        let state = &mut *self.state.borrow_mut();
+        for key in state.known_keys(file, blocks) {
+            let Some(&slot) = state.index.get(&key) else { continue };
+            if state.slots[slot].condition == Condition::Resident {
+                state.move_to(slot, priority, true);
+            }
+        }
     }
+
+    /// Says that blocks of a file will not be needed soon: temporary priority −1.
     pub fn done_with(&self, file: impl Into<FileId>, blocks: Range<u64>) {
-        todo!()
+        self.set_temporary_priority(file, blocks, -1);
     }
+
+    /// Counters.
     pub fn statistics(&self) -> CacheStatistics {
-        todo!()
+        let state = self.state.borrow();
+        CacheStatistics { resident: state.index.len(), dirty: state.dirty.len(), ..state.statistics }
     }
+
+    /// Blocks it may hold.
     pub fn blocks(&self) -> usize {
-        todo!()
+        self.state.borrow().capacity
     }
+
+    /// Changes how many blocks it may hold (at least 1). Blocks that no longer fit are replaced as usual.
+    ///
+    /// # Errors
+    /// If a dirty block can't be written the cache stays larger than asked for until it can be.
     pub fn resize(&self, blocks: usize) -> Result<(), FsError> {
-        todo!()
+        self.state.borrow_mut().capacity = blocks.max(1);
+        self.finish_all();
+        loop {
+            {
+                let state = self.state.borrow();
+                if state.occupied() <= state.capacity {
+                    return Ok(());
+                }
+            }
+            let slot = self.take_slot()?;
+            let state = &mut *self.state.borrow_mut();
+            state.slots[slot].page = None;
+            state.release(slot);
+        }
     }
+
+    /// Drops all blocks that need not be written, those in staging included.
     pub fn drop_clean(&self) {
-        todo!()
+        self.finish_all();
+        let state = &mut *self.state.borrow_mut();
+        for slot in 0..state.slots.len() {
+            match state.slots[slot].condition {
+                Condition::Resident if !state.slots[slot].dirty => {
+                    state.evict(slot);
+                    state.release(slot);
+                }
+                Condition::Staged => state.drop_staged(slot),
+                _ => {}
+            }
+        }
     }
+
+    /// Starts to record references; see [`reference`] for their numbers.
     pub fn start_recording(&self) {
-        todo!()
+        self.state.borrow_mut().recording = Some(Vec::new());
     }
+
+    /// Ends recording and returns the references since its start, as the replacement policies saw them.
     pub fn take_references(&self) -> Vec<u64> {
-        todo!()
+        self.state.borrow_mut().recording.take().unwrap_or_default()
+    }
+
+    /// References a block and shows its contents; see [`BufferCache::access`] for `certain` and `locate`.
+    pub(crate) fn read(
+        &self,
+        key: Key,
+        certain: u64,
+        locate: &dyn Fn(u64) -> Result<Run, FsError>,
+        show: impl FnOnce(&Page),
+    ) -> Result<(), FsError> {
+        let slot = self.access(key, certain, locate)?;
+        if let Some(page) = &self.state.borrow().slots[slot].page {
+            show(page);
+        }
+        Ok(())
+    }
+
+    /// References a block and changes it. Without `locate` its old contents don't matter.
+    ///
+    /// `place` says where on the device it will go from now on; it is called after the old contents have arrived, with
+    /// nothing borrowed. If it fails the block is unchanged.
+    pub(crate) fn write(
+        &self,
+        key: Key,
+        locate: Option<&dyn Fn(u64) -> Result<Run, FsError>>,
+        place: impl FnOnce() -> Result<u64, FsError>,
+        change: impl FnOnce(&mut Page),
+    ) -> Result<(), FsError> {
+        let slot = match locate {
+            Some(locate) => self.access(key, 0, locate)?,
+            None => self.enter(key)?,
+        };
+        let placed = place();
+        let state = &mut *self.state.borrow_mut();
+        let disk = match placed {
+            Ok(disk) => disk,
+            Err(error) => {
+                if state.slots[slot].disk == UNPLACED {
+                    state.forget(key);
+                }
+                return Err(error);
+            }
+        };
+        if state.slots[slot].disk != disk {
+            state.set_clean(slot, false);
+            state.slots[slot].disk = disk;
+        }
+        state.set_dirty(slot);
+        if let Some(page) = &mut state.slots[slot].page {
+            change(page);
+        }
+        Ok(())
+    }
+
+    /// Drops blocks of a file without writing them: it was cut or removed.
+    pub(crate) fn forget(&self, file: FileId, blocks: Range<u64>) {
+        let state = &mut *self.state.borrow_mut();
+        for key in state.known_keys(file, blocks.clone()) {
+            state.forget(key);
+        }
+        let written: Vec<Key> =
+            state.written.range((file, blocks.start)..(file, blocks.end)).map(|(key, _)| *key).collect();
+        for key in written {
+            state.written.remove(&key);
+        }
+    }
+
+    /// Forgets the priority of a file that is gone.
+    pub(crate) fn forget_priority(&self, file: FileId) {
+        self.state.borrow_mut().priorities.remove(&file);
+    }
+
+    /// Checksums of the blocks written to the device since the last call.
+    pub(crate) fn take_written(&self) -> BTreeMap<Key, u32> {
+        core::mem::take(&mut self.state.borrow_mut().written)
+    }
+}
+
+impl State {
+    /// Blocks of a range that are in the cache, without looking at more blocks than there are buffers.
+    fn known_keys(&self, file: FileId, blocks: Range<u64>) -> Vec<Key> {
+        let count = blocks.end.saturating_sub(blocks.start);
+        if count <= self.slots.len() as u64 {
+            return blocks.map(|block| (file, block)).filter(|key| self.index.contains_key(key)).collect();
+        }
+        let mut keys: Vec<Key> =
+            self.index.keys().filter(|key| key.0 == file && blocks.contains(&key.1)).copied().collect();
+        keys.sort_unstable();
+        keys
     }
 }

@@ -18,8 +18,6 @@ pub struct Reference {
     pub block: u64,
     /// Whether the block has to be fetched now. Otherwise it was in memory.
     pub missing: bool,
-    /// Blocks directly after this one that are in staging or on their way there.
-    pub staged_ahead: u64,
     /// Most blocks beyond this one that can be fetched now.
     pub limit: u64,
 }

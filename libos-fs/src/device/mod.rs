@@ -15,7 +15,6 @@ mod ram;
 #[cfg(feature = "unikernel")]
 mod ring;
 
-#[cfg(feature = "unikernel")]
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,6 +23,8 @@ pub use file::FileDisk;
 use hyperexo_abi::Page;
 pub(crate) use queue::{DeviceQueue, Finished};
 pub use ram::RamDisk;
+#[cfg(feature = "unikernel")]
+pub use ring::RingDevice;
 
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = hyperexo_abi::BLOCK_BYTES;

@@ -10,7 +10,7 @@ pub(crate) struct Ext4Volume;
 
 impl Ext4Volume {
     pub(crate) fn mount(_cache: Rc<BufferCache>) -> Result<Ext4Volume, FsError> {
-        todo!()
+        Err(FsError::UnknownFormat)
     }
 }
 

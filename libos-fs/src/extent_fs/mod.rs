@@ -1,93 +1,336 @@
-//! Our own format.
+//! The extent file system: files in extents, checksums on everything, commits that happen or don't.
+//!
+//! # On the disk
+//!
+//! ```text
+//!  block 0   superblock, first copy      generation, size, root ─┐
+//!  block 1   superblock, second copy                             │
+//!  block 2…  nodes of one tree, and data, in any order           ▼
+//!
+//!                    inner node   [key │ block, CRC-32] [key │ block, CRC-32] …
+//!                                            │                │
+//!                          leaf   [key │ item] …            leaf …
+//!
+//!  item         key                              value
+//!  inode        (object, 1)                      file or directory, length in bytes
+//!  entry        (directory, 2, name)             object
+//!  extent       (file, 3, first block of file)   first block on disk, CRC-32 of each of up to 256 blocks
+//! ```
+//!
+//! All numbers are little-endian. Object 1 is the root directory. One tree holds all items in the order of their keys, so
+//! that what belongs together lies together: an object's inode, then its names, or its extents.
+//!
+//! * **Everything is checked.** A pointer to a node carries the node's CRC-32, an extent that of every data block, a
+//!   superblock its own. A flipped bit in any block in use is found when it is read; [`check`] reads all.
+//! * **Nothing in use is overwritten.** Changed nodes and changed data go to free blocks. A block that the last commit
+//!   needs is not used again before the next.
+//! * **A commit** writes all dirty data, then the changed nodes, flushes, writes one copy of the superblock, flushes, and
+//!   writes the other copy. The first copy to be written is the one that does not count, so a cut at any moment leaves
+//!   one that does: the state before or the state after, nothing between.
+//! * **Free space is not stored.** Mounting reads the whole tree (about one block in a thousand), judges it, and derives
+//!   what is free. The tree then stays in memory, beside the cache's budget.
+//! * **Disk full** is an error that changes nothing: enough blocks stay reserved to commit what is there, and files can be
+//!   removed. What they free is available after the commit.
+//! * **Placement.** A block goes right behind the one before it in the file, if that is free, and else to the next run
+//!   that is long enough for the write; so files written in order lie in order.
+//!
+//! There are no links, owners or times: a unikernel has one user and perhaps no clock.
 
-use crate::cache::BufferCache;
+mod check;
+mod format;
+mod load;
+mod metadata;
+mod space;
+mod tree;
+
+pub use check::{Report, check, make};
+
+use crate::cache::{BufferCache, Run};
+use crate::device::BLOCK_BYTES;
 use crate::volume::{DirectoryEntry, FileSystem, Format, Space};
-use crate::{BlockDevice, FileId, FsError};
-use alloc::boxed::Box;
+use crate::{FileId, FsError};
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
+use format::{MAX_NUMBER, ObjectKind, Pointer, SUPERBLOCKS, Superblock};
+use hyperexo_abi::Page;
+use load::Loaded;
+use metadata::{Metadata, blocks_of};
 
-/// What [`check`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Blocks of the volume.
-    pub blocks: u64,
-    /// Blocks in use, superblocks and metadata included.
-    pub used: u64,
-    /// Blocks of metadata, superblocks included.
-    pub metadata: u64,
-    /// Files.
-    pub files: u64,
-    /// Directories, the root included.
-    pub directories: u64,
-    /// Commits so far.
-    pub generation: u64,
-    /// What is wrong; empty if nothing is.
-    pub problems: Vec<String>,
+/// A mounted volume.
+pub(crate) struct ExtentVolume {
+    cache: Rc<BufferCache>,
+    /// Never borrowed while the cache or the device is called.
+    metadata: RefCell<Metadata>,
 }
 
-/// Makes an empty volume on a device; what was on it is lost.
-pub fn make(_device: Box<dyn BlockDevice>) -> Result<(), FsError> {
-    todo!()
+/// Part of a file within one block.
+struct Piece {
+    block: u64,
+    /// Offset in the block.
+    offset: usize,
+    bytes: usize,
 }
 
-/// Reads everything on a volume and says what is wrong.
-pub fn check(_device: Box<dyn BlockDevice>) -> Result<Report, FsError> {
-    todo!()
+/// Cuts a range of a file at the boundaries of blocks.
+fn pieces(offset: u64, bytes: usize) -> impl Iterator<Item = Piece> {
+    let mut at = offset;
+    let end = offset + bytes as u64;
+    core::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let within = (at % BLOCK_BYTES as u64) as usize;
+        let bytes = (BLOCK_BYTES - within).min((end - at) as usize);
+        let piece = Piece { block: at / BLOCK_BYTES as u64, offset: within, bytes };
+        at += bytes as u64;
+        Some(piece)
+    })
 }
-
-pub(crate) fn detect(_cache: &BufferCache) -> Result<bool, FsError> {
-    todo!()
-}
-
-pub(crate) struct ExtentVolume;
 
 impl ExtentVolume {
-    pub(crate) fn mount(_cache: Rc<BufferCache>) -> Result<ExtentVolume, FsError> {
-        todo!()
+    /// Mounts the volume on the cache's device; [`FsError::UnknownFormat`] if there is none.
+    pub(crate) fn mount(cache: Rc<BufferCache>) -> Result<ExtentVolume, FsError> {
+        let superblocks = load::superblocks(&cache)?;
+        let Loaded { superblocks, tree, space } = load::load(&cache, superblocks)?;
+        let superblock = superblocks.current;
+        let next_object = superblock.next_object;
+        let copy = superblocks.copy;
+        let metadata = Metadata { superblock, copy, tree, space, next_object, commit_unknown: false };
+        Ok(ExtentVolume { cache, metadata: RefCell::new(metadata) })
+    }
+
+    fn locate(&self, file: FileId, block: u64, most: u64) -> Result<Run, FsError> {
+        let run = self.metadata.borrow().run_at(file, block, most);
+        run.ok_or(FsError::Removed)
+    }
+
+    /// An error if the volume can't be changed now.
+    fn writable(&self) -> Result<(), FsError> {
+        if self.cache.device_read_only() {
+            return Err(FsError::ReadOnly);
+        }
+        if self.metadata.borrow().commit_unknown { Err(FsError::CommitUnknown) } else { Ok(()) }
+    }
+
+    /// Changes part of one block. `want` blocks will follow.
+    fn write_piece(
+        &self,
+        file: FileId,
+        piece: &Piece,
+        want: u64,
+        change: impl FnOnce(&mut Page),
+    ) -> Result<(), FsError> {
+        let mapped = self.metadata.borrow().disk_block(file, piece.block).is_some();
+        let locate = |most| self.locate(file, piece.block, most);
+        let keeps_old = mapped && piece.bytes < BLOCK_BYTES;
+        let locate: Option<&dyn Fn(u64) -> Result<Run, FsError>> =
+            if keeps_old { Some(&locate) } else { None };
+        let place = || self.metadata.borrow_mut().place(file, piece.block, want);
+        self.cache.write((file, piece.block), locate, place, change)
+    }
+
+    /// Makes the rest of the last block zeros, before the file grows over it.
+    fn clear_tail(&self, file: FileId, bytes: u64) -> Result<(), FsError> {
+        let offset = (bytes % BLOCK_BYTES as u64) as usize;
+        let block = bytes / BLOCK_BYTES as u64;
+        if offset == 0 || self.metadata.borrow().disk_block(file, block).is_none() {
+            return Ok(());
+        }
+        let piece = Piece { block, offset, bytes: BLOCK_BYTES - offset };
+        self.write_piece(file, &piece, 1, |page| page.0[offset..].fill(0))
+    }
+
+    fn forget_file(&self, file: FileId) {
+        self.cache.forget(file, 0..u64::MAX);
+        self.cache.forget_priority(file);
+    }
+
+    /// Writes the changed nodes to free blocks. Returns their places, root last, and the new superblock.
+    fn write_nodes(&self) -> Result<(Vec<Pointer>, Superblock), FsError> {
+        let (blocks, root, pages) = {
+            let metadata = &mut *self.metadata.borrow_mut();
+            let blocks = metadata.space.allocate_many(metadata.tree.changed())?;
+            match metadata.tree.encode(&blocks) {
+                Some((root, pages)) => (blocks, root, pages),
+                None => return Err(FsError::Corrupt("tree changed while being written".into())),
+            }
+        };
+        let places =
+            pages.iter().map(|(block, page)| Pointer { block: *block, checksum: crc32fast::hash(&page.0) });
+        let places = places.collect();
+        if let Err(error) = self.cache.write_metadata(pages).and_then(|()| self.cache.flush()) {
+            let space = &mut self.metadata.borrow_mut().space;
+            blocks.into_iter().for_each(|block| space.release(block));
+            return Err(error);
+        }
+        let metadata = self.metadata.borrow();
+        let old = metadata.superblock;
+        let generation = old.generation + 1;
+        Ok((places, Superblock { generation, root, next_object: metadata.next_object, ..old }))
+    }
+
+    /// Makes a state valid: from the first write on, its fate is the device's.
+    fn write_superblocks(&self, superblock: &Superblock) -> Result<usize, FsError> {
+        let current = self.metadata.borrow().copy;
+        let first = 1 - current;
+        self.cache.write_metadata(Vec::from([(SUPERBLOCKS[first], superblock.encode())]))?;
+        self.cache.flush()?;
+        self.cache.write_metadata(Vec::from([(SUPERBLOCKS[current], superblock.encode())]))?;
+        Ok(first)
     }
 }
 
-#[allow(unused_variables)]
 impl FileSystem for ExtentVolume {
     fn format(&self) -> Format {
-        todo!()
+        Format::ExtentFs
     }
+
     fn space(&self) -> Space {
-        todo!()
+        let metadata = self.metadata.borrow();
+        Space {
+            blocks: metadata.space.blocks(),
+            free: metadata.space.free().saturating_sub(metadata.reserve()),
+            after_commit: metadata.space.after_commit(),
+        }
     }
+
     fn open(&self, path: &str) -> Result<FileId, FsError> {
-        todo!()
+        self.metadata.borrow().open(path)
     }
+
     fn create(&self, path: &str) -> Result<FileId, FsError> {
-        todo!()
+        self.writable()?;
+        self.metadata.borrow_mut().create(path, ObjectKind::File)
     }
+
     fn create_dir(&self, path: &str) -> Result<(), FsError> {
-        todo!()
+        self.writable()?;
+        self.metadata.borrow_mut().create(path, ObjectKind::Directory).map(drop)
     }
+
     fn remove(&self, path: &str) -> Result<(), FsError> {
-        todo!()
+        self.writable()?;
+        let file = self.metadata.borrow_mut().remove(path)?;
+        self.forget_file(file);
+        Ok(())
     }
+
     fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        todo!()
+        self.writable()?;
+        let replaced = self.metadata.borrow_mut().rename(from, to)?;
+        if let Some(file) = replaced {
+            self.forget_file(file);
+        }
+        Ok(())
     }
+
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
-        todo!()
+        self.metadata.borrow().list(path)
     }
+
     fn bytes(&self, file: FileId) -> Result<u64, FsError> {
-        todo!()
+        self.metadata.borrow().file_bytes(file)
     }
+
     fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
-        todo!()
+        let left = self.bytes(file)?.saturating_sub(offset);
+        let bytes = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut into = &mut into[..bytes];
+        if bytes == 0 {
+            return Ok(0);
+        }
+        let last = (offset + bytes as u64 - 1) / BLOCK_BYTES as u64;
+        for Piece { block, offset, bytes } in pieces(offset, bytes) {
+            let (part, rest) = into.split_at_mut(bytes);
+            into = rest;
+            let mapped = self.metadata.borrow().disk_block(file, block).is_some();
+            if !mapped {
+                part.fill(0);
+                continue;
+            }
+            let locate = |most| self.locate(file, block, most);
+            self.cache.read((file, block), last - block, &locate, |page| {
+                part.copy_from_slice(&page.0[offset..offset + bytes]);
+            })?;
+        }
+        Ok(bytes)
     }
+
     fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError> {
-        todo!()
+        self.writable()?;
+        let end = offset.saturating_add(from.len() as u64);
+        if end > MAX_NUMBER * BLOCK_BYTES as u64 {
+            return Err(FsError::FileTooLarge(end));
+        }
+        let old_bytes = self.bytes(file)?;
+        if from.is_empty() {
+            return Ok(());
+        }
+        if offset > old_bytes {
+            self.clear_tail(file, old_bytes)?;
+        }
+        let last = (end - 1) / BLOCK_BYTES as u64;
+        let mut from = from;
+        for piece in pieces(offset, from.len()) {
+            let (part, rest) = from.split_at(piece.bytes);
+            from = rest;
+            self.write_piece(file, &piece, 1 + last - piece.block, |page| {
+                page.0[piece.offset..piece.offset + piece.bytes].copy_from_slice(part);
+            })?;
+            let reached = piece.block * BLOCK_BYTES as u64 + (piece.offset + piece.bytes) as u64;
+            if reached > old_bytes {
+                self.metadata.borrow_mut().set_file_bytes(file, reached);
+            }
+        }
+        Ok(())
     }
+
     fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError> {
-        todo!()
+        self.writable()?;
+        if bytes > MAX_NUMBER * BLOCK_BYTES as u64 {
+            return Err(FsError::FileTooLarge(bytes));
+        }
+        let old_bytes = self.bytes(file)?;
+        if bytes > old_bytes {
+            self.clear_tail(file, old_bytes)?;
+        } else {
+            let gone = blocks_of(bytes)..u64::MAX;
+            self.cache.forget(file, gone.clone());
+            self.metadata.borrow_mut().unmap(file, gone);
+        }
+        self.metadata.borrow_mut().set_file_bytes(file, bytes);
+        Ok(())
     }
+
     fn commit(&self) -> Result<(), FsError> {
-        todo!()
+        if self.cache.device_read_only() {
+            return Ok(());
+        }
+        self.writable()?;
+        self.cache.write_back()?;
+        {
+            let metadata = &mut *self.metadata.borrow_mut();
+            for ((file, block), checksum) in self.cache.take_written() {
+                metadata.set_checksum(file, block, checksum);
+            }
+            if metadata.tree.changed() == 0 {
+                return Ok(());
+            }
+        }
+        let (places, superblock) = self.write_nodes()?;
+        let written = self.write_superblocks(&superblock);
+        let metadata = &mut *self.metadata.borrow_mut();
+        let Ok(copy) = written else {
+            metadata.commit_unknown = true;
+            return Err(FsError::CommitUnknown);
+        };
+        metadata.superblock = superblock;
+        metadata.copy = copy;
+        for block in metadata.tree.adopt(&places) {
+            metadata.space.release(block);
+        }
+        metadata.space.committed();
+        Ok(())
     }
 }

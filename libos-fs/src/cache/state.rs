@@ -1,0 +1,289 @@
+//! What the cache knows: which block is in which buffer, and in what condition.
+//!
+//! ```text
+//!             read submitted            completed, checksum right
+//!   Free ────► Taken ────► Reading ──────────────► Staged
+//!    ▲           │            │ failed               │ first reference
+//!    │           │ written    ▼                      ▼
+//!    ├───────────┼───────── (Free)              Resident ◄───► Writing
+//!    │           └──────────────────────────────►  │  │ write submitted, completed
+//!    └──────────────── evicted, forgotten ◄────────┘
+//! ```
+//!
+//! Invariants, all private to this module and its neighbours:
+//!
+//! * slots that are not `Free` never exceed the capacity (except while it shrinks);
+//! * a block is in at most one slot, and `index` finds it unless it was forgotten while being read;
+//! * exactly the slots that are `Resident` or `Writing` are in a pool;
+//! * `dirty` holds exactly the slots whose `dirty` flag is set, by their block on the device;
+//! * a slot has a page unless it is free, lost, or the device has the page.
+
+use super::pools::Pools;
+use super::{CacheOptions, CacheStatistics, Cached, Order, ReadAhead, reference};
+use crate::FileId;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use hashbrown::HashMap;
+use hyperexo_abi::Page;
+
+/// Condition of a slot; see the picture above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Free,
+    /// Promised to somebody who will fill it.
+    Taken,
+    /// The device fills it, under this tag.
+    Reading(u64),
+    Staged,
+    Resident,
+    /// The device writes it out, under this tag.
+    Writing(u64),
+    /// The device kept the page after a timeout. Out of use for ever.
+    Lost,
+}
+
+/// A block of a file.
+pub(super) type Key = (FileId, u64);
+
+/// Place on the device of a block that has none yet.
+pub(super) const UNPLACED: u64 = u64::MAX;
+
+pub(super) struct Slot {
+    pub(super) condition: Condition,
+    pub(super) key: Key,
+    /// Block on the device.
+    pub(super) disk: u64,
+    pub(super) page: Option<Box<Page>>,
+    /// The pool it is in, while `Resident` or `Writing`.
+    pub(super) priority: i32,
+    /// Whether `priority` lasts only until the next reference.
+    pub(super) temporary: bool,
+    pub(super) dirty: bool,
+    /// Number of references there had been when it was staged.
+    pub(super) staged_at: u64,
+}
+
+pub(super) struct State {
+    pub(super) capacity: usize,
+    pub(super) staging_limit: Option<usize>,
+    pub(super) slots: Vec<Slot>,
+    free: Vec<usize>,
+    pub(super) index: HashMap<Key, usize>,
+    /// Slots that are `Staged` or `Reading`, oldest first.
+    pub(super) staged: Order,
+    pub(super) pools: Pools,
+    pub(super) priorities: HashMap<FileId, i32>,
+    pub(super) read_ahead: Box<dyn ReadAhead>,
+    pub(super) dirty: BTreeMap<u64, usize>,
+    /// Checksums of blocks written to the device that the file system has not yet asked for.
+    pub(super) written: BTreeMap<Key, u32>,
+    pub(super) recording: Option<Vec<u64>>,
+    pub(super) statistics: CacheStatistics,
+    pub(super) mounting: bool,
+    /// A dirty block was lost in the device: its contents can't be written any more.
+    pub(super) lost_dirty: bool,
+}
+
+impl State {
+    pub(super) fn new(options: &CacheOptions) -> State {
+        State {
+            capacity: options.blocks.max(1),
+            staging_limit: options.staging,
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashMap::new(),
+            staged: Order::default(),
+            pools: Pools::new(options.policy),
+            priorities: HashMap::new(),
+            read_ahead: options.read_ahead.build(),
+            dirty: BTreeMap::new(),
+            written: BTreeMap::new(),
+            recording: options.record_references.then(Vec::new),
+            statistics: CacheStatistics::default(),
+            mounting: true,
+            lost_dirty: false,
+        }
+    }
+
+    /// Slots that hold something or may soon.
+    pub(super) fn occupied(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Slots that can be taken without replacing anything.
+    pub(super) fn vacant(&self) -> usize {
+        self.capacity.saturating_sub(self.occupied())
+    }
+
+    pub(super) fn staging_limit(&self) -> usize {
+        self.staging_limit.unwrap_or((self.capacity / 16).clamp(1, 31)).min(self.capacity.saturating_sub(1))
+    }
+
+    pub(super) fn priority_of(&self, file: FileId) -> i32 {
+        self.priorities.get(&file).copied().unwrap_or(0)
+    }
+
+    pub(super) fn cached(&self, slot: usize) -> Cached {
+        let (file, block) = self.slots[slot].key;
+        Cached { slot, block: reference(file, block) }
+    }
+
+    /// A vacant slot, now `Taken`.
+    pub(super) fn take_vacant(&mut self) -> Option<usize> {
+        if self.vacant() == 0 {
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                condition: Condition::Free,
+                key: (FileId(0), 0),
+                disk: UNPLACED,
+                page: None,
+                priority: 0,
+                temporary: false,
+                dirty: false,
+                staged_at: 0,
+            });
+            self.slots.len() - 1
+        });
+        self.slots[slot].condition = Condition::Taken;
+        Some(slot)
+    }
+
+    /// Gives a slot back. It must be in no pool, not dirty, and not in the index.
+    pub(super) fn release(&mut self, slot: usize) {
+        self.staged.remove(slot);
+        self.slots[slot].condition = Condition::Free;
+        self.free.push(slot);
+    }
+
+    /// Counts a reference and notes it if they are being recorded.
+    pub(super) fn count_reference(&mut self, key: Key) {
+        self.statistics.references += 1;
+        if let Some(recording) = &mut self.recording {
+            recording.push(reference(key.0, key.1));
+        }
+    }
+
+    /// A reference to a resident block.
+    pub(super) fn hit(&mut self, slot: usize) {
+        self.count_reference(self.slots[slot].key);
+        self.statistics.hits += 1;
+        let cached = self.cached(slot);
+        if self.slots[slot].temporary {
+            let priority = self.priority_of(self.slots[slot].key.0);
+            self.move_to(slot, priority, false);
+        } else {
+            self.pools.access(self.slots[slot].priority, cached);
+        }
+    }
+
+    /// The first reference to a `Staged` or `Taken` block: from now on it is in the care of a policy.
+    pub(super) fn promote(&mut self, slot: usize) {
+        let key = self.slots[slot].key;
+        self.count_reference(key);
+        self.statistics.misses += 1;
+        self.staged.remove(slot);
+        let priority = self.priority_of(key.0);
+        let entry = &mut self.slots[slot];
+        entry.condition = Condition::Resident;
+        entry.priority = priority;
+        entry.temporary = false;
+        self.pools.insert(priority, self.cached(slot));
+    }
+
+    /// Moves a resident block to another pool.
+    pub(super) fn move_to(&mut self, slot: usize, priority: i32, temporary: bool) {
+        let cached = self.cached(slot);
+        self.pools.remove(self.slots[slot].priority, cached);
+        self.slots[slot].priority = priority;
+        self.slots[slot].temporary = temporary;
+        self.pools.insert(priority, cached);
+    }
+
+    /// Chooses a resident block that could go; it may be dirty.
+    pub(super) fn choose_victim(&mut self) -> Option<usize> {
+        let slots = &self.slots;
+        let (victim, rejected) = self
+            .pools
+            .victim(|slot| slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident));
+        self.statistics.rejected_victims += rejected;
+        victim
+    }
+
+    /// Takes a clean resident block out of the cache. The slot is `Taken` afterwards.
+    pub(super) fn evict(&mut self, slot: usize) {
+        let cached = self.cached(slot);
+        self.pools.remove(self.slots[slot].priority, cached);
+        self.index.remove(&self.slots[slot].key);
+        self.slots[slot].condition = Condition::Taken;
+        self.statistics.evictions += 1;
+    }
+
+    /// Drops a staged block.
+    pub(super) fn drop_staged(&mut self, slot: usize) {
+        self.index.remove(&self.slots[slot].key);
+        self.release(slot);
+        self.statistics.staged_wasted += 1;
+    }
+
+    /// Drops a block without writing it, in whatever condition it is. A block that is being read goes when that ends.
+    pub(super) fn forget(&mut self, key: Key) {
+        self.written.remove(&key);
+        let Some(slot) = self.index.remove(&key) else { return };
+        match self.slots[slot].condition {
+            Condition::Resident => {
+                self.set_clean(slot, true);
+                let cached = self.cached(slot);
+                self.pools.remove(self.slots[slot].priority, cached);
+                self.release(slot);
+            }
+            Condition::Staged => {
+                self.release(slot);
+                self.statistics.staged_wasted += 1;
+            }
+            Condition::Reading(_) => {}
+            // Nobody can ask for this: writes are waited for before control goes back to the file system.
+            Condition::Writing(_) | Condition::Taken | Condition::Free | Condition::Lost => {}
+        }
+    }
+
+    pub(super) fn set_dirty(&mut self, slot: usize) {
+        let entry = &mut self.slots[slot];
+        entry.dirty = true;
+        self.dirty.insert(entry.disk, slot);
+    }
+
+    pub(super) fn set_clean(&mut self, slot: usize, dropped: bool) {
+        let entry = &mut self.slots[slot];
+        if entry.dirty {
+            entry.dirty = false;
+            self.dirty.remove(&entry.disk);
+            self.statistics.dropped_dirty += u64::from(dropped);
+        }
+    }
+
+    /// Most blocks beyond a missing one that may be fetched along with it.
+    ///
+    /// Buffers that hold nothing, or only what nobody wants any more, are free for it; beyond them, staging has a
+    /// budget, because every staged block displaces one that a policy wants to keep.
+    pub(super) fn room_ahead(&self, most: usize) -> usize {
+        let free = (self.vacant() + self.pools.unwanted()).saturating_sub(1);
+        let budget = self.staging_limit().saturating_sub(self.staged.len());
+        free.max(budget).min(most)
+    }
+
+    /// Drops staged blocks that have waited for more references than the cache has buffers: they were not wanted.
+    pub(super) fn drop_stale(&mut self) {
+        let now = self.statistics.references;
+        while let Some(slot) = self.staged.front() {
+            let entry = &self.slots[slot];
+            let stale = now.saturating_sub(entry.staged_at) > self.capacity as u64;
+            if !stale || entry.condition != Condition::Staged {
+                return;
+            }
+            self.drop_staged(slot);
+        }
+    }
+}

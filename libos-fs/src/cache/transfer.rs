@@ -1,0 +1,442 @@
+//! Moving blocks between the cache and the device. Nothing is borrowed while waiting.
+
+use super::state::{Condition, Key, State};
+use super::{BufferCache, Reference};
+use crate::device::{DeviceError, Finished, Operation, zeroed_page};
+use crate::{FileId, FsError};
+use alloc::vec::Vec;
+
+/// Most requests of read-ahead that are started at once.
+const REQUESTS_AHEAD: usize = 4;
+
+/// Adjacent blocks on the device that hold adjacent blocks of a file.
+pub(crate) struct Run {
+    /// First block on the device.
+    pub(crate) disk: u64,
+    /// Number of blocks; at least 1.
+    pub(crate) count: u64,
+    /// CRC-32 of each block, if the format knows them.
+    pub(crate) checksums: Option<Vec<u32>>,
+}
+
+/// A request on its way.
+pub(super) struct Flight {
+    operation: Operation,
+    disk: u64,
+    slots: Vec<usize>,
+    /// By slot. Of a read: what the contents must have; of a write: what they have.
+    checksums: Vec<Option<u32>>,
+}
+
+/// What a look at the index says.
+enum Found {
+    Resident(usize),
+    Staged(usize),
+    OnItsWay(u64),
+    Absent,
+}
+
+impl State {
+    fn find(&self, key: Key) -> Found {
+        let Some(&slot) = self.index.get(&key) else { return Found::Absent };
+        match self.slots[slot].condition {
+            Condition::Resident => Found::Resident(slot),
+            Condition::Reading(tag) | Condition::Writing(tag) => Found::OnItsWay(tag),
+            _ => Found::Staged(slot),
+        }
+    }
+
+    /// Takes note of the end of a read. Returns the error of its first block, if any.
+    fn settle_read(&mut self, flight: &Flight, finished: Finished) -> Option<FsError> {
+        let mut error_of_first = None;
+        let mut pages = finished.buffers.into_iter();
+        if finished.result.is_ok() {
+            self.statistics.blocks_read += flight.slots.len() as u64;
+        } else {
+            self.statistics.read_errors += 1;
+        }
+        for (position, &slot) in flight.slots.iter().enumerate() {
+            let page = pages.next();
+            let disk = flight.disk + position as u64;
+            let error = match (finished.result, &page) {
+                (Err(error), _) => Some(flight.error(error)),
+                (Ok(()), None) => Some(flight.error(DeviceError::Io)),
+                (Ok(()), Some(page)) => {
+                    let right = flight.checksums[position].is_none_or(|sum| crc32fast::hash(&page.0) == sum);
+                    self.statistics.read_errors += u64::from(!right);
+                    (!right).then_some(FsError::Checksum { block: disk })
+                }
+            };
+            let kept_by_device = page.is_none();
+            self.slots[slot].page = page;
+            let wanted = self.index.get(&self.slots[slot].key) == Some(&slot);
+            if error.is_none() && wanted {
+                self.slots[slot].condition = Condition::Staged;
+            } else {
+                if wanted {
+                    self.index.remove(&self.slots[slot].key);
+                }
+                self.release_or_lose(slot, kept_by_device);
+            }
+            if position == 0 {
+                error_of_first = error;
+            }
+        }
+        error_of_first
+    }
+
+    /// Takes note of the end of a write. Blocks that were not written stay dirty.
+    fn settle_write(&mut self, flight: &Flight, finished: Finished) -> Option<FsError> {
+        let mut pages = finished.buffers.into_iter();
+        match finished.result {
+            Ok(()) => self.statistics.blocks_written += flight.slots.len() as u64,
+            Err(_) => self.statistics.write_errors += 1,
+        }
+        for (position, &slot) in flight.slots.iter().enumerate() {
+            self.slots[slot].condition = Condition::Resident;
+            match pages.next() {
+                Some(page) => self.slots[slot].page = Some(page),
+                None => {
+                    // The device may still write it, or not: nobody else has the contents.
+                    self.lost_dirty = true;
+                    self.set_clean(slot, false);
+                    let cached = self.cached(slot);
+                    self.pools.remove(self.slots[slot].priority, cached);
+                    self.index.remove(&self.slots[slot].key);
+                    self.release_or_lose(slot, true);
+                    continue;
+                }
+            }
+            if finished.result.is_ok() {
+                self.set_clean(slot, false);
+                if let Some(checksum) = flight.checksums[position] {
+                    self.written.insert(self.slots[slot].key, checksum);
+                }
+            }
+        }
+        finished.result.err().map(|error| flight.error(error))
+    }
+
+    fn release_or_lose(&mut self, slot: usize, kept_by_device: bool) {
+        if kept_by_device {
+            self.staged.remove(slot);
+            self.slots[slot].condition = Condition::Lost;
+        } else {
+            self.release(slot);
+        }
+    }
+}
+
+impl Flight {
+    fn error(&self, error: DeviceError) -> FsError {
+        let (operation, block, blocks) = (self.operation, self.disk, self.slots.len() as u64);
+        FsError::Device { operation, block, blocks, error }
+    }
+}
+
+impl BufferCache {
+    /// References a block and returns the slot in which it is resident now.
+    ///
+    /// `certain` blocks after it will be asked for next. `locate` says where on the device the block and at most a given
+    /// number of blocks in all are, as far as they are adjacent there; it is called only for a block that is not in
+    /// memory, with nothing borrowed.
+    pub(super) fn access(
+        &self,
+        key: Key,
+        certain: u64,
+        locate: &dyn Fn(u64) -> Result<Run, FsError>,
+    ) -> Result<usize, FsError> {
+        let mut fetched = false;
+        loop {
+            let found = self.state.borrow().find(key);
+            match found {
+                Found::Resident(slot) => {
+                    let state = &mut *self.state.borrow_mut();
+                    state.hit(slot);
+                    state.ask_read_ahead(key, false, 0);
+                    return Ok(slot);
+                }
+                Found::Staged(slot) => {
+                    let state = &mut *self.state.borrow_mut();
+                    state.promote(slot);
+                    if !fetched {
+                        state.statistics.staged_used += 1;
+                        state.ask_read_ahead(key, false, 0);
+                    }
+                    return Ok(slot);
+                }
+                Found::OnItsWay(tag) => {
+                    // If it fails, the block is absent next time round, and read by itself.
+                    self.finish(tag);
+                }
+                Found::Absent => {
+                    self.fetch(key, certain, locate)?;
+                    fetched = true;
+                }
+            }
+        }
+    }
+
+    /// References a block whose contents don't matter because all of it will be written. If it is not in memory it gets
+    /// a page of zeros and no place on the device.
+    pub(super) fn enter(&self, key: Key) -> Result<usize, FsError> {
+        loop {
+            let found = self.state.borrow().find(key);
+            match found {
+                Found::Resident(slot) => {
+                    self.state.borrow_mut().hit(slot);
+                    return Ok(slot);
+                }
+                Found::Staged(slot) => {
+                    let state = &mut *self.state.borrow_mut();
+                    state.promote(slot);
+                    state.statistics.staged_used += 1;
+                    return Ok(slot);
+                }
+                Found::OnItsWay(tag) => {
+                    self.finish(tag);
+                }
+                Found::Absent => {
+                    let slot = self.take_slot()?;
+                    let state = &mut *self.state.borrow_mut();
+                    let entry = &mut state.slots[slot];
+                    entry.key = key;
+                    entry.disk = super::state::UNPLACED;
+                    entry.dirty = false;
+                    entry.page.get_or_insert_with(zeroed_page).0.fill(0);
+                    state.index.insert(key, slot);
+                    state.statistics.allocated += 1;
+                    state.promote(slot);
+                    return Ok(slot);
+                }
+            }
+        }
+    }
+
+    /// Brings a block that is not in memory to staging, along with what read-ahead and the caller want after it.
+    fn fetch(
+        &self,
+        key: Key,
+        certain: u64,
+        locate: &dyn Fn(u64) -> Result<Run, FsError>,
+    ) -> Result<(), FsError> {
+        let max_request = self.queue.max_request_blocks();
+        let ahead = {
+            let state = &mut *self.state.borrow_mut();
+            state.drop_stale();
+            let limit = state.room_ahead(REQUESTS_AHEAD * max_request - 1) as u64;
+            state.ask_read_ahead(key, true, limit).max(certain).min(limit)
+        };
+        let run = locate(1 + ahead)?;
+        match self.fetch_run(key, &run, max_request) {
+            // A neighbour may be to blame: once more, alone.
+            Err(FsError::Device { blocks: 2.., error, .. }) if error != DeviceError::Timeout => {
+                let checksums = run.checksums.map(|sums| sums.into_iter().take(1).collect());
+                self.fetch_run(key, &Run { disk: run.disk, count: 1, checksums }, max_request)
+            }
+            result => result,
+        }
+    }
+
+    fn fetch_run(&self, key: Key, run: &Run, max_request: usize) -> Result<(), FsError> {
+        let mut slots = Vec::from([self.take_slot()?]);
+        for position in 1..run.count {
+            if self.state.borrow().index.contains_key(&(key.0, key.1 + position)) {
+                break;
+            }
+            // Fewer are fetched if a dirty block can't be written: that error is not the reader's.
+            let Ok(slot) = self.take_slot() else { break };
+            slots.push(slot);
+        }
+        let mut first_tag = None;
+        for (number, part) in slots.chunks(max_request).enumerate() {
+            let tag = self.start_read(key, run, (number * max_request) as u64, part);
+            first_tag.get_or_insert(tag);
+        }
+        match first_tag.and_then(|tag| self.finish(tag)) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Submits a read of part of a run into slots that were taken for it.
+    fn start_read(&self, key: Key, run: &Run, offset: u64, slots: &[usize]) -> u64 {
+        let mut checksums = Vec::with_capacity(slots.len());
+        let mut pages = Vec::with_capacity(slots.len());
+        {
+            let state = &mut *self.state.borrow_mut();
+            for (position, &slot) in slots.iter().enumerate() {
+                let position = offset + position as u64;
+                let key = (key.0, key.1 + position);
+                let promised = run.checksums.as_ref().and_then(|sums| sums.get(position as usize).copied());
+                checksums.push(state.written.get(&key).copied().or(promised));
+                let now = state.statistics.references;
+                let entry = &mut state.slots[slot];
+                pages.push(entry.page.take().unwrap_or_else(zeroed_page));
+                entry.key = key;
+                entry.disk = run.disk + position;
+                entry.dirty = false;
+                entry.staged_at = now;
+                state.index.insert(key, slot);
+                state.staged.push_back(slot);
+            }
+            state.statistics.read_requests += 1;
+        }
+        let disk = run.disk + offset;
+        let tag = self.queue.submit(Operation::Read, disk, pages);
+        self.launch(tag, Flight { operation: Operation::Read, disk, slots: slots.to_vec(), checksums });
+        tag
+    }
+
+    fn launch(&self, tag: u64, flight: Flight) {
+        let state = &mut *self.state.borrow_mut();
+        for &slot in &flight.slots {
+            state.slots[slot].condition = match flight.operation {
+                Operation::Read => Condition::Reading(tag),
+                _ => Condition::Writing(tag),
+            };
+        }
+        self.flights.borrow_mut().insert(tag, flight);
+    }
+
+    /// Waits for the end of a request of the cache. Returns the error of its first block, if any.
+    fn finish(&self, tag: u64) -> Option<FsError> {
+        let finished = self.queue.wait_for(tag);
+        let flight = self.flights.borrow_mut().remove(&tag)?;
+        let state = &mut *self.state.borrow_mut();
+        match flight.operation {
+            Operation::Read => state.settle_read(&flight, finished),
+            _ => state.settle_write(&flight, finished),
+        }
+    }
+
+    /// Waits for everything in flight.
+    pub(super) fn finish_all(&self) -> Option<FsError> {
+        let mut first_error = None;
+        loop {
+            let tag = self.flights.borrow().keys().next().copied();
+            let Some(tag) = tag else { return first_error };
+            let write = self.flights.borrow().get(&tag).is_some_and(|f| f.operation == Operation::Write);
+            let error = self.finish(tag);
+            if write && first_error.is_none() {
+                first_error = error;
+            }
+        }
+    }
+
+    /// A slot to fill: a vacant one, or that of a victim, which is written first if it is dirty.
+    pub(super) fn take_slot(&self) -> Result<usize, FsError> {
+        loop {
+            let (victim, dirty) = {
+                let state = &mut *self.state.borrow_mut();
+                if let Some(slot) = state.take_vacant() {
+                    return Ok(slot);
+                }
+                let victim = state.choose_victim();
+                (victim, victim.is_some_and(|slot| state.slots[slot].dirty))
+            };
+            match victim {
+                Some(slot) if dirty => {
+                    if let Some(error) = self.write_around(slot) {
+                        return Err(error);
+                    }
+                    let state = &mut *self.state.borrow_mut();
+                    if state.slots[slot].condition == Condition::Resident && !state.slots[slot].dirty {
+                        state.evict(slot);
+                        return Ok(slot);
+                    }
+                }
+                Some(slot) => {
+                    self.state.borrow_mut().evict(slot);
+                    return Ok(slot);
+                }
+                None => self.give_up_staging()?,
+            }
+        }
+    }
+
+    /// Makes a slot vacant when no resident block can go: drops the oldest staged block, or waits for a request.
+    fn give_up_staging(&self) -> Result<(), FsError> {
+        let oldest = {
+            let state = self.state.borrow();
+            let staged = state.staged.iter().find(|slot| state.slots[*slot].condition == Condition::Staged);
+            staged
+        };
+        if let Some(slot) = oldest {
+            self.state.borrow_mut().drop_staged(slot);
+            return Ok(());
+        }
+        let tag = self.flights.borrow().keys().next().copied();
+        match tag {
+            Some(tag) => {
+                self.finish(tag);
+                Ok(())
+            }
+            None => Err(FsError::NoBuffer { capacity: self.state.borrow().capacity }),
+        }
+    }
+
+    /// Writes a dirty block and its dirty neighbours on the device, in one request.
+    fn write_around(&self, slot: usize) -> Option<FsError> {
+        let slots = {
+            let state = self.state.borrow();
+            let most = self.queue.max_request_blocks() as u64;
+            let disk = state.slots[slot].disk;
+            let writable = |disk: &u64| {
+                let slot = state.dirty.get(disk).copied();
+                slot.filter(|slot| state.slots[*slot].condition == Condition::Resident)
+            };
+            let floor = disk.saturating_sub(most - 1);
+            let first = (floor..disk).rev().take_while(|d| writable(d).is_some()).last().unwrap_or(disk);
+            (first..first.saturating_add(most)).map_while(|disk| writable(&disk)).collect::<Vec<_>>()
+        };
+        let tag = self.start_write(slots);
+        self.finish(tag)
+    }
+
+    fn start_write(&self, slots: Vec<usize>) -> u64 {
+        let mut checksums = Vec::with_capacity(slots.len());
+        let mut pages = Vec::with_capacity(slots.len());
+        let disk = {
+            let state = &mut *self.state.borrow_mut();
+            for &slot in &slots {
+                let page = state.slots[slot].page.take().unwrap_or_else(zeroed_page);
+                checksums.push(Some(crc32fast::hash(&page.0)));
+                pages.push(page);
+            }
+            state.statistics.write_requests += 1;
+            state.slots[slots[0]].disk
+        };
+        let tag = self.queue.submit(Operation::Write, disk, pages);
+        self.launch(tag, Flight { operation: Operation::Write, disk, slots, checksums });
+        tag
+    }
+
+    /// Writes all dirty blocks, adjacent ones together, many requests at a time. After an error some are still dirty.
+    pub(crate) fn write_back(&self) -> Result<(), FsError> {
+        let most = self.queue.max_request_blocks();
+        let mut runs: Vec<Vec<usize>> = Vec::new();
+        let mut next = None;
+        for (&disk, &slot) in &self.state.borrow().dirty {
+            match runs.last_mut() {
+                Some(run) if next == Some(disk) && run.len() < most => run.push(slot),
+                _ => runs.push(Vec::from([slot])),
+            }
+            next = Some(disk + 1);
+        }
+        for run in runs {
+            self.start_write(run);
+        }
+        if let Some(error) = self.finish_all() {
+            return Err(error);
+        }
+        if self.state.borrow().lost_dirty { Err(FsError::CommitUnknown) } else { Ok(()) }
+    }
+}
+
+impl State {
+    fn ask_read_ahead(&mut self, key: Key, missing: bool, limit: u64) -> u64 {
+        let (FileId(file), block) = key;
+        self.read_ahead.blocks_ahead(&Reference { file, block, missing, limit })
+    }
+}
