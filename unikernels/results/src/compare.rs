@@ -55,9 +55,10 @@ pub struct CompareLine {
     pub read_requests: u64,
     /// Blocks written to the disk.
     pub writes: u64,
-    /// References that found their block in the cache, read ahead or not.
+    /// References that found their block in the cache.
     pub hits: u64,
-    /// References that had to wait for the disk.
+    /// References that did not, including those whose block had been read ahead and not used since: read-ahead saves
+    /// requests and waiting, not reads.
     pub misses: u64,
     /// Blocks that a cache of the same size with perfect foresight (Belady) would have read for the same references.
     /// Unknown to the guest.
@@ -84,6 +85,21 @@ pub struct CompareLine {
     /// Requests in which blocks were written.
     #[serde(default)]
     pub write_requests: u64,
+    /// Blocks of metadata among `reads`.
+    #[serde(default)]
+    pub metadata_reads: u64,
+    /// Blocks of metadata among `writes`.
+    #[serde(default)]
+    pub metadata_writes: u64,
+    /// Misses that needed no read, because the block was new or written whole.
+    #[serde(default)]
+    pub allocated: u64,
+    /// Blocks among `reads` that were read ahead and never used.
+    #[serde(default)]
+    pub read_ahead_wasted: u64,
+    /// Flush requests.
+    #[serde(default)]
+    pub flushes: u64,
     /// Blocks read to mount the volume, before the workload started. Not part of `reads`.
     #[serde(default)]
     pub mount_reads: u64,
@@ -173,6 +189,11 @@ mod tests {
             references: 9216,
             passes: 9,
             write_requests: 0,
+            metadata_reads: 1,
+            metadata_writes: 0,
+            allocated: 0,
+            read_ahead_wasted: 0,
+            flushes: 0,
             mount_reads: 3,
             mount_ms: 0.25,
             expected: "9 caches, digest 0123".to_owned(),

@@ -1,0 +1,162 @@
+//! Where the workloads' data come from, and what the workloads must find in them. Host side.
+//!
+//! | what | where from |
+//! |---|---|
+//! | source tree | [`sources`]: the sources of the locked dependencies |
+//! | cross-reference database | [`crossref`]: made from the source tree |
+//! | memory-reference trace | [`trace`]: a program of the host, instruction by instruction |
+//! | text | the sources that follow those of the tree |
+//! | expected results | [`expected`]: plain code, everything in memory |
+//!
+//! [`build`] makes the disk image with all of it.
+
+pub mod crossref;
+mod error;
+pub mod expected;
+mod image;
+pub mod sources;
+pub mod trace;
+
+pub use error::DataError;
+pub use image::{DataSet, ImageFile, write};
+
+use crate::lines::BLOCK_BYTES;
+use libos_fs::{BlockDevice, FileDisk};
+use sources::SourceFile;
+use std::path::Path;
+
+/// How far the work has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: &'static str,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes to do.
+    pub total: u64,
+}
+
+/// How large the data are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the source tree of `cs`, at least; its database has about two thirds of that besides.
+    pub source_bytes: u64,
+    /// Bytes of the trace of `din`.
+    pub trace_bytes: u64,
+    /// Bytes of the text of `sort`.
+    pub text_bytes: u64,
+}
+
+impl Default for Sizes {
+    /// Data for which a run takes seconds even on an emulated machine.
+    fn default() -> Sizes {
+        Sizes { source_bytes: 4 << 20, trace_bytes: 6 << 20, text_bytes: 4 << 20 }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Files in the image.
+    pub files: usize,
+    /// Bytes in them.
+    pub file_bytes: u64,
+    /// Blocks of the image.
+    pub image_blocks: u64,
+    /// How the trace was made.
+    pub trace_method: trace::Method,
+    /// Why the trace was not made by single steps, if it was not.
+    pub single_step_error: Option<String>,
+}
+
+/// The data, and how its trace was made.
+#[derive(Debug)]
+pub struct Collected {
+    /// The data.
+    pub data: DataSet,
+    /// How the trace was made.
+    pub trace_method: trace::Method,
+    /// Why the trace was not made by single steps, if it was not.
+    pub single_step_error: Option<trace::TraceError>,
+}
+
+/// Makes the data from the locked dependencies of the workspace in `workspace` and from a program of this host.
+///
+/// # Errors
+/// If cargo can't tell where the dependencies are, if they are too small, if no program can be traced.
+pub fn collect(
+    workspace: &Path,
+    sizes: &Sizes,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Collected, DataError> {
+    let total = sizes.source_bytes + sizes.text_bytes;
+    progress(Progress { stage: "collecting sources", done: 0, total });
+    let mut tree = sources::collect(workspace, total)?;
+    progress(Progress { stage: "collecting sources", done: total, total });
+    let rest = tree.split_off(files_with(&tree, sizes.source_bytes));
+    let text = text_of(&rest);
+    let trace::Recorded { trace, method, single_step_error } =
+        trace::record(&text, sizes.trace_bytes as usize, progress)?;
+    Ok(Collected { data: DataSet { sources: tree, trace, text }, trace_method: method, single_step_error })
+}
+
+/// How many files from the first have at least so many bytes together.
+fn files_with(files: &[SourceFile], bytes: u64) -> usize {
+    let mut so_far = 0;
+    files
+        .iter()
+        .take_while(|file| {
+            let wanted = so_far < bytes;
+            so_far += file.text.len() as u64;
+            wanted
+        })
+        .count()
+}
+
+/// The lines of the files that hold anything.
+fn text_of(files: &[SourceFile]) -> String {
+    files
+        .iter()
+        .flat_map(|file| file.text.split('\n'))
+        .filter(|line| !line.trim().is_empty())
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// Room in the image besides the files: for the runs and the output of `sort`, and for metadata. Bytes.
+fn spare_bytes(data: &DataSet) -> u64 {
+    4 * data.text.len() as u64 + (8 << 20)
+}
+
+/// Makes the image in the file `image`, which appears there only when it is complete.
+///
+/// # Errors
+/// As [`collect`], and if the image can't be written.
+pub fn build(
+    workspace: &Path,
+    image: &Path,
+    sizes: &Sizes,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary, DataError> {
+    let Collected { data, trace_method, single_step_error } = collect(workspace, sizes, progress)?;
+    progress(Progress { stage: "computing expected results", done: 0, total: 1 });
+    let files = data.files()?;
+    let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES as u64);
+    let file_blocks: u64 = files.iter().map(|file| blocks(file.bytes.len() as u64)).sum();
+    let image_blocks = file_blocks + blocks(spare_bytes(&data));
+    let partial = image.with_extension("partial");
+    FileDisk::create(&partial, image_blocks).map_err(DataError::host(&partial))?;
+    let mut device = || -> Result<Box<dyn BlockDevice>, DataError> {
+        Ok(Box::new(FileDisk::open(&partial).map_err(DataError::host(&partial))?))
+    };
+    write(&files, &mut device, progress)?;
+    std::fs::rename(&partial, image).map_err(DataError::host(image))?;
+    let file_bytes = files.iter().map(|file| file.bytes.len() as u64).sum();
+    Ok(Summary {
+        files: files.len(),
+        file_bytes,
+        image_blocks,
+        trace_method,
+        single_step_error: single_step_error.map(|error| error.to_string()),
+    })
+}

@@ -1,0 +1,45 @@
+//! File caching by the application: real programs over real files, under the default cache policy and under their own.
+//!
+//! | workload | what | its own policy |
+//! |---|---|---|
+//! | [`cs`] | symbol and text search through a source tree | [`cs::policy`]: MRU |
+//! | [`din`] | cache simulations over a memory-reference trace | [`din::policy`]: MRU on the trace |
+//! | [`sort`] | external merge sort | [`sort::policy`]: done with, free behind |
+//!
+//! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the interface is
+//! that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994). Everything else in the
+//! folder is the program, and does not know about caching.
+//!
+//! ```text
+//!  main.rs         the unikernel: command line in, result line out
+//!     │
+//!  run             mounts, sets cache size and policy, takes the time, counts
+//!     │
+//!  cs din sort     the programs; each compares its result with the one that was computed without any cache
+//!     │
+//!  lines, digest   a file as batches of lines
+//!     │
+//!  libos_fs        files, cache, disk
+//! ```
+//!
+//! The feature `data` adds the host side: where the files come from and what the programs must find in them.
+#![cfg_attr(not(any(test, feature = "data")), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod cs;
+#[cfg(feature = "data")]
+pub mod data;
+pub mod digest;
+pub mod din;
+pub mod lines;
+mod policy;
+pub mod references;
+mod run;
+pub mod sort;
+pub mod workload;
+
+pub use policy::{Policy, UnknownPolicy};
+pub use run::{BadCacheSize, CacheSize, Options, Outcome, UnknownWorkload, Workload, run};
+pub use workload::RunError;

@@ -1,0 +1,297 @@
+//! One workload under one policy: from the command line to the result line.
+
+use crate::lines::BLOCK_BYTES;
+use crate::policy::Policy;
+use crate::workload::{Checked, Context, RunError};
+use crate::{cs, din, sort};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+use libos_fs::{BlockDevice, CacheOptions, CacheStatistics, ReadAheadKind, Volume};
+use results::{BENCH_COMPARE, CompareLine};
+
+/// The workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// [`crate::cs`].
+    Cs,
+    /// [`crate::din`].
+    Din,
+    /// [`crate::sort`].
+    Sort,
+}
+
+impl Workload {
+    /// All of them.
+    pub const ALL: [Workload; 3] = [Workload::Cs, Workload::Din, Workload::Sort];
+
+    /// Its name, which [`Workload::from_str`] understands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Cs => "cs",
+            Workload::Din => "din",
+            Workload::Sort => "sort",
+        }
+    }
+
+    /// What it does, in one line.
+    pub fn description(self) -> &'static str {
+        match self {
+            Workload::Cs => "symbol and text search through a source tree, repeated",
+            Workload::Din => "a cache simulator, run several times over a memory-reference trace",
+            Workload::Sort => "external merge sort of a text",
+        }
+    }
+}
+
+/// No workload has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownWorkload;
+
+impl fmt::Display for UnknownWorkload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown workload, there are: cs, din, sort")
+    }
+}
+
+impl core::error::Error for UnknownWorkload {}
+
+impl FromStr for Workload {
+    type Err = UnknownWorkload;
+
+    fn from_str(name: &str) -> Result<Workload, UnknownWorkload> {
+        Workload::ALL.into_iter().find(|workload| workload.name() == name).ok_or(UnknownWorkload)
+    }
+}
+
+/// Size of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheSize {
+    /// In hundredths of the workload's data, rounded down to whole blocks.
+    Percent(u64),
+    /// In blocks.
+    Blocks(u64),
+}
+
+impl CacheSize {
+    /// Blocks, for a workload with so many blocks of data; at least 1.
+    pub fn blocks(self, data_blocks: u64) -> u64 {
+        match self {
+            CacheSize::Percent(percent) => data_blocks.saturating_mul(percent) / 100,
+            CacheSize::Blocks(blocks) => blocks,
+        }
+        .max(1)
+    }
+}
+
+/// Neither a number of blocks nor a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadCacheSize;
+
+impl fmt::Display for BadCacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be a number of blocks like 800, or a share of the data like 80%; not 0")
+    }
+}
+
+impl core::error::Error for BadCacheSize {}
+
+impl FromStr for CacheSize {
+    type Err = BadCacheSize;
+
+    fn from_str(text: &str) -> Result<CacheSize, BadCacheSize> {
+        let (number, size): (&str, fn(u64) -> CacheSize) = match text.strip_suffix('%') {
+            Some(number) => (number, CacheSize::Percent),
+            None => (text, CacheSize::Blocks),
+        };
+        match number.parse() {
+            Ok(number) if number > 0 => Ok(size(number)),
+            _ => Err(BadCacheSize),
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `workload=`: which; must be given.
+    pub workload: Workload,
+    /// `policy=`: default `default`.
+    pub policy: Policy,
+    /// `cache=`: default `80%`.
+    pub cache: CacheSize,
+    /// `read_ahead=`: `none`, `sequential` or `cluster`; default is the library's.
+    pub read_ahead: ReadAheadKind,
+    /// `record=1`: whether to print the reference string.
+    pub record: bool,
+}
+
+impl Options {
+    /// Options for a workload, the rest as by default.
+    pub fn new(workload: Workload) -> Options {
+        Options {
+            workload,
+            policy: Policy::Default,
+            cache: CacheSize::Percent(80),
+            read_ahead: ReadAheadKind::default(),
+            record: false,
+        }
+    }
+
+    /// Reads the options with `argument`, which gives the value of a key of the command line.
+    ///
+    /// # Errors
+    /// [`RunError::Argument`] names the key and what its value can be.
+    pub fn parse<'a>(argument: impl Fn(&str) -> Option<&'a str>) -> Result<Options, RunError> {
+        let workload = argument("workload")
+            .ok_or_else(|| RunError::Argument { key: "workload", reason: "missing".to_string() })
+            .and_then(|name| value("workload", name))?;
+        let mut options = Options::new(workload);
+        if let Some(text) = argument("policy") {
+            options.policy = value("policy", text)?;
+        }
+        if let Some(text) = argument("cache") {
+            options.cache = value("cache", text)?;
+        }
+        if let Some(text) = argument("read_ahead") {
+            options.read_ahead = value("read_ahead", text)?;
+        }
+        options.record = match argument("record") {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(_) => {
+                return Err(RunError::Argument { key: "record", reason: "must be 0 or 1".to_string() });
+            }
+        };
+        Ok(options)
+    }
+}
+
+fn value<T: FromStr<Err: fmt::Display>>(key: &'static str, text: &str) -> Result<T, RunError> {
+    text.parse().map_err(|error| RunError::Argument { key, reason: format!("{text:?}: {error}") })
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The result line.
+    pub line: CompareLine,
+    /// What did not agree with the expected result; empty if all did.
+    pub differences: Vec<String>,
+    /// All counters of the cache, mount included.
+    pub statistics: CacheStatistics,
+    /// The reference string, if it was asked for.
+    pub references: Vec<u64>,
+}
+
+/// Blocks of cache for mounting and opening, before the size of the data is known.
+const START_BLOCKS: usize = 16;
+
+/// Mounts the volume on `device` and runs a workload. `now_ns` tells the time in nanoseconds from any origin.
+///
+/// The line says `verified: false` if the result is not the expected one.
+///
+/// # Errors
+/// If a file can't be read or makes no sense.
+pub fn run(
+    device: Box<dyn BlockDevice>,
+    options: &Options,
+    now_ns: &dyn Fn() -> u64,
+) -> Result<Outcome, RunError> {
+    let mount_start_ns = now_ns();
+    let cache_options = CacheOptions {
+        blocks: START_BLOCKS,
+        policy: options.policy.kind(),
+        read_ahead: options.read_ahead,
+        record_references: options.record,
+        ..CacheOptions::default()
+    };
+    let volume = Volume::mount(device, cache_options).map_err(|error| RunError::file("the volume", error))?;
+    let start_ns = now_ns();
+    let context = Context { volume: &volume, own_policy: options.policy == Policy::Own };
+    let (data_blocks, checked) = run_workload(&context, options)?;
+    let end_ns = now_ns();
+    let mut line = result_line(&volume.cache().statistics(), options, &checked);
+    line.cache_blocks = volume.cache().blocks() as u64;
+    line.data_blocks = data_blocks;
+    line.elapsed_ms = milliseconds(start_ns, end_ns);
+    line.mount_ms = milliseconds(mount_start_ns, start_ns);
+    let references = if options.record { volume.cache().take_references() } else { Vec::new() };
+    let statistics = volume.cache().statistics();
+    Ok(Outcome { line, differences: checked.differences, statistics, references })
+}
+
+/// Opens the files, gives the cache its size and its policy, runs. Returns the size of the data and the comparison.
+fn run_workload(context: &Context<'_>, options: &Options) -> Result<(u64, Checked), RunError> {
+    let cache = context.volume.cache();
+    let resize = |data_blocks: u64| {
+        let blocks = usize::try_from(options.cache.blocks(data_blocks)).unwrap_or(usize::MAX);
+        cache.resize(blocks).map_err(|error| RunError::file("the cache", error))?;
+        Ok(data_blocks)
+    };
+    match options.workload {
+        Workload::Cs => {
+            let files = cs::Files::open(context)?;
+            let data_blocks = resize(files.data_blocks())?;
+            if context.own_policy {
+                cs::policy::choose_own(cache);
+            }
+            Ok((data_blocks, cs::run(context, &files)?))
+        }
+        Workload::Din => {
+            let files = din::Files::open(context)?;
+            let data_blocks = resize(files.data_blocks())?;
+            if context.own_policy {
+                din::policy::choose_own(cache, files.trace());
+            }
+            Ok((data_blocks, din::run(context, &files)?))
+        }
+        Workload::Sort => {
+            let files = sort::Files::open(context)?;
+            let data_blocks = resize(files.data_blocks())?;
+            Ok((data_blocks, sort::run(context, &files)?))
+        }
+    }
+}
+
+fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checked) -> CompareLine {
+    CompareLine {
+        bench: BENCH_COMPARE.to_owned(),
+        workload: options.workload.name().to_owned(),
+        policy: options.policy.name().to_owned(),
+        role: options.policy.role(),
+        cache_blocks: 0,
+        block_bytes: BLOCK_BYTES as u64,
+        data_blocks: 0,
+        reads: statistics.blocks_read + statistics.metadata_reads,
+        read_requests: statistics.read_requests + statistics.metadata_read_requests,
+        writes: statistics.blocks_written + statistics.metadata_writes,
+        hits: statistics.hits,
+        misses: statistics.misses,
+        opt_misses: None,
+        elapsed_ms: 0.0,
+        platform: None,
+        accel: None,
+        verified: checked.verified(),
+        references: statistics.references,
+        passes: checked.passes,
+        write_requests: statistics.write_requests + statistics.metadata_write_requests,
+        metadata_reads: statistics.metadata_reads,
+        metadata_writes: statistics.metadata_writes,
+        allocated: statistics.allocated,
+        read_ahead_wasted: statistics.staged_wasted,
+        flushes: statistics.flushes,
+        mount_reads: statistics.mount_reads,
+        mount_ms: 0.0,
+        expected: checked.expected.clone(),
+        actual: checked.actual.clone(),
+    }
+}
+
+fn milliseconds(start_ns: u64, end_ns: u64) -> f64 {
+    end_ns.saturating_sub(start_ns) as f64 / 1e6
+}

@@ -1,0 +1,41 @@
+//! Lines into a file, in pieces of whole blocks.
+
+use crate::lines::READ_BYTES;
+use alloc::vec::Vec;
+use libos_fs::{File, FsError};
+
+/// Writes lines to a file from its start, [`READ_BYTES`] at a time, so that every block is written once and whole.
+pub struct LineWriter {
+    file: File,
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl LineWriter {
+    /// Starts at the first byte of `file`.
+    pub fn new(file: File) -> LineWriter {
+        LineWriter { file, offset: 0, buffer: Vec::with_capacity(2 * READ_BYTES) }
+    }
+
+    /// Appends a line and a line feed.
+    pub fn write(&mut self, line: &[u8]) -> Result<(), FsError> {
+        self.buffer.extend_from_slice(line);
+        self.buffer.push(b'\n');
+        while self.buffer.len() >= READ_BYTES {
+            self.write_out(READ_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub fn finish(mut self) -> Result<(), FsError> {
+        self.write_out(self.buffer.len())
+    }
+
+    fn write_out(&mut self, count: usize) -> Result<(), FsError> {
+        self.file.write_at(self.offset, &self.buffer[..count])?;
+        self.offset += count as u64;
+        self.buffer.drain(..count);
+        Ok(())
+    }
+}
