@@ -1,0 +1,112 @@
+//! Images made by `mke2fs -d`, read through the cache.
+
+use libos_fs::device::fault::DelayedDevice;
+use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, Volume};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn contents(seed: usize, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at.wrapping_mul(31) ^ (at >> 12).wrapping_mul(seed + 7)) as u8).collect()
+}
+
+fn mke2fs() -> Option<PathBuf> {
+    ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/bin/mke2fs"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|p| p.exists())
+}
+
+/// An image with a few files; `None`, said aloud, if the tool is not there.
+fn image(block_bytes: u32) -> Option<Vec<u8>> {
+    let Some(mke2fs) = mke2fs() else {
+        println!("SKIPPED: mke2fs is not installed (package e2fsprogs)");
+        return None;
+    };
+    static IMAGES: AtomicUsize = AtomicUsize::new(0);
+    let number = IMAGES.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("libos-fs-ext4-{}-{number}", std::process::id()));
+    let tree = folder.join("tree");
+    fs::create_dir_all(tree.join("sub/deep")).unwrap();
+    fs::write(tree.join("empty"), b"").unwrap();
+    fs::write(tree.join("small"), b"hello\n").unwrap();
+    fs::write(tree.join("sub/large"), contents(1, 300_001)).unwrap();
+    fs::write(tree.join("sub/deep/other"), contents(2, 70_000)).unwrap();
+    std::os::unix::fs::symlink("sub/large", tree.join("link")).unwrap();
+    let image = folder.join("image");
+    let made = Command::new(mke2fs)
+        .args(["-q", "-t", "ext4", "-b", &block_bytes.to_string(), "-d"])
+        .args([&tree, &image])
+        .arg("8M")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let bytes = fs::read(&image).unwrap();
+    remove(&folder);
+    Some(bytes)
+}
+
+fn remove(folder: &Path) {
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn files_of_an_image_are_read_through_the_cache() {
+    for block_bytes in [1024, 4096] {
+        let Some(bytes) = image(block_bytes) else { return };
+        let (device, seen) = DelayedDevice::new(RamDisk::from_bytes(bytes), 16, 1);
+        let options = CacheOptions { blocks: 64, ..CacheOptions::default() };
+        let volume = Volume::mount(Box::new(device), options).unwrap();
+        assert_eq!(volume.format(), Format::Ext4);
+        let names: Vec<_> =
+            volume.list("/").unwrap().into_iter().map(|e| (e.name, e.kind, e.bytes)).collect();
+        assert!(names.contains(&("small".into(), EntryKind::File, 6)), "{names:?}");
+        assert!(names.contains(&("sub".into(), EntryKind::Directory, 0)));
+        assert!(names.contains(&("link".into(), EntryKind::Other, 0)));
+        assert_eq!(volume.list("sub/deep").unwrap().len(), 1);
+        for (path, seed, length) in
+            [("/sub/large", 1, 300_001), ("sub/deep/other", 2, 70_000), ("link", 1, 300_001)]
+        {
+            let file = volume.open(path).unwrap();
+            assert_eq!(file.len().unwrap(), length as u64);
+            let mut read = vec![0; length + 10];
+            assert_eq!(file.read_at(0, &mut read).unwrap(), length);
+            assert!(read[..length] == contents(seed, length)[..], "{path}");
+            let mut middle = [0; 5000];
+            assert_eq!(file.read_at(12_345, &mut middle).unwrap(), 5000);
+            assert_eq!(middle[..], contents(seed, length)[12_345..17_345]);
+            assert_eq!(file.read_at(length as u64, &mut middle).unwrap(), 0);
+        }
+        assert_eq!(volume.open("/sub/large").unwrap().id(), volume.open("/link").unwrap().id());
+        assert_eq!(volume.open("/empty").unwrap().len(), Ok(0));
+        assert_eq!(volume.open("/nothing").err(), Some(FsError::NotFound("/nothing".into())));
+        assert_eq!(volume.open("/sub").err(), Some(FsError::IsADirectory("/sub".into())));
+        assert_eq!(volume.create("/new").err(), Some(FsError::ReadOnly));
+        let counted = volume.cache().statistics();
+        assert!(counted.blocks_read > 0 && counted.metadata_reads > 0 && counted.mount_reads > 0);
+        let moved = counted.mount_reads + counted.metadata_reads + counted.blocks_read;
+        assert_eq!(moved, seen.blocks(Operation::Read), "{counted:?}");
+    }
+}
+
+#[test]
+fn damaged_images_are_errors() {
+    let Some(bytes) = image(4096) else { return };
+    for step in 0..400 {
+        let mut damaged = bytes.clone();
+        // The first blocks hold superblock, descriptors, inodes, directories.
+        for at in 0..6 {
+            let place = (step * 7919 + at * 104_729) % (64 * 4096);
+            damaged[place] ^= 1 << (at % 8);
+        }
+        let Ok(volume) = Volume::mount(Box::new(RamDisk::from_bytes(damaged)), CacheOptions::default())
+        else {
+            continue;
+        };
+        let _ = volume.list("/");
+        if let Ok(file) = volume.open("/sub/large") {
+            let _ = file.read_at(0, &mut vec![0; 300_001]);
+        }
+    }
+}
