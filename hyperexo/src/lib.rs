@@ -1,9 +1,38 @@
-//! The exokernel.
+//! The exokernel: it protects frames, processor time and disk blocks by secure bindings, and manages nothing.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`boot`] | from the boot loader to running environments |
+//! | [`kernel`] | the loop: environments in, exits out |
+//! | [`hypercall`] | the one table from call number to function |
+//! | [`env`](mod@env) | an environment |
+//! | [`launch`], [`image`], [`startup`] | from an ELF file to an environment |
+//! | [`resource`] | tables of owners: frames, slices, extents |
+//! | [`capability`] | sealing and checking |
+//! | [`virt`] | virtual CPUs, nested page tables, what a guest sees of the processor |
+//! | [`disk`] | rings of requests, and the device behind them |
+//! | [`memory`], [`early`] | physical memory, with and without a frame table |
+//! | [`console`], [`interrupt`], [`settings`] | the rest |
+//!
+//! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`, `boot`, `interrupt` and the
+//! places that make shared pages from frames touch hardware.
 #![cfg_attr(not(test), no_std)]
+
 extern crate alloc;
+
+pub mod boot;
 pub mod capability;
+pub mod console;
+pub mod disk;
+pub mod early;
+pub mod env;
+pub mod hypercall;
 pub mod image;
+pub mod interrupt;
+pub mod kernel;
+pub mod launch;
+pub mod memory;
 pub mod resource;
-pub mod virt {
-    pub mod nested;
-}
+pub mod settings;
+pub mod startup;
+pub mod virt;

@@ -1,2 +1,55 @@
-//! To come.
-fn main() {}
+//! The image of the exokernel: entry, allocator, panic.
+#![no_std]
+#![no_main]
+
+use core::panic::PanicInfo;
+use hyperexo::boot::{Image, Outcome, finish, main};
+use hyperexo::settings::End;
+use hyperexo::{console, log};
+use hyperexo_hw::backtrace;
+use talc::TalcLock;
+use talc::source::Manual;
+
+hyperexo_hw::boot_entry!(start);
+
+#[global_allocator]
+static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
+
+unsafe extern "C" {
+    static hx_rodata_start: u8;
+    static hx_text_start: u8;
+    static hx_text_end: u8;
+    static hx_bss_end: u8;
+    static boot_stack: u8;
+    static boot_stack_end: u8;
+}
+
+extern "C" fn start(protocol: u64, information: u64) -> ! {
+    let memory = (&raw const hx_rodata_start) as u64..(&raw const hx_bss_end) as u64;
+    // SAFETY: called once, by the entry code; the linker's symbols bound the image.
+    unsafe { main(protocol, information, &Image { memory, give_heap }) }
+}
+
+/// # Safety
+///
+/// The memory is unused and the allocator's for ever.
+unsafe fn give_heap(start: *mut u8, bytes: usize) {
+    // SAFETY: by the caller's promise.
+    let claimed = unsafe { HEAP.lock().claim(start, bytes) };
+    assert!(claimed.is_some(), "the kernel's heap is too small to be managed");
+}
+
+#[panic_handler]
+fn panic(information: &PanicInfo<'_>) -> ! {
+    // SAFETY: nothing that was interrupted goes on after a panic.
+    unsafe { console::break_lock() };
+    log!("error: {information}");
+    let stack = (&raw const boot_stack) as u64..(&raw const boot_stack_end) as u64;
+    let text = (&raw const hx_text_start) as u64..(&raw const hx_text_end) as u64;
+    // SAFETY: the boot stack is mapped and stays so.
+    let frames = unsafe { backtrace::of_memory(backtrace::frame_pointer(), stack, text) };
+    for (number, address) in frames.enumerate() {
+        log!("  #{number} {address:#x}");
+    }
+    finish(Outcome::KernelError, End::Exit);
+}

@@ -24,11 +24,17 @@ const DIVIDE_BY_16: u32 = 0b0011;
 /// Vector that spurious interrupts arrive at. They want no end-of-interrupt.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
-/// The local APIC of the core that made this value.
+/// The local APIC of whichever core uses this value: all have theirs at the same address.
 #[derive(Clone, Copy)]
 pub struct LocalApic {
     registers: *mut u32,
 }
+
+// SAFETY: the address leads every core to its own registers, each access is one volatile load or store, and no method leaves
+// them in a state that another would not expect.
+unsafe impl Send for LocalApic {}
+// SAFETY: as above.
+unsafe impl Sync for LocalApic {}
 
 impl LocalApic {
     /// Turns the local APIC on, with its timer and local pins masked, and masks both 8259s.
@@ -36,7 +42,7 @@ impl LocalApic {
     /// # Safety
     ///
     /// Ring 0; the APIC's page is mapped by identity and uncached or emulated; interrupt vectors 0x20–0x2f and
-    /// [`SPURIOUS_VECTOR`] have handlers before interrupts are enabled. The value must stay on this core.
+    /// [`SPURIOUS_VECTOR`] have handlers before interrupts are enabled. Every core that uses the value has called this.
     pub unsafe fn enable() -> LocalApic {
         // SAFETY: the architecture's MSR and ports; the caller is in ring 0. The 8259s are moved off the exceptions'
         // vectors before they are masked, because a spurious interrupt can still come out of a masked 8259.

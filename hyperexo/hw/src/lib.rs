@@ -4,6 +4,8 @@
 //! that Rust does not know of; everything here expects physical memory to be mapped by identity.
 #![no_std]
 
+extern crate alloc;
+
 pub mod acpi;
 pub mod apic;
 pub mod backtrace;
@@ -14,3 +16,4 @@ pub mod pci;
 pub mod serial;
 pub mod time;
 pub mod trap;
+pub mod virtio;

@@ -123,3 +123,38 @@ impl Msix {
         true
     }
 }
+
+/// Routes queue `queue` of a modern virtio function to entry `entry` of its MSI-X table (virtio 1.1 §4.1.4.3).
+/// Returns whether the device accepted it.
+///
+/// # Safety
+///
+/// As for [`Msix::enable`]; nobody else uses the function's common configuration at the same time.
+pub unsafe fn route_virtio_queue(
+    root: &mut PciRoot<PortAccess>,
+    device: DeviceFunction,
+    queue: u16,
+    entry: u16,
+) -> bool {
+    const VENDOR_CAPABILITY: u8 = 0x09;
+    const COMMON_CONFIGURATION: u16 = 1;
+    const QUEUE_SELECT: u64 = 22;
+    const QUEUE_MSIX_VECTOR: u64 = 26;
+    let common = root.capabilities(device).find(|capability| {
+        capability.id == VENDOR_CAPABILITY && capability.private_header >> 8 == COMMON_CONFIGURATION
+    });
+    let Some(common) = common else { return false };
+    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+    let access = unsafe { PortAccess::new() };
+    let bar = (access.read_word(device, common.offset + 4) & 0xff) as u8;
+    let offset = access.read_word(device, common.offset + 8);
+    let Ok(Some(BarInfo::Memory { address, .. })) = root.bar_info(device, bar) else { return false };
+    let base = address + u64::from(offset);
+    // SAFETY: registers of the common configuration in an assigned, identity-mapped BAR.
+    unsafe {
+        ((base + QUEUE_SELECT) as *mut u16).write_volatile(queue);
+        let vector = (base + QUEUE_MSIX_VECTOR) as *mut u16;
+        vector.write_volatile(entry);
+        vector.read_volatile() == entry
+    }
+}

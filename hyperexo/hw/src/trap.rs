@@ -174,7 +174,7 @@ const RED_ZONE_BYTES: u64 = 128;
 /// From the interrupted stack pointer down to a frame that was moved there, rounding included.
 const MOVED_DISTANCE: RangeInclusive<u64> = RED_ZONE_BYTES + FRAME_BYTES..=RED_ZONE_BYTES + FRAME_BYTES + 15;
 
-const _: () = assert!(FRAME_BYTES % 16 == 0, "the SSE area below the frame must be aligned");
+const _: () = assert!(FRAME_BYTES.is_multiple_of(16), "the SSE area below the frame must be aligned");
 
 /// Calls the dispatcher. Without one there is nobody to tell: the core stops.
 extern "C" fn dispatch(frame: &mut TrapFrame) {

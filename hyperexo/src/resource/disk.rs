@@ -223,6 +223,11 @@ impl ExtentTable {
         Ok(())
     }
 
+    /// Removes bindings whose extents have been freed or revoked.
+    pub fn drop_stale(&self, bindings: &mut Vec<Binding>) {
+        bindings.retain(|binding| self.is_current(binding));
+    }
+
     /// Whether a request for `count` blocks from `first` stays inside what is bound with `rights`, and the bindings are current.
     /// Adjacent bindings count as one.
     pub fn permits(&self, bindings: &[Binding], first: u64, count: u64, rights: Rights) -> bool {

@@ -120,6 +120,15 @@ impl FrameTable {
         }
     }
 
+    /// Makes frames of the kernel nobody's; others are left alone.
+    pub fn release_kernel(&mut self, frames: Range<u64>) {
+        for frame in frames.start..frames.end.min(self.len()) {
+            if self.owner(frame) == Owner::Kernel {
+                self.set_owner(frame, FREE);
+            }
+        }
+    }
+
     /// Takes `count` adjacent frames that are free, starting at `first` or ([`ANY`]) wherever they are found, at a
     /// multiple of `align`.
     ///
@@ -250,6 +259,14 @@ impl FrameTable {
             entry.generation = generation;
         }
         Ok(Claim { generation, ..*claim })
+    }
+
+    /// The next run of frames from `from` on that an environment owns.
+    pub fn next_owned(&self, environment: EnvironmentId, from: u64) -> Option<Range<u64>> {
+        let is_its = |frame: &u64| self.owner(*frame) == Owner::Environment(environment);
+        let start = (from..self.len()).find(is_its)?;
+        let end = (start..self.len()).find(|frame| !is_its(frame)).unwrap_or(self.len());
+        Some(start..end)
     }
 
     /// Makes all frames of an environment nobody's; those that a device still uses follow when it is done. The caller

@@ -76,10 +76,14 @@ impl EntryFormat for Npt {
     }
 }
 
-/// Where tables lie, and who must know of changes.
-pub trait TableMemory {
+/// Where tables lie, for those who only look.
+pub trait TableReader {
     /// Reads an entry (`index` below 512) of the table in a frame.
     fn read(&self, table: u64, index: usize) -> u64;
+}
+
+/// Where tables lie, and who must know of changes.
+pub trait TableMemory: TableReader {
     /// Writes an entry.
     fn write(&mut self, table: u64, index: usize, entry: u64);
     /// A frame of zeros for a table; `None` when none is left or the environment may not have more.
@@ -274,7 +278,7 @@ impl<F: EntryFormat> NestedTable<F> {
     }
 
     /// Whether unmapping the run would have to split a 2 MiB entry, and so needs a frame for a table.
-    pub fn needs_split(&self, memory: &impl TableMemory, first: u64, count: u64) -> bool {
+    pub fn needs_split(&self, memory: &impl TableReader, first: u64, count: u64) -> bool {
         let cuts = |edge: u64| {
             !edge.is_multiple_of(LARGE_FRAMES) && self.entry(memory, edge).is_some_and(|(_, large)| large)
         };
@@ -282,7 +286,7 @@ impl<F: EntryFormat> NestedTable<F> {
     }
 
     /// The leaf that binds a frame, and whether it is large.
-    fn entry(&self, memory: &impl TableMemory, frame: u64) -> Option<(u64, bool)> {
+    fn entry(&self, memory: &impl TableReader, frame: u64) -> Option<(u64, bool)> {
         if frame >> (9 * LEVELS) != 0 {
             return None;
         }
@@ -302,7 +306,7 @@ impl<F: EntryFormat> NestedTable<F> {
     }
 
     /// Rights with which a frame is bound; `None` if it is not.
-    pub fn lookup(&self, memory: &impl TableMemory, frame: u64) -> Option<Rights> {
+    pub fn lookup(&self, memory: &impl TableReader, frame: u64) -> Option<Rights> {
         self.entry(memory, frame).map(|(entry, _)| F::rights(entry))
     }
 
@@ -349,10 +353,13 @@ mod tests {
         }
     }
 
-    impl TableMemory for Memory {
+    impl TableReader for Memory {
         fn read(&self, table: u64, index: usize) -> u64 {
             self.tables[&table][index]
         }
+    }
+
+    impl TableMemory for Memory {
         fn write(&mut self, table: u64, index: usize, entry: u64) {
             self.tables.get_mut(&table).unwrap()[index] = entry;
         }

@@ -1,0 +1,390 @@
+//! From the boot loader to running environments, and to the end of the machine.
+
+use crate::capability::Authority;
+use crate::console;
+use crate::disk::Disk;
+use crate::early::{self, Bump, MAX_GAPS};
+use crate::env::{Ending, State};
+use crate::interrupt;
+use crate::kernel::{Clock, FreeMap, Kernel};
+use crate::log;
+use crate::memory::{self, PhysicalMemory};
+use crate::resource::core::SliceVector;
+use crate::resource::page::{FrameEntry, FrameTable, Owner};
+use crate::settings::{End, Settings};
+use crate::virt::svm::Svm;
+use crate::virt::xstate::Support;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+use hyperexo_abi::accounting::Owners;
+use hyperexo_abi::bundle::Bundle;
+use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
+use hyperexo_hw::acpi::Machine;
+use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
+use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
+use hyperexo_hw::pci::{self, Msix, PortAccess};
+use hyperexo_hw::serial::Serial;
+use hyperexo_hw::time;
+use hyperexo_hw::virtio::LinearHal;
+use hyperexo_hw::virtio::block::VirtioBlock;
+use virtio_drivers::transport::DeviceType;
+use virtio_drivers::transport::pci::bus::PciRoot;
+use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+
+/// Bytes of the kernel's own heap.
+const HEAP_BYTES: u64 = 512 << 10;
+/// Bytes of each of the stacks on which interrupts and exceptions of the kernel run.
+const TRAP_STACK_BYTES: u64 = 16 << 10;
+/// Memory below 1 MiB is the firmware's, whatever the map says.
+const FIRMWARE: Region = Region { start: 0, end: 1 << 20 };
+/// Port of QEMU's `isa-debug-exit` (`iobase=0xf4`).
+const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// How everything ended, as the machine's exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every environment exited with 0.
+    Success = 0,
+    /// Some environment did not.
+    GuestFailure = 1,
+    /// The kernel could not do its work.
+    KernelError = 2,
+}
+
+/// What the image knows of itself.
+pub struct Image {
+    /// Physical memory of the kernel: code, data, boot stack.
+    pub memory: Range<u64>,
+    /// Gives the allocator its memory (address, bytes), once.
+    pub give_heap: unsafe fn(*mut u8, usize),
+}
+
+/// Runs the kernel.
+///
+/// # Safety
+///
+/// Called once, by the code of `boot_entry!`, with what it was given; `image` tells the truth.
+pub unsafe fn main(protocol: u64, information: u64, image: &Image) -> ! {
+    let boot_tsc = time::ticks();
+    // SAFETY: ring 0, and the kernel is the only one to use the port.
+    console::install(unsafe { Serial::new() });
+    // SAFETY: passed on to the caller; nothing has been overwritten yet, and `early_memory` keeps it so.
+    let boot = match unsafe { BootInfo::read(protocol, information) } {
+        Ok(boot) => boot,
+        Err(error) => {
+            log!("error: {error}");
+            finish(Outcome::KernelError, End::Exit);
+        }
+    };
+    let settings =
+        Settings::parse(boot.command_line, |word| log!("warning: kernel option '{word}' is not known"));
+    // SAFETY: passed on to the caller.
+    let outcome = unsafe { run(&boot, &settings, boot_tsc, image) };
+    finish(outcome, settings.end);
+}
+
+/// # Safety
+///
+/// As [`main`].
+unsafe fn run(boot: &BootInfo, settings: &Settings, boot_tsc: u64, image: &Image) -> Outcome {
+    // SAFETY: passed on to the caller.
+    let mut kernel = match unsafe { build(boot, settings, boot_tsc, image) } {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            log!("error: {error}");
+            return Outcome::KernelError;
+        }
+    };
+    if !launch_all(&mut kernel, boot) {
+        return Outcome::KernelError;
+    }
+    kernel.run();
+    report(&kernel)
+}
+
+/// Why the kernel can't start.
+enum StartError {
+    Memory(&'static str),
+    Virtualization(crate::virt::svm::SvmError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Memory(what) => {
+                write!(f, "not enough memory for {what}: give the machine more (QEMU's -m)")
+            }
+            StartError::Virtualization(error) => {
+                write!(f, "{error}: QEMU needs -cpu max with TCG, or a host with nested virtualization")
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`main`].
+unsafe fn build(
+    boot: &BootInfo,
+    settings: &Settings,
+    boot_tsc: u64,
+    image: &Image,
+) -> Result<Box<Kernel>, StartError> {
+    // SAFETY: passed on to the caller.
+    let (mut frames, memory, free_map) = unsafe { early_memory(boot, image) }?;
+    // SAFETY: ring 0; the tables and stacks are leaked, hence valid for ever; the APIC is mapped by identity.
+    let apic = unsafe {
+        load_tables();
+        let apic = LocalApic::enable();
+        interrupt::install(apic);
+        apic
+    };
+    apic.run_free();
+    // SAFETY: ring 0, and nobody else uses the timer.
+    let calibration = unsafe { time::calibrate(|| apic.timer_count()) };
+    apic.one_shot(interrupt::TIMER_VECTOR, 0);
+    let clock = Clock::new(calibration.tsc_hz, boot_tsc, apic, calibration.other_hz);
+    // SAFETY: firmware tables are mapped by identity.
+    let processors = unsafe { Machine::read(boot.rsdp) }.map_or(1, |machine| machine.apic_ids().len());
+    // SAFETY: ring 0, tables loaded, interrupts disabled.
+    let (svm, extended_support) = unsafe { (Svm::enable(), Support::enable()) };
+    let svm = svm.map_err(StartError::Virtualization)?;
+    let disk = find_disk(&mut frames, &clock, settings);
+    let owners_frame = frames
+        .allocate(Owner::Kernel, ANY, 1, 1)
+        .map_err(|_| StartError::Memory("the page of owners"))?
+        .first;
+    memory.clear(owners_frame);
+    log!(
+        "{} frames free, {processors} processor{}, tsc {} MHz, svm: {} asids{}{}{}",
+        frames.free_frames(),
+        if processors == 1 { "" } else { "s" },
+        clock.tsc_hz / 1_000_000,
+        svm.features.asids,
+        if svm.features.next_rip { ", next rip" } else { "" },
+        if svm.features.flush_by_asid { ", flush by asid" } else { "" },
+        if svm.features.clean_bits { ", clean bits" } else { "" },
+    );
+    Ok(Box::new(Kernel {
+        memory,
+        frames,
+        authority: Authority::new(draw_key()),
+        disk,
+        environments: Vec::new(),
+        slices: SliceVector::default(),
+        clock,
+        settings: *settings,
+        svm,
+        extended_support,
+        free_map,
+        // SAFETY: atomics only, in a frame that the kernel keeps for ever.
+        owners: unsafe { memory.shared::<Owners>(owners_frame) },
+        owners_frame,
+        on_core: None,
+        successor: None,
+        yielded: false,
+    }))
+}
+
+/// Finds out which RAM there is and sets up the frame table, the heap and the map of all memory.
+///
+/// # Safety
+///
+/// As [`main`].
+unsafe fn early_memory(
+    boot: &BootInfo,
+    image: &Image,
+) -> Result<(FrameTable, PhysicalMemory, FreeMap), StartError> {
+    let mut taken: Regions<32> = Regions::default();
+    taken.push(FIRMWARE);
+    taken.push(Region { start: image.memory.start, end: image.memory.end });
+    boot.modules.as_slice().iter().chain(boot.loader.as_slice()).for_each(|region| taken.push(*region));
+    let mut gaps: Regions<MAX_GAPS> = Regions::default();
+    early::for_each_gap(boot.memory.as_slice(), taken.as_slice(), |gap| gaps.push(gap));
+    let end_frame = early::end_frame(boot.memory.as_slice());
+    let mut bump = Bump::new(&gaps, IDENTITY_BYTES);
+    let bump_start = bump.position();
+    let mut take = |bytes: u64, what| bump.take(bytes).ok_or(StartError::Memory(what));
+
+    let heap = take(HEAP_BYTES, "the kernel's heap")?;
+    // SAFETY: a gap in RAM that nobody uses, handed out once.
+    unsafe { (image.give_heap)(heap as *mut u8, HEAP_BYTES as usize) };
+    let end = end_frame << FRAME_SHIFT;
+    if end > IDENTITY_BYTES {
+        // One directory per GiB and one table of pointers per 512 GiB, counted generously.
+        let tables = (end - IDENTITY_BYTES).div_ceil(1 << 30) + end.div_ceil(1 << 39) + 1;
+        let mut next = take(tables << FRAME_SHIFT, "page tables")? >> FRAME_SHIFT;
+        // SAFETY: frames from the bump allocator lie below the part mapped at boot and are the kernel's for ever; they
+        // are cleared before use.
+        unsafe {
+            let low = PhysicalMemory::new(IDENTITY_BYTES >> FRAME_SHIFT);
+            memory::extend_identity_map(end, || {
+                low.clear(next);
+                next += 1;
+                next - 1
+            });
+        }
+    }
+    // SAFETY: all RAM is mapped by identity now.
+    let memory = unsafe { PhysicalMemory::new(end_frame) };
+    let entries = take(end_frame * size_of::<FrameEntry>() as u64, "the frame table")?;
+    let map_frames = end_frame.div_ceil(8 * FRAME_BYTES as u64);
+    let map = take(map_frames << FRAME_SHIFT, "the map of free frames")?;
+    (0..map_frames).for_each(|frame| memory.clear((map >> FRAME_SHIFT) + frame));
+    // SAFETY: fresh pieces of the bump allocator, large enough, used for nothing else; the entries are plain integers and are
+    // all written by `FrameTable::new` before they are read; the map is zeroed.
+    let mut frames = unsafe {
+        let entries = core::slice::from_raw_parts_mut(entries as *mut FrameEntry, end_frame as usize);
+        let words = map_frames as usize * FRAME_BYTES / 8;
+        FrameTable::new(entries, core::slice::from_raw_parts(map as *const AtomicU64, words))
+    };
+    for region in boot.memory.as_slice() {
+        frames.reserve(region.start.div_ceil(FRAME_BYTES as u64)..region.end >> FRAME_SHIFT);
+    }
+    for gap in gaps.as_slice() {
+        frames.release_kernel(gap.start >> FRAME_SHIFT..gap.end >> FRAME_SHIFT);
+    }
+    let used = bump.used_since(bump_start);
+    frames.reserve(used.start >> FRAME_SHIFT..used.end >> FRAME_SHIFT);
+    Ok((frames, memory, FreeMap { first_frame: map >> FRAME_SHIFT, frames: map_frames }))
+}
+
+/// Loads the descriptor tables of this core, with stacks for its traps.
+///
+/// # Safety
+///
+/// Ring 0.
+unsafe fn load_tables() {
+    let stack = || {
+        let words = alloc::vec![0u128; (TRAP_STACK_BYTES / 16) as usize].leak();
+        words.as_ptr_range().end as u64
+    };
+    let stacks = TrapStacks { exception: stack(), interrupt: stack(), critical: stack() };
+    let tables = Box::leak(Box::new(CoreTables::new()));
+    // SAFETY: leaked, hence static; the stacks are nobody else's.
+    unsafe { tables.load(stacks) };
+}
+
+/// Finds the first virtio disk and routes its interrupt here.
+fn find_disk(frames: &mut FrameTable, clock: &Clock, settings: &Settings) -> Option<Disk> {
+    // SAFETY: ring 0, and the kernel is the only one to use configuration space.
+    let mut root = PciRoot::new(unsafe { PortAccess::new() });
+    let (function, _) = pci::functions(&root)
+        .find(|(_, information)| virtio_device_type(information) == Some(DeviceType::Block))?;
+    pci::enable(&mut root, function);
+    let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
+        Ok(transport) => transport,
+        Err(error) => {
+            log!("warning: virtio disk at {function} not used: {error}");
+            return None;
+        }
+    };
+    let device = match VirtioBlock::new(transport) {
+        Ok(device) => device,
+        Err(error) => {
+            log!("warning: virtio disk at {function} not used: {error}");
+            return None;
+        }
+    };
+    // SAFETY: firmware assigned the BARs; they are mapped by identity below 4 GiB; nobody else uses the table.
+    let routed = unsafe {
+        Msix::enable(&mut root, function).is_ok_and(|mut table| {
+            table.route(0, clock.apic.id(), interrupt::DISK_VECTOR)
+                && pci::route_virtio_queue(&mut root, function, 0, 0)
+        })
+    };
+    if !routed {
+        log!("warning: virtio disk at {function} not used: it has no working MSI-X interrupt");
+        return None;
+    }
+    let scrap = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;
+    let patience = clock.ticks_of_us(settings.disk_timeout_ms.saturating_mul(1000));
+    log!(
+        "disk of {} blocks at {function}{}",
+        device.blocks(),
+        if device.read_only() { ", read-only" } else { "" }
+    );
+    Some(Disk::new(device, scrap, patience))
+}
+
+/// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken.
+fn draw_key() -> [u8; 16] {
+    use core::hash::Hasher;
+    let generator = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_rdrand());
+    let mut key = [0; 16];
+    for half in key.chunks_exact_mut(8) {
+        let mut hasher = siphasher::sip::SipHasher24::new();
+        for _ in 0..64 {
+            hasher.write_u64(time::ticks());
+            if generator {
+                let mut random = 0;
+                // SAFETY: the processor has the instruction.
+                unsafe { core::arch::x86_64::_rdrand64_step(&mut random) };
+                hasher.write_u64(random);
+            }
+        }
+        half.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    key
+}
+
+/// Makes environments of all images in the bundle. Returns whether all is well.
+fn launch_all(kernel: &mut Kernel, boot: &BootInfo) -> bool {
+    let Some(module) = boot.modules.as_slice().first() else {
+        log!("error: no bundle of images: pass one with -initrd (or as a Multiboot2 module)");
+        return false;
+    };
+    // SAFETY: the boot loader put the module there; its frames are the kernel's (`early_memory`) until they are
+    // released below, when nothing refers to them any more.
+    let bytes = unsafe {
+        core::slice::from_raw_parts(module.start as *const u8, (module.end - module.start) as usize)
+    };
+    let bundle = match Bundle::parse(bytes) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            log!("error: {error}");
+            return false;
+        }
+    };
+    for index in 0..bundle.len() {
+        let launched = match bundle.image(index) {
+            Ok(image) => kernel.launch(&image).map_err(|error| log!("error: {}: {error}", image.name)),
+            Err(error) => Err(log!("error: {error}")),
+        };
+        if launched.is_err() {
+            return false;
+        }
+    }
+    kernel.frames.release_kernel(module.start.div_ceil(FRAME_BYTES as u64)..module.end >> FRAME_SHIFT);
+    true
+}
+
+/// Writes the accounts. Returns what they amount to.
+fn report(kernel: &Kernel) -> Outcome {
+    let mut outcome = Outcome::Success;
+    for environment in &kernel.environments {
+        log!("{}", environment.report());
+        if environment.state != State::Ended(Ending::Exited(0)) {
+            outcome = Outcome::GuestFailure;
+        }
+    }
+    outcome
+}
+
+/// Ends the machine, or halts it for ever.
+pub fn finish(outcome: Outcome, end: End) -> ! {
+    log!("finished: status {}", outcome as u8);
+    console::drain();
+    if end == End::Exit {
+        // SAFETY: ring 0; where there is no such device nobody listens.
+        unsafe { x86::io::outb(DEBUG_EXIT_PORT, outcome as u8) };
+    }
+    loop {
+        // SAFETY: halts this core with interrupts disabled.
+        unsafe { core::arch::asm!("cli", "hlt") };
+    }
+}

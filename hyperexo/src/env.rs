@@ -1,0 +1,268 @@
+//! An environment: one protection domain with its virtual CPU, its bindings, and what it has used.
+
+use crate::console::LineBuffer;
+use crate::disk::Ring;
+use crate::memory::PhysicalMemory;
+use crate::resource::disk::Binding;
+use crate::resource::page::{EnvironmentId, FrameTable, Owner};
+use crate::virt::nested::{NestedTable, Npt, TableMemory, TableReader};
+use crate::virt::xstate::ExtendedState;
+use crate::virt::{Access, Vcpu};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyperexo_abi::ANY;
+use hyperexo_abi::accounting::{Accounting, EXIT_NAMES, Exit};
+use hyperexo_abi::upcall::{Cause, Doorbell, VECTOR};
+
+/// Why an environment was ended by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It touched memory that it has not bound.
+    NestedFault {
+        /// Physical address.
+        address: u64,
+        /// What it wanted.
+        access: Access,
+        /// Instruction pointer.
+        rip: u64,
+    },
+    /// An exception while delivering an exception while delivering an exception.
+    TripleFault {
+        /// Instruction pointer.
+        rip: u64,
+    },
+    /// It halted with interrupts disabled: nothing could ever wake it.
+    HaltedForever {
+        /// Instruction pointer.
+        rip: u64,
+    },
+    /// Its registers were in a state that the processor refuses.
+    InvalidState {
+        /// Instruction pointer.
+        rip: u64,
+    },
+    /// An exit that the kernel does not know.
+    UnknownExit {
+        /// Number of the exit.
+        code: u64,
+        /// Instruction pointer.
+        rip: u64,
+    },
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Death::NestedFault { address, access, rip } => {
+                let verb = match access {
+                    Access::Read => "read",
+                    Access::Write => "write",
+                    Access::Execute => "execute",
+                };
+                write!(
+                    f,
+                    "tried to {verb} physical address {address:#x}, which it has not bound so, at rip {rip:#x}"
+                )
+            }
+            Death::TripleFault { rip } => write!(f, "triple fault at rip {rip:#x}"),
+            Death::HaltedForever { rip } => write!(f, "halted with interrupts disabled at rip {rip:#x}"),
+            Death::InvalidState { rip } => {
+                write!(f, "processor state that the hardware refuses, at rip {rip:#x}")
+            }
+            Death::UnknownExit { code, rip } => write!(f, "unknown exit {code:#x} at rip {rip:#x}"),
+        }
+    }
+}
+
+/// How an environment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself.
+    Exited(u64),
+    /// By the kernel.
+    Killed(Death),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(code) => write!(f, "exit code {code}"),
+            Ending::Killed(death) => write!(f, "killed: {death}"),
+        }
+    }
+}
+
+/// What an environment is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has something to do.
+    Runnable,
+    /// It halted and waits for an upcall.
+    Waiting,
+    /// It is over.
+    Ended(Ending),
+}
+
+/// An environment.
+pub struct Environment {
+    /// Number, from 1.
+    pub id: EnvironmentId,
+    /// Name, for the console.
+    pub name: String,
+    /// What it is doing.
+    pub state: State,
+    /// Its virtual CPU.
+    pub vcpu: Box<dyn Vcpu>,
+    /// Extended processor state while it does not have the core.
+    pub extended: ExtendedState,
+    /// Its nested page table; none once it has ended.
+    pub nested: Option<NestedTable<Npt>>,
+    /// Frames that it may own, tables of its nested page table included.
+    pub quota: u64,
+    /// Frames that its nested page table takes.
+    pub tables: u64,
+    /// Most frames it ever owned.
+    pub peak_frames: u64,
+    /// Disk extents it has bound.
+    pub extents: Vec<Binding>,
+    /// Its ring of disk requests.
+    pub ring: Option<Ring>,
+    /// TSC value at which it wants a timer upcall.
+    pub timer: Option<u64>,
+    /// What it has written to the console since its last line end.
+    pub line: LineBuffer,
+    /// Its counters, in a page that it can read.
+    pub accounting: &'static Accounting,
+    /// Causes of upcalls, in a page that it can write.
+    pub doorbell: &'static Doorbell,
+}
+
+impl Environment {
+    /// Whether it can be given the core.
+    pub fn runnable(&self) -> bool {
+        self.state == State::Runnable
+    }
+
+    /// Whether it is over.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
+    /// Calls the environment: sets the cause and wakes it.
+    pub fn upcall(&mut self, cause: Cause) {
+        if self.ended() {
+            return;
+        }
+        self.doorbell.pending.fetch_or(cause as u64, Ordering::Release);
+        if !self.vcpu.upcall_posted() {
+            self.vcpu.post_upcall(VECTOR);
+            count(&self.accounting.upcalls, 1);
+        }
+        if self.state == State::Waiting {
+            self.state = State::Runnable;
+        }
+    }
+
+    /// Counts an exit.
+    pub fn count_exit(&self, kind: Exit) {
+        count(&self.accounting.exits[kind as usize], 1);
+    }
+
+    /// The accounting line of the final report.
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        Report(self)
+    }
+}
+
+/// Adds to a counter that only the kernel writes.
+pub fn count(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+struct Report<'a>(&'a Environment);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = self.0.accounting;
+        // Names come from the operator's bundle; whoever puts a quote there gets it escaped.
+        write!(f, "{{\"accounting\":{:?},\"exits\":{{", self.0.name)?;
+        for (index, name) in EXIT_NAMES.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}\"{name}\":{}", read(&counters.exits[index]))?;
+        }
+        write!(f, "}}")?;
+        for (name, counter) in [
+            ("guest_cycles", &counters.guest_cycles),
+            ("disk_blocks_read", &counters.disk_blocks_read),
+            ("disk_blocks_written", &counters.disk_blocks_written),
+            ("disk_read_requests", &counters.disk_read_requests),
+            ("disk_write_requests", &counters.disk_write_requests),
+            ("disk_flush_requests", &counters.disk_flush_requests),
+            ("disk_errors", &counters.disk_errors),
+            ("upcalls", &counters.upcalls),
+            ("slices", &counters.slices),
+        ] {
+            write!(f, ",\"{name}\":{}", read(counter))?;
+        }
+        write!(f, ",\"peak_frames\":{}}}", self.0.peak_frames)
+    }
+}
+
+/// Memory for nested page tables, on the account of one environment.
+pub struct NestedMemory<'a> {
+    /// All frames.
+    pub frames: &'a mut FrameTable,
+    /// Where they are.
+    pub memory: PhysicalMemory,
+    /// On whose account.
+    pub owner: EnvironmentId,
+    /// Frames the owner may have, tables included. `u64::MAX` when the kernel changes the table by force.
+    pub quota: u64,
+    /// Tables the owner has.
+    pub tables: &'a mut u64,
+}
+
+impl TableReader for NestedMemory<'_> {
+    fn read(&self, table: u64, index: usize) -> u64 {
+        self.memory.word(table, index)
+    }
+}
+
+impl TableMemory for NestedMemory<'_> {
+    fn write(&mut self, table: u64, index: usize, entry: u64) {
+        self.memory.set_word(table, index, entry);
+    }
+
+    fn allocate(&mut self) -> Option<u64> {
+        if self.frames.owned_by(self.owner) + *self.tables >= self.quota {
+            return None;
+        }
+        let claim = self.frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?;
+        *self.tables += 1;
+        self.memory.clear(claim.first);
+        Some(claim.first)
+    }
+
+    fn release(&mut self, table: u64) {
+        self.frames.release_kernel(table..table + 1);
+        *self.tables -= 1;
+    }
+
+    fn bound(&mut self, frame: u64) {
+        self.frames.bound(frame);
+    }
+
+    fn unbound(&mut self, frame: u64) {
+        self.frames.unbound(frame);
+    }
+}
+
+impl TableReader for PhysicalMemory {
+    fn read(&self, table: u64, index: usize) -> u64 {
+        self.word(table, index)
+    }
+}

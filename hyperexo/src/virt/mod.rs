@@ -1,0 +1,135 @@
+//! Virtual CPUs: the processor's virtualization extensions as the mechanism of protection.
+//!
+//! [`Vcpu`] is what the rest of the kernel sees of them. A backend runs the guest until something needs the kernel and
+//! says what; what that means is decided once, in [`crate::kernel`], for all backends.
+
+pub mod cpuid;
+pub mod nested;
+pub mod svm;
+pub mod xstate;
+
+/// General registers of a guest, in the order the switching code knows. `rip`, `rsp`, `rflags` are with the backend.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[allow(missing_docs)] // the names are those of the processor
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+/// How a guest reached for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read.
+    Read,
+    /// Write.
+    Write,
+    /// Instruction fetch.
+    Execute,
+}
+
+/// Why a guest stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmExit {
+    /// A hypercall; the instruction has been passed.
+    Hypercall,
+    /// An interrupt for the host; it has been handled by the time the exit is reported.
+    Interrupt,
+    /// `HLT`; passed.
+    Halt,
+    /// `CPUID`; passed.
+    Cpuid,
+    /// `RDMSR` of this register; passed.
+    MsrRead(u32),
+    /// `WRMSR` to this register; passed.
+    MsrWrite(u32),
+    /// `IN` or `OUT`; not passed.
+    Port(u16),
+    /// An access that the nested page table does not allow.
+    NestedFault {
+        /// Physical address.
+        address: u64,
+        /// What it wanted.
+        access: Access,
+    },
+    /// An instruction (its name) that is not the guest's to use, and for which the processor would raise #UD without
+    /// virtualization extensions; not passed.
+    Undefined(&'static str),
+    /// An instruction (its name) that wants more privilege than a guest has; not passed.
+    Privileged(&'static str),
+    /// `XSETBV`; not passed.
+    Xsetbv,
+    /// The guest became able to take the upcall that was waiting.
+    Window,
+    /// Triple fault.
+    TripleFault,
+    /// The processor refused to run the guest.
+    InvalidState,
+    /// The backend does not know this exit (its number).
+    Unknown(u64),
+}
+
+/// A new guest's first state.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// First instruction.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Physical address of the top page table.
+    pub cr3: u64,
+    /// First argument (`rdi`).
+    pub rdi: u64,
+    /// Second argument (`rsi`).
+    pub rsi: u64,
+}
+
+/// Exceptions that the kernel raises in a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// #UD.
+    InvalidOpcode,
+    /// #GP with error code 0.
+    GeneralProtection,
+}
+
+/// A virtual CPU of one backend.
+pub trait Vcpu {
+    /// Runs the guest until the next exit.
+    fn run(&mut self) -> VmExit;
+    /// General registers.
+    fn registers(&mut self) -> &mut Registers;
+    /// Instruction pointer.
+    fn rip(&self) -> u64;
+    /// Passes an instruction of this many bytes that the kernel has carried out.
+    fn skip(&mut self, bytes: u64);
+    /// Raises an exception at the next entry.
+    fn raise(&mut self, exception: Exception);
+    /// Makes the upcall vector wait for the guest's interrupt flag; several before it is taken count as one.
+    fn post_upcall(&mut self, vector: u8);
+    /// Whether an upcall is waiting.
+    fn upcall_posted(&self) -> bool;
+    /// Whether the guest's interrupt flag is set.
+    fn interrupts_enabled(&self) -> bool;
+    /// Whether the guest has set `CR4.OSXSAVE`.
+    fn uses_xsave(&self) -> bool;
+    /// Extended feature enable register, as the guest sees it.
+    fn efer(&self) -> u64;
+    /// Sets the guest's view of the register. Returns whether the value is one a guest may have.
+    fn set_efer(&mut self, value: u64) -> bool;
+    /// Forgets cached translations of the nested table before the guest runs again.
+    fn flush_nested(&mut self);
+}

@@ -1,0 +1,403 @@
+//! AMD SVM with nested paging (APM vol. 2, ch. 15).
+//!
+//! Optional features (next-RIP save, flush by ASID, clean bits) are used where CPUID leaf 0x8000_000a shows them and
+//! done without where not.
+
+pub mod switch;
+pub mod vmcb;
+
+use super::{Access, Entry, Exception, Registers, Vcpu, VmExit};
+use alloc::boxed::Box;
+use core::arch::asm;
+use switch::{FxState, Switch};
+use vmcb::{Vmcb, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
+use x86::msr::{IA32_EFER, rdmsr, wrmsr};
+use zerocopy::FromZeros;
+
+const VM_CR: u32 = 0xc001_0114;
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+const VM_CR_DISABLED: u64 = 1 << 4;
+
+const EFER_SYSCALL: u64 = 1 << 0;
+const EFER_LONG_ENABLE: u64 = 1 << 8;
+const EFER_LONG_ACTIVE: u64 = 1 << 10;
+const EFER_NO_EXECUTE: u64 = 1 << 11;
+const EFER_SVM: u64 = 1 << 12;
+/// What a guest may set in `EFER`; long mode it must keep.
+const EFER_GUEST: u64 = EFER_SYSCALL | EFER_LONG_ENABLE | EFER_LONG_ACTIVE | EFER_NO_EXECUTE;
+const EFER_LONG: u64 = EFER_LONG_ENABLE | EFER_LONG_ACTIVE;
+
+const CR0_START: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1;
+const CR4_START: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+const CR4_OSXSAVE: u64 = 1 << 18;
+const RFLAGS_RESERVED: u64 = 1 << 1;
+const RFLAGS_INTERRUPT: u64 = 1 << 9;
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// Clean bits of all parts of the VMCB (APM vol. 2 §15.15.3); the parts that the kernel changes between runs.
+const CLEAN_ALL: u64 = 0xfff;
+const CLEAN_INTERRUPT: u64 = 1 << 3;
+const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
+
+/// Registers that a guest may read and write without an exit, because the VMCB or `VMLOAD`/`VMSAVE` hold them: SYSENTER, STAR, LSTAR,
+/// CSTAR, SFMASK, FS base, GS base, kernel GS base.
+const PASSED_MSRS: [u32; 10] = [
+    0x174,
+    0x175,
+    0x176,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0083,
+    0xc000_0084,
+    0xc000_0100,
+    0xc000_0101,
+    0xc000_0102,
+];
+
+/// Why SVM can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SvmError {
+    /// The processor does not have it.
+    Absent,
+    /// Firmware has locked it off.
+    Disabled,
+    /// It has no nested paging.
+    NoNestedPaging,
+}
+
+impl core::fmt::Display for SvmError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            SvmError::Absent => "the processor does not offer AMD SVM",
+            SvmError::Disabled => "AMD SVM is switched off by firmware",
+            SvmError::NoNestedPaging => "AMD SVM without nested paging",
+        })
+    }
+}
+
+/// What SVM offers on this processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// Address space identifiers, 0 included.
+    pub asids: u32,
+    /// The exit tells the next instruction's address.
+    pub next_rip: bool,
+    /// The TLB entries of one guest can be flushed alone.
+    pub flush_by_asid: bool,
+    /// Unchanged parts of the VMCB need not be read again.
+    pub clean_bits: bool,
+}
+
+/// Permission maps shared by all guests: every port and nearly every MSR exits.
+#[repr(C, align(4096))]
+#[derive(FromZeros)]
+struct Permissions {
+    ports: [u8; 0x3000],
+    msrs: [u8; 0x2000],
+}
+
+/// A page for the processor's use.
+#[repr(C, align(4096))]
+#[derive(FromZeros)]
+struct HostPage([u8; 4096]);
+
+/// SVM, turned on, on the core that made this value.
+pub struct Svm {
+    /// What the processor offers.
+    pub features: Features,
+    permissions: &'static Permissions,
+    host: &'static HostPage,
+}
+
+impl Svm {
+    /// What the processor offers, without turning anything on.
+    ///
+    /// # Errors
+    ///
+    /// [`SvmError`].
+    pub fn probe() -> Result<Features, SvmError> {
+        let cpuid = raw_cpuid::CpuId::new();
+        let has = cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|info| info.has_svm());
+        let svm = cpuid.get_svm_info().filter(|_| has).ok_or(SvmError::Absent)?;
+        if !svm.has_nested_paging() {
+            return Err(SvmError::NoNestedPaging);
+        }
+        Ok(Features {
+            asids: svm.supported_asids(),
+            next_rip: svm.has_nrip(),
+            flush_by_asid: svm.has_flush_by_asid(),
+            clean_bits: svm.has_vmcb_clean_bits(),
+        })
+    }
+
+    /// Turns SVM on for this core.
+    ///
+    /// # Errors
+    ///
+    /// [`SvmError`].
+    ///
+    /// # Safety
+    ///
+    /// Ring 0, memory mapped by identity, interrupts disabled, the descriptor tables of this core loaded for good (what
+    /// `VMSAVE` stores here is restored at every exit).
+    pub unsafe fn enable() -> Result<Svm, SvmError> {
+        let features = Svm::probe()?;
+        // SAFETY: the processor has SVM, so it has these registers.
+        if unsafe { rdmsr(VM_CR) } & VM_CR_DISABLED != 0 {
+            return Err(SvmError::Disabled);
+        }
+        let save: &'static HostPage = Box::leak(HostPage::new_box_zeroed().expect("kernel heap"));
+        let host: &'static HostPage = Box::leak(HostPage::new_box_zeroed().expect("kernel heap"));
+        // SAFETY: the pages are leaked, hence the processor's for ever; identity mapping makes addresses physical.
+        unsafe {
+            wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVM);
+            wrmsr(VM_HSAVE_PA, core::ptr::from_ref(save) as u64);
+            asm!("vmsave rax", in("rax") core::ptr::from_ref(host));
+        }
+        Ok(Svm { features, permissions: permissions(), host })
+    }
+}
+
+/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write).
+fn permissions() -> &'static Permissions {
+    let mut maps = Permissions::new_box_zeroed().expect("kernel heap");
+    maps.ports.fill(0xff);
+    maps.msrs.fill(0xff);
+    for msr in PASSED_MSRS {
+        let (base, offset) = if msr < 0x2000 { (0, msr) } else { (0x800, msr - 0xc000_0000) };
+        maps.msrs[base + offset as usize / 4] &= !(0b11 << (offset % 4 * 2));
+    }
+    Box::leak(maps)
+}
+
+/// A virtual CPU.
+pub struct SvmVcpu {
+    vmcb: Box<Vmcb>,
+    switch: Switch,
+    _fx: Box<FxState>,
+    features: Features,
+}
+
+fn segment(selector: u16, attributes: u16) -> vmcb::Segment {
+    vmcb::Segment { selector, attributes, limit: u32::MAX, base: 0 }
+}
+
+impl SvmVcpu {
+    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `asid`: its address
+    /// space identifier, not 0 and not another guest's.
+    ///
+    /// # Safety
+    ///
+    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value lives.
+    pub unsafe fn new(svm: &Svm, nested_root: u64, asid: u32, entry: &Entry) -> SvmVcpu {
+        // SAFETY: a VMCB is integers only, for which zero is a value.
+        let mut vmcb: Box<Vmcb> = unsafe { Box::new_zeroed().assume_init() };
+        let control = &mut vmcb.control;
+        control.intercept_dr = u32::MAX;
+        control.intercept1 = intercept1::INTR
+            | intercept1::NMI
+            | intercept1::INIT
+            | intercept1::RDPMC
+            | intercept1::CPUID
+            | intercept1::RSM
+            | intercept1::INVD
+            | intercept1::HLT
+            | intercept1::INVLPGA
+            | intercept1::IOIO
+            | intercept1::MSR
+            | intercept1::TASK_SWITCH
+            | intercept1::SHUTDOWN;
+        control.intercept2 = intercept2::VMRUN
+            | intercept2::VMMCALL
+            | intercept2::VMLOAD
+            | intercept2::VMSAVE
+            | intercept2::STGI
+            | intercept2::CLGI
+            | intercept2::SKINIT
+            | intercept2::WBINVD
+            | intercept2::MONITOR
+            | intercept2::MWAIT
+            | intercept2::XSETBV;
+        control.io_permissions = (&raw const svm.permissions.ports) as u64;
+        control.msr_permissions = (&raw const svm.permissions.msrs) as u64;
+        control.asid = asid;
+        control.virtual_interrupt = virtual_interrupt::MASKING | virtual_interrupt::IGNORE_PRIORITY;
+        control.nested_enable = 1;
+        control.nested_cr3 = nested_root << hyperexo_abi::FRAME_SHIFT;
+        let save = &mut vmcb.save;
+        save.cs = segment(0x08, 0xa9b);
+        for data in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
+            *data = segment(0x10, 0xc93);
+        }
+        save.tr = segment(0, 0x8b);
+        save.ldtr = segment(0, 0x82);
+        save.efer = EFER_SVM | EFER_LONG | EFER_NO_EXECUTE;
+        save.cr0 = CR0_START;
+        save.cr3 = entry.cr3;
+        save.cr4 = CR4_START;
+        save.dr6 = 0xffff_0ff0;
+        save.dr7 = 0x400;
+        save.rflags = RFLAGS_RESERVED;
+        save.rip = entry.rip;
+        save.rsp = entry.rsp;
+        save.pat = PAT_RESET;
+        let fx = Box::new(FxState::initial());
+        let switch = Switch {
+            registers: Registers { rdi: entry.rdi, rsi: entry.rsi, ..Registers::default() },
+            guest: (&raw const *vmcb) as u64,
+            host: core::ptr::from_ref(svm.host) as u64,
+            fx: (&raw const *fx) as u64,
+            mxcsr: 0x1f80,
+        };
+        let mut vcpu = SvmVcpu { vmcb, switch, _fx: fx, features: svm.features };
+        vcpu.flush_nested();
+        vcpu
+    }
+
+    /// Passes the instruction that exited; `bytes` is its length where the processor does not tell.
+    fn pass(&mut self, bytes: u64) {
+        let next = self.vmcb.control.next_rip;
+        self.vmcb.save.rip =
+            if self.features.next_rip && next != 0 { next } else { self.vmcb.save.rip + bytes };
+        self.vmcb.control.interrupt_shadow = 0;
+    }
+
+    /// Keeps an event that an exit interrupted, unless executing its instruction again raises it again.
+    fn keep_interrupted_event(&mut self) {
+        const VALID: u64 = 1 << 31;
+        const KIND_SHIFT: u32 = 8;
+        const EXCEPTION: u64 = 3;
+        const SOFTWARE: u64 = 4;
+        let info = self.vmcb.control.exit_interrupt_info;
+        let (vector, kind) = (info & 0xff, info >> KIND_SHIFT & 7);
+        let repeats = kind == SOFTWARE || kind == EXCEPTION && matches!(vector, 3 | 4);
+        self.vmcb.control.event_injection = if info & VALID != 0 && !repeats { info } else { 0 };
+    }
+
+    fn decode(&mut self) -> VmExit {
+        let (code, info1, info2) =
+            (self.vmcb.control.exit_code, self.vmcb.control.exit_info1, self.vmcb.control.exit_info2);
+        match code {
+            exit::INTR | exit::NMI | exit::SMI | exit::INIT => VmExit::Interrupt,
+            exit::VINTR => VmExit::Window,
+            exit::VMMCALL => {
+                self.pass(3);
+                VmExit::Hypercall
+            }
+            exit::HLT => {
+                self.pass(1);
+                VmExit::Halt
+            }
+            exit::CPUID => {
+                self.pass(2);
+                VmExit::Cpuid
+            }
+            exit::MSR => {
+                let msr = self.switch.registers.rcx as u32;
+                if info1 & 1 == 0 { VmExit::MsrRead(msr) } else { VmExit::MsrWrite(msr) }
+            }
+            exit::IOIO => VmExit::Port((info1 >> 16) as u16),
+            exit::NPF => {
+                let access = match (info1 & 1 << 4 != 0, info1 & 1 << 1 != 0) {
+                    (true, _) => Access::Execute,
+                    (_, true) => Access::Write,
+                    _ => Access::Read,
+                };
+                VmExit::NestedFault { address: info2, access }
+            }
+            exit::SHUTDOWN => VmExit::TripleFault,
+            exit::XSETBV => VmExit::Xsetbv,
+            exit::VMRUN => VmExit::Undefined("vmrun"),
+            exit::VMLOAD => VmExit::Undefined("vmload"),
+            exit::VMSAVE => VmExit::Undefined("vmsave"),
+            exit::STGI => VmExit::Undefined("stgi"),
+            exit::CLGI => VmExit::Undefined("clgi"),
+            exit::SKINIT => VmExit::Undefined("skinit"),
+            exit::INVLPGA => VmExit::Undefined("invlpga"),
+            exit::RSM => VmExit::Undefined("rsm"),
+            exit::MONITOR => VmExit::Undefined("monitor"),
+            exit::MWAIT => VmExit::Undefined("mwait"),
+            exit::WBINVD => VmExit::Privileged("wbinvd"),
+            exit::INVD => VmExit::Privileged("invd"),
+            exit::RDPMC => VmExit::Privileged("rdpmc"),
+            exit::TASK_SWITCH => VmExit::Privileged("task switch"),
+            exit::DR_READ..=exit::DR_LAST => VmExit::Privileged("debug register"),
+            // The processor writes -1 of 32 or 64 bits.
+            code if code as u32 == u32::MAX => VmExit::InvalidState,
+            other => VmExit::Unknown(other),
+        }
+    }
+}
+
+impl Vcpu for SvmVcpu {
+    fn run(&mut self) -> VmExit {
+        self.vmcb.save.rax = self.switch.registers.rax;
+        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which `self`
+        // owns; the nested page table confines the guest (`new`).
+        unsafe { switch::enter(&mut self.switch) };
+        self.switch.registers.rax = self.vmcb.save.rax;
+        self.vmcb.control.tlb_control = tlb_control::NOTHING;
+        self.vmcb.control.clean = if self.features.clean_bits { CLEAN_ALL } else { 0 };
+        self.keep_interrupted_event();
+        self.decode()
+    }
+
+    fn registers(&mut self) -> &mut Registers {
+        &mut self.switch.registers
+    }
+
+    fn rip(&self) -> u64 {
+        self.vmcb.save.rip
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.pass(bytes);
+    }
+
+    fn raise(&mut self, exception: Exception) {
+        const VALID_EXCEPTION: u64 = 1 << 31 | 3 << 8;
+        const WITH_ERROR_CODE: u64 = 1 << 11;
+        self.vmcb.control.event_injection = match exception {
+            Exception::InvalidOpcode => VALID_EXCEPTION | 6,
+            Exception::GeneralProtection => VALID_EXCEPTION | WITH_ERROR_CODE | 13,
+        };
+    }
+
+    fn post_upcall(&mut self, vector: u8) {
+        self.vmcb.control.virtual_interrupt = virtual_interrupt::MASKING
+            | virtual_interrupt::IGNORE_PRIORITY
+            | virtual_interrupt::REQUEST
+            | u64::from(vector) << virtual_interrupt::VECTOR_SHIFT;
+        self.vmcb.control.clean &= !CLEAN_INTERRUPT;
+    }
+
+    fn upcall_posted(&self) -> bool {
+        self.vmcb.control.virtual_interrupt & virtual_interrupt::REQUEST != 0
+    }
+
+    fn interrupts_enabled(&self) -> bool {
+        self.vmcb.save.rflags & RFLAGS_INTERRUPT != 0
+    }
+
+    fn uses_xsave(&self) -> bool {
+        self.vmcb.save.cr4 & CR4_OSXSAVE != 0
+    }
+
+    fn efer(&self) -> u64 {
+        self.vmcb.save.efer & !EFER_SVM
+    }
+
+    fn set_efer(&mut self, value: u64) -> bool {
+        if value & !EFER_GUEST != 0 || (value ^ self.efer()) & EFER_LONG != 0 {
+            return false;
+        }
+        self.vmcb.save.efer = value | EFER_SVM;
+        self.vmcb.control.clean &= !CLEAN_CONTROL_REGISTERS;
+        true
+    }
+
+    fn flush_nested(&mut self) {
+        self.vmcb.control.tlb_control =
+            if self.features.flush_by_asid { tlb_control::GUEST } else { tlb_control::ALL };
+    }
+}
