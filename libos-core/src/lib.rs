@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`entry`] | [`main!`], exit codes |
 //! | [`console`] | [`print!`], [`println!`] |
-//! | [`arguments`] | the command line |
+//! | [`mod@arguments`] | the command line |
 //! | [`time`] | clock and sleeping |
 //! | [`heap`] | the global allocator |
 //! | [`memory`] | address space and frames |
@@ -15,7 +15,7 @@
 //! | [`disk`] | asynchronous block requests through the shared ring |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
 //! | [`lock`] | mutual exclusion with trap handlers |
-//! | [`panic`] | the report at a bad end |
+//! | [`mod@panic`] | the report at a bad end |
 //! | [`platform`] | the only part that knows what the unikernel runs on |
 //!
 //! A unikernel runs on one core and in one address space. Its program may be written without `unsafe`: what this crate

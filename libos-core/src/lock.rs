@@ -1,7 +1,7 @@
 //! Mutual exclusion between a program and its own trap handlers: interrupts stay disabled while a lock is held.
 //!
 //! A unikernel runs on one core. So a lock that is found taken was taken further down the same stack, by code that an
-//! exception has interrupted: waiting would never end, and [`MaskedRaw::lock`] panics instead.
+//! exception has interrupted: waiting would never end, and locking panics instead.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hyperexo_hw::trap;

@@ -135,7 +135,7 @@ impl<'a> Tables<'a> {
     /// Enters a mapping. On an error, pages before the one that failed stay mapped.
     pub fn map(&mut self, mapping: Mapping) -> Result<(), MapError> {
         let page = mapping.size.bytes();
-        if (mapping.virtual_start | mapping.physical_start | mapping.bytes) % page != 0 {
+        if !(mapping.virtual_start | mapping.physical_start | mapping.bytes).is_multiple_of(page) {
             return Err(MapError::Misaligned(mapping));
         }
         let (leaf_level, leaf_bits) = match mapping.size {

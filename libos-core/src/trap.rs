@@ -59,8 +59,8 @@ pub(crate) unsafe fn start(stacks: TrapStacks) {
     // SAFETY: this is the only use of the static, as the function is called once. The stacks are mapped for good and
     // have no other use; the start-up stack is mapped for good too.
     unsafe {
-        let tables = &mut *(&raw mut TABLES);
-        tables.load(stacks);
+        let tables = &raw mut TABLES;
+        (*tables).load(stacks);
         hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
         hw::enable_interrupts();
     }

@@ -1,6 +1,6 @@
 //! What a unikernel runs on: the only part of the library that knows.
 //!
-//! [`Platform`] is what a host must offer, [`Facts`] what it tells at the start. Today there is one host, HyperExo
+//! `Platform` is what a host must offer, `Facts` what it tells at the start. Today there is one host, HyperExo
 //! ([`exo`]); running directly on a machine is another implementation of the same trait, chosen in `entry`.
 
 pub mod exo;

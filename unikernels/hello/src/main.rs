@@ -80,17 +80,18 @@ fn obey(arguments: Arguments<'_>) -> i32 {
 
 /// Calls itself for ever, so that the stack overflows.
 fn overflow(depth: u64) -> u64 {
+    if depth == 0 {
+        return depth;
+    }
     let filling = black_box([depth; 64]);
-    overflow(depth + 1) + filling[3]
+    overflow(black_box(depth + 1)) + filling[3]
 }
 
 /// Allocates for ever, so that the quota is used up.
 fn exhaust() -> usize {
     let mut blocks: Vec<Vec<u8>> = Vec::new();
-    loop {
+    while blocks.len() < usize::MAX {
         blocks.push(black_box(alloc::vec![1; 64 << 10]));
-        if blocks.is_empty() {
-            return blocks.len();
-        }
     }
+    blocks.len()
 }

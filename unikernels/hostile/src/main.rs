@@ -1,2 +1,86 @@
-//! To come.
-fn main() {}
+//! A unikernel that tries everything that is forbidden, one act a run: `attempt=NAME`.
+//!
+//! `attempt=list` prints the names, one a line with the end that HyperExo must bring about:
+//!
+//! * `survives`: every try is refused with the status or exception that belongs to it. Exit code 0; 1 if one was not.
+//! * `killed`: HyperExo ends this environment, and gives the reason. Exit code 1 if it does not.
+//!
+//! `attempt=all` runs all that must survive. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
+//! that needs a disk where there is none.
+//!
+//! | module | what it tries |
+//! |---|---|
+//! | [`memory`] | frames of others, by every kind of access and by page table |
+//! | [`calls`] | hypercalls with forged, stale, narrow and absurd arguments |
+//! | [`ring`] | disk requests for foreign blocks and frames, lies in the ring's indices |
+//! | [`instructions`] | virtualization, MSRs, ports, control registers |
+//! | [`disturbance`] | endless loops, storms, suicide |
+//! | [`machine`] | the instructions themselves: the only `unsafe` code |
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod calls;
+mod disturbance;
+mod instructions;
+mod judge;
+mod machine;
+mod memory;
+mod ring;
+
+use judge::{Attempt, End, Judge};
+use libos_core::{argument, println};
+
+libos_core::main!(main);
+
+/// All attempts, by module.
+fn attempts() -> impl Iterator<Item = &'static Attempt> {
+    [memory::ATTEMPTS, calls::ATTEMPTS, ring::ATTEMPTS, instructions::ATTEMPTS, disturbance::ATTEMPTS]
+        .into_iter()
+        .flatten()
+}
+
+fn main() -> i32 {
+    let Some(name) = argument("attempt") else {
+        println!("error: argument attempt=NAME is missing; attempt=list shows the names");
+        return 2;
+    };
+    match name {
+        "list" => {
+            attempts().for_each(|attempt| println!("{} {}: {}", attempt.name, attempt.end, attempt.what));
+            0
+        }
+        "all" => {
+            let codes = attempts().filter(|attempt| attempt.end == End::Survives).map(run);
+            // The first failure decides.
+            codes.fold(0, |first, code| if first == 0 { code } else { first })
+        }
+        name => match attempts().find(|attempt| attempt.name == name) {
+            Some(attempt) => run(attempt),
+            None => {
+                println!("error: attempt={name}: no such attempt; attempt=list shows the names");
+                2
+            }
+        },
+    }
+}
+
+/// Runs one attempt; returns the exit code.
+fn run(attempt: &Attempt) -> i32 {
+    if attempt.needs_disk && libos_core::start_info().disk_capability.claim().is_none() {
+        println!("error: attempt={}: needs a disk extent", attempt.name);
+        return 3;
+    }
+    println!("attempt {}: {}", attempt.name, attempt.what);
+    let mut judge = Judge::new(attempt.name);
+    (attempt.run)(&mut judge);
+    match attempt.end {
+        End::Survives => judge.verdict(),
+        End::Killed => {
+            println!("error: attempt={}: allowed, or refused without ending this environment", attempt.name);
+            1
+        }
+    }
+}
