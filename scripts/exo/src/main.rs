@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
+//! | `compare` | [`compare`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
@@ -16,6 +17,8 @@ mod build;
 mod bundle;
 mod checkout;
 mod children;
+mod compare;
+mod conditions;
 mod create;
 mod data;
 mod doctor;
@@ -49,6 +52,8 @@ enum Verb {
     Build(build::BuildArgs),
     /// Runs unikernels on the exokernel under QEMU
     Run(Box<run::RunArgs>),
+    /// Runs workloads under several cache policies and compares block reads, hits and time
+    Compare(Box<compare::CompareArgs>),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Build(args) => build::build(args),
         Verb::Run(args) => run::run(args),
+        Verb::Compare(args) => compare::compare(args),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),
