@@ -43,6 +43,9 @@ pub(super) enum Condition {
     Lost,
 }
 
+/// How long a staged block waits for its first reference, in references per buffer of the cache.
+const PATIENCE: u64 = 8;
+
 /// A block of a file.
 pub(super) type Key = (FileId, u64);
 
@@ -266,20 +269,23 @@ impl State {
 
     /// Most blocks beyond a missing one that may be fetched along with it.
     ///
-    /// Buffers that hold nothing, or only what nobody wants any more, are free for it; beyond them, staging has a
-    /// budget, because every staged block displaces one that a policy wants to keep.
+    /// Buffers that hold nothing, or only what nobody wants any more, can be used for it up to half of all. Beyond them,
+    /// staging has a budget, because every staged block displaces one that a policy wants to keep.
     pub(super) fn room_ahead(&self, most: usize) -> usize {
+        let staged = self.staged.len();
         let free = (self.vacant() + self.pools.unwanted()).saturating_sub(1);
-        let budget = self.staging_limit().saturating_sub(self.staged.len());
+        let free = free.min((self.capacity / 2).saturating_sub(staged));
+        let budget = self.staging_limit().saturating_sub(staged);
         free.max(budget).min(most)
     }
 
-    /// Drops staged blocks that have waited for more references than the cache has buffers: they were not wanted.
+    /// Drops staged blocks that have waited so long that they were not wanted, after all. They take room from further
+    /// read-ahead only, so there is no hurry: a stream that is read along with many others is slow.
     pub(super) fn drop_stale(&mut self) {
         let now = self.statistics.references;
         while let Some(slot) = self.staged.front() {
             let entry = &self.slots[slot];
-            let stale = now.saturating_sub(entry.staged_at) > self.capacity as u64;
+            let stale = now.saturating_sub(entry.staged_at) > PATIENCE * self.capacity as u64;
             if !stale || entry.condition != Condition::Staged {
                 return;
             }
