@@ -3,7 +3,7 @@
 use crate::lines::BLOCK_BYTES;
 use crate::policy::Policy;
 use crate::workload::{Checked, Context, RunError};
-use crate::{cs, din, sort};
+use crate::{cs, din, references, sort};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
@@ -186,6 +186,15 @@ pub struct Outcome {
     pub statistics: CacheStatistics,
     /// The reference string, if it was asked for.
     pub references: Vec<u64>,
+}
+
+impl Outcome {
+    /// What to print, line by line: the reference string if there is one, what did not agree, the result line.
+    pub fn report(&self, print: &mut dyn FnMut(&str)) {
+        references::to_lines(&self.line.workload, &self.references).for_each(|line| print(&line));
+        self.differences.iter().for_each(|difference| print(&format!("wrong result: {difference}")));
+        print(&self.line.to_json_line());
+    }
 }
 
 /// Blocks of cache for mounting and opening, before the size of the data is known.

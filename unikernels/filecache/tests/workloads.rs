@@ -1,12 +1,11 @@
 //! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is noticed.
 
 use filecache::data::sources::SourceFile;
-use filecache::data::{DataSet, write};
-use filecache::{CacheSize, Options, Outcome, Policy, RunError, Workload, run};
+use filecache::data::{DataSet, ImageFile, write};
+use filecache::{CacheSize, Options, Outcome, Policy, RunError, Workload, din, run};
 use libos_fs::cache::optimal_misses;
-use libos_fs::{BlockDevice, Completion, Operation, PolicyKind, RamDisk, Rejected, Request};
-use std::cell::Cell;
-use std::rc::Rc;
+use libos_fs::{BlockDevice, Completion, FsError, Operation, PolicyKind, RamDisk, Rejected, Request};
+use std::sync::OnceLock;
 
 /// A small generator of numbers: the data are the same in every run.
 struct Numbers(u64);
@@ -52,9 +51,9 @@ fn text(numbers: &mut Numbers, lines: u64) -> String {
 
 fn data_set() -> DataSet {
     let mut numbers = Numbers(2026);
-    let sources = (0..40)
+    let sources = (0..30)
         .map(|index| {
-            let lines = 100 + numbers.below(900);
+            let lines = 150 + numbers.below(450);
             SourceFile {
                 path: format!("p-{}/src/f{index:02}.rs", index / 7),
                 text: text(&mut numbers, lines),
@@ -63,23 +62,33 @@ fn data_set() -> DataSet {
         .collect();
     let mut trace = String::new();
     let mut fetch = 0x40_1000;
-    for _ in 0..90_000 {
+    for _ in 0..40_000 {
         fetch = if numbers.below(5) == 0 { 0x40_1000 + numbers.below(1 << 15) } else { fetch + 4 };
         trace.push_str(&format!("2 {fetch:x}\n"));
         if numbers.below(3) == 0 {
             trace.push_str(&format!("{} {:x}\n", numbers.below(2), 0x7fff_0000 + numbers.below(1 << 17)));
         }
     }
-    DataSet { sources, trace, text: text(&mut numbers, 30_000) }
+    DataSet { sources, trace, text: text(&mut numbers, 12_000) }
 }
 
-/// A disk with the image of [`data_set`].
-fn image() -> Vec<u8> {
-    let disk = RamDisk::new(4096);
-    let blocks = disk.clone();
-    let files = data_set().files().expect("tasks can be written as JSON");
-    write(&files, &mut || Ok(Box::new(blocks.clone())), &mut |_| ()).expect("the image has room");
-    disk.to_bytes()
+/// A disk with these files.
+fn disk_with(files: &[ImageFile]) -> RamDisk {
+    let disk = RamDisk::new(2048);
+    write(files, &mut || Ok(Box::new(disk.clone())), &mut |_| ()).expect("the image has room");
+    disk
+}
+
+/// The files of [`data_set`].
+fn files() -> &'static [ImageFile] {
+    static FILES: OnceLock<Vec<ImageFile>> = OnceLock::new();
+    FILES.get_or_init(|| data_set().files().expect("tasks can be written as JSON"))
+}
+
+/// The image of [`data_set`].
+fn image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| disk_with(files()).to_bytes())
 }
 
 fn options(workload: Workload, policy: Policy) -> Options {
@@ -100,7 +109,7 @@ fn every_workload_is_right_under_every_policy_and_never_beats_the_optimum() {
     let image = image();
     for workload in Workload::ALL {
         for policy in policies() {
-            let outcome = run_on(&image, &options(workload, policy));
+            let outcome = run_on(image, &options(workload, policy));
             let what = format!("{} {}", workload.name(), policy.name());
             assert!(outcome.line.verified, "{what}: {:?}", outcome.differences);
             let line = &outcome.line;
@@ -122,8 +131,8 @@ fn every_workload_is_right_under_every_policy_and_never_beats_the_optimum() {
 fn own_policies_save_what_the_formula_promises() {
     let image = image();
     for workload in [Workload::Cs, Workload::Din] {
-        let default = run_on(&image, &options(workload, Policy::Default)).line;
-        let own = run_on(&image, &options(workload, Policy::Own));
+        let default = run_on(image, &options(workload, Policy::Default)).line;
+        let own = run_on(image, &options(workload, Policy::Own));
         let (passes, data, cache) = (default.passes, default.data_blocks, default.cache_blocks);
         // Task, list of files and metadata come on top of the loops, once.
         let once = default.metadata_reads + 8;
@@ -139,18 +148,16 @@ fn own_policies_save_what_the_formula_promises() {
 #[test]
 fn sort_reads_and_writes_less_when_it_says_what_it_knows() {
     let image = image();
-    let default = run_on(&image, &options(Workload::Sort, Policy::Default)).line;
-    let own = run_on(&image, &options(Workload::Sort, Policy::Own)).line;
+    let default = run_on(image, &options(Workload::Sort, Policy::Default)).line;
+    let own = run_on(image, &options(Workload::Sort, Policy::Own)).line;
     assert!(own.reads < default.reads, "{} reads of {}", own.reads, default.reads);
     assert!(own.writes <= default.writes, "{} writes of {}", own.writes, default.writes);
 }
 
-/// A disk that changes one bit of one block in every read after the first `good` ones of that block.
+/// A disk that changes one bit of one block whenever it is read.
 struct Lying {
     disk: RamDisk,
     block: u64,
-    good: u64,
-    reads: Rc<Cell<u64>>,
     pending: Vec<(u64, u64)>,
 }
 
@@ -175,10 +182,7 @@ impl BlockDevice for Lying {
         let mut completion = self.disk.poll()?;
         if let Some(at) = self.pending.iter().position(|(tag, _)| *tag == completion.tag) {
             let (_, index) = self.pending.swap_remove(at);
-            self.reads.set(self.reads.get() + 1);
-            if self.reads.get() > self.good {
-                completion.buffers[index as usize].0[1234] ^= 1;
-            }
+            completion.buffers[index as usize].0[1234] ^= 1;
         }
         Some(completion)
     }
@@ -187,42 +191,53 @@ impl BlockDevice for Lying {
     }
 }
 
-/// The first block of the image that starts like `start`.
-fn block_of(image: &[u8], start: &[u8]) -> u64 {
-    image.chunks(4096).position(|block| block.starts_with(start)).expect("the image holds the file") as u64
+#[test]
+fn a_disk_that_lies_is_caught_before_the_workload_sees_it() {
+    let image = image();
+    let trace = files().iter().find(|file| file.path == din::TRACE_PATH).expect("is there");
+    let start = &trace.bytes[40960..41060];
+    let block = image.chunks(4096).position(|block| block.starts_with(start)).expect("is there") as u64;
+    let device = Lying { disk: RamDisk::from_bytes(image.to_vec()), block, pending: Vec::new() };
+    let result = run(Box::new(device), &Options::new(Workload::Din), &|| 0);
+    assert!(matches!(result, Err(RunError::File { error: FsError::Checksum { .. }, .. })), "{result:?}");
+}
+
+/// Runs a workload on files that were changed after the expected results had been computed, as if a cache gave back the
+/// wrong bytes.
+fn run_changed(workload: Workload, path: &str, change: &dyn Fn(&mut Vec<u8>)) -> Result<Outcome, RunError> {
+    let mut files = files().to_vec();
+    let file = files.iter_mut().find(|file| file.path.ends_with(path)).expect("the image has the file");
+    change(&mut file.bytes);
+    run(Box::new(disk_with(&files)), &Options::new(workload), &|| 0)
 }
 
 #[test]
-fn a_cache_that_lies_cannot_pass() {
-    let image = image();
-    let data = data_set();
-    let source = &data.sources[20].text;
-    for (workload, start) in [
-        (Workload::Cs, &source.as_bytes()[4096..4196]),
-        (Workload::Din, &data.trace.as_bytes()[40960..41060]),
-        (Workload::Sort, &data.text.as_bytes()[40960..41060]),
+fn wrong_bytes_cannot_pass() {
+    let flip = |bytes: &mut Vec<u8>| bytes[5000] ^= 1;
+    let swap = |bytes: &mut Vec<u8>| {
+        let (first, second) = bytes.split_at_mut(8192);
+        first[4096..].swap_with_slice(&mut second[..4096]);
+    };
+    let stale = |bytes: &mut Vec<u8>| bytes.copy_within(4096..8192, 8192);
+    let short = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
+    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 4] =
+        [("flip", &flip), ("swap", &swap), ("stale", &stale), ("short", &short)];
+    for (workload, path) in [
+        (Workload::Cs, "src/f20.rs"),
+        (Workload::Cs, "cscope.out"),
+        (Workload::Din, "trace.din"),
+        (Workload::Sort, "input.txt"),
     ] {
-        let block = block_of(&image, start);
-        // Wrong from the first read, and, where blocks are read again, wrong only later.
-        for good in if workload == Workload::Sort { 0..1 } else { 0..4 } {
-            let reads = Rc::new(Cell::new(0));
-            let device = Lying {
-                disk: RamDisk::from_bytes(image.clone()),
-                block,
-                good,
-                reads: Rc::clone(&reads),
-                pending: Vec::new(),
-            };
-            let result = run(Box::new(device), &options(workload, Policy::Default), &|| 0);
-            assert!(reads.get() > good, "the damage was seen");
-            match result {
+        for (name, change) in changes {
+            match run_changed(workload, path, change) {
                 Ok(outcome) => {
-                    assert!(!outcome.line.verified, "{} {good}", workload.name());
-                    assert!(!outcome.differences.is_empty());
+                    assert!(!outcome.line.verified, "{path} {name}");
+                    assert!(!outcome.differences.is_empty(), "{path} {name}");
                 }
-                Err(error) => assert!(matches!(error, RunError::Malformed { .. }), "{error}"),
+                Err(error) => assert!(matches!(error, RunError::Malformed { .. }), "{path} {name}: {error}"),
             }
         }
+        assert!(run_changed(workload, path, &|_| ()).expect("runs").line.verified, "unchanged");
     }
 }
 

@@ -68,7 +68,6 @@ impl Sorter<'_> {
             runs.push_back(merged);
         }
         let file = self.create(output)?;
-        self.advice.output_made(&file);
         self.merge(&Vec::from(runs), output, file)
     }
 

@@ -82,6 +82,7 @@ struct Sorter<'c> {
 pub fn run(context: &Context<'_>, files: &Files) -> Result<Checked, RunError> {
     let task: Task = read_task(context, TASK_PATH)?;
     let mut sorter = Sorter::new(context, &task)?;
+    sorter.advice.start();
     let (runs, input_digest) = sorter.form_runs(INPUT_PATH, &files.input)?;
     sorter.merge_all(runs, OUTPUT_PATH)?;
     let output = sorter.summarize(OUTPUT_PATH)?;
