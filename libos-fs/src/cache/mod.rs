@@ -210,7 +210,7 @@ impl BufferCache {
         }
     }
 
-    /// Starts to record references; see [`reference`] for their numbers.
+    /// Starts to record references; see [`reference()`] for their numbers.
     pub fn start_recording(&self) {
         self.state.borrow_mut().recording = Some(Vec::new());
     }

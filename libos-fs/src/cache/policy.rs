@@ -12,7 +12,7 @@ pub struct Cached {
     /// a `Vec`, so that every operation can be O(1) without a hash table.
     pub slot: usize,
     /// What block it is, the same number every time it comes back: for policies that remember blocks which have left.
-    /// See [`super::reference`].
+    /// See [`super::reference()`].
     pub block: u64,
 }
 

@@ -357,10 +357,10 @@ impl BufferCache {
 
     /// Makes a slot vacant when no resident block can go: drops the oldest staged block, or waits for a request.
     fn give_up_staging(&self) -> Result<(), FsError> {
+        let is_staged = |state: &State, slot: usize| state.slots[slot].condition == Condition::Staged;
         let oldest = {
             let state = self.state.borrow();
-            let staged = state.staged.iter().find(|slot| state.slots[*slot].condition == Condition::Staged);
-            staged
+            state.staged.iter().find(|slot| is_staged(&state, *slot))
         };
         if let Some(slot) = oldest {
             self.state.borrow_mut().drop_staged(slot);

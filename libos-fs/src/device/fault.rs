@@ -1,4 +1,4 @@
-//! Devices that misbehave on demand: wrappers around any [`BlockDevice`], to test what stands on top.
+//! Devices that misbehave on demand: wrappers around any [`BlockDevice`](super::BlockDevice), to test what stands on top.
 //!
 //! | wrapper | misbehaviour |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Block devices: an asynchronous queue of requests that own their buffers.
 //!
 //! [`BlockDevice`] is the only thing this crate knows about disks. [`RamDisk`] holds its blocks in memory,
-//! [`FileDisk`] in a file of the host (feature `std`), [`RingDevice`] is the disk of a HyperExo environment (feature
+//! [`FileDisk`] in a file of the host (feature `std`), `RingDevice` is the disk of a HyperExo environment (feature
 //! `unikernel`). The wrappers of [`fault`] misbehave on demand.
 //!
 //! A request gives its buffers away and gets them back with its completion, so nobody can touch a buffer that the

@@ -43,7 +43,7 @@ mod metadata;
 mod space;
 mod tree;
 
-pub use check::{Report, check, make};
+pub use check::{Report, SMALLEST, check, make};
 
 use crate::cache::{BufferCache, Run};
 use crate::device::BLOCK_BYTES;

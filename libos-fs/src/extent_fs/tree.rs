@@ -26,6 +26,9 @@ pub(super) struct Node {
     body: Body,
 }
 
+/// Pages and the blocks they are written to.
+pub(super) type Written = Vec<(u64, Box<Page>)>;
+
 /// A node that came to be by splitting, and its key.
 type Split = Option<(Key, Box<Node>)>;
 
@@ -240,11 +243,7 @@ impl Node {
     }
 
     /// Encodes the changed nodes, children first, to the blocks given.
-    fn encode(
-        &self,
-        blocks: &mut dyn Iterator<Item = u64>,
-        pages: &mut Vec<(u64, Box<Page>)>,
-    ) -> Option<Pointer> {
+    fn encode(&self, blocks: &mut dyn Iterator<Item = u64>, pages: &mut Written) -> Option<Pointer> {
         if let Some(place) = self.place {
             return Some(place);
         }
@@ -387,7 +386,7 @@ impl Tree {
 
     /// The changed nodes as they are written to `blocks`, of which there must be [`Tree::changed`], and the pointer to
     /// the root. The tree itself stays as it is. `None` if there are too few blocks.
-    pub(super) fn encode(&self, blocks: &[u64]) -> Option<(Pointer, Vec<(u64, Box<Page>)>)> {
+    pub(super) fn encode(&self, blocks: &[u64]) -> Option<(Pointer, Written)> {
         let mut pages = Vec::with_capacity(blocks.len());
         let root = self.root.encode(&mut blocks.iter().copied(), &mut pages)?;
         Some((root, pages))
