@@ -2,6 +2,7 @@
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;
+use crate::memory::{is_free, neighbour};
 use alloc::vec::Vec;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{CONSOLE_MAX_BYTES, Call, Status};
@@ -190,22 +191,26 @@ fn console_pointers(judge: &mut Judge) {
     judge.refused("highest address", write(u64::MAX - 20, 16), Status::NotBound);
     judge.refused("too long", write(own, CONSOLE_MAX_BYTES + 1), Status::BadArgument);
     judge.refused("absurdly long", write(own, u64::MAX), Status::BadArgument);
-    // Frame 0 belongs to nobody or to the kernel; a run that ends there starts below it: there is no such.
-    let last = start_info().image_first_frame + start_info().image_frames;
-    let across = (last << FRAME_SHIFT) - 8;
-    let free = memory_is_foreign(last);
-    if free {
-        judge.refused("across the end of ours", write(across, FRAME_BYTES as u64), Status::NotBound);
-    }
+    let below = neighbour();
+    let Some(before) = fresh_frame_before_free(judge) else { return };
+    let across = (before << FRAME_SHIFT) + FRAME_BYTES as u64 - 8;
+    judge.refused("from our frame into a free one", write(across, 16), Status::NotBound);
+    judge.refused(
+        "from a foreign frame into ours",
+        write((below << FRAME_SHIFT) + 4090, 16),
+        Status::NotBound,
+    );
     judge.allowed("nothing", write(own, 0));
 }
 
-/// Whether a frame is surely not bound by us: it belongs to nobody.
-fn memory_is_foreign(frame: u64) -> bool {
-    use core::sync::atomic::Ordering;
-    libos_core::platform::exo::free_map()
-        .get(frame as usize / 64)
-        .is_some_and(|word| word.load(Ordering::Relaxed) >> (frame % 64) & 1 != 0)
+/// A frame of ours, bound, after which comes a frame that belongs to nobody.
+fn fresh_frame_before_free(judge: &mut Judge) -> Option<u64> {
+    let end = start_info().memory_end_frame;
+    let pair = (1..end - 1).rev().find(|frame| is_free(*frame) && is_free(*frame + 1));
+    let first = judge.found("two free frames", pair)?;
+    let capability = judge.allowed("allocating one", hypercall::page_alloc(first, 1, 1))?;
+    judge.allowed("binding it", machine::page_bind(&capability, Rights::READ_WRITE))?;
+    Some(first)
 }
 
 fn foreign_extents(judge: &mut Judge) {

@@ -10,7 +10,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("msrs", "reading and writing model-specific registers", msrs),
     Attempt::survives("efer", "forbidden bits of EFER", efer),
     Attempt::survives("ports", "reading and writing I/O ports", ports),
-    Attempt::survives("control-registers", "bits of CR0, CR4 and XCR0 that make no sense", control_registers),
+    Attempt::survives("xcr0", "values of XCR0 that make no sense", xcr0),
+    Attempt::either("control-registers", "bits of CR0 and CR4 that make no sense", control_registers),
+    Attempt::either("paging-off", "turning off paging, long mode's page tables, protected mode", paging_off),
     Attempt::survives("cpuid", "what CPUID says about virtualization", cpuid),
 ];
 
@@ -113,22 +115,36 @@ fn ports(judge: &mut Judge) {
     }
 }
 
-/// Whether these bits trap is the processor's matter, and emulators differ; that the kernel lives on is ours.
+/// Whether these bits trap is the processor's matter. An emulator may take them and refuse to go on with them later.
 fn control_registers(judge: &mut Judge) {
-    for bit in [1, 2, 3, 4, 16, 18, 29, 30, 31, 32, 40, 63] {
+    for bit in [1, 2, 3, 4, 16, 18, 29, 30, 32, 40, 63] {
         machine::set_cr0_bits(1 << bit);
         judge.harmless();
     }
-    for bit in [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 31, 32, 63] {
+    for bit in [0, 1, 2, 3, 6, 7, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 31, 32, 63] {
         machine::set_cr4_bits(1 << bit);
         judge.harmless();
     }
+}
+
+fn xcr0(judge: &mut Judge) {
     for value in [0, 2, 4, 5, 0x20, 0xe0, 0xe2, 1 << 8, 1 << 9, 1 << 17, 1 << 62, u64::MAX] {
         let trap = machine::set_xcr0(value).map(|trap| trap.vector);
         // Without XSAVE the first step, CR4.OSXSAVE or the instruction, is refused already.
         let refused = matches!(trap, Some(GENERAL_PROTECTION | INVALID_OPCODE));
         judge.expect(format_args!("XCR0 = {value:#x}"), refused, true);
     }
+}
+
+/// A processor refuses this in 64-bit mode; an emulator may obey, and the guest's next instruction is somewhere else.
+fn paging_off(judge: &mut Judge) {
+    const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
+    const PROTECTION: u64 = 1 << 0;
+    const PAGING: u64 = 1 << 31;
+    machine::set_cr4_bits(PHYSICAL_ADDRESS_EXTENSION);
+    machine::set_cr0_bits(PROTECTION);
+    machine::set_cr0_bits(PAGING);
+    judge.harmless();
 }
 
 fn cpuid(judge: &mut Judge) {

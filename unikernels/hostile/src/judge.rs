@@ -12,6 +12,8 @@ pub enum End {
     Survives,
     /// The kernel ends the environment.
     Killed,
+    /// The one or the other: processors differ, and emulators more so.
+    Either,
 }
 
 impl Display for End {
@@ -19,6 +21,7 @@ impl Display for End {
         f.write_str(match self {
             End::Survives => "survives",
             End::Killed => "killed",
+            End::Either => "either",
         })
     }
 }
@@ -46,6 +49,11 @@ impl Attempt {
     /// An attempt that must be the environment's end.
     pub const fn killed(name: &'static str, what: &'static str, run: fn(&mut Judge)) -> Attempt {
         Attempt { name, end: End::Killed, needs_disk: false, what, run }
+    }
+
+    /// An attempt that may end either way, as long as nobody else notices.
+    pub const fn either(name: &'static str, what: &'static str, run: fn(&mut Judge)) -> Attempt {
+        Attempt { name, end: End::Either, needs_disk: false, what, run }
     }
 
     /// The same attempt, which needs a disk extent.
@@ -89,6 +97,12 @@ impl Judge {
             Err(status) => (None, Err(status)),
         };
         self.expect(what, outcome, Ok(()));
+        value
+    }
+
+    /// Something that a try needs and that must be there.
+    pub fn found<T>(&mut self, what: impl Display, value: Option<T>) -> Option<T> {
+        self.expect(what, value.is_some(), true);
         value
     }
 

@@ -284,10 +284,10 @@ pub fn map_everything_allowed(physical: u64) -> u64 {
     const TOP_INDEX: u64 = 100;
     const TABLE: u64 = 0x3;
     const LARGE_PAGE: u64 = 0x83;
-    let mut directory = Box::leak(zero_page());
+    let directory = Box::leak(zero_page());
     let pointers = Box::leak(zero_page());
     let entry = |page: &Page| memory::frame_of(page).unwrap_or_default() << FRAME_SHIFT | TABLE;
-    set_entry(&mut directory, 0, physical | LARGE_PAGE);
+    set_entry(directory, 0, physical | LARGE_PAGE);
     let directory_entry = entry(directory);
     set_entry(pointers, 0, directory_entry);
     let pointers_entry = entry(pointers);

@@ -4,6 +4,7 @@
 //!
 //! * `survives`: every try is refused with the status or exception that belongs to it. Exit code 0; 1 if one was not.
 //! * `killed`: HyperExo ends this environment, and gives the reason. Exit code 1 if it does not.
+//! * `either`: processors differ; what counts is that nobody else notices.
 //!
 //! `attempt=all` runs all that must survive. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
 //! that needs a disk where there is none.
@@ -77,7 +78,7 @@ fn run(attempt: &Attempt) -> i32 {
     let mut judge = Judge::new(attempt.name);
     (attempt.run)(&mut judge);
     match attempt.end {
-        End::Survives => judge.verdict(),
+        End::Survives | End::Either => judge.verdict(),
         End::Killed => {
             println!("error: attempt={}: allowed, or refused without ending this environment", attempt.name);
             1

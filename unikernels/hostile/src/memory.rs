@@ -92,11 +92,24 @@ fn show(value: u64) {
     println!("read {value:#x}");
 }
 
-/// A frame that is somebody else's: `frame=N`, or the one below this environment's image.
-fn neighbour() -> u64 {
-    argument("frame")
-        .and_then(|number| number.parse().ok())
-        .unwrap_or_else(|| start_info().image_first_frame.saturating_sub(1))
+/// A frame that is somebody else's: `frame=N`, or the next one below this environment's image that belongs to somebody and
+/// is not one of those that the kernel shows to all.
+pub fn neighbour() -> u64 {
+    let start = start_info();
+    let shared = |frame: u64| {
+        frame == start.owners_frame
+            || (start.free_map_first_frame..start.free_map_first_frame + start.free_map_frames)
+                .contains(&frame)
+    };
+    let below = || (0..start.image_first_frame).rev().find(|frame| !shared(*frame) && !is_free(*frame));
+    argument("frame").and_then(|number| number.parse().ok()).or_else(below).unwrap_or(0)
+}
+
+/// Whether a frame belongs to nobody.
+pub fn is_free(frame: u64) -> bool {
+    exo::free_map()
+        .get(frame as usize / 64)
+        .is_some_and(|word| word.load(Ordering::Relaxed) >> (frame % 64) & 1 != 0)
 }
 
 /// The highest frame that belongs to nobody, or frame 0.
