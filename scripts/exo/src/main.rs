@@ -5,6 +5,7 @@
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
 //! | `compare` | [`compare`] |
+//! | `bench` | [`bench`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod bench;
 mod build;
 mod bundle;
 mod checkout;
@@ -54,6 +56,9 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Runs workloads under several cache policies and compares block reads, hits and time
     Compare(Box<compare::CompareArgs>),
+    /// Measures
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::build(args),
         Verb::Run(args) => run::run(args),
         Verb::Compare(args) => compare::compare(args),
+        Verb::Bench(verb) => bench::bench(verb),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),

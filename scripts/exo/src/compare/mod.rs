@@ -13,6 +13,7 @@ mod optimum;
 mod report;
 mod summary;
 
+use crate::bench::write_lines;
 use crate::build::{Built, Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
@@ -104,7 +105,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     print!("{}", summary::table(&rows));
     print!("{}", summary::remarks(&rows, &samples, &optima));
     if let Some(path) = &args.json {
-        write_atomically(path, json_lines(&samples, &conditions)?.as_bytes())?;
+        write_lines(path, json_lines(&samples, &conditions))?;
     }
     if let Some(path) = &args.html {
         let text = report::page(&rows, &samples, &conditions);
@@ -206,21 +207,14 @@ struct JsonLine<'a> {
     conditions: &'a Conditions,
 }
 
-fn json_lines(samples: &[Sample], conditions: &Conditions) -> Result<String> {
-    let mut text = String::new();
-    for sample in samples {
-        let line = JsonLine {
-            line: &sample.line,
-            run: sample.run,
-            accounted_reads: sample.counts.hyperexo,
-            emulator_reads: sample.counts.qemu,
-            conditions,
-        };
-        let json = serde_json::to_string(&line).map_err(|error| Error::Measurement(error.to_string()))?;
-        text.push_str(&json);
-        text.push('\n');
-    }
-    Ok(text)
+fn json_lines<'a>(samples: &'a [Sample], conditions: &'a Conditions) -> impl Iterator<Item = JsonLine<'a>> {
+    samples.iter().map(move |sample| JsonLine {
+        line: &sample.line,
+        run: sample.run,
+        accounted_reads: sample.counts.hyperexo,
+        emulator_reads: sample.counts.qemu,
+        conditions,
+    })
 }
 
 /// Results that make the comparison worthless are errors.

@@ -137,13 +137,13 @@ const STYLE: &str = "
 @media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e8eaed; --faint: #a4adb8; --line: #353c44;
   --default: #8b97a5; --own: #3fbf93; --other: #d29b4a; --mark: #ff8a80; } }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin: 2rem 0 .25rem; }
 .headline { font-size: 1.1rem; margin: .2rem 0; border-left: 4px solid var(--own); padding-left: .6rem; }
 .wide { overflow-x: auto; margin-top: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { caption-side: bottom; text-align: left; color: var(--faint); padding-top: .5rem; }
-th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .3rem .4rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, th:nth-child(3), tbody th { text-align: left; }
 tr.own th, tr.own td { font-weight: 600; }
 svg { display: block; width: 100%; max-width: 40rem; height: auto; margin: .75rem 0; }
