@@ -12,8 +12,8 @@ use crate::memory::{self, PhysicalMemory};
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
 use crate::settings::{End, Settings};
-use crate::virt::svm::Svm;
 use crate::virt::xstate::Support;
+use crate::virt::{Backend, VirtualizationError};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -109,7 +109,7 @@ unsafe fn run(boot: &BootInfo, settings: &Settings, boot_tsc: u64, image: &Image
 /// Why the kernel can't start.
 enum StartError {
     Memory(&'static str),
-    Virtualization(crate::virt::svm::SvmError),
+    Virtualization(VirtualizationError),
 }
 
 impl fmt::Display for StartError {
@@ -151,8 +151,8 @@ unsafe fn build(
     // SAFETY: firmware tables are mapped by identity.
     let processors = unsafe { Machine::read(boot.rsdp) }.map_or(1, |machine| machine.apic_ids().len());
     // SAFETY: ring 0, tables loaded, interrupts disabled.
-    let (svm, extended_support) = unsafe { (Svm::enable(), Support::enable()) };
-    let svm = svm.map_err(StartError::Virtualization)?;
+    let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
+    let backend = backend.map_err(StartError::Virtualization)?;
     let disk = find_disk(&mut frames, &clock, settings);
     let owners_frame = frames
         .allocate(Owner::Kernel, ANY, 1, 1)
@@ -160,14 +160,10 @@ unsafe fn build(
         .first;
     memory.clear(owners_frame);
     log!(
-        "{} frames free, {processors} processor{}, tsc {} MHz, svm: {} asids{}{}{}",
+        "{} frames free, {processors} processor{}, tsc {} MHz, {backend}",
         frames.free_frames(),
         if processors == 1 { "" } else { "s" },
         clock.tsc_hz / 1_000_000,
-        svm.features.asids,
-        if svm.features.next_rip { ", next rip" } else { "" },
-        if svm.features.flush_by_asid { ", flush by asid" } else { "" },
-        if svm.features.clean_bits { ", clean bits" } else { "" },
     );
     Ok(Box::new(Kernel {
         memory,
@@ -178,7 +174,7 @@ unsafe fn build(
         slices: SliceVector::default(),
         clock,
         settings: *settings,
-        svm,
+        backend,
         extended_support,
         free_map,
         // SAFETY: atomics only, in a frame that the kernel keeps for ever.
@@ -351,11 +347,15 @@ fn launch_all(kernel: &mut Kernel, boot: &BootInfo) -> bool {
         }
     };
     for index in 0..bundle.len() {
-        let launched = match bundle.image(index) {
-            Ok(image) => kernel.launch(&image).map_err(|error| log!("error: {}: {error}", image.name)),
-            Err(error) => Err(log!("error: {error}")),
+        let image = match bundle.image(index) {
+            Ok(image) => image,
+            Err(error) => {
+                log!("error: {error}");
+                return false;
+            }
         };
-        if launched.is_err() {
+        if let Err(error) = kernel.launch(&image) {
+            log!("error: {}: {error}", image.name);
             return false;
         }
     }

@@ -5,7 +5,7 @@ use crate::disk::Ring;
 use crate::memory::PhysicalMemory;
 use crate::resource::disk::Binding;
 use crate::resource::page::{EnvironmentId, FrameTable, Owner};
-use crate::virt::nested::{NestedTable, Npt, TableMemory, TableReader};
+use crate::virt::nested::{NestedTable, TableMemory, TableReader};
 use crate::virt::xstate::ExtendedState;
 use crate::virt::{Access, Vcpu};
 use alloc::boxed::Box;
@@ -119,7 +119,7 @@ pub struct Environment {
     /// Extended processor state while it does not have the core.
     pub extended: ExtendedState,
     /// Its nested page table; none once it has ended.
-    pub nested: Option<NestedTable<Npt>>,
+    pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
     pub quota: u64,
     /// Frames that its nested page table takes.

@@ -135,8 +135,8 @@ impl ImagePlan {
         let headers = elf.segments().ok_or(ImageError::NoSegments)?;
         let mut plan =
             ImagePlan { segments: Default::default(), entry: elf.ehdr.e_entry, first_page: 0, pages: 0 };
-        let mut count = 0;
-        for header in headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0) {
+        let loadable = headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0);
+        for (count, header) in loadable.enumerate() {
             if count == MAX_SEGMENTS {
                 return Err(ImageError::TooManySegments);
             }
@@ -147,7 +147,6 @@ impl ImagePlan {
                 return Err(ImageError::Overlap { segment: count });
             }
             plan.segments[count] = Some(segment);
-            count += 1;
         }
         let first = plan.segments().map(Segment::first_page).min().ok_or(ImageError::NoSegments)?;
         let end = plan.segments().map(Segment::end_page).max().ok_or(ImageError::NoSegments)?;

@@ -10,10 +10,9 @@ use crate::memory::PhysicalMemory;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{EnvironmentId, FrameTable};
 use crate::settings::Settings;
-use crate::virt::nested::{NestedTable, Npt};
-use crate::virt::svm::Svm;
+use crate::virt::nested::NestedTable;
 use crate::virt::xstate::Support;
-use crate::virt::{Exception, VmExit, cpuid};
+use crate::virt::{Backend, Exception, VmExit, cpuid};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -100,7 +99,7 @@ pub struct Kernel {
     /// Settings from the command line.
     pub settings: Settings,
     /// The processor's virtualization extension.
-    pub svm: Svm,
+    pub backend: Backend,
     /// What extended state the processor has.
     pub extended_support: Support,
     /// The free-frame bitmap that everybody can read.
@@ -132,7 +131,7 @@ impl Kernel {
         &mut self,
         id: EnvironmentId,
         forced: bool,
-    ) -> Option<(&mut NestedTable<Npt>, NestedMemory<'_>)> {
+    ) -> Option<(&mut NestedTable, NestedMemory<'_>)> {
         let environment = &mut self.environments[usize::from(id) - 1];
         let quota = if forced { u64::MAX } else { environment.quota };
         let memory = NestedMemory {

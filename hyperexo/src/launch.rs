@@ -7,9 +7,7 @@ use crate::resource::page::{EnvironmentId, Owner};
 use crate::startup::{Layout, write_tables};
 use crate::virt::Entry;
 use crate::virt::nested::NestedTable;
-use crate::virt::svm::SvmVcpu;
 use crate::virt::xstate::ExtendedState;
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -17,7 +15,7 @@ use hyperexo_abi::accounting::{Accounting, MAX_ENVIRONMENTS};
 use hyperexo_abi::bundle::Image;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
-use hyperexo_abi::start::{COMMAND_LINE_BYTES, HYPERCALL_VMMCALL, MAGIC, NAME_BYTES, StartInfo};
+use hyperexo_abi::start::{COMMAND_LINE_BYTES, MAGIC, NAME_BYTES, StartInfo};
 use hyperexo_abi::upcall::Doorbell;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES, STACK_TOP};
 use zerocopy::IntoBytes;
@@ -131,7 +129,7 @@ impl Kernel {
             return Err(LaunchError::Stack { bytes: entry.stack_bytes });
         }
         let id = self.environments.len() as EnvironmentId + 1;
-        let limit = u64::from(self.svm.features.asids).min(MAX_ENVIRONMENTS as u64) - 1;
+        let limit = self.backend.max_guests().min(MAX_ENVIRONMENTS as u64 - 1);
         if u64::from(id) > limit {
             return Err(LaunchError::TooMany { limit });
         }
@@ -168,7 +166,7 @@ impl Kernel {
                 tables: &mut tables,
             };
             let mut bind = || {
-                let mut nested = NestedTable::new(&mut memory)?;
+                let mut nested = NestedTable::new(self.backend.entry_format(), &mut memory)?;
                 nested.map(&mut memory, run, needed, Rights::ALL)?;
                 for (first, count, rights) in [
                     (windows.accounting, 1, Rights::READ),
@@ -193,8 +191,8 @@ impl Kernel {
             rsi: MAGIC,
         };
         // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its end.
-        let vcpu = unsafe { SvmVcpu::new(&self.svm, root, u32::from(id), &entry_state) };
-        // SAFETY (both): pages of atomics, in frames that the kernel keeps for ever.
+        let vcpu = unsafe { self.backend.new_vcpu(root, id, &entry_state) };
+        // SAFETY: both are pages of atomics, in frames that the kernel keeps for ever.
         let (accounting, doorbell) = unsafe {
             (
                 self.memory.shared::<Accounting>(windows.accounting),
@@ -205,7 +203,7 @@ impl Kernel {
             id,
             name: String::from(image.name),
             state: State::Runnable,
-            vcpu: Box::new(vcpu),
+            vcpu,
             extended: ExtendedState::new(&self.extended_support),
             nested: Some(nested),
             quota: entry.quota_frames,
@@ -285,7 +283,7 @@ impl Kernel {
         StartInfo {
             magic: MAGIC,
             environment: 0,
-            hypercall: HYPERCALL_VMMCALL,
+            hypercall: self.backend.hypercall_instruction(),
             tsc_hz: self.clock.tsc_hz,
             boot_tsc: self.clock.boot_tsc,
             memory_end_frame: self.frames.len(),

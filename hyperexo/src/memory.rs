@@ -108,7 +108,7 @@ pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
         let directory = table() << FRAME_SHIFT;
         *entry(*pointers, address >> 30 & 511) = directory | ENTRY;
         for index in 0..512 {
-            *entry(directory, index) = address + (index << 21) | ENTRY | LARGE;
+            *entry(directory, index) = (address + (index << 21)) | ENTRY | LARGE;
         }
         address += GIGABYTE;
     }

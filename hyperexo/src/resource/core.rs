@@ -20,9 +20,9 @@ impl SliceVector {
     pub fn add(&mut self, environment: EnvironmentId, count: usize) {
         let count = count.max(1);
         // Equidistant places: every environment gets its turn early, none gets a burst.
-        let gap = self.slots.len() / count + 1;
+        let gap = (self.slots.len() / count).max(1);
         for index in 0..count {
-            let place = (index * gap + index).min(self.slots.len());
+            let place = ((index + 1) * gap + index).min(self.slots.len());
             self.slots.insert(place, environment);
         }
     }
@@ -55,6 +55,17 @@ impl SliceVector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn newcomers_come_last_and_do_not_clump() {
+        let mut vector = SliceVector::default();
+        for id in 1..4 {
+            vector.add(id, 1);
+        }
+        assert_eq!(vector.slots, [1, 2, 3]);
+        vector.add(9, 3);
+        assert_eq!(vector.slots, [1, 9, 2, 9, 3, 9]);
+    }
 
     #[test]
     fn shares_follow_slots_and_the_idle_are_skipped() {

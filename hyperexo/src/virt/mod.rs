@@ -8,6 +8,92 @@ pub mod nested;
 pub mod svm;
 pub mod xstate;
 
+use crate::resource::page::EnvironmentId;
+use alloc::boxed::Box;
+use core::fmt;
+use hyperexo_abi::start::HYPERCALL_VMMCALL;
+use nested::EntryFormat;
+use svm::{Svm, SvmError, SvmVcpu};
+
+/// Why there is no virtualization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtualizationError {
+    /// What is missing of AMD's.
+    Svm(SvmError),
+}
+
+impl fmt::Display for VirtualizationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VirtualizationError::Svm(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The processor's virtualization extension, turned on.
+pub enum Backend {
+    /// AMD's.
+    Svm(Svm),
+}
+
+impl Backend {
+    /// Turns on what the processor has, on this core.
+    ///
+    /// # Errors
+    ///
+    /// [`VirtualizationError`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Svm::enable`].
+    pub unsafe fn enable() -> Result<Backend, VirtualizationError> {
+        // SAFETY: passed on to the caller.
+        unsafe { Svm::enable() }.map(Backend::Svm).map_err(VirtualizationError::Svm)
+    }
+
+    /// How entries of nested page tables look.
+    pub fn entry_format(&self) -> EntryFormat {
+        match self {
+            Backend::Svm(_) => EntryFormat::Npt,
+        }
+    }
+
+    /// How many guests the processor can tell apart.
+    pub fn max_guests(&self) -> u64 {
+        match self {
+            // Identifier 0 is the host's.
+            Backend::Svm(svm) => u64::from(svm.features.asids) - 1,
+        }
+    }
+
+    /// Which instruction is a hypercall, as [`hyperexo_abi::start::StartInfo::hypercall`] says it.
+    pub fn hypercall_instruction(&self) -> u64 {
+        match self {
+            Backend::Svm(_) => HYPERCALL_VMMCALL,
+        }
+    }
+
+    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`SvmVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other environment has it.
+    pub unsafe fn new_vcpu(&self, nested_root: u64, id: EnvironmentId, entry: &Entry) -> Box<dyn Vcpu> {
+        match self {
+            // SAFETY: passed on to the caller.
+            Backend::Svm(svm) => Box::new(unsafe { SvmVcpu::new(svm, nested_root, u32::from(id), entry) }),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Backend::Svm(svm) => svm.features.fmt(f),
+        }
+    }
+}
+
 /// General registers of a guest, in the order the switching code knows. `rip`, `rsp`, `rflags` are with the backend.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

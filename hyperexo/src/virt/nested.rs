@@ -11,68 +11,85 @@
 //! [`NestedTable::take_flush`] says when.
 #![forbid(unsafe_code)]
 
-use core::marker::PhantomData;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
 
 /// How entries look.
-pub trait EntryFormat {
-    /// An entry that leads to a table in this frame.
-    fn table(frame: u64) -> u64;
-    /// An entry that binds this frame (`large`: and the 511 after it).
-    fn leaf(frame: u64, rights: Rights, large: bool) -> u64;
-    /// Whether the entry is there at all.
-    fn is_present(entry: u64) -> bool;
-    /// Whether a present entry of the second-lowest level is a leaf.
-    fn is_large(entry: u64) -> bool;
-    /// Rights of a leaf.
-    fn rights(entry: u64) -> Rights;
-
-    /// Frame that a present entry names.
-    fn frame(entry: u64) -> u64 {
-        entry >> FRAME_SHIFT & ((1 << 40) - 1)
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryFormat {
+    /// AMD's: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always set.
+    Npt,
+    /// Intel's: three bits of rights, a memory type in each leaf (always write-back).
+    Ept,
 }
 
-/// AMD's format: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always set.
-pub enum Npt {}
+const NPT_PRESENT: u64 = 1 << 0;
+const NPT_WRITE: u64 = 1 << 1;
+const NPT_USER: u64 = 1 << 2;
+const NPT_NO_EXECUTE: u64 = 1 << 63;
+const EPT_READ: u64 = 1 << 0;
+const EPT_WRITE: u64 = 1 << 1;
+const EPT_EXECUTE: u64 = 1 << 2;
+const EPT_WRITE_BACK: u64 = 6 << 3;
+/// In both formats: the entry is a leaf although tables could follow.
+const LARGE: u64 = 1 << 7;
 
-impl EntryFormat for Npt {
-    fn table(frame: u64) -> u64 {
-        frame << FRAME_SHIFT | 0b111
+impl EntryFormat {
+    /// An entry that leads to a table in this frame.
+    fn table(self, frame: u64) -> u64 {
+        frame << FRAME_SHIFT
+            | match self {
+                EntryFormat::Npt => NPT_PRESENT | NPT_WRITE | NPT_USER,
+                EntryFormat::Ept => EPT_READ | EPT_WRITE | EPT_EXECUTE,
+            }
     }
 
-    fn leaf(frame: u64, rights: Rights, large: bool) -> u64 {
-        let mut entry = frame << FRAME_SHIFT | 0b101;
-        if rights.contains(Rights::WRITE) {
-            entry |= 1 << 1;
-        }
-        if large {
-            entry |= 1 << 7;
-        }
-        if !rights.contains(Rights::EXECUTE) {
-            entry |= 1 << 63;
-        }
-        entry
+    /// An entry that binds this frame (`large`: and the 511 after it). Reading always goes along.
+    fn leaf(self, frame: u64, rights: Rights, large: bool) -> u64 {
+        let bit = |right, mask: u64| if rights.contains(right) { mask } else { 0 };
+        let rights = match self {
+            EntryFormat::Npt => {
+                let no_execute = NPT_NO_EXECUTE ^ bit(Rights::EXECUTE, NPT_NO_EXECUTE);
+                NPT_PRESENT | NPT_USER | bit(Rights::WRITE, NPT_WRITE) | no_execute
+            }
+            EntryFormat::Ept => {
+                let execute = bit(Rights::EXECUTE, EPT_EXECUTE);
+                EPT_READ | EPT_WRITE_BACK | bit(Rights::WRITE, EPT_WRITE) | execute
+            }
+        };
+        frame << FRAME_SHIFT | rights | if large { LARGE } else { 0 }
     }
 
-    fn is_present(entry: u64) -> bool {
-        entry & 1 != 0
+    /// Whether the entry is there at all.
+    fn is_present(self, entry: u64) -> bool {
+        // Present (AMD) and readable (Intel) are the same bit, and nothing is bound without the right to read.
+        entry & NPT_PRESENT != 0
     }
 
-    fn is_large(entry: u64) -> bool {
-        entry & 1 << 7 != 0
+    /// Whether a present entry of the second-lowest level is a leaf.
+    fn is_large(self, entry: u64) -> bool {
+        entry & LARGE != 0
     }
 
-    fn rights(entry: u64) -> Rights {
+    /// Rights of a leaf.
+    fn rights(self, entry: u64) -> Rights {
+        let (write, execute) = match self {
+            EntryFormat::Npt => (entry & NPT_WRITE != 0, entry & NPT_NO_EXECUTE == 0),
+            EntryFormat::Ept => (entry & EPT_WRITE != 0, entry & EPT_EXECUTE != 0),
+        };
         let mut rights = Rights::READ;
-        if entry & 1 << 1 != 0 {
+        if write {
             rights = rights.union(Rights::WRITE);
         }
-        if entry >> 63 == 0 {
+        if execute {
             rights = rights.union(Rights::EXECUTE);
         }
         rights
+    }
+
+    /// Frame that a present entry names.
+    fn frame(self, entry: u64) -> u64 {
+        entry >> FRAME_SHIFT & ((1 << 40) - 1)
     }
 }
 
@@ -101,10 +118,10 @@ pub trait TableMemory: TableReader {
 pub struct OutOfTables;
 
 /// The nested page table of one environment: four levels.
-pub struct NestedTable<F> {
+pub struct NestedTable {
     root: u64,
     flush: bool,
-    format: PhantomData<F>,
+    format: EntryFormat,
 }
 
 const LEVELS: u32 = 4;
@@ -114,14 +131,14 @@ fn index(frame: u64, level: u32) -> usize {
     (frame >> (9 * level) & 511) as usize
 }
 
-impl<F: EntryFormat> NestedTable<F> {
+impl NestedTable {
     /// An empty table.
     ///
     /// # Errors
     ///
     /// [`OutOfTables`].
-    pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
-        Ok(NestedTable { root: memory.allocate().ok_or(OutOfTables)?, flush: false, format: PhantomData })
+    pub fn new(format: EntryFormat, memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
+        Ok(NestedTable { root: memory.allocate().ok_or(OutOfTables)?, flush: false, format })
     }
 
     /// Frame of the top table, for the control structure of the virtual CPU.
@@ -169,17 +186,17 @@ impl<F: EntryFormat> NestedTable<F> {
     ) -> Result<(), OutOfTables> {
         let directory = self.descend(memory, frame, 1)?;
         let old = memory.read(directory, index(frame, 1));
-        if F::is_present(old) && !F::is_large(old) {
+        if self.format.is_present(old) && !self.format.is_large(old) {
             self.unmap(memory, frame, LARGE_FRAMES);
             memory.write(directory, index(frame, 1), 0);
-            memory.release(F::frame(old));
+            memory.release(self.format.frame(old));
         }
-        if F::is_present(old) && F::is_large(old) {
+        if self.format.is_present(old) && self.format.is_large(old) {
             self.flush = true;
         } else {
             (frame..frame + LARGE_FRAMES).for_each(|frame| memory.bound(frame));
         }
-        memory.write(directory, index(frame, 1), F::leaf(frame, rights, true));
+        memory.write(directory, index(frame, 1), self.format.leaf(frame, rights, true));
         Ok(())
     }
 
@@ -191,12 +208,12 @@ impl<F: EntryFormat> NestedTable<F> {
     ) -> Result<(), OutOfTables> {
         let table = self.descend(memory, frame, 0)?;
         let old = memory.read(table, index(frame, 0));
-        if F::is_present(old) {
+        if self.format.is_present(old) {
             self.flush = true;
         } else {
             memory.bound(frame);
         }
-        memory.write(table, index(frame, 0), F::leaf(frame, rights, false));
+        memory.write(table, index(frame, 0), self.format.leaf(frame, rights, false));
         Ok(())
     }
 
@@ -205,14 +222,14 @@ impl<F: EntryFormat> NestedTable<F> {
         let mut table = self.root;
         for above in (level + 1..LEVELS).rev() {
             let entry = memory.read(table, index(frame, above));
-            table = if !F::is_present(entry) {
+            table = if !self.format.is_present(entry) {
                 let new = memory.allocate().ok_or(OutOfTables)?;
-                memory.write(table, index(frame, above), F::table(new));
+                memory.write(table, index(frame, above), self.format.table(new));
                 new
-            } else if above == 1 && F::is_large(entry) {
+            } else if above == 1 && self.format.is_large(entry) {
                 self.split(memory, table, frame, entry)?
             } else {
-                F::frame(entry)
+                self.format.frame(entry)
             };
         }
         Ok(table)
@@ -228,9 +245,13 @@ impl<F: EntryFormat> NestedTable<F> {
     ) -> Result<u64, OutOfTables> {
         let new = memory.allocate().ok_or(OutOfTables)?;
         for offset in 0..LARGE_FRAMES {
-            memory.write(new, offset as usize, F::leaf(F::frame(entry) + offset, F::rights(entry), false));
+            memory.write(
+                new,
+                offset as usize,
+                self.format.leaf(self.format.frame(entry) + offset, self.format.rights(entry), false),
+            );
         }
-        memory.write(directory, index(frame, 1), F::table(new));
+        memory.write(directory, index(frame, 1), self.format.table(new));
         self.flush = true;
         Ok(new)
     }
@@ -254,10 +275,10 @@ impl<F: EntryFormat> NestedTable<F> {
             let span = 1u64 << (9 * level);
             let next = (frame / span + 1) * span;
             let entry = memory.read(table, index(frame, level));
-            if !F::is_present(entry) {
+            if !self.format.is_present(entry) {
                 return next.min(end);
             }
-            if level == 1 && F::is_large(entry) {
+            if level == 1 && self.format.is_large(entry) {
                 let whole = frame.is_multiple_of(LARGE_FRAMES) && next <= end;
                 if whole || self.split(memory, table, frame, entry).is_err() {
                     memory.write(table, index(frame, 1), 0);
@@ -267,9 +288,9 @@ impl<F: EntryFormat> NestedTable<F> {
                 }
                 return frame;
             }
-            table = F::frame(entry);
+            table = self.format.frame(entry);
         }
-        if F::is_present(memory.read(table, index(frame, 0))) {
+        if self.format.is_present(memory.read(table, index(frame, 0))) {
             memory.write(table, index(frame, 0), 0);
             memory.unbound(frame);
             self.flush = true;
@@ -293,40 +314,40 @@ impl<F: EntryFormat> NestedTable<F> {
         let mut table = self.root;
         for level in (1..LEVELS).rev() {
             let entry = memory.read(table, index(frame, level));
-            if !F::is_present(entry) {
+            if !self.format.is_present(entry) {
                 return None;
             }
-            if level == 1 && F::is_large(entry) {
+            if level == 1 && self.format.is_large(entry) {
                 return Some((entry, true));
             }
-            table = F::frame(entry);
+            table = self.format.frame(entry);
         }
         let entry = memory.read(table, index(frame, 0));
-        F::is_present(entry).then_some((entry, false))
+        self.format.is_present(entry).then_some((entry, false))
     }
 
     /// Rights with which a frame is bound; `None` if it is not.
     pub fn lookup(&self, memory: &impl TableReader, frame: u64) -> Option<Rights> {
-        self.entry(memory, frame).map(|(entry, _)| F::rights(entry))
+        self.entry(memory, frame).map(|(entry, _)| self.format.rights(entry))
     }
 
     /// Ends all bindings and gives back all tables.
     pub fn destroy(self, memory: &mut impl TableMemory) {
-        Self::destroy_table(memory, self.root, LEVELS - 1);
+        self.destroy_table(memory, self.root, LEVELS - 1);
     }
 
-    fn destroy_table(memory: &mut impl TableMemory, table: u64, level: u32) {
+    fn destroy_table(&self, memory: &mut impl TableMemory, table: u64, level: u32) {
         for slot in 0..512 {
             let entry = memory.read(table, slot);
-            if !F::is_present(entry) {
+            if !self.format.is_present(entry) {
                 continue;
             }
             if level == 0 {
-                memory.unbound(F::frame(entry));
-            } else if level == 1 && F::is_large(entry) {
-                (0..LARGE_FRAMES).for_each(|offset| memory.unbound(F::frame(entry) + offset));
+                memory.unbound(self.format.frame(entry));
+            } else if level == 1 && self.format.is_large(entry) {
+                (0..LARGE_FRAMES).for_each(|offset| memory.unbound(self.format.frame(entry) + offset));
             } else {
-                Self::destroy_table(memory, F::frame(entry), level - 1);
+                self.destroy_table(memory, self.format.frame(entry), level - 1);
             }
         }
         memory.release(table);
@@ -383,9 +404,19 @@ mod tests {
     }
 
     #[test]
+    fn leaves_look_as_the_manuals_say() {
+        let leaf = |format: EntryFormat, rights, large| format.leaf(0x12345, rights, large);
+        assert_eq!(leaf(EntryFormat::Npt, Rights::READ, false), 1 << 63 | 0x1234_5005);
+        assert_eq!(leaf(EntryFormat::Npt, Rights::ALL, true), 0x1234_5087);
+        assert_eq!(leaf(EntryFormat::Ept, Rights::READ, false), 0x1234_5031);
+        assert_eq!(leaf(EntryFormat::Ept, Rights::ALL, true), 0x1234_50b7);
+        assert_eq!(EntryFormat::Ept.table(1), 0x1007);
+    }
+
+    #[test]
     fn aligned_runs_take_one_large_entry() {
         let mut memory = Memory::with_limit(100);
-        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        let mut table = NestedTable::new(EntryFormat::Npt, &mut memory).unwrap();
         table.map(&mut memory, 512, 1024, Rights::READ_WRITE).unwrap();
         assert_eq!(memory.tables.len(), 3);
         assert!(!table.take_flush(), "new entries need no flush");
@@ -404,7 +435,7 @@ mod tests {
     #[test]
     fn without_a_table_to_split_into_the_whole_large_entry_goes() {
         let mut memory = Memory::with_limit(3);
-        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        let mut table = NestedTable::new(EntryFormat::Npt, &mut memory).unwrap();
         table.map(&mut memory, 0, 512, Rights::READ).unwrap();
         table.unmap(&mut memory, 7, 1);
         assert_eq!(table.lookup(&memory, 7), None);
@@ -415,7 +446,7 @@ mod tests {
     #[test]
     fn lookups_beyond_the_address_space_find_nothing() {
         let mut memory = Memory::with_limit(100);
-        let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+        let mut table = NestedTable::new(EntryFormat::Npt, &mut memory).unwrap();
         table.map(&mut memory, 0, 1, Rights::READ).unwrap();
         assert_eq!(table.lookup(&memory, 1 << 36), None);
         assert_eq!(table.lookup(&memory, u64::MAX), None);
@@ -425,10 +456,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn agrees_with_a_map_from_frame_to_rights(
-            steps in prop::collection::vec((any::<bool>(), 0u64..1100, 1u64..700, 1u8..8), 1..16)
+            steps in prop::collection::vec((any::<bool>(), 0u64..1100, 1u64..700, 1u8..8), 1..16),
+            intel: bool,
         ) {
+            let format = if intel { EntryFormat::Ept } else { EntryFormat::Npt };
             let mut memory = Memory::with_limit(usize::MAX);
-            let mut table = NestedTable::<Npt>::new(&mut memory).unwrap();
+            let mut table = NestedTable::new(format, &mut memory).unwrap();
             let mut model = BTreeMap::new();
             for (map, first, count, rights) in steps {
                 let rights = Rights(rights).union(Rights::READ);

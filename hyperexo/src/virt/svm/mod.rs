@@ -88,6 +88,22 @@ pub struct Features {
     pub clean_bits: bool,
 }
 
+impl core::fmt::Display for Features {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "svm: {} asids", self.asids)?;
+        for (name, offered) in [
+            ("next rip", self.next_rip),
+            ("flush by asid", self.flush_by_asid),
+            ("clean bits", self.clean_bits),
+        ] {
+            if offered {
+                write!(f, ", {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Permission maps shared by all guests: every port and nearly every MSR exits.
 #[repr(C, align(4096))]
 #[derive(FromZeros)]
