@@ -80,6 +80,11 @@ pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
 #[macro_export]
 macro_rules! main {
     ($main:path) => {
+        #[cfg(not(bare_metal))]
+        $crate::host_program!();
+
+        // A host program checks all of it but has no use for it.
+        #[cfg_attr(not(bare_metal), allow(dead_code))]
         const _: () = {
             /// The ELF entry point: a frame pointer that ends a walk, an aligned stack.
             #[unsafe(naked)]
@@ -103,12 +108,30 @@ macro_rules! main {
                 $crate::Termination::exit_code($main())
             }
 
+            #[cfg(bare_metal)]
             #[global_allocator]
             static HEAP: $crate::heap::Heap = $crate::heap::Heap;
 
-            #[panic_handler]
+            #[cfg_attr(bare_metal, panic_handler)]
             fn panic(information: &::core::panic::PanicInfo<'_>) -> ! {
                 $crate::panic::report(information)
+            }
+        };
+    };
+}
+
+/// What the binary of an image is when it is not built as an image: a program that says so.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! host_program {
+    () => {
+        extern crate std;
+
+        const _: () = {
+            #[unsafe(no_mangle)]
+            extern "C" fn main() -> i32 {
+                std::eprintln!("this is a unikernel: build it with `exo build`, run it with `exo run`");
+                1
             }
         };
     };

@@ -18,8 +18,8 @@ use hyperexo_hw::{backtrace, trap as hw};
 /// Exit code of a unikernel that panics.
 pub const PANIC_EXIT_CODE: u32 = 101;
 
-/// Frames of a report at most.
-const FRAMES_MAX: usize = 48;
+/// Different frames that a report lists at most.
+const LINES_MAX: usize = 48;
 
 /// Reports that have begun. A report that fails must not report itself for ever.
 static REPORTS: AtomicU32 = AtomicU32::new(0);
@@ -108,15 +108,30 @@ fn print_registers(frame: &TrapFrame, fault_address: u64) {
     );
 }
 
-/// Prints the return addresses from a frame on, numbered from `first`.
+/// Prints the return addresses from a frame on, numbered from `first`. A run of equal ones, as recursion leaves them, is
+/// printed once.
 fn print_backtrace(first: usize, frame_pointer: u64) {
     let Some(stack) = memory::stack_of(frame_pointer) else {
         println!("  (frame pointer {frame_pointer:#x} lies in no stack)");
         return;
     };
     // SAFETY: the stacks are mapped as long as the unikernel runs.
-    let frames = unsafe { backtrace::of_memory(frame_pointer, stack, memory::text()) };
-    for (number, address) in frames.take(FRAMES_MAX).enumerate() {
-        println!("  #{} {address:#x}", first + number);
+    let mut frames = unsafe { backtrace::of_memory(frame_pointer, stack, memory::text()) }.peekable();
+    let (mut number, mut lines) = (first, 0);
+    while let Some(address) = frames.next() {
+        if lines == LINES_MAX {
+            println!("  (more follow)");
+            return;
+        }
+        println!("  #{number} {address:#x}");
+        let mut repeated = 0;
+        while frames.next_if_eq(&address).is_some() {
+            repeated += 1;
+        }
+        if repeated > 0 {
+            println!("  (the same {repeated} times more)");
+        }
+        number += 1 + repeated;
+        lines += 1;
     }
 }

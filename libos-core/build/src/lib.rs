@@ -9,6 +9,13 @@
 //! unikernel_build::link();
 //! ```
 //!
+//! # Only in the profile `image`
+//!
+//! In a build of the whole workspace cargo unites the features of all packages, and host programs bring the standard
+//! library into crates that images share with them. So images are made in the profile `image` alone, where the cfg
+//! `bare_metal` is set; in other profiles (clippy, tests) the same source is checked, and links to a host program that
+//! says how to build it.
+//!
 //! # What comes out
 //!
 //! ```text
@@ -61,8 +68,21 @@ pub fn link_kernel(entry: &str) {
     link_at_entry(entry);
 }
 
+/// Name of the cargo profile in which images are built.
+pub const IMAGE_PROFILE: &str = "image";
+
+/// Whether `directory` (cargo's `OUT_DIR`, `TARGET/PROFILE/build/PACKAGE/out`) belongs to [`IMAGE_PROFILE`].
+fn is_image_build(directory: &Path) -> bool {
+    directory.ancestors().nth(3).and_then(Path::file_name).is_some_and(|profile| profile == IMAGE_PROFILE)
+}
+
 fn link_at_entry(entry: &str) {
     let directory = std::env::var_os("OUT_DIR").expect("OUT_DIR is set by cargo for build scripts");
+    println!("cargo:rustc-check-cfg=cfg(bare_metal)");
+    if !is_image_build(Path::new(&directory)) {
+        return;
+    }
+    println!("cargo:rustc-cfg=bare_metal");
     let script = write_script(Path::new(&directory), entry);
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
@@ -134,6 +154,15 @@ SECTIONS
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_profile_is_read_from_the_output_directory() {
+        let is_image = |path: &str| super::is_image_build(std::path::Path::new(path));
+        assert!(is_image("/w/target/image/build/hello-12/out"));
+        assert!(!is_image("/w/target/release/build/hello-12/out"));
+        assert!(!is_image("/w/image/target/debug/build/hello-12/out"));
+        assert!(!is_image("out"));
+    }
+
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `spin-ms=N` | computes for N milliseconds, then goes on |
 //! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
+//! | `read-blocks=N` | reads the first N blocks of its disk and prints the sum of their bytes; exit code 4 on an error |
 //! | `exit=N` | ends with exit code N |
 //! | `panic=1` | panics |
 //! | `overflow=1` | overflows the stack |
@@ -15,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod disk;
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -65,6 +68,15 @@ fn obey(arguments: Arguments<'_>) -> i32 {
     }
     if let Some(milliseconds) = number("sleep-ms") {
         time::sleep(Duration::from_millis(milliseconds));
+    }
+    if let Some(blocks) = number("read-blocks") {
+        match disk::sum_blocks(blocks) {
+            Ok((sum, blocks)) => println!("{{\"read\":{{\"blocks\":{blocks},\"sum\":{sum}}}}}"),
+            Err(error) => {
+                println!("error: {error}");
+                return 4;
+            }
+        }
     }
     if argument("panic").is_some() {
         panic!("as the command line asked");
