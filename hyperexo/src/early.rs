@@ -115,7 +115,7 @@ mod tests {
         ) {
             let memory = [Region { start: memory.0 * 4096, end: memory.1 * 4096 }];
             let taken: Vec<_> = taken.into_iter().map(|(start, len)| Region { start, end: start + len }).collect();
-            let mut free = vec![false; 100];
+            let mut free = [false; 100];
             for_each_gap(&memory, &taken, |gap| {
                 for frame in gap.start / 4096..gap.end / 4096 {
                     assert!(!std::mem::replace(&mut free[frame as usize], true), "frame twice");

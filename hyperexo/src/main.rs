@@ -1,6 +1,9 @@
 //! The image of the exokernel: entry, allocator, panic.
+//!
+//! Images are built in the profile `image` (see the crate `unikernel-build`); otherwise this is a host program that says so.
 #![no_std]
 #![no_main]
+#![cfg_attr(not(bare_metal), allow(dead_code))]
 
 use core::panic::PanicInfo;
 use hyperexo::boot::{Image, Outcome, finish, main};
@@ -10,9 +13,10 @@ use hyperexo_hw::backtrace;
 use talc::TalcLock;
 use talc::source::Manual;
 
+#[cfg(bare_metal)]
 hyperexo_hw::boot_entry!(start);
 
-#[global_allocator]
+#[cfg_attr(bare_metal, global_allocator)]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
 
 unsafe extern "C" {
@@ -39,7 +43,7 @@ unsafe fn give_heap(start: *mut u8, bytes: usize) {
     assert!(claimed.is_some(), "the kernel's heap is too small to be managed");
 }
 
-#[panic_handler]
+#[cfg_attr(bare_metal, panic_handler)]
 fn panic(information: &PanicInfo<'_>) -> ! {
     // SAFETY: nothing that was interrupted goes on after a panic.
     unsafe { console::break_lock() };
@@ -52,4 +56,15 @@ fn panic(information: &PanicInfo<'_>) -> ! {
         log!("  #{number} {address:#x}");
     }
     finish(Outcome::KernelError, End::Exit);
+}
+
+#[cfg(not(bare_metal))]
+mod host {
+    extern crate std;
+
+    #[unsafe(no_mangle)]
+    extern "C" fn main() -> i32 {
+        std::eprintln!("this is a kernel: build it with `exo build`, run it with `exo run`");
+        1
+    }
 }

@@ -453,7 +453,7 @@ mod tests {
                             claims.push(claim);
                         } else {
                             let fits = (0..=64 - count as usize)
-                                .any(|at| at as u64 % align == 0 && model[at..at + count as usize].iter().all(|o| *o == 0));
+                                .any(|at| (at as u64).is_multiple_of(align) && model[at..at + count as usize].iter().all(|o| *o == 0));
                             prop_assert!(!fits, "a run was there but not found");
                         }
                     }
