@@ -365,6 +365,24 @@ fn references_are_recorded_as_the_policy_sees_them() {
 }
 
 #[test]
+fn a_stream_is_read_while_it_is_used() {
+    let disk = fresh(2000);
+    fill(&disk, &[1500]);
+    let (volume, seen, _) = watched(&disk, CacheOptions { blocks: 1024, ..CacheOptions::default() });
+    let file = volume.open("0").unwrap();
+    let mut arrived_before = 0;
+    for block in 0..1500 {
+        read(&file, block);
+        arrived_before += usize::from(seen.depth() > 0);
+    }
+    assert!(arrived_before > 600, "a request is on its way most of the time: {arrived_before}");
+    let counted = volume.cache().statistics();
+    assert_eq!((counted.blocks_read, counted.staged_wasted), (1500, 0));
+    assert!(counted.read_requests < 80, "{counted:?}");
+    assert_all_counted(&volume, &seen);
+}
+
+#[test]
 fn interleaved_streams_waste_no_read_ahead() {
     let disk = fresh(2000);
     fill(&disk, &[100; 12]);

@@ -106,7 +106,7 @@ fn forge(bytes: &mut [u8]) {
 
 fn crc32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(!0u32, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ (sum & 1) * 0xedb8_8320)
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ ((sum & 1) * 0xedb8_8320))
     }) ^ !0
 }
 

@@ -39,7 +39,7 @@ pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
 };
 pub use statistics::CacheStatistics;
-pub(crate) use transfer::Run;
+pub(crate) use transfer::{Locate, Run};
 
 use crate::device::DeviceQueue;
 use crate::{FileId, FsError};
@@ -62,7 +62,7 @@ pub struct CacheOptions {
     pub policy: PolicyKind,
     /// Read-ahead policy.
     pub read_ahead: ReadAheadKind,
-    /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 31. Larger requests
+    /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 64. Larger requests
     /// cost fewer of them, but every staged block displaces one that the replacement policy wants to keep.
     pub staging: Option<usize>,
     /// Whether to record references from the start; see [`BufferCache::start_recording`].
@@ -189,8 +189,8 @@ impl BufferCache {
             }
             let slot = self.take_slot()?;
             let state = &mut *self.state.borrow_mut();
-            state.slots[slot].page = None;
             state.release(slot);
+            state.drop_vacant_pages();
         }
     }
 
@@ -220,34 +220,39 @@ impl BufferCache {
         self.state.borrow_mut().recording.take().unwrap_or_default()
     }
 
-    /// References a block and shows its contents; see [`BufferCache::access`] for `certain` and `locate`.
+    /// References a block and shows its contents, or says `false` for a hole; see [`BufferCache::access`] for `certain`
+    /// and `locate`.
     pub(crate) fn read(
         &self,
         key: Key,
         certain: u64,
-        locate: &dyn Fn(u64) -> Result<Run, FsError>,
+        locate: Locate<'_>,
         show: impl FnOnce(&Page),
-    ) -> Result<(), FsError> {
-        let slot = self.access(key, certain, locate)?;
+    ) -> Result<bool, FsError> {
+        let Some(slot) = self.access(key, certain, locate)? else { return Ok(false) };
         if let Some(page) = &self.state.borrow().slots[slot].page {
             show(page);
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// References a block and changes it. Without `locate` its old contents don't matter.
+    /// References a block and changes it. Without `locate` its old contents don't matter; holes hold zeros.
     ///
     /// `place` says where on the device it will go from now on; it is called after the old contents have arrived, with
     /// nothing borrowed. If it fails the block is unchanged.
     pub(crate) fn write(
         &self,
         key: Key,
-        locate: Option<&dyn Fn(u64) -> Result<Run, FsError>>,
+        locate: Option<Locate<'_>>,
         place: impl FnOnce() -> Result<u64, FsError>,
         change: impl FnOnce(&mut Page),
     ) -> Result<(), FsError> {
-        let slot = match locate {
+        let old = match locate {
             Some(locate) => self.access(key, 0, locate)?,
+            None => None,
+        };
+        let slot = match old {
+            Some(slot) => slot,
             None => self.enter(key)?,
         };
         let placed = place();

@@ -16,20 +16,20 @@ pub struct Reference {
     pub file: u64,
     /// Block of the file.
     pub block: u64,
-    /// Whether the block has to be fetched now. Otherwise it was in memory.
-    pub missing: bool,
-    /// Most blocks beyond this one that can be fetched now.
+    /// Most blocks that can be fetched now. 0 if this is no time to fetch any: the block was in memory.
     pub limit: u64,
 }
 
-/// A read-ahead policy: asked on every reference how many of the following blocks should be in memory or on their way.
+/// A read-ahead policy. It is told of every reference. When a block is missing it is asked how many of those after it
+/// should be fetched along; and when half of what was fetched has been used, how many more should be fetched behind
+/// that while the reader goes on.
 ///
 /// The answer is a wish. The cache fetches only blocks that exist and are not in memory, only while they are adjacent on
 /// disk, and never more than its budget for staging allows.
 pub trait ReadAhead {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
-    /// Blocks after `reference.block` that should be fetched. 0: nothing to do.
+    /// How many blocks should be fetched, up to `reference.limit`.
     fn blocks_ahead(&mut self, reference: &Reference) -> u64;
 }
 
@@ -47,7 +47,7 @@ impl ReadAhead for NoReadAhead {
     }
 }
 
-/// On a miss, fetches as many following blocks as allowed: for files that are read in order anyway.
+/// Fetches as much as is allowed: for files that are read in order anyway.
 #[derive(Default)]
 pub struct Cluster;
 
@@ -57,7 +57,7 @@ impl ReadAhead for Cluster {
     }
 
     fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
-        if reference.missing { reference.limit } else { 0 }
+        reference.limit
     }
 }
 
@@ -86,7 +86,7 @@ impl ReadAhead for Sequential {
             *run = if reference.block == *expected { run.saturating_add(1) } else { 0 };
             *expected = reference.block.wrapping_add(1);
         }
-        if reference.missing { (*run).min(reference.limit) } else { 0 }
+        (*run).min(reference.limit)
     }
 }
 

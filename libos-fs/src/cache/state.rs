@@ -43,6 +43,10 @@ pub(super) enum Condition {
     Lost,
 }
 
+/// Most blocks in staging once the cache is full, unless told otherwise: two of the largest requests, one to use while
+/// the other is on its way.
+const MAX_STAGING: usize = 2 * hyperexo_abi::ring::MAX_REQUEST_BLOCKS;
+
 /// How long a staged block waits for its first reference, in references per buffer of the cache.
 const PATIENCE: u64 = 8;
 
@@ -65,6 +69,8 @@ pub(super) struct Slot {
     pub(super) dirty: bool,
     /// Number of references there had been when it was staged.
     pub(super) staged_at: u64,
+    /// When this block is first referenced, read-ahead should go on from here.
+    pub(super) goes_on: Option<u64>,
 }
 
 pub(super) struct State {
@@ -120,7 +126,9 @@ impl State {
     }
 
     pub(super) fn staging_limit(&self) -> usize {
-        self.staging_limit.unwrap_or((self.capacity / 16).clamp(1, 31)).min(self.capacity.saturating_sub(1))
+        self.staging_limit
+            .unwrap_or((self.capacity / 16).clamp(1, MAX_STAGING))
+            .min(self.capacity.saturating_sub(1))
     }
 
     pub(super) fn priority_of(&self, file: FileId) -> i32 {
@@ -147,6 +155,7 @@ impl State {
                 temporary: false,
                 dirty: false,
                 staged_at: 0,
+                goes_on: None,
             });
             self.slots.len() - 1
         });
@@ -159,6 +168,13 @@ impl State {
         self.staged.remove(slot);
         self.slots[slot].condition = Condition::Free;
         self.free.push(slot);
+    }
+
+    /// Gives the memory of vacant slots back.
+    pub(super) fn drop_vacant_pages(&mut self) {
+        for &slot in &self.free {
+            self.slots[slot].page = None;
+        }
     }
 
     /// Counts a reference and notes it if they are being recorded.

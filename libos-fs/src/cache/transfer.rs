@@ -134,18 +134,22 @@ impl Flight {
     }
 }
 
+/// Says where on the device a block of a file and at most a given number of blocks in all are, as far as they are
+/// adjacent there. `None` for a block that the device does not hold: a hole, or beyond the end.
+pub(crate) type Locate<'a> = &'a dyn Fn(u64, u64) -> Result<Option<Run>, FsError>;
+
 impl BufferCache {
-    /// References a block and returns the slot in which it is resident now.
+    /// References a block and returns the slot in which it is resident now; `None` if it is a hole, which counts as no
+    /// reference.
     ///
-    /// `certain` blocks after it will be asked for next. `locate` says where on the device the block and at most a given
-    /// number of blocks in all are, as far as they are adjacent there; it is called only for a block that is not in
-    /// memory, with nothing borrowed.
+    /// `certain` blocks after it will be asked for next. `locate` is called only when something must be fetched, with
+    /// nothing borrowed.
     pub(super) fn access(
         &self,
         key: Key,
         certain: u64,
-        locate: &dyn Fn(u64) -> Result<Run, FsError>,
-    ) -> Result<usize, FsError> {
+        locate: Locate<'_>,
+    ) -> Result<Option<usize>, FsError> {
         let mut fetched = false;
         loop {
             let found = self.state.borrow().find(key);
@@ -153,24 +157,33 @@ impl BufferCache {
                 Found::Resident(slot) => {
                     let state = &mut *self.state.borrow_mut();
                     state.hit(slot);
-                    state.ask_read_ahead(key, false, 0);
-                    return Ok(slot);
+                    state.ask_read_ahead(key, 0);
+                    return Ok(Some(slot));
                 }
                 Found::Staged(slot) => {
+                    let goes_on = self.state.borrow_mut().slots[slot].goes_on.take();
+                    if let Some(next) = goes_on {
+                        // First, while the block is still out of reach of policies: one that replaces what was used
+                        // last would give up this very block.
+                        self.read_on(key, next, locate)?;
+                        continue;
+                    }
                     let state = &mut *self.state.borrow_mut();
                     state.promote(slot);
                     if !fetched {
                         state.statistics.staged_used += 1;
-                        state.ask_read_ahead(key, false, 0);
+                        state.ask_read_ahead(key, 0);
                     }
-                    return Ok(slot);
+                    return Ok(Some(slot));
                 }
                 Found::OnItsWay(tag) => {
                     // If it fails, the block is absent next time round, and read by itself.
                     self.finish(tag);
                 }
                 Found::Absent => {
-                    self.fetch(key, certain, locate)?;
+                    if !self.fetch(key, certain, locate)? {
+                        return Ok(None);
+                    }
                     fetched = true;
                 }
             }
@@ -203,6 +216,7 @@ impl BufferCache {
                     entry.key = key;
                     entry.disk = super::state::UNPLACED;
                     entry.dirty = false;
+                    entry.goes_on = None;
                     entry.page.get_or_insert_with(zeroed_page).0.fill(0);
                     state.index.insert(key, slot);
                     state.statistics.allocated += 1;
@@ -214,49 +228,82 @@ impl BufferCache {
     }
 
     /// Brings a block that is not in memory to staging, along with what read-ahead and the caller want after it.
-    fn fetch(
-        &self,
-        key: Key,
-        certain: u64,
-        locate: &dyn Fn(u64) -> Result<Run, FsError>,
-    ) -> Result<(), FsError> {
+    /// `false` if it is a hole.
+    fn fetch(&self, key: Key, certain: u64, locate: Locate<'_>) -> Result<bool, FsError> {
         let max_request = self.queue.max_request_blocks();
         let ahead = {
             let state = &mut *self.state.borrow_mut();
             state.drop_stale();
-            let limit = state.room_ahead(REQUESTS_AHEAD * max_request - 1) as u64;
-            state.ask_read_ahead(key, true, limit).max(certain).min(limit)
+            let room = state.room_ahead(REQUESTS_AHEAD * max_request - 1) as u64;
+            let wish = state.ask_read_ahead(key, room.min(max_request as u64 - 1));
+            wish.max(certain).min(room)
         };
-        let run = locate(1 + ahead)?;
-        match self.fetch_run(key, &run, max_request) {
+        let Some(run) = locate(key.1, 1 + ahead)? else { return Ok(false) };
+        let slots = self.take_slots(key, run.count, 1)?;
+        let first = self.start_reads(key, &run, &slots, max_request);
+        match first.and_then(|tag| self.finish(tag)) {
             // A neighbour may be to blame: once more, alone.
-            Err(FsError::Device { blocks: 2.., error, .. }) if error != DeviceError::Timeout => {
-                let checksums = run.checksums.map(|sums| sums.into_iter().take(1).collect());
-                self.fetch_run(key, &Run { disk: run.disk, count: 1, checksums }, max_request)
+            Some(FsError::Device { blocks: 2.., error, .. }) if error != DeviceError::Timeout => {
+                let slots = self.take_slots(key, 1, 1)?;
+                let first = self.start_reads(key, &run, &slots, 1);
+                first.and_then(|tag| self.finish(tag)).map_or(Ok(true), Err)
             }
-            result => result,
+            Some(error) => Err(error),
+            None => Ok(true),
         }
     }
 
-    fn fetch_run(&self, key: Key, run: &Run, max_request: usize) -> Result<(), FsError> {
-        let mut slots = Vec::from([self.take_slot()?]);
-        for position in 1..run.count {
+    /// Starts to fetch the blocks from `next` on, so that they have arrived when the reader gets there. `key` is the
+    /// block that is being referenced. Does not wait for them, and does nothing if it would be a small request.
+    fn read_on(&self, key: Key, next: u64, locate: Locate<'_>) -> Result<(), FsError> {
+        let max_request = self.queue.max_request_blocks();
+        let wish = {
+            let state = &mut *self.state.borrow_mut();
+            state.drop_stale();
+            let room = state.room_ahead(max_request);
+            if room < max_request / 2 { 0 } else { state.ask_read_ahead(key, room as u64) }
+        };
+        let next = (key.0, next);
+        if wish == 0 || self.state.borrow().index.contains_key(&next) {
+            return Ok(());
+        }
+        let Some(run) = locate(next.1, wish)? else { return Ok(()) };
+        let slots = self.take_slots(next, run.count, 0)?;
+        self.start_reads(next, &run, &slots, max_request);
+        Ok(())
+    }
+
+    /// Slots for as many blocks from `key` on as are not in memory, `most` at most. Fewer than `least` is an error; it
+    /// is none of the reader's business if a dirty block can't be written to make room for more.
+    fn take_slots(&self, key: Key, most: u64, least: u64) -> Result<Vec<usize>, FsError> {
+        let mut slots = Vec::new();
+        for position in 0..most {
             if self.state.borrow().index.contains_key(&(key.0, key.1 + position)) {
                 break;
             }
-            // Fewer are fetched if a dirty block can't be written: that error is not the reader's.
-            let Ok(slot) = self.take_slot() else { break };
-            slots.push(slot);
+            match self.take_slot() {
+                Ok(slot) => slots.push(slot),
+                Err(error) if position < least => return Err(error),
+                Err(_) => break,
+            }
         }
+        Ok(slots)
+    }
+
+    /// Submits reads of the first blocks of a run into slots that were taken for them. Returns the tag of the first
+    /// request.
+    fn start_reads(&self, key: Key, run: &Run, slots: &[usize], max_request: usize) -> Option<u64> {
         let mut first_tag = None;
         for (number, part) in slots.chunks(max_request).enumerate() {
             let tag = self.start_read(key, run, (number * max_request) as u64, part);
             first_tag.get_or_insert(tag);
         }
-        match first_tag.and_then(|tag| self.finish(tag)) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        if slots.len() > 2 {
+            // Half-way through what was read ahead is the time to read on.
+            let next = key.1 + slots.len() as u64;
+            self.state.borrow_mut().slots[slots[slots.len() / 2]].goes_on = Some(next);
         }
+        first_tag
     }
 
     /// Submits a read of part of a run into slots that were taken for it.
@@ -277,6 +324,7 @@ impl BufferCache {
                 entry.disk = run.disk + position;
                 entry.dirty = false;
                 entry.staged_at = now;
+                entry.goes_on = None;
                 state.index.insert(key, slot);
                 state.staged.push_back(slot);
             }
@@ -435,8 +483,8 @@ impl BufferCache {
 }
 
 impl State {
-    fn ask_read_ahead(&mut self, key: Key, missing: bool, limit: u64) -> u64 {
+    fn ask_read_ahead(&mut self, key: Key, limit: u64) -> u64 {
         let (FileId(file), block) = key;
-        self.read_ahead.blocks_ahead(&Reference { file, block, missing, limit })
+        self.read_ahead.blocks_ahead(&Reference { file, block, limit }).min(limit)
     }
 }

@@ -36,12 +36,16 @@ struct Reader {
 impl Reader {
     fn read_contents(&self, block: u64, last: u64, show: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         let blocks = self.cache.device_blocks();
-        let locate = |most: u64| match blocks.saturating_sub(block).min(most) {
-            0 => Err(FsError::Corrupt("a block lies beyond the end of the device".into())),
-            count => Ok(Run { disk: block, count, checksums: None }),
+        let locate = |block: u64, most: u64| match blocks.saturating_sub(block).min(most) {
+            0 => Ok(None),
+            count => Ok(Some(Run { disk: block, count, checksums: None })),
         };
         let key = (FileId::WHOLE_DEVICE, block);
-        self.cache.read(key, last.saturating_sub(block), &locate, |page| show(&page.0))
+        if self.cache.read(key, last.saturating_sub(block), &locate, |page| show(&page.0))? {
+            Ok(())
+        } else {
+            Err(FsError::Corrupt("a block lies beyond the end of the device".into()))
+        }
     }
 }
 

@@ -167,10 +167,15 @@ impl Metadata {
             Some(other) if self.kind_of(other) == ObjectKind::Directory => {
                 return Err(FsError::IsADirectory(to.to_string()));
             }
-            Some(_) => Some(self.remove(to)?),
-            None => None,
+            Some(_) => {
+                self.room_for_nodes()?;
+                Some(self.remove(to)?)
+            }
+            None => {
+                self.room_for_nodes()?;
+                None
+            }
         };
-        self.room_for_nodes()?;
         self.tree.remove(&Key::entry(old_directory, old_name));
         self.tree.insert(Key::entry(directory, name), Item::Entry(object));
         Ok(replaced)

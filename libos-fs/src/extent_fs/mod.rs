@@ -45,7 +45,7 @@ mod tree;
 
 pub use check::{Report, SMALLEST, check, make};
 
-use crate::cache::{BufferCache, Run};
+use crate::cache::{BufferCache, Locate, Run};
 use crate::device::BLOCK_BYTES;
 use crate::volume::{DirectoryEntry, FileSystem, Format, Space};
 use crate::{FileId, FsError};
@@ -100,9 +100,8 @@ impl ExtentVolume {
         Ok(ExtentVolume { cache, metadata: RefCell::new(metadata) })
     }
 
-    fn locate(&self, file: FileId, block: u64, most: u64) -> Result<Run, FsError> {
-        let run = self.metadata.borrow().run_at(file, block, most);
-        run.ok_or(FsError::Removed)
+    fn locate(&self, file: FileId, block: u64, most: u64) -> Result<Option<Run>, FsError> {
+        Ok(self.metadata.borrow().run_at(file, block, most))
     }
 
     /// An error if the volume can't be changed now.
@@ -121,11 +120,8 @@ impl ExtentVolume {
         want: u64,
         change: impl FnOnce(&mut Page),
     ) -> Result<(), FsError> {
-        let mapped = self.metadata.borrow().disk_block(file, piece.block).is_some();
-        let locate = |most| self.locate(file, piece.block, most);
-        let keeps_old = mapped && piece.bytes < BLOCK_BYTES;
-        let locate: Option<&dyn Fn(u64) -> Result<Run, FsError>> =
-            if keeps_old { Some(&locate) } else { None };
+        let locate = |block, most| self.locate(file, block, most);
+        let locate: Option<Locate<'_>> = if piece.bytes < BLOCK_BYTES { Some(&locate) } else { None };
         let place = || self.metadata.borrow_mut().place(file, piece.block, want);
         self.cache.write((file, piece.block), locate, place, change)
     }
@@ -244,15 +240,11 @@ impl FileSystem for ExtentVolume {
         for Piece { block, offset, bytes } in pieces(offset, bytes) {
             let (part, rest) = into.split_at_mut(bytes);
             into = rest;
-            let mapped = self.metadata.borrow().disk_block(file, block).is_some();
-            if !mapped {
+            let locate = |block, most| self.locate(file, block, most);
+            let show = |page: &Page| part.copy_from_slice(&page.0[offset..offset + bytes]);
+            if !self.cache.read((file, block), last - block, &locate, show)? {
                 part.fill(0);
-                continue;
             }
-            let locate = |most| self.locate(file, block, most);
-            self.cache.read((file, block), last - block, &locate, |page| {
-                part.copy_from_slice(&page.0[offset..offset + bytes]);
-            })?;
         }
         Ok(bytes)
     }
