@@ -202,9 +202,12 @@ fn a_disk_that_lies_is_caught_before_the_workload_sees_it() {
     assert!(matches!(result, Err(RunError::File { error: FsError::Checksum { .. }, .. })), "{result:?}");
 }
 
+/// A change to the bytes of a file.
+type Change<'c> = &'c dyn Fn(&mut Vec<u8>);
+
 /// Runs a workload on files that were changed after the expected results had been computed, as if a cache gave back the
 /// wrong bytes.
-fn run_changed(workload: Workload, path: &str, change: &dyn Fn(&mut Vec<u8>)) -> Result<Outcome, RunError> {
+fn run_changed(workload: Workload, path: &str, change: Change<'_>) -> Result<Outcome, RunError> {
     let mut files = files().to_vec();
     let file = files.iter_mut().find(|file| file.path.ends_with(path)).expect("the image has the file");
     change(&mut file.bytes);
@@ -220,7 +223,7 @@ fn wrong_bytes_cannot_pass() {
     };
     let stale = |bytes: &mut Vec<u8>| bytes.copy_within(4096..8192, 8192);
     let short = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 4] =
+    let changes: [(&str, Change<'_>); 4] =
         [("flip", &flip), ("swap", &swap), ("stale", &stale), ("short", &short)];
     for (workload, path) in [
         (Workload::Cs, "src/f20.rs"),

@@ -1,10 +1,13 @@
 //! Lines into a file, in pieces of whole blocks.
 
-use crate::lines::READ_BYTES;
+use crate::lines::BLOCK_BYTES;
 use alloc::vec::Vec;
 use libos_fs::{File, FsError};
 
-/// Writes lines to a file from its start, [`READ_BYTES`] at a time, so that every block is written once and whole.
+/// Bytes written at a time: a request of 32 blocks, for the case that they leave the cache at once.
+const WRITE_BYTES: usize = 32 * BLOCK_BYTES;
+
+/// Writes lines to a file from its start, [`WRITE_BYTES`] at a time, so that every block is written once and whole.
 pub struct LineWriter {
     file: File,
     offset: u64,
@@ -14,15 +17,15 @@ pub struct LineWriter {
 impl LineWriter {
     /// Starts at the first byte of `file`.
     pub fn new(file: File) -> LineWriter {
-        LineWriter { file, offset: 0, buffer: Vec::with_capacity(2 * READ_BYTES) }
+        LineWriter { file, offset: 0, buffer: Vec::with_capacity(2 * WRITE_BYTES) }
     }
 
     /// Appends a line and a line feed.
     pub fn write(&mut self, line: &[u8]) -> Result<(), FsError> {
         self.buffer.extend_from_slice(line);
         self.buffer.push(b'\n');
-        while self.buffer.len() >= READ_BYTES {
-            self.write_out(READ_BYTES)?;
+        while self.buffer.len() >= WRITE_BYTES {
+            self.write_out(WRITE_BYTES)?;
         }
         Ok(())
     }

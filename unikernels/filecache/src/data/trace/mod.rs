@@ -2,9 +2,9 @@
 //!
 //! The program is `sort`, sorting text. Two ways to watch it:
 //!
-//! * [`step`]: one instruction at a time under `ptrace`; each instruction is decoded, and its memory operands are computed
+//! * `step`: one instruction at a time under `ptrace`; each instruction is decoded, and its memory operands are computed
 //!   from the registers;
-//! * [`lackey`]: valgrind's tool of that name, where `ptrace` is forbidden and valgrind is installed.
+//! * `lackey`: valgrind's tool of that name, where `ptrace` is forbidden and valgrind is installed.
 //!
 //! Address-space randomization is off and environment and arguments are fixed, so on one machine the trace repeats.
 

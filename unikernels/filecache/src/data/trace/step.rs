@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -149,10 +150,10 @@ fn step_through(pid: Pid, trace: &mut Trace<'_>) -> Result<(), TraceError> {
     while !trace.is_full() {
         let registers = ptrace::getregs(pid).map_err(failed("reading registers"))?;
         let address = registers.rip;
-        if !code.contains_key(&address) {
-            code.insert(address, decode(pid, address, &mut factory)?);
-        }
-        let decoded = &code[&address];
+        let decoded = match code.entry(address) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(decode(pid, address, &mut factory)?),
+        };
         // An instruction with a REP prefix stops at every iteration, and is fetched once.
         if !(decoded.repeated && address == last_address) {
             trace.add(Kind::Fetch, address);
