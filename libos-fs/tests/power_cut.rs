@@ -159,7 +159,7 @@ fn run(volume: &Volume, steps: &[Step], start: &Model) -> (Model, Option<Model>,
 fn a_cut_at_any_write_leaves_the_last_committed_state() {
     let mut cuts = 0;
     let mut changed = 0;
-    for seed in 0..16 {
+    for seed in 0..8 {
         let mut dice = Dice::new(seed);
         let empty = RamDisk::new(400);
         extent_fs::make(Box::new(empty.clone())).unwrap();
@@ -181,12 +181,26 @@ fn a_cut_at_any_write_leaves_the_last_committed_state() {
             assert!(power.is_cut());
             let survivor = power.survivor();
             let report = extent_fs::check(Box::new(survivor.clone())).unwrap();
-            assert!(report.is_clean(), "seed {seed} cut {cut_after}: {report:?}");
+            // The copy of the superblock that was being written may be torn: the other one counts.
+            let torn = |problem: &String| problem.contains("superblock in block");
+            assert!(report.problems.iter().all(torn), "seed {seed} cut {cut_after}: {report:?}");
             let volume = Volume::mount(Box::new(survivor.clone()), options.clone()).unwrap();
             let found = contents(&volume).unwrap();
             assert!(found == committed || Some(&found) == pending.as_ref(), "seed {seed} cut {cut_after}");
             cuts += 1;
             changed += usize::from(Some(&found) == pending.as_ref() && found != committed);
+            // The power is cut a second time, in the first commit after the first cut.
+            for second in 0..8 {
+                let (device, power) = PowerCut::new(&survivor, Some(second), cut_after);
+                let volume = Volume::mount(Box::new(device), options.clone()).unwrap();
+                let written = volume.create("/second").unwrap().write_at(0, b"cut");
+                let ended = written.and_then(|()| volume.commit());
+                power.cut_now();
+                let mut now =
+                    contents(&Volume::mount(Box::new(power.survivor()), options.clone()).unwrap()).unwrap();
+                let there = now.remove("/second").is_some();
+                assert!(now == found && (there || ended.is_err()), "seed {seed} cuts {cut_after}, {second}");
+            }
             // Life goes on, and the next commit repairs what the cut left.
             volume.create("/after").unwrap().write_at(0, b"the cut").unwrap();
             volume.unmount().unwrap();

@@ -28,9 +28,9 @@ struct Power {
 }
 
 impl Power {
-    /// The power goes. Of the writes since the last flush a random choice reaches the disk, each whole or in part, in
-    /// no order.
-    fn fail(&mut self) {
+    /// The power goes. Of the writes since the last flush a random choice reaches the disk, each whole or sector by
+    /// sector, in no order. A write that was just going on breaks off at any byte, or has not begun.
+    fn fail(&mut self, going_on: Option<(u64, &Page)>) {
         self.cut = true;
         let cached = core::mem::take(&mut self.cached);
         let dice = &mut self.dice;
@@ -50,6 +50,12 @@ impl Power {
                     }
                 }
             }
+            if let Some((block, page)) = going_on {
+                let within = [0, 64, BLOCK_BYTES as u64][dice.below(3) as usize];
+                let written = dice.below(within + 1) as usize;
+                let start = block as usize * BLOCK_BYTES;
+                bytes[start..start + written].copy_from_slice(&page.0[..written]);
+            }
         });
     }
 
@@ -58,9 +64,7 @@ impl Power {
             return;
         }
         if self.cut_after == Some(self.written) {
-            // The write during which the power goes may arrive like any other.
-            self.cached.push((block, Box::new(page.clone())));
-            self.fail();
+            self.fail(Some((block, page)));
             return;
         }
         self.written += 1;
@@ -103,7 +107,7 @@ impl PowerControl {
     pub fn cut_now(&self) {
         let power = &mut *self.0.borrow_mut();
         if !power.cut {
-            power.fail();
+            power.fail(None);
         }
     }
 
