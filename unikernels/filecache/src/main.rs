@@ -9,15 +9,22 @@
 //! | `record=1` | print the reference string as well |
 //!
 //! It prints one result line, a JSON object; the exit code is 0 if the workload's result was the expected one.
-#![cfg_attr(not(feature = "data"), no_std, no_main)]
+//!
+//! In the profile `image` it is a unikernel; in others a program of the host, whose first argument is the disk image.
+#![cfg_attr(bare_metal, no_std, no_main)]
 #![forbid(unsafe_code)]
 
-/// What it runs on.
-#[cfg_attr(feature = "data", path = "main/host.rs")]
-#[cfg_attr(not(feature = "data"), path = "main/unikernel.rs")]
-mod platform;
+#[cfg(not(bare_metal))]
+#[path = "main/host.rs"]
+mod host;
+#[cfg_attr(not(bare_metal), allow(dead_code))]
+#[path = "main/unikernel.rs"]
+mod unikernel;
 
-#[cfg(feature = "data")]
+#[cfg(bare_metal)]
+libos_core::main!(unikernel::main);
+
+#[cfg(not(bare_metal))]
 fn main() -> std::process::ExitCode {
-    platform::main()
+    host::main()
 }
