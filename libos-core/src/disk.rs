@@ -10,7 +10,7 @@
 use crate::platform::exo;
 use crate::{hypercall, memory, upcall};
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicBool, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use hyperexo_abi::Page;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
@@ -28,7 +28,7 @@ pub enum DiskError {
     NoDisk,
     /// The manifest gives this environment no extent.
     NoExtent,
-    /// It has been opened already.
+    /// It is open already: there is one ring.
     AlreadyOpen,
     /// The kernel refused a step.
     Refused {
@@ -169,10 +169,13 @@ impl Extent {
     }
 }
 
+/// Whether there is a [`Disk`].
 static OPEN: AtomicBool = AtomicBool::new(false);
+/// The ring that the kernel knows: bound once, used by one [`Disk`] after the other.
+static RING: AtomicPtr<DiskRing> = AtomicPtr::new(core::ptr::null_mut());
 
 impl Disk {
-    /// Binds the extent and gives the kernel a ring.
+    /// Binds the extent, and gives the kernel a ring if it has none yet. The disk can be open once at a time.
     pub fn open() -> Result<Disk, DiskError> {
         let start = exo::start_info();
         if start.disk_blocks == 0 {
@@ -185,7 +188,7 @@ impl Disk {
         }
         let opened = hypercall::disk_bind(&start.disk_capability, rights)
             .map_err(|status| DiskError::Refused { step: "binding the extent", status })
-            .and_then(|()| new_ring());
+            .and_then(|()| ring());
         if opened.is_err() {
             OPEN.store(false, Ordering::Release);
         }
@@ -262,17 +265,31 @@ impl Disk {
     }
 }
 
-/// Waits for what is in flight, so that no page is freed which the device may use.
+/// Waits for what is in flight, so that no page is freed which the device may use, and ends the binding of the extent.
 impl Drop for Disk {
     fn drop(&mut self) {
         while self.queue.in_flight > 0 {
             self.wait();
             self.poll();
         }
+        // A binding that the kernel has ended by itself, by revocation, is gone already.
+        let _ = hypercall::disk_unbind(self.extent.first, self.extent.blocks);
+        OPEN.store(false, Ordering::Release);
     }
 }
 
-/// An empty ring that the kernel knows.
+/// The ring that the kernel knows, with nothing in flight.
+fn ring() -> Result<&'static DiskRing, DiskError> {
+    // SAFETY: only `new_ring` below is stored, which lives for ever.
+    if let Some(ring) = unsafe { RING.load(Ordering::Acquire).as_ref() } {
+        return Ok(ring);
+    }
+    let ring = new_ring()?;
+    RING.store(core::ptr::from_ref(ring).cast_mut(), Ordering::Release);
+    Ok(ring)
+}
+
+/// An empty ring, bound.
 fn new_ring() -> Result<&'static DiskRing, DiskError> {
     let first = memory::acquire_frames(RING_FRAMES, 1)
         .map_err(|status| DiskError::Refused { step: "frames for the ring", status })?;
@@ -311,6 +328,7 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
+    /// A queue over a ring with nothing in flight; it goes on where the queue before it ended.
     fn new(ring: &'a DiskRing, frame_of: fn(&Page) -> Option<u64>) -> Queue<'a> {
         Queue {
             ring,
@@ -318,8 +336,8 @@ impl<'a> Queue<'a> {
             slots: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
             free_slots: (0..MAX_IN_FLIGHT).rev().collect(),
             in_flight: 0,
-            tail: 0,
-            head: 0,
+            tail: ring.sq_tail.0.load(Ordering::Relaxed),
+            head: ring.cq_head.0.load(Ordering::Relaxed),
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`time`] | clock and sleeping |
 //! | [`heap`] | the global allocator |
 //! | [`memory`] | address space and frames |
+//! | [`frames`] | runs of frames with an owner |
 //! | [`paging`] | page tables as data |
 //! | [`trap`] | exceptions: handlers by vector |
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
@@ -30,6 +31,7 @@ pub mod arguments;
 pub mod console;
 pub mod disk;
 pub mod entry;
+pub mod frames;
 pub mod heap;
 pub mod hypercall;
 pub mod lock;

@@ -1,7 +1,8 @@
 //! Exceptions and interrupts of the unikernel: handlers by vector, dispatched inside the image without any exit.
 //!
 //! A handler runs on the interrupted stack, below the red zone, with interrupts disabled, and may change every register of
-//! its [`TrapFrame`]. If nobody handles an exception, the unikernel ends with a report and [`UNHANDLED_EXIT_CODE`].
+//! its [`TrapFrame`]. If nobody handles an exception, or the interrupted stack has no room for a handler, the unikernel ends
+//! with a report and [`UNHANDLED_EXIT_CODE`].
 
 use crate::{memory, panic, upcall};
 use alloc::boxed::Box;
@@ -20,6 +21,9 @@ pub const UNHANDLED_EXIT_CODE: u32 = 102;
 
 /// Bytes of the start-up stack that must be left for a handler to run on it.
 const HANDLER_ROOM_BYTES: u64 = 4096;
+
+/// Vectors from here on are interrupts, below it exceptions.
+const FIRST_INTERRUPT: u64 = 32;
 
 /// Whether a handler has dealt with a trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,10 @@ pub(crate) unsafe fn start(stacks: TrapStacks) {
 fn dispatch(frame: &mut TrapFrame) {
     if frame.vector == u64::from(VECTOR) {
         return upcall::dispatch();
+    }
+    if frame.vector < FIRST_INTERRUPT && hw::on_trap_stack(frame) {
+        // The interrupted stack is full, or the vector one that can come at any time: no place for a handler.
+        panic::unhandled_trap(frame);
     }
     let stored = HANDLERS[frame.vector as usize & 255].load(Ordering::Acquire);
     // SAFETY: only `set_handler` stores a pointer that is not null, to a box that is never freed.

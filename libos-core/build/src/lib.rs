@@ -166,6 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn images_are_made_in_their_profile_only() {
+        assert!(is_image_build(Path::new("/target/image/build/hello-1234/out")));
+        assert!(is_image_build(Path::new("/target/x86_64-unknown-linux-gnu/image/build/hello-1234/out")));
+        assert!(!is_image_build(Path::new("/image/debug/build/image/out")));
+        assert!(!is_image_build(Path::new("out")));
+    }
+
+    #[test]
     fn script_names_entry_and_base() {
         let script = script("first_instruction");
         assert!(script.starts_with("ENTRY(first_instruction)\nhx_image_base = 0x100000;\n"));

@@ -22,6 +22,7 @@ mod disk;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::time::Duration;
+use hyperexo_abi::accounting::Exit;
 use libos_core::{Arguments, accounting, argument, command_line, memory, println, start_info, time};
 
 libos_core::main!(main);
@@ -49,8 +50,7 @@ fn main() -> i32 {
 /// Exits by hypercall so far.
 fn hypercalls() -> u64 {
     use core::sync::atomic::Ordering;
-    // The kinds of exit are in the order of `hyperexo_abi::accounting::Exit`; hypercalls come first.
-    accounting().exits[0].load(Ordering::Relaxed)
+    accounting().exits[Exit::Hypercall as usize].load(Ordering::Relaxed)
 }
 
 /// Does what the arguments say; returns the exit code.

@@ -3,6 +3,7 @@
 use crate::judge::{Attempt, Judge};
 use crate::machine;
 use core::sync::atomic::Ordering;
+use hyperexo_abi::accounting::Exit;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LARGE_FRAMES};
 use libos_core::platform::exo;
@@ -130,7 +131,11 @@ fn frames(count: u64, rights: Rights) -> Option<(hyperexo_abi::capability::Capab
 
 fn information(judge: &mut Judge) {
     let accounting = accounting();
-    judge.expect("accounting counts hypercalls", accounting.exits[0].load(Ordering::Relaxed) > 0, true);
+    judge.expect(
+        "accounting counts hypercalls",
+        accounting.exits[Exit::Hypercall as usize].load(Ordering::Relaxed) > 0,
+        true,
+    );
     judge.expect("accounting counts frames", accounting.frames.load(Ordering::Relaxed) > 0, true);
     let owners = exo::owners();
     let own = owners.frames[start_info().environment as usize].load(Ordering::Relaxed);
