@@ -53,12 +53,19 @@ fn read(file: &File, block: u64) -> u8 {
 }
 
 fn assert_all_counted(volume: &Volume, seen: &DelayControl) {
+    assert!(volume.cache().statistics().resident <= volume.cache().blocks());
+    // Waits for what is on its way. What is dropped from staging was read in vain.
+    volume.cache().drop_clean();
     let counted = volume.cache().statistics();
     let read = counted.mount_reads + counted.metadata_reads + counted.blocks_read;
     let written = counted.metadata_writes + counted.blocks_written;
     assert_eq!((read, written), (seen.blocks(Operation::Read), seen.blocks(Operation::Write)), "{counted:?}");
     assert_eq!(counted.references, counted.hits + counted.misses);
-    assert!(counted.resident <= volume.cache().blocks(), "{counted:?}");
+    assert_eq!(
+        counted.blocks_read + counted.allocated,
+        counted.misses + counted.staged_wasted,
+        "{counted:?}"
+    );
 }
 
 /// Answers nonsense, sometimes.
@@ -380,6 +387,41 @@ fn a_stream_is_read_while_it_is_used() {
     assert_eq!((counted.blocks_read, counted.staged_wasted), (1500, 0));
     assert!(counted.read_requests < 80, "{counted:?}");
     assert_all_counted(&volume, &seen);
+}
+
+#[test]
+fn policies_see_the_same_references_whatever_is_read_ahead() {
+    let disk = fresh(600);
+    fill(&disk, &[90, 50]);
+    for seed in 0..20 {
+        let run = |read_ahead, staging| {
+            let (volume, seen, _) = watched(&disk, CacheOptions { read_ahead, staging, ..options(24) });
+            let files = [volume.open("0").unwrap(), volume.open("1").unwrap()];
+            volume.cache().start_recording();
+            let mut dice = Dice::new(seed);
+            for _ in 0..60 {
+                let number = dice.below(2) as usize;
+                let (first, blocks) = (dice.below(50), 1 + dice.below(12));
+                if dice.below(6) == 0 {
+                    files[1].truncate(first * BLOCK).unwrap();
+                } else if dice.below(4) == 0 {
+                    files[number].write_at(first * BLOCK + 5, &[3; 2 * BLOCK_BYTES]).unwrap();
+                } else {
+                    files[number]
+                        .read_at(first * BLOCK, &mut vec![0; blocks as usize * BLOCK_BYTES])
+                        .unwrap();
+                }
+            }
+            let references = volume.cache().take_references();
+            assert_all_counted(&volume, &seen);
+            references
+        };
+        let plain = run(ReadAheadKind::None, Some(0));
+        for kind in ReadAheadKind::ALL {
+            assert_eq!(run(kind, None), plain);
+            assert_eq!(run(kind, Some(20)), plain);
+        }
+    }
 }
 
 #[test]

@@ -162,8 +162,9 @@ impl BufferCache {
         self.set_temporary_priority(file, blocks, -1);
     }
 
-    /// Counters.
+    /// Counters. Waits for what is on its way, so that they agree with those of the device.
     pub fn statistics(&self) -> CacheStatistics {
+        self.finish_all();
         let state = self.state.borrow();
         CacheStatistics { resident: state.index.len(), dirty: state.dirty.len(), ..state.statistics }
     }

@@ -75,6 +75,8 @@ impl State {
             } else {
                 if wanted {
                     self.index.remove(&self.slots[slot].key);
+                } else if error.is_none() {
+                    self.statistics.staged_wasted += 1;
                 }
                 self.release_or_lose(slot, kept_by_device);
             }

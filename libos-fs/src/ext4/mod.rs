@@ -10,6 +10,9 @@
 //!   volume as a whole, not to a file or a range. The crate asks for groups of up to 8 adjacent blocks, which act as
 //!   read-ahead above our own, and keeps 64 of them.
 //!
+//! The crate borrows its own state while it reads, so the reads of one ext4 volume don't overlap with each other; those
+//! of our read-ahead do.
+//!
 //! Files are known by number in the order in which they are first opened.
 
 use crate::cache::{BufferCache, Run};
