@@ -76,6 +76,11 @@ pub(crate) fn unhandled_trap(frame: &TrapFrame) -> ! {
             frame.error_code, frame.rip
         );
     }
+    if hw::on_trap_stack(frame) && memory::overflowed_stack(fault_address).is_none() {
+        println!(
+            "the interrupted stack has no room for a handler, or the exception is one that none may handle"
+        );
+    }
     print_registers(frame, fault_address);
     println!("  #0 {:#x}", frame.rip);
     print_backtrace(1, frame.rbp);
