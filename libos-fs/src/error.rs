@@ -70,6 +70,8 @@ pub enum FsError {
     /// A failed commit left it unknown which state the disk holds: nothing can be written until the volume is mounted
     /// again.
     CommitUnknown,
+    /// A write timed out and the device kept the data: what was not committed can't be committed any more.
+    LostWrite,
     /// The format can't do this.
     Unsupported(&'static str),
 }
@@ -102,6 +104,9 @@ impl fmt::Display for FsError {
             }
             FsError::CommitUnknown => {
                 f.write_str("a commit failed half-way: mount the volume again before writing")
+            }
+            FsError::LostWrite => {
+                f.write_str("a write timed out and its data is lost: mount the volume again before writing")
             }
             FsError::Unsupported(what) => write!(f, "not supported: {what}"),
         }

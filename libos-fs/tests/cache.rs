@@ -232,6 +232,13 @@ fn write_errors_surface_and_lose_nothing() {
     assert!(matches!(volume.commit(), Err(FsError::Device { operation: Operation::Flush, .. })));
     failures.heal();
     volume.commit().unwrap();
+    // The device keeps what it was to write: that can't be committed any more.
+    let (other, _, timeouts) = watched(&fresh(100), options(10));
+    other.create("g").unwrap().write_at(0, &[1; 3 * BLOCK_BYTES]).unwrap();
+    timeouts.fail_after(Operation::Write, 0, DeviceError::Timeout);
+    assert!(matches!(other.commit(), Err(FsError::Device { error: DeviceError::Timeout, .. })));
+    timeouts.heal();
+    assert_eq!(other.commit(), Err(FsError::LostWrite));
     // The flush between the two copies of the superblock: nobody knows whether the state is valid.
     file.write_at(0, b"twice").unwrap();
     failures.fail_after(Operation::Flush, 1, DeviceError::Io);

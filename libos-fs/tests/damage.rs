@@ -111,6 +111,28 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
+fn keys_that_lead_astray_are_seen() {
+    let good = filled().to_bytes();
+    let mut dice = Dice::new(6);
+    for _ in 0..300 {
+        let mut bytes = good.clone();
+        let root = u64::from_le_bytes(good[32..40].try_into().unwrap()) as usize * BLOCK_BYTES;
+        let at = root + dice.below(400) as usize;
+        bytes[at] = dice.roll() as u8;
+        forge(&mut bytes);
+        let disk = RamDisk::from_bytes(bytes);
+        let Ok(volume) = Volume::mount(Box::new(disk), CacheOptions { blocks: 4, ..CacheOptions::default() })
+        else {
+            continue;
+        };
+        for entry in volume.list("/sub").unwrap_or_default() {
+            volume.remove(&format!("/sub/{}", entry.name)).unwrap();
+        }
+        volume.commit().unwrap();
+    }
+}
+
+#[test]
 fn lies_with_right_checksums_are_seen_through() {
     let disk = RamDisk::new(64);
     make(Box::new(disk.clone())).unwrap();

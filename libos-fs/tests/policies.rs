@@ -63,6 +63,8 @@ impl ReplacementPolicy for Whim {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn nobody_beats_the_optimum(references in prop::collection::vec(0u64..40, 0..400), capacity in 1usize..30, seed: u64) {
         let best = optimal_misses(capacity, &references);

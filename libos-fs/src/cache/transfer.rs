@@ -480,7 +480,7 @@ impl BufferCache {
         if let Some(error) = self.finish_all() {
             return Err(error);
         }
-        if self.state.borrow().lost_dirty { Err(FsError::CommitUnknown) } else { Ok(()) }
+        if self.state.borrow().lost_dirty { Err(FsError::LostWrite) } else { Ok(()) }
     }
 }
 

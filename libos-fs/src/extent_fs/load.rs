@@ -163,6 +163,9 @@ struct Facts {
 /// Judges the items against each other and claims the blocks of all extents. Returns what is wrong.
 pub(super) fn audit(tree: &Tree, superblock: &Superblock, space: &mut SpaceMap) -> Vec<String> {
     let mut facts = Facts::default();
+    if !tree.is_routed() {
+        facts.problems.push("keys of the tree lead astray".into());
+    }
     tree.visit(|key, item| facts.look_at(key, item, superblock, space));
     facts.look_at_tree();
     facts.problems

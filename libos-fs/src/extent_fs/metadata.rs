@@ -285,7 +285,9 @@ impl Metadata {
     pub(super) fn unmap(&mut self, file: FileId, blocks: Range<u64>) {
         while let Some((first, extent)) = self.first_extent(file, blocks.clone()) {
             let end = first + extent.checksums.len() as u64;
-            self.tree.remove(&Key::extent(file.0, first));
+            if self.tree.remove(&Key::extent(file.0, first)).is_none() {
+                return;
+            }
             let cut = blocks.start.max(first)..blocks.end.min(end);
             for block in cut.clone() {
                 self.space.release(extent.disk + (block - first));

@@ -279,6 +279,18 @@ impl Node {
         self.place = places.next();
     }
 
+    /// Whether every key is found where the keys above it say, between `low` and below `high`.
+    fn is_routed(&self, low: Option<&Key>, high: Option<&Key>) -> bool {
+        let within = |key: &Key| low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high);
+        match &self.body {
+            Body::Leaf(items) => items.iter().all(|(key, _)| within(key)),
+            Body::Inner(children) => children.iter().enumerate().all(|(position, (key, child))| {
+                let next = children.get(position + 1).map(|(next, _)| next).or(high);
+                within(key) && child.is_routed(Some(key), next)
+            }),
+        }
+    }
+
     fn visit(&self, visitor: &mut dyn FnMut(&Key, &Item)) {
         match &self.body {
             Body::Leaf(items) => items.iter().for_each(|(key, item)| visitor(key, item)),
@@ -397,6 +409,11 @@ impl Tree {
     pub(super) fn adopt(&mut self, places: &[Pointer]) -> Vec<u64> {
         self.root.adopt(&mut places.iter().copied());
         mem::take(&mut self.released)
+    }
+
+    /// Whether the keys of inner nodes lead to all items: true of every tree that was not forged.
+    pub(super) fn is_routed(&self) -> bool {
+        self.root.is_routed(None, None)
     }
 
     pub(super) fn visit(&self, mut visitor: impl FnMut(&Key, &Item)) {
