@@ -153,10 +153,15 @@ impl PageList {
             self.fresh_pages = frames;
             self.next_run = (frames * 2).min(LAST_RUN);
         }
-        let page = self.fresh;
-        self.fresh += FRAME_BYTES as u64;
-        self.fresh_pages -= 1;
-        NonNull::new(page as *mut u8)
+        self.take_fresh(1).and_then(|page| NonNull::new(page as *mut u8))
+    }
+
+    /// The address of adjacent untouched pages, if there are so many.
+    fn take_fresh(&mut self, pages: u64) -> Option<u64> {
+        let start = self.fresh;
+        self.fresh_pages = self.fresh_pages.checked_sub(pages)?;
+        self.fresh += pages * FRAME_BYTES as u64;
+        Some(start)
     }
 
     /// A page from the list.
@@ -200,11 +205,16 @@ unsafe impl Source for Growth {
             }
         }
         let needed = frames_needed::<B>(layout, talc.is_metadata_established()).ok_or(())?;
-        let (first, frames) = acquire_run(talc.source.next_run, needed).ok_or(())?;
-        talc.source.next_run = (talc.source.next_run * 2).min(LAST_RUN);
-        let base = memory::linear_address(first) as *mut u8;
+        let (base, frames) = match acquire_run(talc.source.next_run, needed) {
+            Some((first, frames)) => {
+                talc.source.next_run = (talc.source.next_run * 2).min(LAST_RUN);
+                (memory::linear_address(first), frames)
+            }
+            // The platform gives no more, but the list may have pages that it has not touched.
+            None => (PAGES.lock().take_fresh(needed).ok_or(())?, needed),
+        };
         // SAFETY: the frames are fresh, writable and used by nobody else.
-        unsafe { talc.claim(base, frames as usize * FRAME_BYTES) }.map(drop).ok_or(())
+        unsafe { talc.claim(base as *mut u8, frames as usize * FRAME_BYTES) }.map(drop).ok_or(())
     }
 }
 
@@ -252,6 +262,16 @@ mod tests {
         }
         addresses.reverse();
         assert_eq!(taken, addresses);
+    }
+
+    #[test]
+    fn untouched_pages_are_taken_in_runs() {
+        let mut list = PageList { fresh: 0x10_0000, fresh_pages: 5, ..PageList::new() };
+        assert_eq!(list.take_fresh(6), None);
+        assert_eq!(list.take_fresh(4), Some(0x10_0000));
+        assert_eq!(list.take_fresh(2), None);
+        assert_eq!(list.take_fresh(1), Some(0x10_4000));
+        assert_eq!((list.take_fresh(1), list.fresh_pages), (None, 0));
     }
 
     #[test]

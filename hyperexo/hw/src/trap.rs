@@ -346,6 +346,16 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_just_below_the_stack_pointer_was_moved_there() {
+        let mut frame = TrapFrame::default();
+        let address = &raw const frame as u64;
+        for (distance, on_trap_stack) in [(303, true), (304, false), (319, false), (320, true), (0, true)] {
+            frame.rsp = address + distance;
+            assert_eq!(super::on_trap_stack(&frame), on_trap_stack, "distance {distance}");
+        }
+    }
+
+    #[test]
     fn names() {
         assert_eq!(vector_name(PAGE_FAULT), "page fault");
         assert_eq!(vector_name(31), "reserved exception");
