@@ -301,6 +301,26 @@ fn lower_priority_goes_first_and_temporary_priority_ends_with_use() {
 }
 
 #[test]
+fn a_policy_has_no_say_outside_its_pool() {
+    let disk = fresh(600);
+    fill(&disk, &[10, 40]);
+    let (volume, _, _) = watched(&disk, options(20));
+    let (index, data) = (volume.open("0").unwrap(), volume.open("1").unwrap());
+    volume.cache().set_priority(&index, 1);
+    let liar: Box<dyn ReplacementPolicy> = Box::new(Liar(Dice::new(9)));
+    volume.cache().set_policy(0, liar);
+    for _ in 0..5 {
+        for block in 0..40 {
+            read(&index, block % 10);
+            read(&data, block);
+        }
+    }
+    let counted = volume.cache().statistics();
+    assert!(counted.rejected_victims > 20 && counted.misses <= 10 + 5 * 40, "{counted:?}");
+    assert!(counted.hits >= 190, "the index is read once: {counted:?}");
+}
+
+#[test]
 fn policies_change_while_running() {
     let disk = fresh(600);
     fill(&disk, &[50]);

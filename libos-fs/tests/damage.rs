@@ -114,7 +114,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn keys_that_lead_astray_are_seen() {
     let good = filled().to_bytes();
     let mut dice = Dice::new(6);
-    for _ in 0..300 {
+    for _ in 0..600 {
         let mut bytes = good.clone();
         let root = u64::from_le_bytes(good[32..40].try_into().unwrap()) as usize * BLOCK_BYTES;
         let at = root + dice.below(400) as usize;
@@ -128,6 +128,7 @@ fn keys_that_lead_astray_are_seen() {
         for entry in volume.list("/sub").unwrap_or_default() {
             volume.remove(&format!("/sub/{}", entry.name)).unwrap();
         }
+        assert_eq!(volume.list("/sub").unwrap_or_default(), []);
         volume.commit().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Files, directories, and a disk that is full.
 
 use libos_fs::device::fault::Dice;
-use libos_fs::{BLOCK_BYTES, CacheOptions, EntryKind, FsError, RamDisk, Volume, extent_fs};
+use libos_fs::{BLOCK_BYTES, CacheOptions, EntryKind, FileDisk, FsError, RamDisk, Volume, extent_fs};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -181,4 +181,23 @@ fn a_read_only_disk_is_left_alone() {
     assert_eq!(volume.remove("f"), Err(FsError::ReadOnly));
     volume.unmount().unwrap();
     assert!(disk.to_bytes() == before);
+}
+
+#[test]
+fn an_image_in_a_file_of_the_host() {
+    let path = std::env::temp_dir().join(format!("libos-fs-image-{}", std::process::id()));
+    extent_fs::make(Box::new(FileDisk::create(&path, 100).unwrap())).unwrap();
+    let volume = Volume::mount(Box::new(FileDisk::open(&path).unwrap()), CacheOptions::default()).unwrap();
+    volume.create("f").unwrap().append(&[5; 50_000]).unwrap();
+    volume.unmount().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 100 * BLOCK);
+    let report = extent_fs::check(Box::new(FileDisk::open_read_only(&path).unwrap())).unwrap();
+    assert!(report.is_clean());
+    let disk = FileDisk::open_read_only(&path).unwrap();
+    let volume = Volume::mount(Box::new(disk), CacheOptions::default()).unwrap();
+    let mut contents = vec![0; 60_000];
+    assert_eq!(volume.open("f").unwrap().read_at(0, &mut contents), Ok(50_000));
+    assert!(contents[..50_000].iter().all(|byte| *byte == 5));
+    assert_eq!(volume.open("f").unwrap().truncate(0), Err(FsError::ReadOnly));
+    std::fs::remove_file(&path).unwrap();
 }
