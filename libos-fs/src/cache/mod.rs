@@ -15,6 +15,7 @@
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
 mod clock;
+mod fetch;
 mod fifo;
 mod lru;
 mod metadata;
@@ -29,6 +30,7 @@ mod statistics;
 mod transfer;
 
 pub use clock::Clock;
+pub(crate) use fetch::{Locate, Run};
 pub use fifo::Fifo;
 pub use lru::Lru;
 pub use mru::Mru;
@@ -39,7 +41,6 @@ pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
 };
 pub use statistics::CacheStatistics;
-pub(crate) use transfer::{Locate, Run};
 
 use crate::device::DeviceQueue;
 use crate::{FileId, FsError};
