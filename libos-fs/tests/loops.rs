@@ -1,6 +1,7 @@
 //! The cache against arithmetic: on loops over a file every count is known.
 
 use libos_fs::cache::{optimal_misses, simulate};
+use libos_fs::device::fault::Dice;
 use libos_fs::{
     BLOCK_BYTES, CacheOptions, CacheStatistics, PolicyKind, RamDisk, ReadAheadKind, Volume, extent_fs,
 };
@@ -75,5 +76,45 @@ fn read_ahead_changes_requests_and_hardly_anything_else() {
             assert!(mru.blocks_read * 100 <= best * 102, "{read_ahead:?} {c}: {} of {best}", mru.blocks_read);
             assert!(c < 100 || mru.read_requests * 4 < mru.blocks_read, "{read_ahead:?} {c}: {mru:?}");
         }
+    }
+}
+
+#[test]
+fn loops_over_many_small_files_come_within_two_percent_of_the_optimum() {
+    let disk = RamDisk::new(3000);
+    extent_fs::make(Box::new(disk.clone())).unwrap();
+    let volume = Volume::mount(Box::new(disk.clone()), CacheOptions::default()).unwrap();
+    let mut data_blocks = 0;
+    let mut dice = Dice::new(1);
+    for number in 0..300 {
+        let bytes = 1 + dice.below(12 * BLOCK_BYTES as u64);
+        volume.create(&format!("{number:03}")).unwrap().append(&vec![number as u8; bytes as usize]).unwrap();
+        data_blocks += bytes.div_ceil(BLOCK_BYTES as u64);
+    }
+    volume.unmount().unwrap();
+    for read_bytes in [BLOCK_BYTES, 16 * BLOCK_BYTES] {
+        let blocks = (data_blocks * 8 / 10) as usize;
+        let options = CacheOptions {
+            blocks,
+            policy: PolicyKind::Mru,
+            record_references: true,
+            ..CacheOptions::default()
+        };
+        let volume = Volume::mount(Box::new(disk.clone()), options).unwrap();
+        let mut buffer = vec![0; read_bytes];
+        for _ in 0..6 {
+            for entry in volume.list("/").unwrap() {
+                let file = volume.open(&entry.name).unwrap();
+                for offset in (0..entry.bytes).step_by(read_bytes) {
+                    assert!(file.read_at(offset, &mut buffer).unwrap() > 0);
+                }
+            }
+        }
+        let counted = volume.cache().statistics();
+        let best = optimal_misses(blocks, &volume.cache().take_references());
+        println!("{data_blocks} blocks, {blocks} buffers: optimum {best}, {counted:?}");
+        assert_eq!(counted.references, 6 * data_blocks);
+        assert!(counted.blocks_read * 100 <= best * 102, "{} of {best}", counted.blocks_read);
+        assert!(counted.blocks_read * 10 <= 6 * data_blocks * 4, "LRU reads everything every time");
     }
 }
