@@ -8,6 +8,7 @@ use super::{LinearHal, pointer};
 use alloc::boxed::Box;
 use bitflags::bitflags;
 use core::slice;
+use core::sync::atomic::{Ordering, fence};
 use virtio_drivers::Error;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;
@@ -144,6 +145,9 @@ impl<T: Transport> VirtioBlock<T> {
 
     /// Tells the device to look at its queue if it wants to be told.
     pub fn notify(&mut self) {
+        // The device goes to sleep by clearing its "do not notify" flag and then looking at the queue once more; we must not read
+        // the flag before our request can be seen, and the queue's own stores do not keep a later load from overtaking them.
+        fence(Ordering::SeqCst);
         if self.queue.should_notify() {
             self.transport.notify(QUEUE);
         }
