@@ -88,16 +88,19 @@ fn console_write(kernel: &mut Kernel, id: EnvironmentId, address: u64, bytes: u6
         return Err(Status::BadArgument);
     }
     let memory = kernel.memory;
-    let environment = kernel.environment(id);
+    let Environment { name, line, nested, .. } = kernel.environment(id);
+    let nested = nested.as_ref().ok_or(Status::NotBound)?;
     let (mut at, end) = (address, address + bytes);
+    // All of it before any of it: a refused call has no effect.
+    let mut frames = at >> FRAME_SHIFT..end.div_ceil(FRAME_BYTES as u64);
+    if !frames.all(|frame| nested.lookup(&memory, frame).is_some()) {
+        return Err(Status::NotBound);
+    }
     while at < end {
         let (frame, offset) = (at >> FRAME_SHIFT, at as usize % FRAME_BYTES);
         let mut copy = [0; 256];
         let part = (FRAME_BYTES - offset).min((end - at) as usize).min(copy.len());
-        let nested = environment.nested.as_ref().ok_or(Status::NotBound)?;
-        nested.lookup(&memory, frame).ok_or(Status::NotBound)?;
         memory.read(frame, offset, &mut copy[..part]);
-        let Environment { name, line, .. } = environment;
         line.add(&copy[..part], |text| crate::console::environment_line(name, text));
         at += part as u64;
     }

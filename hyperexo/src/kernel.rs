@@ -25,6 +25,9 @@ use hyperexo_hw::time::ticks;
 const MSR_TSC: u32 = 0x10;
 const MSR_EFER: u32 = 0xc000_0080;
 
+/// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
+const DEFERRED_UPCALL_US: u64 = 50;
+
 /// What time it is, and how to be woken.
 pub struct Clock {
     /// Ticks of the TSC in a second.
@@ -305,7 +308,10 @@ impl Kernel {
                 return;
             }
             let slice_end = contended.then_some(end);
-            self.clock.wake_at(self.next_deadline().into_iter().chain(slice_end).min(), now);
+            let deferred = self.environment(id).vcpu.upcall_deferred();
+            let soon = deferred.then(|| now.saturating_add(self.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+            let deadlines = self.next_deadline().into_iter().chain(slice_end).chain(soon);
+            self.clock.wake_at(deadlines.min(), now);
             let exit = self.enter(id);
             self.act(id, exit);
             self.attend(ticks());
@@ -332,7 +338,9 @@ impl Kernel {
         }
         let support = self.extended_support;
         if let Some(old) = self.on_core {
-            self.environment(old).extended.save(&support);
+            let environment = self.environment(old);
+            environment.extended.save(&support);
+            environment.vcpu.leave_core();
         }
         self.environment(id).extended.load(&support);
         self.on_core = Some(id);
@@ -344,7 +352,7 @@ impl Kernel {
         environment.count_exit(kind(&exit));
         let rip = environment.vcpu.rip();
         match exit {
-            VmExit::Interrupt | VmExit::Window => {}
+            VmExit::Interrupt | VmExit::Window | VmExit::Handled => {}
             VmExit::Hypercall => hypercall::dispatch(self, id),
             VmExit::Halt => {
                 if !environment.vcpu.interrupts_enabled() {
@@ -393,7 +401,7 @@ fn kind(exit: &VmExit) -> Exit {
         VmExit::Port(_) => Exit::Port,
         VmExit::NestedFault { .. } => Exit::NestedFault,
         VmExit::Window => Exit::Window,
-        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv => Exit::Privileged,
+        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
         VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
     }
 }

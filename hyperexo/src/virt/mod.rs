@@ -5,27 +5,38 @@
 
 pub mod cpuid;
 pub mod nested;
+pub mod processor;
+pub mod state;
 pub mod svm;
+pub mod vmx;
 pub mod xstate;
 
 use crate::resource::page::EnvironmentId;
 use alloc::boxed::Box;
 use core::fmt;
-use hyperexo_abi::start::HYPERCALL_VMMCALL;
+use hyperexo_abi::start::{HYPERCALL_VMCALL, HYPERCALL_VMMCALL};
 use nested::EntryFormat;
 use svm::{Svm, SvmError, SvmVcpu};
+use vmx::vcpu::VmxVcpu;
+use vmx::{Vmx, VmxError};
 
 /// Why there is no virtualization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VirtualizationError {
+    /// The processor has neither Intel VMX nor AMD SVM.
+    Absent,
     /// What is missing of AMD's.
     Svm(SvmError),
+    /// What is missing of Intel's.
+    Vmx(VmxError),
 }
 
 impl fmt::Display for VirtualizationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            VirtualizationError::Absent => f.write_str("the processor offers neither Intel VMX nor AMD SVM"),
             VirtualizationError::Svm(error) => error.fmt(f),
+            VirtualizationError::Vmx(error) => error.fmt(f),
         }
     }
 }
@@ -34,6 +45,8 @@ impl fmt::Display for VirtualizationError {
 pub enum Backend {
     /// AMD's.
     Svm(Svm),
+    /// Intel's.
+    Vmx(Vmx),
 }
 
 impl Backend {
@@ -45,16 +58,25 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// As for [`Svm::enable`].
+    /// As for [`Svm::enable`] and [`Vmx::enable`].
     pub unsafe fn enable() -> Result<Backend, VirtualizationError> {
         // SAFETY: passed on to the caller.
-        unsafe { Svm::enable() }.map(Backend::Svm).map_err(VirtualizationError::Svm)
+        unsafe {
+            if Vmx::is_offered() {
+                Vmx::enable().map(Backend::Vmx).map_err(VirtualizationError::Vmx)
+            } else if Svm::is_offered() {
+                Svm::enable().map(Backend::Svm).map_err(VirtualizationError::Svm)
+            } else {
+                Err(VirtualizationError::Absent)
+            }
+        }
     }
 
     /// How entries of nested page tables look.
     pub fn entry_format(&self) -> EntryFormat {
         match self {
             Backend::Svm(_) => EntryFormat::Npt,
+            Backend::Vmx(_) => EntryFormat::Ept,
         }
     }
 
@@ -63,6 +85,7 @@ impl Backend {
         match self {
             // Identifier 0 is the host's.
             Backend::Svm(svm) => u64::from(svm.features.asids) - 1,
+            Backend::Vmx(_) => u64::from(u16::MAX),
         }
     }
 
@@ -70,6 +93,7 @@ impl Backend {
     pub fn hypercall_instruction(&self) -> u64 {
         match self {
             Backend::Svm(_) => HYPERCALL_VMMCALL,
+            Backend::Vmx(_) => HYPERCALL_VMCALL,
         }
     }
 
@@ -77,11 +101,13 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// As for [`SvmVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other environment has it.
+    /// As for [`SvmVcpu::new`] and [`VmxVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other environment has it.
     pub unsafe fn new_vcpu(&self, nested_root: u64, id: EnvironmentId, entry: &Entry) -> Box<dyn Vcpu> {
         match self {
             // SAFETY: passed on to the caller.
             Backend::Svm(svm) => Box::new(unsafe { SvmVcpu::new(svm, nested_root, u32::from(id), entry) }),
+            // SAFETY: passed on to the caller.
+            Backend::Vmx(vmx) => Box::new(unsafe { VmxVcpu::new(vmx, nested_root, id, entry) }),
         }
     }
 }
@@ -89,8 +115,10 @@ impl Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Backend::Svm(svm) => svm.features.fmt(f),
+            Backend::Svm(svm) => svm.features.fmt(f)?,
+            Backend::Vmx(vmx) => vmx.processor.features.fmt(f)?,
         }
+        write!(f, "; {}", processor::Features::probe())
     }
 }
 
@@ -138,9 +166,9 @@ pub enum VmExit {
     Halt,
     /// `CPUID`; passed.
     Cpuid,
-    /// `RDMSR` of this register; passed.
+    /// `RDMSR` of this register; not passed.
     MsrRead(u32),
-    /// `WRMSR` to this register; passed.
+    /// `WRMSR` to this register; not passed.
     MsrWrite(u32),
     /// `IN` or `OUT`; not passed.
     Port(u16),
@@ -158,6 +186,8 @@ pub enum VmExit {
     Privileged(&'static str),
     /// `XSETBV`; not passed.
     Xsetbv,
+    /// An instruction that the backend has dealt with.
+    Handled,
     /// The guest became able to take the upcall that was waiting.
     Window,
     /// Triple fault.
@@ -192,7 +222,8 @@ pub enum Exception {
     GeneralProtection,
 }
 
-/// A virtual CPU of one backend.
+/// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that
+/// core only.
 pub trait Vcpu {
     /// Runs the guest until the next exit.
     fn run(&mut self) -> VmExit;
@@ -208,6 +239,10 @@ pub trait Vcpu {
     fn post_upcall(&mut self, vector: u8);
     /// Whether an upcall is waiting.
     fn upcall_posted(&self) -> bool;
+    /// Whether a waiting upcall can't be delivered before another exit, which should then come soon.
+    fn upcall_deferred(&self) -> bool {
+        false
+    }
     /// Whether the guest's interrupt flag is set.
     fn interrupts_enabled(&self) -> bool;
     /// Whether the guest has set `CR4.OSXSAVE`.
@@ -218,4 +253,7 @@ pub trait Vcpu {
     fn set_efer(&mut self, value: u64) -> bool;
     /// Forgets cached translations of the nested table before the guest runs again.
     fn flush_nested(&mut self);
+    /// Takes from this core what entries and exits do not switch. Before another virtual CPU runs on the core, and
+    /// before this one runs on another, the kernel calls this on the core where it ran last.
+    fn leave_core(&mut self);
 }

@@ -6,10 +6,14 @@
 pub mod switch;
 pub mod vmcb;
 
+use super::state::{
+    CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
+    EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
+};
 use super::{Access, Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
-use switch::{FxState, Switch};
+use switch::Switch;
 use vmcb::{Vmcb, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 use zerocopy::FromZeros;
@@ -18,41 +22,15 @@ const VM_CR: u32 = 0xc001_0114;
 const VM_HSAVE_PA: u32 = 0xc001_0117;
 const VM_CR_DISABLED: u64 = 1 << 4;
 
-const EFER_SYSCALL: u64 = 1 << 0;
-const EFER_LONG_ENABLE: u64 = 1 << 8;
-const EFER_LONG_ACTIVE: u64 = 1 << 10;
-const EFER_NO_EXECUTE: u64 = 1 << 11;
 const EFER_SVM: u64 = 1 << 12;
-/// What a guest may set in `EFER`; long mode it must keep.
-const EFER_GUEST: u64 = EFER_SYSCALL | EFER_LONG_ENABLE | EFER_LONG_ACTIVE | EFER_NO_EXECUTE;
-const EFER_LONG: u64 = EFER_LONG_ENABLE | EFER_LONG_ACTIVE;
 
-const CR0_START: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1;
-const CR4_START: u64 = 1 << 5 | 1 << 9 | 1 << 10;
-const CR4_OSXSAVE: u64 = 1 << 18;
-const RFLAGS_RESERVED: u64 = 1 << 1;
-const RFLAGS_INTERRUPT: u64 = 1 << 9;
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// Bit of CPUID leaf 0x8000_000a `edx` that `raw-cpuid` does not know.
+const AVIC: u32 = 1 << 13;
 
 /// Clean bits of all parts of the VMCB (APM vol. 2 §15.15.3); the parts that the kernel changes between runs.
 const CLEAN_ALL: u64 = 0xfff;
 const CLEAN_INTERRUPT: u64 = 1 << 3;
 const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
-
-/// Registers that a guest may read and write without an exit, because the VMCB or `VMLOAD`/`VMSAVE` hold them: SYSENTER, STAR, LSTAR,
-/// CSTAR, SFMASK, FS base, GS base, kernel GS base.
-const PASSED_MSRS: [u32; 10] = [
-    0x174,
-    0x175,
-    0x176,
-    0xc000_0081,
-    0xc000_0082,
-    0xc000_0083,
-    0xc000_0084,
-    0xc000_0100,
-    0xc000_0101,
-    0xc000_0102,
-];
 
 /// Why SVM can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +64,10 @@ pub struct Features {
     pub flush_by_asid: bool,
     /// Unchanged parts of the VMCB need not be read again.
     pub clean_bits: bool,
+    /// The exit tells what a faulting instruction was about.
+    pub decode_assists: bool,
+    /// Interrupt controller registers and delivery without exits.
+    pub avic: bool,
 }
 
 impl core::fmt::Display for Features {
@@ -95,6 +77,8 @@ impl core::fmt::Display for Features {
             ("next rip", self.next_rip),
             ("flush by asid", self.flush_by_asid),
             ("clean bits", self.clean_bits),
+            ("decode assists", self.decode_assists),
+            ("avic", self.avic),
         ] {
             if offered {
                 write!(f, ", {name}")?;
@@ -126,6 +110,12 @@ pub struct Svm {
 }
 
 impl Svm {
+    /// Whether the processor has SVM at all.
+    pub fn is_offered() -> bool {
+        let cpuid = raw_cpuid::CpuId::new();
+        cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|info| info.has_svm())
+    }
+
     /// What the processor offers, without turning anything on.
     ///
     /// # Errors
@@ -133,8 +123,7 @@ impl Svm {
     /// [`SvmError`].
     pub fn probe() -> Result<Features, SvmError> {
         let cpuid = raw_cpuid::CpuId::new();
-        let has = cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|info| info.has_svm());
-        let svm = cpuid.get_svm_info().filter(|_| has).ok_or(SvmError::Absent)?;
+        let svm = cpuid.get_svm_info().filter(|_| Svm::is_offered()).ok_or(SvmError::Absent)?;
         if !svm.has_nested_paging() {
             return Err(SvmError::NoNestedPaging);
         }
@@ -143,6 +132,8 @@ impl Svm {
             next_rip: svm.has_nrip(),
             flush_by_asid: svm.has_flush_by_asid(),
             clean_bits: svm.has_vmcb_clean_bits(),
+            decode_assists: svm.has_decode_assists(),
+            avic: raw_cpuid::cpuid!(0x8000_000a, 0).edx & AVIC != 0,
         })
     }
 
@@ -192,6 +183,15 @@ pub struct SvmVcpu {
     switch: Switch,
     _fx: Box<FxState>,
     features: Features,
+    /// Vector of an upcall that waits for an interrupt shadow to pass (see [`SvmVcpu::shadow`]).
+    deferred: Option<u8>,
+    /// Where the guest was last seen in the shadow of `STI` or `MOV SS`.
+    ///
+    /// Hardware takes the shadow into the VMCB at an exit and back at the entry. QEMU's TCG takes it out and forgets it (seen in
+    /// 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a guest that goes to sleep, and
+    /// nobody would wake it. So no upcall is requested until the guest has left that instruction. The price on
+    /// hardware is nothing but the wait until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten.
+    shadow: Option<u64>,
 }
 
 fn segment(selector: u16, attributes: u16) -> vmcb::Segment {
@@ -241,9 +241,9 @@ impl SvmVcpu {
         control.nested_enable = 1;
         control.nested_cr3 = nested_root << hyperexo_abi::FRAME_SHIFT;
         let save = &mut vmcb.save;
-        save.cs = segment(0x08, 0xa9b);
+        save.cs = segment(CODE_SELECTOR, 0xa9b);
         for data in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
-            *data = segment(0x10, 0xc93);
+            *data = segment(DATA_SELECTOR, 0xc93);
         }
         save.tr = segment(0, 0x8b);
         save.ldtr = segment(0, 0x82);
@@ -252,7 +252,7 @@ impl SvmVcpu {
         save.cr3 = entry.cr3;
         save.cr4 = CR4_START;
         save.dr6 = 0xffff_0ff0;
-        save.dr7 = 0x400;
+        save.dr7 = DR7_RESET;
         save.rflags = RFLAGS_RESERVED;
         save.rip = entry.rip;
         save.rsp = entry.rsp;
@@ -265,9 +265,24 @@ impl SvmVcpu {
             fx: (&raw const *fx) as u64,
             mxcsr: 0x1f80,
         };
-        let mut vcpu = SvmVcpu { vmcb, switch, _fx: fx, features: svm.features };
+        let mut vcpu =
+            SvmVcpu { vmcb, switch, _fx: fx, features: svm.features, deferred: None, shadow: None };
         vcpu.flush_nested();
         vcpu
+    }
+
+    /// Whether the guest is still at the instruction that it was last seen in a shadow of.
+    fn in_shadow(&self) -> bool {
+        self.shadow == Some(self.vmcb.save.rip)
+    }
+
+    /// Makes the processor interrupt the guest as soon as its interrupt flag allows.
+    fn request_interrupt(&mut self, vector: u8) {
+        self.vmcb.control.virtual_interrupt = virtual_interrupt::MASKING
+            | virtual_interrupt::IGNORE_PRIORITY
+            | virtual_interrupt::REQUEST
+            | u64::from(vector) << virtual_interrupt::VECTOR_SHIFT;
+        self.vmcb.control.clean &= !CLEAN_INTERRUPT;
     }
 
     /// Passes the instruction that exited; `bytes` is its length where the processor does not tell.
@@ -347,6 +362,12 @@ impl SvmVcpu {
 
 impl Vcpu for SvmVcpu {
     fn run(&mut self) -> VmExit {
+        if let Some(vector) = self.deferred
+            && !self.in_shadow()
+        {
+            self.deferred = None;
+            self.request_interrupt(vector);
+        }
         self.vmcb.save.rax = self.switch.registers.rax;
         // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which `self`
         // owns; the nested page table confines the guest (`new`).
@@ -355,6 +376,11 @@ impl Vcpu for SvmVcpu {
         self.vmcb.control.tlb_control = tlb_control::NOTHING;
         self.vmcb.control.clean = if self.features.clean_bits { CLEAN_ALL } else { 0 };
         self.keep_interrupted_event();
+        if self.vmcb.control.interrupt_shadow & 1 != 0 {
+            self.shadow = Some(self.vmcb.save.rip);
+        } else if !self.in_shadow() {
+            self.shadow = None;
+        }
         self.decode()
     }
 
@@ -380,15 +406,19 @@ impl Vcpu for SvmVcpu {
     }
 
     fn post_upcall(&mut self, vector: u8) {
-        self.vmcb.control.virtual_interrupt = virtual_interrupt::MASKING
-            | virtual_interrupt::IGNORE_PRIORITY
-            | virtual_interrupt::REQUEST
-            | u64::from(vector) << virtual_interrupt::VECTOR_SHIFT;
-        self.vmcb.control.clean &= !CLEAN_INTERRUPT;
+        if self.in_shadow() {
+            self.deferred = Some(vector);
+        } else {
+            self.request_interrupt(vector);
+        }
     }
 
     fn upcall_posted(&self) -> bool {
-        self.vmcb.control.virtual_interrupt & virtual_interrupt::REQUEST != 0
+        self.upcall_deferred() || self.vmcb.control.virtual_interrupt & virtual_interrupt::REQUEST != 0
+    }
+
+    fn upcall_deferred(&self) -> bool {
+        self.deferred.is_some()
     }
 
     fn interrupts_enabled(&self) -> bool {
@@ -416,4 +446,7 @@ impl Vcpu for SvmVcpu {
         self.vmcb.control.tlb_control =
             if self.features.flush_by_asid { tlb_control::GUEST } else { tlb_control::ALL };
     }
+
+    // `VMLOAD` and `VMSAVE` around every run move everything.
+    fn leave_core(&mut self) {}
 }

@@ -4,21 +4,6 @@ use crate::virt::Registers;
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-/// x87, MMX and SSE state as `FXSAVE64` writes it.
-#[derive(Clone)]
-#[repr(C, align(16))]
-pub struct FxState(pub [u8; 512]);
-
-impl FxState {
-    /// The state after `FNINIT` with `MXCSR` at its power-on value.
-    pub fn initial() -> FxState {
-        let mut bytes = [0; 512];
-        bytes[0..2].copy_from_slice(&0x037fu16.to_le_bytes());
-        bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        FxState(bytes)
-    }
-}
-
 /// What [`enter`] needs, in the order it reads it.
 #[repr(C)]
 pub struct Switch {
@@ -28,7 +13,7 @@ pub struct Switch {
     pub guest: u64,
     /// Physical address of the page that holds the host's `VMLOAD` state.
     pub host: u64,
-    /// Address of the guest's [`FxState`].
+    /// Address of the guest's [`FxState`](crate::virt::state::FxState).
     pub fx: u64,
     /// `MXCSR` of the kernel.
     pub mxcsr: u32,
@@ -42,7 +27,7 @@ pub struct Switch {
 /// # Safety
 ///
 /// SVM is on (`EFER.SVME`, `VM_HSAVE_PA`), `switch` points to a valid [`Switch`]: a complete VMCB whose nested page
-/// table confines the guest, a host page written by `VMSAVE` on this core, a valid [`FxState`]. Interrupts are
+/// table confines the guest, a host page written by `VMSAVE` on this core, a valid [`FxState`](crate::virt::state::FxState). Interrupts are
 /// disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) {
