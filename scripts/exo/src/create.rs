@@ -40,7 +40,8 @@ fn shown(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
 }
 
-fn write(root: &Path, name: &str, path: &Path) -> Result<()> {
+/// Writes the files of an application called `name` into the new directory `path`.
+pub fn write(root: &Path, name: &str, path: &Path) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic());
     if !starts_well || !name.chars().all(plain) || name.len() > hyperexo_abi::start::NAME_BYTES {

@@ -321,7 +321,7 @@ mod tests {
         let image = scratch.path().join("a.img");
         let tree = scratch.path().join("tree");
         std::fs::create_dir_all(tree.join("deep/er")).unwrap();
-        let content: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+        let content: Vec<u8> = (0..3_000_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
         std::fs::write(tree.join("deep/er/big"), &content).unwrap();
         std::fs::write(tree.join("small"), "text").unwrap();
         make(&image, 16 << 20, Some(&tree)).unwrap();

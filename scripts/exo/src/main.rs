@@ -6,6 +6,7 @@
 //! | `build` | [`build`], [`image`] |
 //! | `compare` | [`compare`] |
 //! | `bench` | [`bench`] |
+//! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
@@ -32,6 +33,7 @@ mod qmp;
 mod run;
 mod serial;
 mod session;
+mod suite;
 mod symbols;
 mod units;
 
@@ -58,7 +60,9 @@ enum Verb {
     Compare(Box<compare::CompareArgs>),
     /// Measures
     #[command(subcommand)]
-    Bench(bench::BenchVerb),
+    Bench(Box<bench::BenchVerb>),
+    /// Runs the system tests: each boots a machine
+    Test(suite::TestArgs),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         Verb::Compare(args) => compare::compare(args),
         Verb::Bench(verb) => bench::bench(verb),
+        Verb::Test(args) => suite::test(args),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),

@@ -109,7 +109,7 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
         // What the guest said explains its end.
         heard.said.iter().for_each(|line| eprintln!("{line}"));
         // A wrong result is judged, with all others, after the table has been printed.
-        if !heard.line.as_ref().is_some_and(|line| !line.verified) {
+        if heard.line.as_ref().is_none_or(|line| line.verified) {
             return Err(error);
         }
     }

@@ -1,0 +1,139 @@
+//! Running the tool as a child, and judging what it says.
+
+use super::Verdict;
+use crate::build::Built;
+use crate::checkout::Checkout;
+use crate::children::{Group, Progress};
+use crate::error::{Error, Result};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// What all tests share.
+pub struct Context {
+    /// The checkout.
+    pub checkout: Checkout,
+    /// The images under test.
+    pub built: Built,
+    /// The disk image with filecache's data.
+    pub data: PathBuf,
+    /// A directory for this run, removed at the end.
+    pub scratch: tempfile::TempDir,
+}
+
+/// What the tool said.
+pub struct Said {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output: what environments print.
+    pub out: String,
+    /// Standard error: what the tool and the kernel say.
+    pub err: String,
+}
+
+/// Seconds that a machine may take unless a test says otherwise.
+pub const SECONDS: &str = "30";
+
+impl Context {
+    /// For one run of the tests.
+    pub fn new(checkout: Checkout, built: Built, data: PathBuf) -> Result<Context> {
+        let scratch = tempfile::Builder::new()
+            .prefix("exo-test-")
+            .tempdir()
+            .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
+        Ok(Context { checkout, built, data, scratch })
+    }
+
+    /// Runs the tool.
+    pub fn exo(&self, arguments: &[&str]) -> std::result::Result<Said, String> {
+        let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+        let mut command = Command::new(own);
+        command.args(arguments);
+        let mut group =
+            Group::spawn(&command, Progress::Piped).map_err(|error| format!("starting exo: {error}"))?;
+        let err = group.child.stderr.take().map(|pipe| std::thread::spawn(move || read(pipe)));
+        let out = group.child.stdout.take().map(read).unwrap_or_default();
+        let err = err.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let status = group.wait().map_err(|error| format!("waiting for exo: {error}"))?;
+        Ok(Said { status, out, err })
+    }
+
+    /// `exo run` with the images at hand and a time limit.
+    pub fn run(&self, arguments: &[&str]) -> std::result::Result<Said, String> {
+        let mut all = vec!["run", "--no-build"];
+        if !arguments.contains(&"--timeout") {
+            all.extend(["--timeout", SECONDS]);
+        }
+        all.extend(arguments);
+        self.exo(&all)
+    }
+
+    /// A file in the directory of this run.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> std::result::Result<PathBuf, String> {
+        let path = self.scratch.path().join(name);
+        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+}
+
+fn read(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What could be read before an error is what there is to judge.
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+impl Said {
+    /// The tool must have ended with success.
+    pub fn succeeded(self) -> std::result::Result<Said, String> {
+        if self.status.success() { Ok(self) } else { Err(self.complaint("it should succeed")) }
+    }
+
+    /// Standard output must contain this.
+    pub fn shows(self, wanted: &str) -> std::result::Result<Said, String> {
+        if self.out.contains(wanted) {
+            Ok(self)
+        } else {
+            Err(self.complaint(&format!("{wanted:?} is not shown")))
+        }
+    }
+
+    /// Standard error must contain this.
+    pub fn tells(self, wanted: &str) -> std::result::Result<Said, String> {
+        if self.err.contains(wanted) {
+            Ok(self)
+        } else {
+            Err(self.complaint(&format!("{wanted:?} is not told")))
+        }
+    }
+
+    /// The tool must have ended without success and with exactly one line that names the error, with these words in it.
+    pub fn fails_with(self, words: &[&str]) -> Verdict {
+        if self.status.success() {
+            return Err(self.complaint("it should fail"));
+        }
+        let lines: Vec<&str> = self.err.lines().filter(|line| line.starts_with("exo: error: ")).collect();
+        let [line] = lines[..] else {
+            return Err(self.complaint(&format!("{} error lines instead of one", lines.len())));
+        };
+        match words.iter().find(|word| !line.contains(**word)) {
+            None => Ok(()),
+            Some(word) => Err(format!("the error does not say {word:?}: {line}")),
+        }
+    }
+
+    /// What went wrong, and the end of what was said.
+    fn complaint(&self, what: &str) -> String {
+        let tail = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(6)..].join("\n      ")
+        };
+        let (out, err) = (tail(&self.out), tail(&self.err));
+        format!("{what}; {}\n    output:\n      {out}\n    messages:\n      {err}", self.status)
+    }
+}
