@@ -1,6 +1,6 @@
 //! From addresses in a backtrace to functions and source lines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The unstripped images of a run, opened when first needed. Key: name of the environment.
@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub struct Symbols {
     files: HashMap<String, PathBuf>,
     loaders: HashMap<PathBuf, Option<addr2line::Loader>>,
+    /// Those whose last report was a panic, not a trap.
+    panicked: HashSet<String>,
 }
 
 /// Key of the kernel's image.
@@ -21,40 +23,54 @@ impl Symbols {
 
     /// A line with function and place appended if it is a frame of a backtrace (`  #N 0xADDRESS`), else the line as it is.
     pub fn annotate(&mut self, name: &str, text: &str) -> String {
-        match frame(text).and_then(|(index, address)| self.describe(name, index, address)) {
+        let Some((index, address)) = frame(text) else {
+            if text.contains("panicked at") || text.starts_with("panic") {
+                self.panicked.insert(name.to_owned());
+            } else if text.starts_with("unhandled") {
+                self.panicked.remove(name);
+            }
+            return text.to_owned();
+        };
+        // Frames are return addresses: the call is the instruction before. Only the innermost frame of a trap names
+        // the instruction itself.
+        let exact = index == 0 && !self.panicked.contains(name);
+        let probe = if exact { address } else { address.saturating_sub(1) };
+        match self.describe(name, probe) {
             Some(place) => format!("{text} {place}"),
             None => text.to_owned(),
         }
     }
 
-    fn describe(&mut self, name: &str, index: u64, address: u64) -> Option<String> {
+    fn describe(&mut self, name: &str, probe: u64) -> Option<String> {
         let path = self.files.get(name)?;
         let loader =
             self.loaders.entry(path.clone()).or_insert_with(|| addr2line::Loader::new(path).ok()).as_ref()?;
-        // All but the innermost frame are return addresses: the call is the instruction before.
-        let probe = if index == 0 { address } else { address.checked_sub(1)? };
-        let mut places = Vec::new();
+        let mut places: Vec<(String, Option<String>)> = Vec::new();
         let mut frames = loader.find_frames(probe).ok()?;
         while let Ok(Some(frame)) = frames.next() {
             let function = frame.function.and_then(|name| Some(name.demangle().ok()?.into_owned()));
             let place =
                 frame.location.and_then(|place| Some(format!("{}:{}", short(place.file?), place.line?)));
-            places.push(match (function, place) {
-                (Some(function), Some(place)) => format!("{} at {place}", without_hash(&function)),
-                (Some(function), None) => without_hash(&function).to_owned(),
-                (None, Some(place)) => place,
-                (None, None) => continue,
-            });
+            places.push((function.unwrap_or_default(), place));
         }
-        if places.is_empty() {
-            let symbol = loader.find_symbol(probe)?;
-            places.push(without_hash(&format!("{:#}", rustc_demangle(symbol))).to_owned());
+        // Line tables know the last path segment of a name; the symbol table knows all of it, for the function that
+        // the others are inlined into.
+        if let Some(symbol) = loader.find_symbol(probe) {
+            let full = without_hash(&rustc_demangle(symbol)).to_owned();
+            match places.last_mut() {
+                Some((function, _)) => *function = full,
+                None => places.push((full, None)),
+            }
         }
-        Some(places.join(", inlined into "))
+        let texts = places.iter().map(|(function, place)| match place {
+            Some(place) => format!("{function} at {place}"),
+            None => function.clone(),
+        });
+        Some(texts.collect::<Vec<_>>().join(", inlined into ")).filter(|text| !text.is_empty())
     }
 }
 
-fn rustc_demangle(symbol: &str) -> impl std::fmt::Display {
+fn rustc_demangle(symbol: &str) -> String {
     addr2line::demangle_auto(symbol.into(), None).into_owned()
 }
 

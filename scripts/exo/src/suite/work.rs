@@ -50,7 +50,7 @@ fn exit_code(context: &Context) -> Verdict {
 /// A panic shows functions and source lines, found in the unstripped image.
 fn backtrace(context: &Context) -> Verdict {
     let said = context.run(&["hello", "--", "panic=1"])?;
-    let said = said.shows("as the command line asked")?.shows("hello::main")?.shows("src/main.rs:")?;
+    let said = said.shows("as the command line asked")?.shows("hello::")?.shows("hello/src/main.rs:")?;
     said.fails_with(&["environment hello ended"])
 }
 
