@@ -28,7 +28,7 @@ pub enum FsVerb {
         /// Files or directories of the host; `-` is standard input (give the path with --to)
         #[arg(required = true)]
         sources: Vec<PathBuf>,
-        /// Path in the image: a directory, or the new name if one file is copied [default: /]
+        /// Path in the image: a directory, or the new name if one file is copied (default: /)
         #[arg(long)]
         to: Option<String>,
     },

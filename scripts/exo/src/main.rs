@@ -5,7 +5,7 @@
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
 //! | `compare` | [`compare`] |
-//! | `bench` | [`bench`] |
+//! | `bench` | [`mod@bench`] |
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |

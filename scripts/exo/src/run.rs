@@ -27,16 +27,16 @@ pub struct RunArgs {
     /// Words for the command line of every environment of APPS
     #[arg(last = true)]
     args: Vec<String>,
-    /// An environment with words of its own: [LABEL=]APP[:WORDS]; may be repeated
+    /// An environment with words of its own: LABEL=APP:WORDS, where LABEL= and :WORDS can be left out; may be repeated
     #[arg(long = "app", value_name = "APP:WORDS")]
     labelled: Vec<String>,
     /// Runs a bundle made before, as it is
     #[arg(long, conflicts_with_all = ["apps", "labelled", "quota", "disk_extent"], value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Memory an environment may own, [LABEL=]SIZE; may be repeated [default: an equal share]
+    /// Memory an environment may own, LABEL=SIZE, or SIZE for all; may be repeated (default: an equal share)
     #[arg(long, value_name = "SIZE")]
     quota: Vec<String>,
-    /// Blocks of the disk for an environment, [LABEL=]FIRST+COUNT [default: all of it for the first environment]
+    /// Blocks of the disk for an environment, LABEL=FIRST+COUNT, or FIRST+COUNT (default: all of it for the first)
     #[arg(long, value_name = "FIRST+COUNT")]
     disk_extent: Vec<String>,
     /// Uses the images of the last build
@@ -85,7 +85,7 @@ pub struct MachineArgs {
     /// Machine type
     #[arg(long, value_enum, default_value = "q35")]
     pub machine: Board,
-    /// Processor model [default: max under tcg, host under kvm]
+    /// Processor model (default: max under tcg, host under kvm)
     #[arg(long)]
     pub cpu: Option<String>,
     /// Counts instructions instead of time: value of QEMU's -icount, such as shift=0,sleep=off

@@ -45,7 +45,7 @@ pub struct CompareArgs {
     /// Policies, separated by commas: default, own, lru, mru, fifo, clock; changes are given against the first
     #[arg(long, value_delimiter = ',', default_value = "default,own")]
     policies: Vec<String>,
-    /// Read-ahead: none, sequential or cluster [default: the library's]
+    /// Read-ahead: none, sequential or cluster (default: the library's)
     #[arg(long)]
     read_ahead: Option<String>,
     /// Boots of each policy, interleaved (A B B A ...)
