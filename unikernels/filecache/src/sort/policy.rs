@@ -41,10 +41,7 @@ impl Advice<'_> {
     }
 }
 
-/// Blocks that may be more recent than the victim of [`LateMru`].
-const LATE_BY: usize = 16;
-
-/// Replaces the most recently used block but a few: the one after which [`LATE_BY`] others were used.
+/// Replaces the most recently used block but a few: the one after which [`LateMru::LATE_BY`] others were used.
 #[derive(Default)]
 pub struct LateMru {
     /// The last few, back: used last.
@@ -54,10 +51,13 @@ pub struct LateMru {
 }
 
 impl LateMru {
+    /// Blocks that may be more recent than the victim.
+    pub const LATE_BY: usize = 16;
+
     fn used(&mut self, slot: usize) {
         self.rest.remove(slot);
         self.recent.push_back(slot);
-        if self.recent.len() > LATE_BY
+        if self.recent.len() > LateMru::LATE_BY
             && let Some(oldest) = self.recent.front()
         {
             self.recent.remove(oldest);
@@ -85,7 +85,7 @@ impl ReplacementPolicy for LateMru {
     }
 
     fn victim(&mut self) -> Option<usize> {
-        if self.recent.len() == LATE_BY {
+        if self.recent.len() == LateMru::LATE_BY {
             self.recent.front()
         } else {
             self.rest.back().or(self.recent.front())
@@ -105,7 +105,7 @@ mod tests {
         let once: Vec<u64> = (0..blocks).collect();
         let again = once.repeat(2);
         let misses = simulate(&mut LateMru::default(), capacity, &again);
-        let kept = (capacity - LATE_BY) as u64;
+        let kept = (capacity - LateMru::LATE_BY) as u64;
         assert!(misses <= blocks + blocks - kept, "{misses}");
         assert_eq!(simulate(&mut LateMru::default(), blocks as usize, &again), blocks);
         assert_eq!(simulate(&mut LateMru::default(), 1, &again), 2 * blocks);
