@@ -2,6 +2,8 @@
 
 use crate::capability::Authority;
 use crate::console;
+use crate::device::block::BlockDevice;
+use crate::device::ram::RamDisk;
 use crate::disk::Disk;
 use crate::early::{self, Bump, MAX_GAPS};
 use crate::env::{Ending, State};
@@ -32,7 +34,7 @@ use hyperexo_hw::time;
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::block::VirtioBlock;
 use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::pci::bus::PciRoot;
+use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
 /// Bytes of the kernel's own heap.
@@ -43,6 +45,10 @@ const TRAP_STACK_BYTES: u64 = 16 << 10;
 const FIRMWARE: Region = Region { start: 0, end: 1 << 20 };
 /// Port of QEMU's `isa-debug-exit` (`iobase=0xf4`).
 const DEBUG_EXIT_PORT: u16 = 0xf4;
+/// Port of Bochs's debug output.
+const BOCHS_E9_PORT: u16 = 0xe9;
+/// Port at which Bochs listens for the word "Shutdown".
+const BOCHS_SHUTDOWN_PORT: u16 = 0x8900;
 
 /// How everything ended, as the machine's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +125,10 @@ impl fmt::Display for StartError {
                 write!(f, "not enough memory for {what}: give the machine more (QEMU's -m)")
             }
             StartError::Virtualization(error) => {
-                write!(f, "{error}: QEMU needs -cpu max with TCG, or a host with nested virtualization")
+                write!(
+                    f,
+                    "{error}: QEMU needs -cpu max with TCG, or a host with nested virtualization; Bochs a model with VMX"
+                )
             }
         }
     }
@@ -153,7 +162,7 @@ unsafe fn build(
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
     let backend = backend.map_err(StartError::Virtualization)?;
-    let disk = find_disk(&mut frames, &clock, settings);
+    let disk = find_disk(boot, &mut frames, memory, &clock, settings);
     let owners_frame = frames
         .allocate(Owner::Kernel, ANY, 1, 1)
         .map_err(|_| StartError::Memory("the page of owners"))?
@@ -265,8 +274,52 @@ unsafe fn load_tables() {
     unsafe { tables.load(stacks) };
 }
 
+/// Finds the disk: the first virtio disk, or else the module after the bundle.
+fn find_disk(
+    boot: &BootInfo,
+    frames: &mut FrameTable,
+    memory: PhysicalMemory,
+    clock: &Clock,
+    settings: &Settings,
+) -> Option<Disk> {
+    let (device, place) = match find_virtio_disk(clock) {
+        Some((device, function)) => (BlockDevice::Virtio(device), Place::Pci(function)),
+        None => (BlockDevice::Ram(module_disk(boot, memory)?), Place::Memory),
+    };
+    let scrap = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;
+    let patience = clock.ticks_of_us(settings.disk_timeout_ms.saturating_mul(1000));
+    let read_only = if device.read_only() { ", read-only" } else { "" };
+    log!("disk of {} blocks {place}{read_only}", device.blocks());
+    Some(Disk::new(device, scrap, patience))
+}
+
+/// Where a disk is.
+enum Place {
+    Pci(DeviceFunction),
+    Memory,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Pci(function) => write!(f, "at {function}"),
+            Place::Memory => f.write_str("in memory"),
+        }
+    }
+}
+
+/// The second module as a disk; its frames are the kernel's for ever (`early_memory`).
+fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
+    let module = boot.modules.as_slice().get(1)?;
+    // SAFETY: the boot loader put the module there, mapped by identity; nobody else refers to it or is given its frames.
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(module.start as *mut u8, (module.end - module.start) as usize)
+    };
+    Some(RamDisk::new(bytes, memory))
+}
+
 /// Finds the first virtio disk and routes its interrupt here.
-fn find_disk(frames: &mut FrameTable, clock: &Clock, settings: &Settings) -> Option<Disk> {
+fn find_virtio_disk(clock: &Clock) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
     // SAFETY: ring 0, and the kernel is the only one to use configuration space.
     let mut root = PciRoot::new(unsafe { PortAccess::new() });
     let (function, _) = pci::functions(&root)
@@ -297,14 +350,7 @@ fn find_disk(frames: &mut FrameTable, clock: &Clock, settings: &Settings) -> Opt
         log!("warning: virtio disk at {function} not used: it has no working MSI-X interrupt");
         return None;
     }
-    let scrap = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;
-    let patience = clock.ticks_of_us(settings.disk_timeout_ms.saturating_mul(1000));
-    log!(
-        "disk of {} blocks at {function}{}",
-        device.blocks(),
-        if device.read_only() { ", read-only" } else { "" }
-    );
-    Some(Disk::new(device, scrap, patience))
+    Some((device, function))
 }
 
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken.
@@ -331,7 +377,7 @@ fn draw_key() -> [u8; 16] {
 /// Makes environments of all images in the bundle. Returns whether all is well.
 fn launch_all(kernel: &mut Kernel, boot: &BootInfo) -> bool {
     let Some(module) = boot.modules.as_slice().first() else {
-        log!("error: no bundle of images: pass one with -initrd (or as a Multiboot2 module)");
+        log!("error: no bundle of images: pass one with -initrd (or as the first Multiboot2 module)");
         return false;
     };
     // SAFETY: the boot loader put the module there; its frames are the kernel's (`early_memory`) until they are
@@ -375,13 +421,36 @@ fn report(kernel: &Kernel) -> Outcome {
     outcome
 }
 
+/// Ends the machine if it is Bochs (with `port_e9_hack`, which answers with its own number): after 'D' its debugger reads the
+/// next command, which is expected to be `q` (status 0); without a debugger, or if not all went well, "Shutdown" ends
+/// it (status 1).
+///
+/// # Safety
+///
+/// Ring 0.
+unsafe fn end_bochs(outcome: Outcome) {
+    // SAFETY: the first port is Bochs's, or QEMU's debug console, or nobody's; the second is used on Bochs only.
+    unsafe {
+        if x86::io::inb(BOCHS_E9_PORT) != BOCHS_E9_PORT as u8 {
+            return;
+        }
+        if outcome == Outcome::Success {
+            x86::io::outb(BOCHS_SHUTDOWN_PORT, b'D');
+        }
+        b"Shutdown".iter().for_each(|byte| x86::io::outb(BOCHS_SHUTDOWN_PORT, *byte));
+    }
+}
+
 /// Ends the machine, or halts it for ever.
 pub fn finish(outcome: Outcome, end: End) -> ! {
     log!("finished: status {}", outcome as u8);
     console::drain();
     if end == End::Exit {
         // SAFETY: ring 0; where there is no such device nobody listens.
-        unsafe { x86::io::outb(DEBUG_EXIT_PORT, outcome as u8) };
+        unsafe {
+            x86::io::outb(DEBUG_EXIT_PORT, outcome as u8);
+            end_bochs(outcome);
+        }
     }
     loop {
         // SAFETY: halts this core with interrupts disabled.

@@ -4,6 +4,7 @@
 //! data straight between disk and frames. A request whose time is up is answered with [`Outcome::Timeout`]; its frames stay
 //! pinned until the device gives them back, because it may still write to them.
 
+use crate::device::block::BlockDevice;
 use crate::env::{Environment, count};
 use crate::memory::PhysicalMemory;
 use crate::resource::disk::ExtentTable;
@@ -16,8 +17,7 @@ use hyperexo_abi::ring::{
     COMPLETIONS, Completion, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, SUBMISSIONS, Submission,
 };
 use hyperexo_abi::upcall::Cause;
-use hyperexo_hw::virtio::block::{self, SLOTS, VirtioBlock};
-use virtio_drivers::transport::pci::PciTransport;
+use hyperexo_hw::virtio::block::{self, SLOTS};
 
 /// The kernel's side of an environment's ring. Its own indices are kept here: those in the ring are the environment's to spoil.
 pub struct Ring {
@@ -90,7 +90,7 @@ impl InFlight {
 
 /// The disk.
 pub struct Disk {
-    device: VirtioBlock<PciTransport>,
+    device: BlockDevice,
     /// Who owns which blocks.
     pub extents: ExtentTable,
     /// Indexed by the device's number of the request.
@@ -103,7 +103,7 @@ pub struct Disk {
 
 impl Disk {
     /// A disk on this device; `scrap_frame` is a frame of the kernel, `patience` in ticks of the TSC.
-    pub fn new(device: VirtioBlock<PciTransport>, scrap_frame: u64, patience: u64) -> Disk {
+    pub fn new(device: BlockDevice, scrap_frame: u64, patience: u64) -> Disk {
         let extents = ExtentTable::new(device.blocks());
         let in_flight = (0..SLOTS).map(|_| None).collect();
         Disk { device, extents, in_flight, scrap_frame, patience }

@@ -36,6 +36,11 @@ pub fn take(what: u32) -> bool {
     PENDING.fetch_and(!what, Ordering::Acquire) & what != 0
 }
 
+/// Notes something that no hardware interrupt tells, to be acted on like one.
+pub fn note(what: u32) {
+    PENDING.fetch_or(what, Ordering::Release);
+}
+
 /// Halts until an interrupt has been noted; interrupts are disabled before and after.
 pub fn wait() {
     if PENDING.load(Ordering::Acquire) & DISK == 0 {

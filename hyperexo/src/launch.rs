@@ -91,7 +91,7 @@ impl fmt::Display for LaunchError {
                 mib(free)
             ),
             LaunchError::NoDisk => {
-                f.write_str("its manifest names a disk extent, but the machine has no virtio disk")
+                f.write_str("its manifest names a disk extent, but the machine has neither a virtio disk nor a module for a RAM disk")
             }
             LaunchError::Extent { first, count, disk, status } => write!(
                 f,

@@ -10,7 +10,7 @@
 //! | [`resource`] | tables of owners: frames, slices, extents |
 //! | [`capability`] | sealing and checking |
 //! | [`virt`] | virtual CPUs, nested page tables, what a guest sees of the processor |
-//! | [`disk`] | rings of requests, and the device behind them |
+//! | [`disk`], [`device`] | rings of requests, and the devices behind them |
 //! | [`memory`], [`early`] | physical memory, with and without a frame table |
 //! | [`console`], [`interrupt`], [`settings`] | the rest |
 //!
@@ -23,6 +23,7 @@ extern crate alloc;
 pub mod boot;
 pub mod capability;
 pub mod console;
+pub mod device;
 pub mod disk;
 pub mod early;
 pub mod env;

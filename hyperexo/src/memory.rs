@@ -84,6 +84,12 @@ impl PhysicalMemory {
     }
 }
 
+/// Memory of a test program, where frames are those of its own variables.
+#[cfg(test)]
+pub fn for_tests() -> PhysicalMemory {
+    PhysicalMemory { end_frame: 1 << (47 - FRAME_SHIFT) }
+}
+
 /// Extends the identity map to `end` bytes with 2 MiB pages. `table` gives zeroed frames.
 ///
 /// # Safety

@@ -1,0 +1,4 @@
+//! What resources are bound to: devices behind one interface each, whoever drives them.
+
+pub mod block;
+pub mod ram;
