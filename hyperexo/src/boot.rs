@@ -283,7 +283,7 @@ fn find_disk(
     settings: &Settings,
 ) -> Option<Disk> {
     let (device, place) = match find_virtio_disk(clock) {
-        Some((device, function)) => (BlockDevice::Virtio(device), Place::Pci(function)),
+        Some((device, function)) => (BlockDevice::Virtio(Box::new(device)), Place::Pci(function)),
         None => (BlockDevice::Ram(module_disk(boot, memory)?), Place::Memory),
     };
     let scrap = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;

@@ -2,13 +2,14 @@
 
 use super::ram::RamDisk;
 use crate::interrupt;
+use alloc::boxed::Box;
 use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, VirtioBlock};
 use virtio_drivers::transport::pci::PciTransport;
 
 /// A device with a queue of requests. Who submits one hears of its completion by the disk interrupt.
 pub enum BlockDevice {
     /// virtio-blk.
-    Virtio(VirtioBlock<PciTransport>),
+    Virtio(Box<VirtioBlock<PciTransport>>),
     /// A module in memory.
     Ram(RamDisk),
 }

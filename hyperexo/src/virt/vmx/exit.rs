@@ -2,7 +2,7 @@
 //! rights (SDM vol. 3 §25.8.3, §25.9, §28.2, appendix C).
 #![forbid(unsafe_code)]
 
-use crate::virt::{Access, Exception};
+use crate::virt::{Access, Exception, Registers};
 
 /// Basic exit reasons (appendix C).
 pub mod reason {
@@ -123,6 +123,28 @@ pub fn control_access(qualification: u64) -> ControlAccess {
     ControlAccess::Load { control: qualification as u8 & 0xf, general: (qualification >> 8) as u8 & 0xf }
 }
 
+/// A general register by its number in instructions. The stack pointer (`rsp`) is not among `registers`.
+pub fn general(registers: &Registers, number: u8, rsp: u64) -> u64 {
+    match number {
+        0 => registers.rax,
+        1 => registers.rcx,
+        2 => registers.rdx,
+        3 => registers.rbx,
+        4 => rsp,
+        5 => registers.rbp,
+        6 => registers.rsi,
+        7 => registers.rdi,
+        8 => registers.r8,
+        9 => registers.r9,
+        10 => registers.r10,
+        11 => registers.r11,
+        12 => registers.r12,
+        13 => registers.r13,
+        14 => registers.r14,
+        _ => registers.r15,
+    }
+}
+
 const VALID: u32 = 1 << 31;
 const DELIVERS_ERROR_CODE: u32 = 1 << 11;
 const KIND_SHIFT: u32 = 8;
@@ -217,6 +239,15 @@ mod tests {
         assert_eq!(control_access(0x304), ControlAccess::Load { control: 4, general: 3 });
         assert_eq!(control_access(0x014), ControlAccess::Other, "mov from");
         assert_eq!(control_access(0x030), ControlAccess::Other, "lmsw");
+    }
+
+    #[test]
+    fn registers_have_the_numbers_of_instructions() {
+        let registers = Registers { rcx: 1, rbx: 3, rdi: 7, r15: 15, ..Registers::default() };
+        for number in [1, 3, 7, 15] {
+            assert_eq!(general(&registers, number, 99), number.into());
+        }
+        assert_eq!(general(&registers, 4, 99), 99);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`vmcs`] | the control structure: memory, fields, refusals |
 //! | [`exit`] | exit reasons and coded fields |
 //! | [`vcpu`] | the virtual CPU |
+//! | [`fill`] | what its control structure holds at the start |
 //! | [`switch`] | into the guest and back |
 //! | [`inconsistent`] | what is wrong with a guest state that is refused |
 //!
@@ -16,6 +17,7 @@
 pub mod controls;
 pub mod exit;
 pub mod features;
+pub mod fill;
 pub mod inconsistent;
 pub mod switch;
 pub mod vcpu;

@@ -4,46 +4,27 @@
 //! exits do not switch (five MSRs, CR2) moves at those two moments only, so that a hypercall does not pay for it.
 //! Everything that the kernel asks or changes in between goes to the current VMCS, on that core.
 
-use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, UNUSABLE, access_rights, reason};
-use super::switch::{Entered, Switch, enter, landing};
-use super::vmcs::{self, Region, read, write};
-use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, CR4_VMX, Processor, Vmx, inconsistent};
+use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
+use super::fill::{self, CR0_OWNED, set};
+use super::switch::{Entered, Switch, enter};
+use super::vmcs::{self, Region, read};
+use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
 use crate::log;
-use crate::virt::state::{
-    CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
-    EFER_NO_EXECUTE, FxState, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
-};
+use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INTERRUPT};
 use crate::virt::{Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
-use hyperexo_hw::descriptor;
-use x86::dtables::{DescriptorTablePointer, sgdt, sidt};
-use x86::msr::{self, rdmsr, wrmsr};
+use x86::dtables::{DescriptorTablePointer, sgdt};
+use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::PrimaryControls;
-use x86::vmx::vmcs::{control, guest, host, ro};
+use x86::vmx::vmcs::{control, guest, ro};
 use zerocopy::FromZeros;
 
 /// MSRs of a guest that entries and exits leave alone: STAR, LSTAR, CSTAR, SFMASK, kernel GS base. The kernel uses none of them.
 const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
 
-/// Bits of CR0 that stay the kernel's; the guest sees those it wrote. Numeric errors VMX wants set; the cache bits
-/// would outlive the guest.
-const CR0_NUMERIC_ERROR: u64 = 1 << 5;
-const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE_THROUGH;
-/// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden from it (see
-/// [`crate::virt::cpuid`]), the state behind them is not switched.
-const CR4_OWNED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
-
-/// Extended page-table pointer: write-back, four levels (SDM vol. 3 §25.6.11).
-const EPTP_FLAGS: u64 = 6 | 3 << 3;
-
 /// Blocking by `STI` and by `MOV SS`.
 const BLOCKED: u64 = 0b11;
-
-/// Ticks of the TSC after which a guest exits in any case: the bound where an emulator overlooks an interrupt.
-const LONGEST_RUN_TICKS: u64 = 1 << 24;
-
-const RSP_NUMBER: u8 = 4;
 
 /// A page for the processor's use.
 #[repr(C, align(4096))]
@@ -80,12 +61,6 @@ pub struct VmxVcpu {
     flush: bool,
 }
 
-/// Writes a field that does not loosen the guest's confinement.
-fn set(field: u32, value: u64) {
-    // SAFETY: callers in this module pass registers of the guest, events, or values chosen for confinement (`fill`).
-    unsafe { write(field, value) };
-}
-
 impl VmxVcpu {
     /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `vpid`: its identifier in
     /// the TLB, not 0 and not another guest's.
@@ -111,7 +86,7 @@ impl VmxVcpu {
             task_priority: Page::new_box_zeroed().expect("kernel heap"),
             processor: vmx.processor,
             entry: *entry,
-            eptp: nested_root << hyperexo_abi::FRAME_SHIFT | EPTP_FLAGS,
+            eptp: fill::eptp(nested_root),
             vpid,
             filled: false,
             on_core: false,
@@ -138,7 +113,15 @@ impl VmxVcpu {
         }
         self.switch.launched = 0;
         if !self.filled {
-            self.fill();
+            let state = fill::Start {
+                processor: &self.processor,
+                entry: &self.entry,
+                eptp: self.eptp,
+                vpid: self.vpid,
+                task_priority: (&raw const *self.task_priority) as u64,
+            };
+            // SAFETY: the VMCS is current; the nested page table confines the guest (`new`).
+            unsafe { state.fill() };
             self.filled = true;
         }
         let mut segments = DescriptorTablePointer::<u64>::default();
@@ -148,7 +131,7 @@ impl VmxVcpu {
             self.core = segments.base as u64;
             self.switch.host_stack = 0;
             // SAFETY: the segment table of this core is loaded (`Vcpu::run` is called on cores that have theirs).
-            unsafe { fill_host(segments.base) };
+            unsafe { fill::host_state(segments.base) };
             self.flush_all();
         }
         for (register, value) in LAZY_MSRS.iter().zip(self.lazy_msrs) {
@@ -159,72 +142,6 @@ impl VmxVcpu {
         unsafe { asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack)) };
         self.on_core = true;
         Ok(())
-    }
-
-    /// Writes the controls and the guest's first state.
-    fn fill(&mut self) {
-        self.fill_controls();
-        for (selector, rights, limit) in [
-            (guest::ES_SELECTOR, guest::ES_ACCESS_RIGHTS, guest::ES_LIMIT),
-            (guest::SS_SELECTOR, guest::SS_ACCESS_RIGHTS, guest::SS_LIMIT),
-            (guest::DS_SELECTOR, guest::DS_ACCESS_RIGHTS, guest::DS_LIMIT),
-            (guest::FS_SELECTOR, guest::FS_ACCESS_RIGHTS, guest::FS_LIMIT),
-            (guest::GS_SELECTOR, guest::GS_ACCESS_RIGHTS, guest::GS_LIMIT),
-        ] {
-            set(selector, DATA_SELECTOR.into());
-            set(rights, access_rights(0xc93).into());
-            set(limit, u32::MAX.into());
-        }
-        for (field, value) in [
-            (guest::CS_SELECTOR, CODE_SELECTOR.into()),
-            (guest::CS_ACCESS_RIGHTS, access_rights(0xa9b).into()),
-            (guest::CS_LIMIT, u32::MAX.into()),
-            (guest::LDTR_ACCESS_RIGHTS, UNUSABLE.into()),
-            (guest::TR_ACCESS_RIGHTS, access_rights(0x8b).into()),
-            (guest::TR_LIMIT, 0x67),
-            (guest::CR0, self.processor.cr0.adjust(CR0_START)),
-            (guest::CR3, self.entry.cr3),
-            (guest::CR4, self.processor.cr4.adjust(CR4_START)),
-            (guest::IA32_EFER_FULL, EFER_LONG | EFER_NO_EXECUTE),
-            (guest::IA32_PAT_FULL, PAT_RESET),
-            (guest::DR7, DR7_RESET),
-            (guest::RIP, self.entry.rip),
-            (guest::RSP, self.entry.rsp),
-            (guest::RFLAGS, RFLAGS_RESERVED),
-            // No other VMCS behind this one.
-            (guest::LINK_PTR_FULL, u64::MAX),
-        ] {
-            set(field, value);
-        }
-    }
-
-    fn fill_controls(&self) {
-        let Processor { controls, permissions, features, .. } = &self.processor;
-        let ports = (&raw const permissions.ports) as u64;
-        for (field, value) in [
-            (control::PINBASED_EXEC_CONTROLS, controls.pin.into()),
-            (control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls.primary.into()),
-            (control::SECONDARY_PROCBASED_EXEC_CONTROLS, controls.secondary.into()),
-            (control::VMEXIT_CONTROLS, controls.exit.into()),
-            (control::VMENTRY_CONTROLS, controls.entry.into()),
-            (control::IO_BITMAP_A_ADDR_FULL, ports),
-            (control::IO_BITMAP_B_ADDR_FULL, ports + 0x1000),
-            (control::MSR_BITMAPS_ADDR_FULL, (&raw const permissions.msrs) as u64),
-            (control::VIRT_APIC_ADDR_FULL, (&raw const *self.task_priority) as u64),
-            (control::EPTP_FULL, self.eptp),
-            (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
-            (control::CR0_READ_SHADOW, CR0_START),
-            (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
-            (host::RIP, landing as *const () as u64),
-        ] {
-            set(field, value);
-        }
-        if controls.uses_vpid() {
-            set(control::VPID, self.vpid.into());
-        }
-        if let Some(shift) = features.preemption_timer_shift {
-            set(guest::VMX_PREEMPTION_TIMER_VALUE, (LONGEST_RUN_TICKS >> shift).max(1));
-        }
     }
 
     /// Forgets whatever this core may have cached under the identifier and the table: a stranger to the core may find
@@ -334,7 +251,7 @@ impl VmxVcpu {
     fn decode_control_register(&mut self) -> VmExit {
         match exit::control_access(read(ro::EXIT_QUALIFICATION)) {
             ControlAccess::Load { control: 0, general } => {
-                let value = self.general(general);
+                let value = exit::general(&self.switch.registers, general, read(guest::RSP));
                 if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
                     return VmExit::Privileged("mov to cr0");
                 }
@@ -344,29 +261,6 @@ impl VmxVcpu {
                 VmExit::Handled
             }
             _ => VmExit::Privileged("control register"),
-        }
-    }
-
-    /// A general register by its number in instructions.
-    fn general(&self, number: u8) -> u64 {
-        let registers = &self.switch.registers;
-        match number {
-            0 => registers.rax,
-            1 => registers.rcx,
-            2 => registers.rdx,
-            3 => registers.rbx,
-            RSP_NUMBER => read(guest::RSP),
-            5 => registers.rbp,
-            6 => registers.rsi,
-            7 => registers.rdi,
-            8 => registers.r8,
-            9 => registers.r9,
-            10 => registers.r10,
-            11 => registers.r11,
-            12 => registers.r12,
-            13 => registers.r13,
-            14 => registers.r14,
-            _ => registers.r15,
         }
     }
 
@@ -380,53 +274,6 @@ impl VmxVcpu {
         };
         log!("vmx: entry failed (reason {basic}, qualification {:#x}): {what}", read(ro::EXIT_QUALIFICATION));
     }
-}
-
-/// Writes the state that exits give back to the kernel: that of this core.
-///
-/// # Safety
-///
-/// `segments` is the loaded segment table; the task register is loaded.
-unsafe fn fill_host(segments: *const u64) {
-    let mut interrupts = DescriptorTablePointer::<u64>::default();
-    // SAFETY: these store registers' contents, or read registers without effect.
-    let (cr0, cr3, cr4) = unsafe {
-        sidt(&mut interrupts);
-        let (cr0, cr3, cr4): (u64, u64, u64);
-        asm!("mov {}, cr0", "mov {}, cr3", "mov {}, cr4", out(reg) cr0, out(reg) cr3, out(reg) cr4);
-        (cr0, cr3, cr4)
-    };
-    // SAFETY: the descriptor of the task register is two words of the table.
-    let task = unsafe {
-        let descriptor = segments.add(usize::from(descriptor::TASK_SELECTOR) / 8);
-        [descriptor.read(), descriptor.add(1).read()]
-    };
-    // SAFETY: registers that every processor with VMX has.
-    let read_msr = |register| unsafe { rdmsr(register) };
-    for (field, value) in [
-        (host::CS_SELECTOR, descriptor::CODE_SELECTOR.into()),
-        (host::SS_SELECTOR, descriptor::DATA_SELECTOR.into()),
-        (host::DS_SELECTOR, descriptor::DATA_SELECTOR.into()),
-        (host::ES_SELECTOR, descriptor::DATA_SELECTOR.into()),
-        (host::TR_SELECTOR, descriptor::TASK_SELECTOR.into()),
-        (host::TR_BASE, descriptor_base(task)),
-        (host::FS_BASE, read_msr(msr::IA32_FS_BASE)),
-        (host::GS_BASE, read_msr(msr::IA32_GS_BASE)),
-        (host::GDTR_BASE, segments as u64),
-        (host::IDTR_BASE, interrupts.base as u64),
-        (host::CR0, cr0),
-        (host::CR3, cr3),
-        (host::CR4, cr4),
-        (host::IA32_EFER_FULL, read_msr(msr::IA32_EFER)),
-        (host::IA32_PAT_FULL, read_msr(msr::IA32_PAT)),
-    ] {
-        set(field, value);
-    }
-}
-
-/// Base address in a descriptor of 16 bytes.
-fn descriptor_base([low, high]: [u64; 2]) -> u64 {
-    low >> 16 & 0xff_ffff | (low >> 56) << 24 | high << 32
 }
 
 impl Vcpu for VmxVcpu {
@@ -529,16 +376,5 @@ impl Drop for VmxVcpu {
     fn drop(&mut self) {
         // The processor may hold parts of the VMCS and write them back later.
         self.leave_core();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_base_of_a_task_segment_is_put_together() {
-        let descriptor = [0x1200_8934_5678_0067, 0xffff_8000];
-        assert_eq!(descriptor_base(descriptor), 0xffff_8000_1234_5678);
     }
 }

@@ -1,0 +1,196 @@
+//! What a VMCS holds before the guest is entered for the first time: controls, the guest's first state, the state of the
+//! core that exits come back to.
+
+use super::exit::{UNUSABLE, access_rights};
+use super::switch::landing;
+use super::vmcs::write;
+use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, CR4_VMX, Processor};
+use crate::virt::Entry;
+use crate::virt::state::{
+    CODE_SELECTOR, CR0_START, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_LONG, EFER_NO_EXECUTE, PAT_RESET,
+    RFLAGS_RESERVED,
+};
+use core::arch::asm;
+use hyperexo_hw::descriptor;
+use x86::dtables::{DescriptorTablePointer, sidt};
+use x86::msr::{self, rdmsr};
+use x86::vmx::vmcs::{control, guest, host};
+
+const CR0_NUMERIC_ERROR: u64 = 1 << 5;
+/// Bits of CR0 that stay the kernel's; the guest sees those it wrote. Numeric errors VMX wants set; the cache bits
+/// would outlive the guest.
+pub const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE_THROUGH;
+/// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden from it (see
+/// [`crate::virt::cpuid`]), the state behind them is not switched.
+const CR4_OWNED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
+
+/// Ticks of the TSC after which a guest exits in any case: the bound where an emulator overlooks an interrupt.
+const LONGEST_RUN_TICKS: u64 = 1 << 24;
+
+/// Writes a field of the current VMCS that does not loosen the guest's confinement.
+pub(super) fn set(field: u32, value: u64) {
+    // SAFETY: callers pass registers of the guest, events, or values chosen for confinement (here).
+    unsafe { write(field, value) };
+}
+
+/// The extended page-table pointer for a nested table with its top in this frame: write-back, four levels
+/// (SDM vol. 3 §25.6.11).
+pub fn eptp(nested_root: u64) -> u64 {
+    nested_root << hyperexo_abi::FRAME_SHIFT | 6 | 3 << 3
+}
+
+/// What a new guest is made of.
+pub struct Start<'a> {
+    /// The processor.
+    pub processor: &'a Processor,
+    /// The guest's first state.
+    pub entry: &'a Entry,
+    /// See [`eptp`].
+    pub eptp: u64,
+    /// The guest's identifier in the TLB.
+    pub vpid: u16,
+    /// Physical address of the page with the guest's task priority.
+    pub task_priority: u64,
+}
+
+impl Start<'_> {
+    /// Fills in the current VMCS, but for [`host_state`].
+    ///
+    /// # Safety
+    ///
+    /// There is a current VMCS. The nested page table confines the guest; it and the page of the task priority stay in
+    /// place as long as the VMCS is used.
+    pub unsafe fn fill(&self) {
+        self.controls();
+        self.guest_state();
+    }
+
+    fn controls(&self) {
+        let Processor { controls, permissions, features, .. } = self.processor;
+        let ports = (&raw const permissions.ports) as u64;
+        for (field, value) in [
+            (control::PINBASED_EXEC_CONTROLS, controls.pin.into()),
+            (control::PRIMARY_PROCBASED_EXEC_CONTROLS, controls.primary.into()),
+            (control::SECONDARY_PROCBASED_EXEC_CONTROLS, controls.secondary.into()),
+            (control::VMEXIT_CONTROLS, controls.exit.into()),
+            (control::VMENTRY_CONTROLS, controls.entry.into()),
+            (control::EXCEPTION_BITMAP, 0),
+            (control::IO_BITMAP_A_ADDR_FULL, ports),
+            (control::IO_BITMAP_B_ADDR_FULL, ports + 0x1000),
+            (control::MSR_BITMAPS_ADDR_FULL, (&raw const permissions.msrs) as u64),
+            (control::VIRT_APIC_ADDR_FULL, self.task_priority),
+            (control::EPTP_FULL, self.eptp),
+            (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
+            (control::CR0_READ_SHADOW, CR0_START),
+            (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
+            (control::CR4_READ_SHADOW, 0),
+            (host::RIP, landing as *const () as u64),
+        ] {
+            set(field, value);
+        }
+        if controls.uses_vpid() {
+            set(control::VPID, self.vpid.into());
+        }
+        if let Some(shift) = features.preemption_timer_shift {
+            set(guest::VMX_PREEMPTION_TIMER_VALUE, (LONGEST_RUN_TICKS >> shift).max(1));
+        }
+    }
+
+    fn guest_state(&self) {
+        for (selector, rights, limit) in [
+            (guest::ES_SELECTOR, guest::ES_ACCESS_RIGHTS, guest::ES_LIMIT),
+            (guest::SS_SELECTOR, guest::SS_ACCESS_RIGHTS, guest::SS_LIMIT),
+            (guest::DS_SELECTOR, guest::DS_ACCESS_RIGHTS, guest::DS_LIMIT),
+            (guest::FS_SELECTOR, guest::FS_ACCESS_RIGHTS, guest::FS_LIMIT),
+            (guest::GS_SELECTOR, guest::GS_ACCESS_RIGHTS, guest::GS_LIMIT),
+        ] {
+            set(selector, DATA_SELECTOR.into());
+            set(rights, access_rights(0xc93).into());
+            set(limit, u32::MAX.into());
+        }
+        for (field, value) in [
+            (guest::CS_SELECTOR, CODE_SELECTOR.into()),
+            (guest::CS_ACCESS_RIGHTS, access_rights(0xa9b).into()),
+            (guest::CS_LIMIT, u32::MAX.into()),
+            (guest::LDTR_ACCESS_RIGHTS, UNUSABLE.into()),
+            (guest::TR_ACCESS_RIGHTS, access_rights(0x8b).into()),
+            (guest::TR_LIMIT, 0x67),
+            (guest::CR0, self.processor.cr0.adjust(CR0_START)),
+            (guest::CR3, self.entry.cr3),
+            (guest::CR4, self.processor.cr4.adjust(CR4_START)),
+            (guest::IA32_EFER_FULL, EFER_LONG | EFER_NO_EXECUTE),
+            (guest::IA32_PAT_FULL, PAT_RESET),
+            (guest::DR7, DR7_RESET),
+            (guest::RIP, self.entry.rip),
+            (guest::RSP, self.entry.rsp),
+            (guest::RFLAGS, RFLAGS_RESERVED),
+            // No other VMCS behind this one.
+            (guest::LINK_PTR_FULL, u64::MAX),
+        ] {
+            set(field, value);
+        }
+    }
+}
+
+/// Writes the state that exits give back to the kernel: that of this core.
+///
+/// # Safety
+///
+/// There is a current VMCS. `segments` is the loaded segment table; the task register is loaded.
+pub unsafe fn host_state(segments: *const u64) {
+    let mut interrupts = DescriptorTablePointer::<u64>::default();
+    // SAFETY: these store registers' contents, or read registers without effect.
+    let (cr0, cr3, cr4) = unsafe {
+        sidt(&mut interrupts);
+        let (cr0, cr3, cr4): (u64, u64, u64);
+        asm!("mov {}, cr0", "mov {}, cr3", "mov {}, cr4", out(reg) cr0, out(reg) cr3, out(reg) cr4);
+        (cr0, cr3, cr4)
+    };
+    // SAFETY: the descriptor of the task register is two words of the table.
+    let task = unsafe {
+        let descriptor = segments.add(usize::from(descriptor::TASK_SELECTOR) / 8);
+        [descriptor.read(), descriptor.add(1).read()]
+    };
+    // SAFETY: registers that every processor with VMX has.
+    let read_msr = |register| unsafe { rdmsr(register) };
+    for (field, value) in [
+        (host::CS_SELECTOR, descriptor::CODE_SELECTOR.into()),
+        (host::SS_SELECTOR, descriptor::DATA_SELECTOR.into()),
+        (host::DS_SELECTOR, descriptor::DATA_SELECTOR.into()),
+        (host::ES_SELECTOR, descriptor::DATA_SELECTOR.into()),
+        (host::TR_SELECTOR, descriptor::TASK_SELECTOR.into()),
+        (host::TR_BASE, descriptor_base(task)),
+        (host::FS_BASE, read_msr(msr::IA32_FS_BASE)),
+        (host::GS_BASE, read_msr(msr::IA32_GS_BASE)),
+        (host::GDTR_BASE, segments as u64),
+        (host::IDTR_BASE, interrupts.base as u64),
+        (host::CR0, cr0),
+        (host::CR3, cr3),
+        (host::CR4, cr4),
+        (host::IA32_EFER_FULL, read_msr(msr::IA32_EFER)),
+        (host::IA32_PAT_FULL, read_msr(msr::IA32_PAT)),
+    ] {
+        set(field, value);
+    }
+}
+
+/// Base address in a descriptor of 16 bytes.
+fn descriptor_base([low, high]: [u64; 2]) -> u64 {
+    low >> 16 & 0xff_ffff | (low >> 56) << 24 | high << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_of_a_task_segment_is_put_together() {
+        let descriptor = [0x1200_8934_5678_0067, 0xffff_8000];
+        assert_eq!(descriptor_base(descriptor), 0xffff_8000_1234_5678);
+    }
+
+    #[test]
+    fn the_pointer_to_the_nested_table_is_coded() {
+        assert_eq!(eptp(0x1234), 0x123_401e);
+    }
+}
