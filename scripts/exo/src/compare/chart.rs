@@ -51,6 +51,11 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<&Mark>) -> Strin
         let y = top + STEP * index as f64;
         let middle = y + THICK / 2.0 + 5.0;
         let length = (bar.value * scale).max(1.0);
+        // The value stands behind the bar, or behind the mark if that would run through it.
+        let end = LEFT + length + 8.0;
+        let crossing =
+            mark.map(|mark| LEFT + mark.value * scale).filter(|x| (end - 8.0..end + 60.0).contains(x));
+        let value_x = crossing.map_or(end, |x| x.max(end - 8.0) + 8.0);
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{middle:.1}\" text-anchor=\"end\">{}</text>\
@@ -59,7 +64,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<&Mark>) -> Strin
             LEFT - 10.0,
             escape(&bar.label),
             escape(&bar.class),
-            LEFT + length + 8.0,
+            value_x,
             escape(&bar.text)
         );
     }

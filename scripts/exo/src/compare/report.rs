@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub fn page(rows: &[Row], samples: &[Sample], conditions: &Conditions) -> String {
     let mut body = String::new();
     for headline in headlines(rows) {
-        let _ = writeln!(body, "<p class=\"headline\">{}</p>", escape(&headline));
+        let _ = writeln!(body, "<p class=\"headline\">{}</p>", escape(&headline).replace(" %", "&nbsp;%"));
     }
     body.push_str(&table(rows));
     for workload in workloads(rows) {
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(text.matches("<svg").count(), 3);
         assert!(!text.contains("<script") && !text.contains("http"), "nothing is loaded from elsewhere");
         assert!(text.contains("QEMU &lt;test&gt;"), "text is escaped");
-        assert!(text.contains("din: block reads −64.0 %, time −55.0 %"), "{text}");
+        assert!(text.contains("din: block reads −64.0&nbsp;%, time −55.0&nbsp;%"), "{text}");
         for tag in ["table", "section", "dl", "svg", "main", "tbody"] {
             let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
             assert_eq!(text.matches(&open).count(), text.matches(&close).count(), "{tag}");
