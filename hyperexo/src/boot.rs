@@ -2,11 +2,12 @@
 
 use crate::capability::Authority;
 use crate::console;
+use crate::cores::Core;
 use crate::device::block::BlockDevice;
 use crate::device::ram::RamDisk;
 use crate::disk::Disk;
 use crate::early::{self, Bump, MAX_GAPS};
-use crate::env::{Ending, State};
+use crate::env::Ending;
 use crate::interrupt;
 use crate::kernel::{Clock, FreeMap, Kernel};
 use crate::log;
@@ -14,6 +15,7 @@ use crate::memory::{self, PhysicalMemory};
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
 use crate::settings::{End, Settings};
+use crate::smp;
 use crate::virt::xstate::Support;
 use crate::virt::{Backend, VirtualizationError};
 use alloc::boxed::Box;
@@ -37,8 +39,10 @@ use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
-/// Bytes of the kernel's own heap.
-const HEAP_BYTES: u64 = 512 << 10;
+/// Bytes of the kernel's own heap: a base, and a share of the machine's memory for what grows with it (virtual CPUs, extents).
+const HEAP_BASE_BYTES: u64 = 512 << 10;
+const HEAP_SHARE: u64 = 64;
+const HEAP_SHARE_LIMIT_BYTES: u64 = 64 << 20;
 /// Bytes of each of the stacks on which interrupts and exceptions of the kernel run.
 const TRAP_STACK_BYTES: u64 = 16 << 10;
 /// Memory below 1 MiB is the firmware's, whatever the map says.
@@ -105,11 +109,22 @@ unsafe fn run(boot: &BootInfo, settings: &Settings, boot_tsc: u64, image: &Image
             return Outcome::KernelError;
         }
     };
+    smp::start_cores(&mut kernel);
+    let cores = kernel.slices.len();
+    log!(
+        "{} frames free, {cores} core{}, tsc {} MHz, {}",
+        kernel.frames.free_frames(),
+        if cores == 1 { "" } else { "s" },
+        kernel.clock.tsc_hz / 1_000_000,
+        kernel.backend,
+    );
     if !launch_all(&mut kernel, boot) {
         return Outcome::KernelError;
     }
-    kernel.run();
-    report(&kernel)
+    let mut core = Core::new(0, kernel.apic, kernel.backend);
+    let kernel = smp::share(kernel);
+    core.run(kernel);
+    report(&kernel.lock())
 }
 
 /// Why the kernel can't start.
@@ -142,12 +157,12 @@ unsafe fn build(
     settings: &Settings,
     boot_tsc: u64,
     image: &Image,
-) -> Result<Box<Kernel>, StartError> {
+) -> Result<Kernel, StartError> {
     // SAFETY: passed on to the caller.
     let (mut frames, memory, free_map) = unsafe { early_memory(boot, image) }?;
     // SAFETY: ring 0; the tables and stacks are leaked, hence valid for ever; the APIC is mapped by identity.
     let apic = unsafe {
-        load_tables();
+        load_tables(trap_stacks());
         let apic = LocalApic::enable();
         interrupt::install(apic);
         apic
@@ -156,31 +171,27 @@ unsafe fn build(
     // SAFETY: ring 0, and nobody else uses the timer.
     let calibration = unsafe { time::calibrate(|| apic.timer_count()) };
     apic.one_shot(interrupt::TIMER_VECTOR, 0);
-    let clock = Clock::new(calibration.tsc_hz, boot_tsc, apic, calibration.other_hz);
+    let clock = Clock { tsc_hz: calibration.tsc_hz, boot_tsc, apic_hz: calibration.other_hz };
     // SAFETY: firmware tables are mapped by identity.
-    let processors = unsafe { Machine::read(boot.rsdp) }.map_or(1, |machine| machine.apic_ids().len());
+    let processors = unsafe { Machine::read(boot.rsdp) };
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
-    let backend = backend.map_err(StartError::Virtualization)?;
-    let disk = find_disk(boot, &mut frames, memory, &clock, settings);
+    let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
+    let disk = find_disk(boot, &mut frames, memory, &clock, &apic, settings);
     let owners_frame = frames
         .allocate(Owner::Kernel, ANY, 1, 1)
         .map_err(|_| StartError::Memory("the page of owners"))?
         .first;
     memory.clear(owners_frame);
-    log!(
-        "{} frames free, {processors} processor{}, tsc {} MHz, {backend}",
-        frames.free_frames(),
-        if processors == 1 { "" } else { "s" },
-        clock.tsc_hz / 1_000_000,
-    );
-    Ok(Box::new(Kernel {
+    Ok(Kernel {
         memory,
         frames,
         authority: Authority::new(draw_key()),
         disk,
         environments: Vec::new(),
-        slices: SliceVector::default(),
+        slices: Vec::from([SliceVector::default()]),
+        processors,
+        apic,
         clock,
         settings: *settings,
         backend,
@@ -189,10 +200,7 @@ unsafe fn build(
         // SAFETY: atomics only, in a frame that the kernel keeps for ever.
         owners: unsafe { memory.shared::<Owners>(owners_frame) },
         owners_frame,
-        on_core: None,
-        successor: None,
-        yielded: false,
-    }))
+    })
 }
 
 /// Finds out which RAM there is and sets up the frame table, the heap and the map of all memory.
@@ -215,9 +223,10 @@ unsafe fn early_memory(
     let bump_start = bump.position();
     let mut take = |bytes: u64, what| bump.take(bytes).ok_or(StartError::Memory(what));
 
-    let heap = take(HEAP_BYTES, "the kernel's heap")?;
+    let heap_bytes = HEAP_BASE_BYTES + ((end_frame << FRAME_SHIFT) / HEAP_SHARE).min(HEAP_SHARE_LIMIT_BYTES);
+    let heap = take(heap_bytes, "the kernel's heap")?;
     // SAFETY: a gap in RAM that nobody uses, handed out once.
-    unsafe { (image.give_heap)(heap as *mut u8, HEAP_BYTES as usize) };
+    unsafe { (image.give_heap)(heap as *mut u8, heap_bytes as usize) };
     let end = end_frame << FRAME_SHIFT;
     if end > IDENTITY_BYTES {
         // One directory per GiB and one table of pointers per 512 GiB, counted generously.
@@ -258,20 +267,24 @@ unsafe fn early_memory(
     Ok((frames, memory, FreeMap { first_frame: map >> FRAME_SHIFT, frames: map_frames }))
 }
 
-/// Loads the descriptor tables of this core, with stacks for its traps.
+/// Loads the descriptor tables of this core.
 ///
 /// # Safety
 ///
-/// Ring 0.
-unsafe fn load_tables() {
+/// Ring 0; the stacks are this core's alone, for ever.
+pub unsafe fn load_tables(stacks: TrapStacks) {
+    let tables = Box::leak(Box::new(CoreTables::new()));
+    // SAFETY: leaked, hence static; the stacks are nobody else's (caller).
+    unsafe { tables.load(stacks) };
+}
+
+/// Stacks for the traps of the first core.
+fn trap_stacks() -> TrapStacks {
     let stack = || {
         let words = alloc::vec![0u128; (TRAP_STACK_BYTES / 16) as usize].leak();
         words.as_ptr_range().end as u64
     };
-    let stacks = TrapStacks { exception: stack(), interrupt: stack(), critical: stack() };
-    let tables = Box::leak(Box::new(CoreTables::new()));
-    // SAFETY: leaked, hence static; the stacks are nobody else's.
-    unsafe { tables.load(stacks) };
+    TrapStacks { exception: stack(), interrupt: stack(), critical: stack() }
 }
 
 /// Finds the disk: the first virtio disk, or else the module after the bundle.
@@ -280,9 +293,10 @@ fn find_disk(
     frames: &mut FrameTable,
     memory: PhysicalMemory,
     clock: &Clock,
+    apic: &LocalApic,
     settings: &Settings,
 ) -> Option<Disk> {
-    let (device, place) = match find_virtio_disk(clock) {
+    let (device, place) = match find_virtio_disk(apic) {
         Some((device, function)) => (BlockDevice::Virtio(Box::new(device)), Place::Pci(function)),
         None => (BlockDevice::Ram(module_disk(boot, memory)?), Place::Memory),
     };
@@ -319,7 +333,7 @@ fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
 }
 
 /// Finds the first virtio disk and routes its interrupt here.
-fn find_virtio_disk(clock: &Clock) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
+fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
     // SAFETY: ring 0, and the kernel is the only one to use configuration space.
     let mut root = PciRoot::new(unsafe { PortAccess::new() });
     let (function, _) = pci::functions(&root)
@@ -342,7 +356,7 @@ fn find_virtio_disk(clock: &Clock) -> Option<(VirtioBlock<PciTransport>, DeviceF
     // SAFETY: firmware assigned the BARs; they are mapped by identity below 4 GiB; nobody else uses the table.
     let routed = unsafe {
         Msix::enable(&mut root, function).is_ok_and(|mut table| {
-            table.route(0, clock.apic.id(), interrupt::DISK_VECTOR)
+            table.route(0, apic.id(), interrupt::DISK_VECTOR)
                 && pci::route_virtio_queue(&mut root, function, 0, 0)
         })
     };
@@ -414,7 +428,7 @@ fn report(kernel: &Kernel) -> Outcome {
     let mut outcome = Outcome::Success;
     for environment in &kernel.environments {
         log!("{}", environment.report());
-        if environment.state != State::Ended(Ending::Exited(0)) {
+        if environment.ending != Some(Ending::Exited(0)) {
             outcome = Outcome::GuestFailure;
         }
     }

@@ -24,6 +24,8 @@ pub struct Ring {
     shared: &'static DiskRing,
     /// First frame of the ring.
     pub first_frame: u64,
+    /// Index of the virtual CPU that bound it, and that is called.
+    vcpu: usize,
     sq_head: u32,
     cq_tail: u32,
     /// Requests taken whose completions have not been posted.
@@ -34,11 +36,11 @@ impl Ring {
     /// # Safety
     ///
     /// `shared` lies in pinned frames of the environment from `first_frame` on.
-    pub unsafe fn new(shared: &'static DiskRing, first_frame: u64) -> Ring {
+    pub unsafe fn new(shared: &'static DiskRing, first_frame: u64, vcpu: usize) -> Ring {
         let (sq_head, cq_tail) =
             (shared.sq_head.0.load(Ordering::Relaxed), shared.cq_tail.0.load(Ordering::Relaxed));
         shared.need_kick.0.store(1, Ordering::Release);
-        Ring { shared, first_frame, sq_head, cq_tail, outstanding: 0 }
+        Ring { shared, first_frame, vcpu, sq_head, cq_tail, outstanding: 0 }
     }
 
     /// Submissions waiting, or `None` if the environment's index can't be.
@@ -163,7 +165,7 @@ impl Disk {
         };
         self.device.notify();
         if call {
-            environment.upcall(Cause::Disk);
+            call_owner(environment);
         }
         result
     }
@@ -311,6 +313,13 @@ fn finish(request: &InFlight, outcome: Outcome, environments: &mut [Environment]
     }
     let wants_call = environment.ring.as_mut().is_some_and(|ring| ring.post(request.submission.tag, outcome));
     if wants_call {
-        environment.upcall(Cause::Disk);
+        call_owner(environment);
+    }
+}
+
+/// Tells the virtual CPU that bound the ring.
+fn call_owner(environment: &mut Environment) {
+    if let Some(vcpu) = environment.ring.as_ref().map(|ring| ring.vcpu) {
+        environment.upcall(vcpu, Cause::Disk);
     }
 }

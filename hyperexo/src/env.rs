@@ -15,7 +15,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
 use hyperexo_abi::accounting::{Accounting, EXIT_NAMES, Exit};
-use hyperexo_abi::upcall::{Cause, Doorbell, VECTOR};
+use hyperexo_abi::upcall::{Cause, Doorbell};
 
 /// Why an environment was ended by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +95,49 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What an environment is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It has something to do.
-    Runnable,
+/// A virtual CPU of an environment, placed on a core for good. An environment has at most one on each core.
+pub struct VirtualCpu {
+    /// The core that runs it.
+    pub core: usize,
+    /// The processor state; with the core while it runs there.
+    pub vcpu: Option<Box<dyn Vcpu>>,
     /// It halted and waits for an upcall.
-    Waiting,
-    /// It is over.
-    Ended(Ending),
+    pub waiting: bool,
+    /// An upcall has come: its core posts it before it runs again.
+    pub posted: bool,
+    /// Cached translations of the nested page table must go before it runs again.
+    pub flush: bool,
+    /// TSC value at which it wants a timer upcall.
+    pub timer: Option<u64>,
+    /// Extended processor state while it does not have the core.
+    pub extended: ExtendedState,
+    /// Causes of its upcalls, in a page that the environment can write.
+    pub doorbell: &'static Doorbell,
+    /// Frame of that page.
+    pub doorbell_frame: u64,
+}
+
+impl VirtualCpu {
+    /// A virtual CPU that has not run yet.
+    pub fn new(
+        core: usize,
+        vcpu: Box<dyn Vcpu>,
+        extended: ExtendedState,
+        doorbell: &'static Doorbell,
+        doorbell_frame: u64,
+    ) -> VirtualCpu {
+        VirtualCpu {
+            core,
+            vcpu: Some(vcpu),
+            waiting: false,
+            posted: false,
+            flush: false,
+            timer: None,
+            extended,
+            doorbell,
+            doorbell_frame,
+        }
+    }
 }
 
 /// An environment.
@@ -112,12 +146,10 @@ pub struct Environment {
     pub id: EnvironmentId,
     /// Name, for the console.
     pub name: String,
-    /// What it is doing.
-    pub state: State,
-    /// Its virtual CPU.
-    pub vcpu: Box<dyn Vcpu>,
-    /// Extended processor state while it does not have the core.
-    pub extended: ExtendedState,
+    /// How it ended, once it has.
+    pub ending: Option<Ending>,
+    /// Its virtual CPUs.
+    pub vcpus: Vec<VirtualCpu>,
     /// Its nested page table; none once it has ended.
     pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
@@ -130,40 +162,38 @@ pub struct Environment {
     pub extents: Vec<Binding>,
     /// Its ring of disk requests.
     pub ring: Option<Ring>,
-    /// TSC value at which it wants a timer upcall.
-    pub timer: Option<u64>,
     /// What it has written to the console since its last line end.
     pub line: LineBuffer,
     /// Its counters, in a page that it can read.
     pub accounting: &'static Accounting,
-    /// Causes of upcalls, in a page that it can write.
-    pub doorbell: &'static Doorbell,
 }
 
 impl Environment {
-    /// Whether it can be given the core.
-    pub fn runnable(&self) -> bool {
-        self.state == State::Runnable
-    }
-
     /// Whether it is over.
     pub fn ended(&self) -> bool {
-        matches!(self.state, State::Ended(_))
+        self.ending.is_some()
     }
 
-    /// Calls the environment: sets the cause and wakes it.
-    pub fn upcall(&mut self, cause: Cause) {
+    /// The index of its virtual CPU on a core.
+    pub fn on_core(&self, core: usize) -> Option<usize> {
+        self.vcpus.iter().position(|vcpu| vcpu.core == core)
+    }
+
+    /// Whether it has something to do on a core.
+    pub fn runnable_on(&self, core: usize) -> bool {
+        !self.ended() && self.vcpus.iter().any(|vcpu| vcpu.core == core && !vcpu.waiting)
+    }
+
+    /// Calls a virtual CPU: sets the cause and wakes it.
+    pub fn upcall(&mut self, index: usize, cause: Cause) {
         if self.ended() {
             return;
         }
-        self.doorbell.pending.fetch_or(cause as u64, Ordering::Release);
-        if !self.vcpu.upcall_posted() {
-            self.vcpu.post_upcall(VECTOR);
-            count(&self.accounting.upcalls, 1);
-        }
-        if self.state == State::Waiting {
-            self.state = State::Runnable;
-        }
+        let Some(target) = self.vcpus.get_mut(index) else { return };
+        target.doorbell.pending.fetch_or(cause as u64, Ordering::Release);
+        target.waiting = false;
+        target.posted = true;
+        crate::interrupt::wake(target.core);
     }
 
     /// Counts an exit.

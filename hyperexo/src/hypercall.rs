@@ -1,13 +1,17 @@
 //! The one table from call number to function. Each function is an ownership check and a table update.
 
+use crate::cores::After;
 use crate::disk::Ring;
-use crate::env::{Ending, Environment, State};
-use crate::kernel::Kernel;
+use crate::env::{Ending, Environment, VirtualCpu};
+use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::{EnvironmentId, Owner};
+use crate::virt::Entry;
+use crate::virt::xstate::ExtendedState;
 use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, Results, Status};
 use hyperexo_abi::ring::RING_FRAMES;
+use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
 
 /// What a call gives back.
@@ -15,16 +19,17 @@ type Outcome = Result<Results, Status>;
 
 const DONE: Outcome = Ok([0; 4]);
 
-/// Carries out the hypercall in the registers of environment number `id`.
-pub fn dispatch(kernel: &mut Kernel, id: EnvironmentId) {
-    let registers = kernel.environment(id).vcpu.registers();
+/// Carries out the hypercall in the registers of a virtual CPU.
+pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
+    let registers = kernel.vcpu(who).registers();
     let number = registers.rax;
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10];
-    let outcome = match Call::from_number(number) {
-        Some(call) => perform(kernel, id, call, &arguments),
-        None => Err(Status::UnknownCall),
+    let (outcome, after) = match Call::from_number(number) {
+        Some(Call::Yield) => (DONE, After::Yield(yield_target(kernel, who, arguments[0]))),
+        Some(call) => (perform(kernel, who, call, &arguments), After::Continue),
+        None => (Err(Status::UnknownCall), After::Continue),
     };
-    let registers = kernel.environment(id).vcpu.registers();
+    let registers = kernel.vcpu(who).registers();
     match outcome {
         Ok([r0, r1, r2, r3]) => {
             registers.rax = Status::Ok as u64;
@@ -32,13 +37,16 @@ pub fn dispatch(kernel: &mut Kernel, id: EnvironmentId) {
         }
         Err(status) => registers.rax = status as u64,
     }
+    after
 }
 
-fn perform(kernel: &mut Kernel, id: EnvironmentId, call: Call, arguments: &Arguments) -> Outcome {
+fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) -> Outcome {
+    let id = who.environment;
     let [a0, a1, a2, a3, a4, a5] = *arguments;
     let capability = Capability([a0, a1, a2, a3]);
     match call {
-        Call::Null => DONE,
+        // `dispatch` has seen to the yield.
+        Call::Null | Call::Yield => DONE,
         Call::ConsoleWrite => console_write(kernel, id, a0, a1),
         Call::Exit => {
             kernel.end(id, Ending::Exited(a0));
@@ -54,14 +62,17 @@ fn perform(kernel: &mut Kernel, id: EnvironmentId, call: Call, arguments: &Argum
         Call::DiskFree => disk_free(kernel, &capability),
         Call::DiskBind => disk_bind(kernel, id, &capability, a4),
         Call::DiskUnbind => disk_unbind(kernel, id, a0, a1),
-        Call::RingBind => ring_bind(kernel, id, a0),
+        Call::RingBind => ring_bind(kernel, who, a0),
         Call::RingKick => kernel.serve_ring(id).and(DONE),
         Call::TimerSet => {
-            kernel.environment(id).timer = (a0 != 0).then_some(a0);
+            kernel.slot(who).timer = (a0 != 0).then_some(a0);
             DONE
         }
-        Call::Yield => {
-            kernel.yield_to(a0);
+        Call::VcpuStart => vcpu_start(kernel, id, a0, &Entry { rip: a1, rsp: a2, cr3: a3, rdi: a4, rsi: 0 }),
+        Call::VcpuWake => {
+            let environment = kernel.environment(id);
+            let index = usize::try_from(a0).ok().filter(|index| *index < environment.vcpus.len());
+            environment.upcall(index.ok_or(Status::NoSuch)?, Cause::Wake);
             DONE
         }
     }
@@ -144,8 +155,10 @@ fn page_bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wa
     if nested.map(&mut memory, claim.first, claim.count, wanted).is_err() {
         // All or nothing. What was bound before with other rights goes as well: the caller asked to change it.
         nested.unmap(&mut memory, claim.first, claim.count);
+        kernel.settle(id);
         return Err(Status::QuotaExceeded);
     }
+    kernel.settle(id);
     DONE
 }
 
@@ -168,6 +181,7 @@ fn page_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64) -
         return Err(Status::QuotaExceeded);
     }
     nested.unmap(&mut memory, first, count);
+    kernel.settle(id);
     DONE
 }
 
@@ -241,7 +255,8 @@ fn disk_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64) -
     DONE
 }
 
-fn ring_bind(kernel: &mut Kernel, id: EnvironmentId, first: u64) -> Outcome {
+fn ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
+    let id = who.environment;
     if kernel.disk.is_none() {
         return Err(Status::NoDevice);
     }
@@ -266,17 +281,41 @@ fn ring_bind(kernel: &mut Kernel, id: EnvironmentId, first: u64) -> Outcome {
         }
     }
     // SAFETY: a `DiskRing` is atomics only; the frames are the environment's and pinned until it ends.
-    kernel.environment(id).ring = Some(unsafe { Ring::new(memory.shared(first), first) });
+    kernel.environment(id).ring = Some(unsafe { Ring::new(memory.shared(first), first, who.index) });
     DONE
 }
 
-/// Whether the environment number in a `Yield` names somebody who can run.
-pub fn yield_target(environments: &[Environment], number: u64) -> Option<EnvironmentId> {
-    if number == ANY {
-        return None;
+/// Whom a `Yield` names, if that environment has something to do on the caller's core.
+fn yield_target(kernel: &Kernel, who: VcpuId, number: u64) -> Option<EnvironmentId> {
+    let named = |environment: &&Environment| u64::from(environment.id) == number;
+    let target = kernel.environments.iter().find(named)?;
+    target.runnable_on(who.core).then_some(target.id)
+}
+
+fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) -> Outcome {
+    let core = usize::try_from(core).ok().filter(|core| *core < kernel.slices.len()).ok_or(Status::NoSuch)?;
+    if kernel.environment(id).on_core(core).is_some() {
+        return Err(Status::InUse);
     }
-    environments
-        .iter()
-        .find(|environment| u64::from(environment.id) == number && environment.state == State::Runnable)
-        .map(|environment| environment.id)
+    let root = kernel.environment(id).nested.as_ref().ok_or(Status::NotBound)?.root();
+    let frame = kernel.frames.allocate(Owner::Kernel, ANY, 1, 1)?.first;
+    kernel.memory.clear(frame);
+    let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    if nested.map(&mut memory, frame, 1, Rights::READ_WRITE).is_err() {
+        nested.unmap(&mut memory, frame, 1);
+        kernel.frames.release_kernel(frame..frame + 1);
+        return Err(Status::QuotaExceeded);
+    }
+    kernel.settle(id);
+    // SAFETY: a `Doorbell` is atomics only, in a frame that the kernel keeps for ever.
+    let doorbell = unsafe { kernel.memory.shared(frame) };
+    // SAFETY: the nested table is the environment's and lives until its end; the number is its own.
+    let vcpu = unsafe { kernel.backend.new_vcpu(root, id, entry) };
+    let extended = ExtendedState::new(&kernel.extended_support);
+    kernel.slices[core].add(id, 1);
+    let environment = kernel.environment(id);
+    environment.vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell, frame));
+    let index = environment.vcpus.len() as u64 - 1;
+    crate::interrupt::wake(core);
+    Ok([index, frame, 0, 0])
 }

@@ -1,6 +1,6 @@
 //! From an image in the bundle to an environment that is ready to run.
 
-use crate::env::{Environment, NestedMemory, State};
+use crate::env::{Environment, NestedMemory, VirtualCpu};
 use crate::image::{ImageError, ImagePlan};
 use crate::kernel::Kernel;
 use crate::resource::page::{EnvironmentId, Owner};
@@ -60,6 +60,13 @@ pub enum LaunchError {
         /// Why.
         status: Status,
     },
+    /// The manifest names a core that the machine does not have.
+    NoCore {
+        /// The core.
+        core: u64,
+        /// Cores there are.
+        cores: u64,
+    },
     /// The processor can't tell that many environments apart.
     TooMany {
         /// How many it can.
@@ -97,6 +104,12 @@ impl fmt::Display for LaunchError {
                 f,
                 "disk extent of {count} blocks from block {first} can't be given (the disk has {disk} blocks): {status}"
             ),
+            LaunchError::NoCore { core, cores } => {
+                write!(
+                    f,
+                    "its manifest places it on core {core}, but there are {cores} (QEMU's -smp), counted from 0"
+                )
+            }
             LaunchError::TooMany { limit } => {
                 write!(f, "at most {limit} environments on this processor (address space identifiers)")
             }
@@ -132,6 +145,10 @@ impl Kernel {
         let limit = self.backend.max_guests().min(MAX_ENVIRONMENTS as u64 - 1);
         if u64::from(id) > limit {
             return Err(LaunchError::TooMany { limit });
+        }
+        let (core, cores) = (entry.core as usize, self.slices.len());
+        if core >= cores {
+            return Err(LaunchError::NoCore { core: core as u64, cores: cores as u64 });
         }
         let layout = Layout::new(&plan, entry.stack_bytes, self.frames.len());
         let needed = layout.total();
@@ -202,21 +219,24 @@ impl Kernel {
         self.environments.push(Environment {
             id,
             name: String::from(image.name),
-            state: State::Runnable,
-            vcpu,
-            extended: ExtendedState::new(&self.extended_support),
+            ending: None,
+            vcpus: Vec::from([VirtualCpu::new(
+                core,
+                vcpu,
+                ExtendedState::new(&self.extended_support),
+                doorbell,
+                windows.doorbell,
+            )]),
             nested: Some(nested),
             quota: entry.quota_frames,
             tables,
             peak_frames: 0,
             extents: Vec::new(),
             ring: None,
-            timer: None,
             line: Default::default(),
             accounting,
-            doorbell,
         });
-        self.slices.add(id, entry.slices as usize);
+        self.slices[core].add(id, entry.slices as usize);
         self.update_frames(id);
         self.update_blocks(id);
         Ok(id)
@@ -301,6 +321,8 @@ impl Kernel {
             free_map_frames: self.free_map.frames,
             owners_frame: self.owners_frame,
             disk_blocks: self.disk.as_ref().map_or(0, |disk| disk.extents.blocks()),
+            core: image.entry.core.into(),
+            cores: self.slices.len() as u64,
             image_capability: Capability::default(),
             disk_capability: Capability::default(),
             name,

@@ -3,7 +3,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`boot`] | from the boot loader to running environments |
-//! | [`kernel`] | the loop: environments in, exits out |
+//! | [`kernel`] | what the cores share: resources, and what is done to them |
+//! | [`cores`], [`emulate`] | the loop of a core: environments in, exits out |
+//! | [`smp`] | starting the other cores |
 //! | [`hypercall`] | the one table from call number to function |
 //! | [`env`](mod@env) | an environment |
 //! | [`launch`], [`image`], [`startup`] | from an ELF file to an environment |
@@ -23,9 +25,11 @@ extern crate alloc;
 pub mod boot;
 pub mod capability;
 pub mod console;
+pub mod cores;
 pub mod device;
 pub mod disk;
 pub mod early;
+pub mod emulate;
 pub mod env;
 pub mod hypercall;
 pub mod image;
@@ -35,5 +39,6 @@ pub mod launch;
 pub mod memory;
 pub mod resource;
 pub mod settings;
+pub mod smp;
 pub mod startup;
 pub mod virt;

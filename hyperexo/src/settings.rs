@@ -19,11 +19,13 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// `slice-us=N`: length of a time slice.
     pub slice_us: u64,
+    /// `cores=N`: use at most so many cores.
+    pub cores: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { end: End::Exit, disk_timeout_ms: 30_000, slice_us: 10_000 }
+        Settings { end: End::Exit, disk_timeout_ms: 30_000, slice_us: 10_000, cores: 64 }
     }
 }
 
@@ -38,6 +40,7 @@ impl Settings {
                 ("end", "exit", _) => settings.end = End::Exit,
                 ("end", "halt", _) => settings.end = End::Halt,
                 ("disk-timeout-ms", _, Some(number)) => settings.disk_timeout_ms = number,
+                ("cores", _, Some(number)) => settings.cores = number,
                 ("slice-us", _, Some(number)) => settings.slice_us = number,
                 _ => unknown(word),
             }

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a bundle.
 pub const MAGIC: [u8; 8] = *b"HXBUNDLE";
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Images that a bundle can hold.
 pub const MAX_ENTRIES: usize = 32;
 
@@ -59,6 +59,10 @@ pub struct Entry {
     pub disk_rights: u32,
     /// Time slices in the core's vector; 0 counts as 1.
     pub slices: u32,
+    /// Core of the first virtual CPU.
+    pub core: u32,
+    /// Zero.
+    pub reserved: u32,
     /// CRC-32 (IEEE) of the image.
     pub crc: u32,
     /// Bytes of `command_line` in use.

@@ -66,11 +66,18 @@ pub enum Call {
     TimerSet = 15,
     /// Gives up the rest of the slice. 0: environment to run next, or [`crate::ANY`].
     Yield = 16,
+    /// Gives the caller a virtual CPU on another core. 0: core, 1: first instruction, 2: stack pointer, 3: physical address of
+    /// the top page table, 4: what it finds in `rdi`. It starts like the first one ([`crate::start`]) with `rsi` = 0.
+    /// Results: its index, and the frame of its [`crate::upcall::Doorbell`], bound read-write. An environment has at most
+    /// one on each core.
+    VcpuStart = 17,
+    /// Raises [`crate::upcall::Cause::Wake`] on a virtual CPU of the caller. 0: its index.
+    VcpuWake = 18,
 }
 
 impl Call {
     /// All calls, in the order of their numbers.
-    pub const ALL: [Call; 17] = [
+    pub const ALL: [Call; 19] = [
         Call::Null,
         Call::ConsoleWrite,
         Call::Exit,
@@ -88,6 +95,8 @@ impl Call {
         Call::RingKick,
         Call::TimerSet,
         Call::Yield,
+        Call::VcpuStart,
+        Call::VcpuWake,
     ];
 
     /// The call with this number, if there is one.

@@ -64,6 +64,10 @@ pub struct StartInfo {
     pub owners_frame: u64,
     /// Blocks of the disk; 0 if there is none.
     pub disk_blocks: u64,
+    /// Core of the first virtual CPU.
+    pub core: u64,
+    /// Cores of the machine, numbered from 0.
+    pub cores: u64,
     /// Capability for the image run (`image_first_frame`, `image_frames`), already bound with all rights.
     pub image_capability: Capability,
     /// Capability for the disk extent of the environment's manifest; all zeros if it has none. Not yet bound.

@@ -18,6 +18,8 @@ pub enum Cause {
     Disk = 1 << 0,
     /// The time of [`crate::hypercall::Call::TimerSet`] has come.
     Timer = 1 << 1,
+    /// Another virtual CPU of the environment asked for it.
+    Wake = 1 << 2,
 }
 
 /// A page of the kernel that an environment may write: it holds nothing the kernel relies on.

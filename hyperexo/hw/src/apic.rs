@@ -9,6 +9,12 @@ const ID: usize = 0x20;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
 const TASK_PRIORITY: usize = 0x80;
+const COMMAND_LOW: usize = 0x300;
+const COMMAND_HIGH: usize = 0x310;
+const COMMAND_PENDING: u32 = 1 << 12;
+const LEVEL_ASSERT: u32 = 1 << 14;
+const DELIVER_INIT: u32 = 0b101 << 8;
+const DELIVER_STARTUP: u32 = 0b110 << 8;
 const TIMER: usize = 0x320;
 const LINT0: usize = 0x350;
 const LINT1: usize = 0x360;
@@ -85,6 +91,32 @@ impl LocalApic {
     /// Says that the interrupt in service has been handled.
     pub fn end_of_interrupt(&self) {
         self.write(END_OF_INTERRUPT, 0);
+    }
+
+    /// Sends an interrupt to the core with local APIC number `apic_id`.
+    pub fn send(&self, apic_id: u8, vector: u8) {
+        self.command(apic_id, LEVEL_ASSERT | u32::from(vector));
+    }
+
+    /// Resets the core with local APIC number `apic_id`: it waits for [`LocalApic::send_startup`].
+    pub fn send_init(&self, apic_id: u8) {
+        self.command(apic_id, LEVEL_ASSERT | DELIVER_INIT);
+    }
+
+    /// Starts a core that was reset, in real mode at the beginning of page `page`.
+    pub fn send_startup(&self, apic_id: u8, page: u8) {
+        self.command(apic_id, LEVEL_ASSERT | DELIVER_STARTUP | u32::from(page));
+    }
+
+    fn command(&self, apic_id: u8, low: u32) {
+        // Bounded: an APIC that never sends would be broken, and hanging on it would not mend it.
+        for _ in 0..1_000_000 {
+            if self.read(COMMAND_LOW) & COMMAND_PENDING == 0 {
+                break;
+            }
+        }
+        self.write(COMMAND_HIGH, u32::from(apic_id) << 24);
+        self.write(COMMAND_LOW, low);
     }
 
     /// Starts the timer: after `count` steps it raises `vector`, once. 0 stops it.

@@ -14,6 +14,7 @@ pub mod descriptor;
 pub mod memory;
 pub mod pci;
 pub mod serial;
+pub mod smp;
 pub mod time;
 pub mod trap;
 pub mod virtio;

@@ -52,7 +52,7 @@ impl BlockDevice {
     pub fn notify(&mut self) {
         match self {
             BlockDevice::Virtio(device) => device.notify(),
-            BlockDevice::Ram(device) if device.has_completions() => interrupt::note(interrupt::DISK),
+            BlockDevice::Ram(device) if device.has_completions() => interrupt::note_disk(),
             BlockDevice::Ram(_) => {}
         }
     }

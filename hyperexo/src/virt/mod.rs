@@ -224,9 +224,9 @@ pub enum Exception {
 
 /// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that
 /// core only.
-pub trait Vcpu {
-    /// Runs the guest until the next exit.
-    fn run(&mut self) -> VmExit;
+pub trait Vcpu: Send {
+    /// Runs the guest until the next exit, on the core whose `backend` this is: always the same.
+    fn run(&mut self, backend: &Backend) -> VmExit;
     /// General registers.
     fn registers(&mut self) -> &mut Registers;
     /// Instruction pointer.

@@ -10,7 +10,7 @@ use super::state::{
     CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
     EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
-use super::{Access, Entry, Exception, Registers, Vcpu, VmExit};
+use super::{Access, Backend, Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
 use switch::Switch;
@@ -361,7 +361,9 @@ impl SvmVcpu {
 }
 
 impl Vcpu for SvmVcpu {
-    fn run(&mut self) -> VmExit {
+    fn run(&mut self, backend: &Backend) -> VmExit {
+        let Backend::Svm(svm) = backend else { return VmExit::InvalidState };
+        self.switch.host = core::ptr::from_ref(svm.host) as u64;
         if let Some(vector) = self.deferred
             && !self.in_shadow()
         {

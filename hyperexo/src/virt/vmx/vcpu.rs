@@ -277,7 +277,7 @@ impl VmxVcpu {
 }
 
 impl Vcpu for VmxVcpu {
-    fn run(&mut self) -> VmExit {
+    fn run(&mut self, _backend: &crate::virt::Backend) -> VmExit {
         if !self.on_core
             && let Err(refused) = self.take_core()
         {

@@ -1,0 +1,255 @@
+//! A core: the loop that gives it to environments, slice by slice, and takes it back.
+//!
+//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is held between exits
+//! and never while a guest runs: an exit costs a lock, an instruction of a guest costs nothing.
+
+use crate::emulate;
+use crate::env::{Death, Ending, count};
+use crate::hypercall;
+use crate::interrupt;
+use crate::kernel::{Kernel, VcpuId};
+use crate::resource::page::EnvironmentId;
+use crate::virt::{Backend, Exception, VmExit};
+use hyperexo_abi::accounting::Exit;
+use hyperexo_abi::upcall::VECTOR;
+use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::time::ticks;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::relax::RelaxStrategy;
+
+/// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
+const DEFERRED_UPCALL_US: u64 = 50;
+
+/// How a core waits for another: mostly by doing nothing, rarely by `PAUSE`, which under emulation stops the core that we wait for.
+pub struct Patience;
+
+impl RelaxStrategy for Patience {
+    fn relax() {
+        for _ in 0..4096 {
+            core::hint::black_box(());
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// What all cores share.
+pub type SharedKernel = SpinMutex<Kernel, Patience>;
+type Guard<'k> = SpinMutexGuard<'k, Kernel, Patience>;
+
+/// What follows from an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The slice goes on.
+    Continue,
+    /// The environment gives up its slice, perhaps to a successor.
+    Yield(Option<EnvironmentId>),
+}
+
+/// One core.
+pub struct Core {
+    /// Number, from 0.
+    number: usize,
+    apic: LocalApic,
+    backend: &'static Backend,
+    /// The TSC value for which the timer is set.
+    armed: Option<u64>,
+    /// Whose extended state is in the core's registers.
+    holder: Option<EnvironmentId>,
+    /// Who was named as successor by a yield.
+    successor: Option<EnvironmentId>,
+}
+
+impl Core {
+    /// Core number `number`, the one that calls this.
+    pub fn new(number: usize, apic: LocalApic, backend: &'static Backend) -> Core {
+        Core { number, apic, backend, armed: None, holder: None, successor: None }
+    }
+
+    /// Runs environments until all have ended.
+    pub fn run(&mut self, kernel: &SharedKernel) {
+        loop {
+            let mut guard = kernel.lock();
+            if guard.finished() {
+                return;
+            }
+            guard.attend(self.number, ticks());
+            let number = self.number;
+            let can_run = |kernel: &Kernel, id: EnvironmentId| {
+                kernel.environments[usize::from(id) - 1].runnable_on(number)
+            };
+            let named = self.successor.take().filter(|id| can_run(&guard, *id));
+            match named.or_else(|| guard.next_slice(number)) {
+                Some(id) => self.slice(kernel, guard, id),
+                None => self.idle(guard),
+            }
+        }
+    }
+
+    /// Raises the timer interrupt at a TSC value; `None`: never.
+    fn wake_at(&mut self, kernel: &Kernel, deadline: Option<u64>, now: u64) {
+        // Setting the timer costs more than most exits: it is left alone while it is right.
+        if !interrupt::timer_fired(self.number) && deadline == self.armed {
+            return;
+        }
+        self.armed = deadline;
+        let steps = deadline.map_or(0, |deadline| kernel.clock.timer_steps(deadline.saturating_sub(now)));
+        self.apic.one_shot(interrupt::TIMER_VECTOR, steps);
+    }
+
+    /// Halts until an interrupt.
+    fn idle(&mut self, guard: Guard<'_>) {
+        self.wake_at(&guard, guard.next_deadline(self.number), ticks());
+        drop(guard);
+        interrupt::wait(self.number);
+    }
+
+    /// Gives the core to an environment until its slice ends or it has nothing to do.
+    fn slice<'k>(&mut self, kernel: &'k SharedKernel, mut guard: Guard<'k>, id: EnvironmentId) {
+        let Some(index) = guard.environment(id).on_core(self.number) else { return };
+        let who = VcpuId { environment: id, index, core: self.number };
+        self.switch_to(&mut guard, who);
+        count(&guard.environment(id).accounting.slices, 1);
+        let end = ticks().saturating_add(guard.clock.ticks_of_us(guard.settings.slice_us));
+        loop {
+            let now = ticks();
+            // While nobody else wants the core, the slice goes on; that can change with every interrupt.
+            let contended = guard.contended(self.number, id);
+            if contended && now >= end {
+                return;
+            }
+            let deferred = guard.vcpu(who).upcall_deferred();
+            let soon = deferred.then(|| now.saturating_add(guard.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+            let deadlines =
+                guard.next_deadline(self.number).into_iter().chain(contended.then_some(end)).chain(soon);
+            self.wake_at(&guard, deadlines.min(), now);
+            let exit;
+            (guard, exit) = self.enter(kernel, guard, who);
+            if guard.environment(id).ended() {
+                return;
+            }
+            let after = act(&mut guard, who, exit);
+            guard.attend(self.number, ticks());
+            if let After::Yield(successor) = after {
+                self.successor = successor;
+                return;
+            }
+            if !guard.environment(id).runnable_on(self.number) {
+                return;
+            }
+        }
+    }
+
+    /// Runs a virtual CPU until its next exit, without the lock.
+    fn enter<'k>(
+        &mut self,
+        kernel: &'k SharedKernel,
+        mut guard: Guard<'k>,
+        who: VcpuId,
+    ) -> (Guard<'k>, VmExit) {
+        let accounting = guard.environment(who.environment).accounting;
+        let slot = guard.slot(who);
+        let mut vcpu = slot.vcpu.take().expect("a core takes its own virtual CPU, and it is there");
+        if core::mem::take(&mut slot.flush) {
+            vcpu.flush_nested();
+        }
+        if core::mem::take(&mut slot.posted) && !vcpu.upcall_posted() {
+            vcpu.post_upcall(VECTOR);
+            count(&accounting.upcalls, 1);
+        }
+        interrupt::entering(self.number, who.environment);
+        drop(guard);
+        let start = ticks();
+        let exit = vcpu.run(self.backend);
+        let cycles = ticks().wrapping_sub(start);
+        interrupt::left(self.number);
+        let mut guard = kernel.lock();
+        count(&accounting.guest_cycles, cycles);
+        guard.slot(who).vcpu = Some(vcpu);
+        (guard, exit)
+    }
+
+    /// Exchanges what stays on the core while one environment goes in and out of the kernel.
+    fn switch_to(&mut self, kernel: &mut Kernel, who: VcpuId) {
+        if self.holder == Some(who.environment) {
+            return;
+        }
+        let support = kernel.extended_support;
+        if let Some(old) = self.holder {
+            let core = self.number;
+            if let Some(slot) = kernel.environment(old).vcpus.iter_mut().find(|slot| slot.core == core) {
+                slot.extended.save(&support);
+                if let Some(vcpu) = &mut slot.vcpu {
+                    vcpu.leave_core();
+                }
+            }
+        }
+        kernel.slot(who).extended.load(&support);
+        self.holder = Some(who.environment);
+    }
+}
+
+/// Acts on an exit.
+fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
+    let id = who.environment;
+    kernel.environment(id).count_exit(kind(&exit));
+    let support = kernel.extended_support;
+    let vcpu = kernel.vcpu(who);
+    let rip = vcpu.rip();
+    let death = match exit {
+        VmExit::Interrupt | VmExit::Window | VmExit::Handled => return After::Continue,
+        VmExit::Hypercall => return hypercall::dispatch(kernel, who),
+        VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip },
+        VmExit::Halt => {
+            let posted = vcpu.upcall_posted();
+            let slot = kernel.slot(who);
+            slot.waiting = !posted && !slot.posted;
+            return After::Continue;
+        }
+        VmExit::Cpuid => {
+            emulate::cpuid(vcpu);
+            return After::Continue;
+        }
+        VmExit::MsrRead(msr) => {
+            emulate::msr_read(vcpu, msr);
+            return After::Continue;
+        }
+        VmExit::MsrWrite(msr) => {
+            emulate::msr_write(vcpu, msr);
+            return After::Continue;
+        }
+        VmExit::Xsetbv => {
+            emulate::xsetbv(kernel.slot(who), &support);
+            return After::Continue;
+        }
+        VmExit::Port(_) | VmExit::Privileged(_) => {
+            vcpu.raise(Exception::GeneralProtection);
+            return After::Continue;
+        }
+        VmExit::Undefined(_) => {
+            vcpu.raise(Exception::InvalidOpcode);
+            return After::Continue;
+        }
+        VmExit::NestedFault { address, access } => Death::NestedFault { address, access, rip },
+        VmExit::TripleFault => Death::TripleFault { rip },
+        VmExit::InvalidState => Death::InvalidState { rip },
+        VmExit::Unknown(code) => Death::UnknownExit { code, rip },
+    };
+    kernel.end(id, Ending::Killed(death));
+    After::Continue
+}
+
+/// Under which heading an exit is counted.
+fn kind(exit: &VmExit) -> Exit {
+    match exit {
+        VmExit::Hypercall => Exit::Hypercall,
+        VmExit::Interrupt => Exit::Interrupt,
+        VmExit::Halt => Exit::Halt,
+        VmExit::Cpuid => Exit::Cpuid,
+        VmExit::MsrRead(_) | VmExit::MsrWrite(_) => Exit::Msr,
+        VmExit::Port(_) => Exit::Port,
+        VmExit::NestedFault { .. } => Exit::NestedFault,
+        VmExit::Window => Exit::Window,
+        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
+        VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
+    }
+}

@@ -1,0 +1,103 @@
+//! The other cores: started one by one before the first environment, then each in its own loop.
+
+use crate::boot::load_tables;
+use crate::cores::{Core, SharedKernel};
+use crate::interrupt;
+use crate::kernel::Kernel;
+use crate::log;
+use crate::resource::core::SliceVector;
+use crate::resource::page::Owner;
+use crate::virt::Backend;
+use crate::virt::xstate::Support;
+use alloc::boxed::Box;
+use hyperexo_abi::{ANY, FRAME_SHIFT};
+use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::descriptor::TrapStacks;
+use hyperexo_hw::time::ticks;
+use spin::Once;
+
+/// The kernel, once there is one.
+static SHARED: Once<SharedKernel> = Once::new();
+
+/// Frames of the stack on which a core runs its loop.
+const STACK_FRAMES: u64 = 16;
+/// Frames of each of its trap stacks.
+const TRAP_STACK_FRAMES: u64 = 4;
+/// How long a core may take to come up.
+const PATIENCE_US: u64 = 200_000;
+
+/// Where a core that is being started finds its stacks: one run of frames, its loop's stack first.
+const RUN_FRAMES: u64 = STACK_FRAMES + 3 * TRAP_STACK_FRAMES;
+
+/// Shares the kernel with the cores that are waiting for it.
+pub fn share(kernel: Kernel) -> &'static SharedKernel {
+    let shared = SHARED.call_once(|| SharedKernel::new(kernel));
+    (0..interrupt::cores()).for_each(interrupt::wake);
+    shared
+}
+
+/// Starts the other processors, at most as many as the settings allow; each that comes gets a vector of slices.
+pub fn start_cores(kernel: &mut Kernel) {
+    let Some(machine) = kernel.processors else { return };
+    let limit = (kernel.settings.cores as usize).min(interrupt::MAX_CORES);
+    let own = kernel.apic.id();
+    for apic_id in machine.apic_ids().iter().copied().filter(|id| *id != own) {
+        if kernel.slices.len() >= limit {
+            return;
+        }
+        let Ok(run) = kernel.frames.allocate(Owner::Kernel, ANY, RUN_FRAMES, 1) else {
+            log!("warning: no memory for the stacks of processor {apic_id}");
+            return;
+        };
+        let before = interrupt::cores();
+        let deadline_of = |us| ticks().saturating_add(kernel.clock.ticks_of_us(us));
+        let pause = |us| {
+            let deadline = deadline_of(us);
+            while ticks() < deadline {}
+        };
+        let base = run.first << FRAME_SHIFT;
+        let stack = (run.first + STACK_FRAMES) << FRAME_SHIFT;
+        // SAFETY: ring 0, identity map, page tables in the kernel's image; low memory is the firmware's, who is done with
+        // it; the run of frames is the new core's alone; cores are started one at a time, and one that
+        // does not come in time ends the loop.
+        unsafe { hyperexo_hw::smp::start(&kernel.apic, apic_id, enter, base, stack, pause) };
+        let deadline = deadline_of(PATIENCE_US);
+        while interrupt::cores() == before {
+            if ticks() > deadline {
+                log!("warning: processor {apic_id} did not start; going on with {before}");
+                return;
+            }
+        }
+        kernel.slices.push(SliceVector::default());
+    }
+}
+
+/// First Rust code of a core. `base`: its run of frames.
+extern "C" fn enter(base: u64) -> ! {
+    let top = |number: u64| base + ((STACK_FRAMES + number * TRAP_STACK_FRAMES) << FRAME_SHIFT);
+    // SAFETY: ring 0; the stacks are this core's; the APIC is mapped by identity.
+    let (apic, backend) = unsafe {
+        load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
+        let apic = LocalApic::enable();
+        Support::enable();
+        (apic, Backend::enable())
+    };
+    match backend {
+        Ok(backend) => {
+            let backend: &'static Backend = Box::leak(Box::new(backend));
+            let number = interrupt::install(apic);
+            let shared = loop {
+                match SHARED.get() {
+                    Some(shared) => break shared,
+                    None => interrupt::wait(number),
+                }
+            };
+            Core::new(number, apic, backend).run(shared);
+        }
+        Err(error) => log!("warning: a processor can't be used: {error}"),
+    }
+    loop {
+        // SAFETY: halts this core with interrupts disabled, for good.
+        unsafe { core::arch::asm!("cli", "hlt") };
+    }
+}
