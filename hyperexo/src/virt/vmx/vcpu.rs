@@ -102,6 +102,8 @@ impl VmxVcpu {
     }
 
     /// Makes the VMCS current on this core and loads the lazy state.
+    #[cold]
+    #[inline(never)]
     fn take_core(&mut self) -> Result<(), vmcs::Refused> {
         // SAFETY: VMX is on wherever guests run (`Vmx::enable`); the region lives as long as `self` and is cleared on drop; it
         // is active nowhere else (`leave_core`).
@@ -193,18 +195,24 @@ impl VmxVcpu {
 
     fn decode(&mut self) -> VmExit {
         let full = read(ro::EXIT_REASON) as u32;
+        self.rip = read(guest::RIP);
+        // The way of every hypercall: kept short.
+        if full == reason::VMCALL {
+            self.pass();
+            return VmExit::Hypercall;
+        }
+        self.decode_other(full)
+    }
+
+    #[inline(never)]
+    fn decode_other(&mut self, full: u32) -> VmExit {
         if full & ENTRY_FAILURE != 0 {
             self.log_entry_failure(full & 0xffff);
             return VmExit::InvalidState;
         }
-        self.rip = read(guest::RIP);
         let vectoring = read(ro::IDT_VECTORING_INFO) as u32;
         self.event = Event::interrupted(vectoring, read(ro::IDT_VECTORING_ERR_CODE) as u32);
         match full & 0xffff {
-            reason::VMCALL => {
-                self.pass();
-                VmExit::Hypercall
-            }
             reason::EXCEPTION_OR_NMI => self.decode_exception(),
             reason::EXTERNAL_INTERRUPT | reason::PREEMPTION_TIMER | reason::INIT | reason::STARTUP => {
                 VmExit::Interrupt
@@ -264,6 +272,8 @@ impl VmxVcpu {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn log_entry_failure(&self, basic: u32) {
         let what = match basic {
             reason::INVALID_GUEST_STATE => inconsistent::find(read, self.processor.cr0, self.processor.cr4)
@@ -274,6 +284,20 @@ impl VmxVcpu {
         };
         log!("vmx: entry failed (reason {basic}, qualification {:#x}): {what}", read(ro::EXIT_QUALIFICATION));
     }
+}
+
+/// Says why the processor did not even try.
+#[cold]
+#[inline(never)]
+fn refused(refusal: Entered) -> VmExit {
+    match refusal {
+        Entered::NoVmcs => log!("vmx: entry without a current VMCS"),
+        _ => {
+            let error = read(ro::VM_INSTRUCTION_ERROR) as u32;
+            log!("vmx: {} (error {error})", vmcs::instruction_error(error));
+        }
+    }
+    VmExit::InvalidState
 }
 
 impl Vcpu for VmxVcpu {
@@ -293,15 +317,7 @@ impl Vcpu for VmxVcpu {
         // page table confines the guest (`new`); the switch belongs to this VMCS.
         match Entered::from_code(unsafe { enter(&mut self.switch) }) {
             Entered::Exit => self.decode(),
-            Entered::Refused => {
-                let error = read(ro::VM_INSTRUCTION_ERROR) as u32;
-                log!("vmx: {} (error {error})", vmcs::instruction_error(error));
-                VmExit::InvalidState
-            }
-            Entered::NoVmcs => {
-                log!("vmx: no current VMCS");
-                VmExit::InvalidState
-            }
+            refusal => refused(refusal),
         }
     }
 
