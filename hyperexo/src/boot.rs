@@ -189,6 +189,7 @@ unsafe fn build(
         authority: Authority::new(draw_key()),
         disk,
         environments: Vec::new(),
+        first_served: 0,
         slices: Vec::from([SliceVector::default()]),
         processors,
         apic,
@@ -367,10 +368,14 @@ fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, Devi
     Some((device, function))
 }
 
-/// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken.
+/// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken. Without
+/// a generator the moments alone must do, which is said: somebody who knows this machine's timing could search for them.
 fn draw_key() -> [u8; 16] {
     use core::hash::Hasher;
     let generator = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_rdrand());
+    if !generator {
+        log!("warning: no RDRAND: capabilities are sealed with a key drawn from timing alone");
+    }
     let mut key = [0; 16];
     for half in key.chunks_exact_mut(8) {
         let mut hasher = siphasher::sip::SipHasher24::new();

@@ -80,7 +80,13 @@ impl LineBuffer {
                     if self.used == LINE_BYTES {
                         self.flush_always(&mut emit);
                     }
-                    let control = *byte != b'\t' && (*byte < b' ' || *byte == 0x7f);
+                    // C1 controls are two bytes in UTF-8: both go.
+                    let c1 = (0x80..0xa0).contains(byte)
+                        && self.bytes[..self.used].last().is_none_or(|lead| *lead == 0xc2);
+                    if c1 && self.used != 0 {
+                        self.bytes[self.used - 1] = b' ';
+                    }
+                    let control = *byte != b'\t' && (*byte < b' ' || *byte == 0x7f) || c1;
                     self.bytes[self.used] = if control { b' ' } else { *byte };
                     self.used += 1;
                 }
@@ -112,9 +118,10 @@ mod tests {
         let mut emit = |line: &[u8]| lines.push(String::from_utf8(line.to_vec()).unwrap());
         buffer.add(b"one\ntw", &mut emit);
         buffer.add(b"o\n\nh\x1b[1m\rx", &mut emit);
+        buffer.add("\n\u{9b}1m \u{e9}".as_bytes(), &mut emit);
         buffer.flush(&mut emit);
         buffer.flush(&mut emit);
-        assert_eq!(lines, ["one", "two", "", "h [1m x"]);
+        assert_eq!(lines, ["one", "two", "", "h [1m x", "  1m \u{e9}"]);
     }
 
     #[test]

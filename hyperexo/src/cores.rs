@@ -57,12 +57,14 @@ pub struct Core {
     holder: Option<EnvironmentId>,
     /// Who was named as successor by a yield.
     successor: Option<EnvironmentId>,
+    /// TSC value at which the slice that is being used ends; a successor gets no more than the rest.
+    slice_end: u64,
 }
 
 impl Core {
     /// Core number `number`, the one that calls this.
     pub fn new(number: usize, apic: LocalApic, backend: &'static Backend) -> Core {
-        Core { number, apic, backend, armed: None, holder: None, successor: None }
+        Core { number, apic, backend, armed: None, holder: None, successor: None, slice_end: 0 }
     }
 
     /// Runs environments until all have ended.
@@ -77,8 +79,14 @@ impl Core {
             let can_run = |kernel: &Kernel, id: EnvironmentId| {
                 kernel.environments[usize::from(id) - 1].runnable_on(number)
             };
-            let named = self.successor.take().filter(|id| can_run(&guard, *id));
-            match named.or_else(|| guard.next_slice(number)) {
+            let now = ticks();
+            let named = self.successor.take().filter(|id| now < self.slice_end && can_run(&guard, *id));
+            let chosen = named.or_else(|| {
+                let length = guard.clock.ticks_of_us(guard.settings.slice_us);
+                self.slice_end = now.saturating_add(length);
+                guard.next_slice(number)
+            });
+            match chosen {
                 Some(id) => self.slice(kernel, guard, id),
                 None => self.idle(guard),
             }
@@ -109,7 +117,7 @@ impl Core {
         let who = VcpuId { environment: id, index, core: self.number };
         self.switch_to(&mut guard, who);
         count(&guard.environment(id).accounting.slices, 1);
-        let end = ticks().saturating_add(guard.clock.ticks_of_us(guard.settings.slice_us));
+        let end = self.slice_end;
         loop {
             let now = ticks();
             // While nobody else wants the core, the slice goes on; that can change with every interrupt.
@@ -230,6 +238,7 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
             return After::Continue;
         }
         VmExit::NestedFault { address, access } => Death::NestedFault { address, access, rip },
+        VmExit::MachineCheck => panic!("machine check while an environment was running"),
         VmExit::TripleFault => Death::TripleFault { rip },
         VmExit::InvalidState => Death::InvalidState { rip },
         VmExit::Unknown(code) => Death::UnknownExit { code, rip },
@@ -250,6 +259,6 @@ fn kind(exit: &VmExit) -> Exit {
         VmExit::NestedFault { .. } => Exit::NestedFault,
         VmExit::Window => Exit::Window,
         VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
-        VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
+        VmExit::MachineCheck | VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
     }
 }

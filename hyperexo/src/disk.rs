@@ -7,7 +7,7 @@
 use crate::device::block::BlockDevice;
 use crate::env::{Environment, count};
 use crate::memory::PhysicalMemory;
-use crate::resource::disk::ExtentTable;
+use crate::resource::disk::{Binding, ExtentTable};
 use crate::resource::page::{EnvironmentId, FrameTable};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
@@ -52,7 +52,8 @@ impl Ring {
     /// Whether one more completion is sure to find a place.
     fn has_room(&self) -> bool {
         let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
-        unread.saturating_add(self.outstanding) < COMPLETIONS as u32
+        // No more than half of the device for one environment: others find room.
+        unread.saturating_add(self.outstanding) < COMPLETIONS as u32 && self.outstanding < SLOTS as u32 / 2
     }
 
     fn take(&mut self) -> Submission {
@@ -78,6 +79,8 @@ impl Ring {
 struct InFlight {
     environment: EnvironmentId,
     submission: Submission,
+    /// Blocks of a read that the sender got as zeros instead.
+    hidden: u64,
     /// TSC value at which its time is up.
     deadline: u64,
     /// Answered with a timeout: nobody waits for it any more.
@@ -128,10 +131,18 @@ impl Disk {
 
     /// Whether a request in flight touches any of these blocks.
     pub fn uses(&self, first: u64, count: u64) -> bool {
-        self.in_flight.iter().flatten().any(|request| {
-            let start = request.submission.block;
-            start < first.saturating_add(count) && first < start + u64::from(request.submission.count)
-        })
+        touches(&self.in_flight, first, count)
+    }
+
+    /// Makes the extents of an environment that has ended nobody's, as soon as no request touches them.
+    pub fn release_all(&mut self, environment: EnvironmentId) {
+        let in_flight = &self.in_flight;
+        self.extents.release_all(environment, |first, count| touches(in_flight, first, count));
+    }
+
+    /// Whether the device holds nothing but requests whose time was up: it has stopped answering.
+    fn is_dead(&self) -> bool {
+        self.device.in_flight() == SLOTS && self.in_flight.iter().flatten().all(|request| request.abandoned)
     }
 
     /// Takes what is in an environment's ring, as far as device and ring have room.
@@ -147,14 +158,24 @@ impl Disk {
         now: u64,
     ) -> Result<(), Status> {
         let mut call = false;
-        let result = loop {
-            let Some(ring) = &mut environment.ring else { break Err(Status::NotBound) };
-            let Some(waiting) = ring.waiting() else { break Err(Status::BadArgument) };
-            if waiting == 0 || !ring.has_room() || self.device.in_flight() == SLOTS {
-                break Ok(());
+        let mut result = Ok(());
+        // As many as the ring can hold: its indices may move while we look, so the loop has its own bound.
+        for _ in 0..SUBMISSIONS {
+            let dead = self.is_dead();
+            let Some(ring) = &mut environment.ring else { return Err(Status::NotBound) };
+            let Some(waiting) = ring.waiting() else {
+                result = Err(Status::BadArgument);
+                break;
+            };
+            if waiting == 0 || !ring.has_room() || self.device.in_flight() == SLOTS && !dead {
+                break;
             }
             let submission = ring.take();
-            if let Some(outcome) = self.start(environment, frames, memory, submission, now) {
+            let outcome = match dead {
+                true => Some(Outcome::Timeout),
+                false => self.start(environment, frames, memory, submission, now),
+            };
+            if let Some(outcome) = outcome {
                 if outcome != Outcome::Ok {
                     count(&environment.accounting.disk_errors, 1);
                 }
@@ -162,7 +183,7 @@ impl Disk {
                     call |= ring.post(submission.tag, outcome);
                 }
             }
-        };
+        }
         self.device.notify();
         if call {
             call_owner(environment);
@@ -183,10 +204,13 @@ impl Disk {
             Ok(operation) => operation,
             Err(outcome) => return Some(outcome),
         };
+        // A flush names no blocks: what stands there is not for the device.
+        let block = if operation == block::Operation::Flush { 0 } else { submission.block };
+        let submission = Submission { block, ..submission };
+        let mut hidden = 0;
         let mut targets = submission.frames;
         let targets = &mut targets[..submission.count as usize];
         if operation == block::Operation::Read {
-            let mut hidden = 0;
             for (block, target) in (submission.block..).zip(targets.iter_mut()) {
                 if self.extents.reads_as_zeros(block) {
                     memory.clear(*target);
@@ -204,6 +228,7 @@ impl Disk {
         let request = InFlight {
             environment: environment.id,
             submission,
+            hidden: hidden as u64,
             deadline: now.saturating_add(self.patience),
             abandoned: false,
         };
@@ -245,7 +270,11 @@ impl Disk {
         let (operation, of_blocks, of_frames) = match submission.operation {
             op if op == Operation::Read as u8 => (block::Operation::Read, Rights::READ, Rights::WRITE),
             op if op == Operation::Write as u8 => (block::Operation::Write, Rights::WRITE, Rights::READ),
-            op if op == Operation::Flush as u8 && blocks == 0 => return Ok(block::Operation::Flush),
+            op if op == Operation::Flush as u8 && blocks == 0 => {
+                let may_write = |extent: &Binding| extent.rights.contains(Rights::WRITE);
+                let allowed = environment.extents.iter().any(may_write);
+                return if allowed { Ok(block::Operation::Flush) } else { Err(Outcome::BlockNotBound) };
+            }
             _ => return Err(Outcome::BadRequest),
         };
         if blocks == 0 || blocks > MAX_REQUEST_BLOCKS {
@@ -285,6 +314,8 @@ impl Disk {
                 finish(&request, outcome, environments);
             }
         }
+        let in_flight = &self.in_flight;
+        self.extents.release_orphans(|first, count| touches(in_flight, first, count));
         for request in self.in_flight.iter_mut().flatten() {
             if !request.abandoned && request.deadline <= now {
                 request.abandoned = true;
@@ -294,13 +325,21 @@ impl Disk {
     }
 }
 
+/// Whether a request in flight touches any of these blocks.
+fn touches(in_flight: &[Option<InFlight>], first: u64, count: u64) -> bool {
+    in_flight.iter().flatten().any(|request| {
+        let (start, blocks) = (request.submission.block, u64::from(request.submission.count));
+        blocks != 0 && start < first.saturating_add(count) && first < start + blocks
+    })
+}
+
 /// Tells the sender how its request ended.
 fn finish(request: &InFlight, outcome: Outcome, environments: &mut [Environment]) {
     let Some(environment) = environments.iter_mut().find(|environment| environment.id == request.environment)
     else {
         return;
     };
-    let blocks = u64::from(request.submission.count);
+    let blocks = u64::from(request.submission.count) - request.hidden;
     match (outcome, request.submission.operation) {
         (Outcome::Ok, op) if op == Operation::Read as u8 => {
             count(&environment.accounting.disk_blocks_read, blocks)

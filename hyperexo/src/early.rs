@@ -33,9 +33,12 @@ pub fn for_each_gap(memory: &[Region], taken: &[Region], mut gap: impl FnMut(Reg
     }
 }
 
-/// One past the highest frame of RAM.
+/// Most frames that are used: 512 GiB, as far as one table of the linear map reaches.
+pub const MAX_FRAMES: u64 = 1 << 27;
+
+/// One past the highest frame of RAM that is used.
 pub fn end_frame(memory: &[Region]) -> u64 {
-    memory.iter().map(|region| region.end / FRAME_BYTES as u64).max().unwrap_or(0)
+    memory.iter().map(|region| region.end / FRAME_BYTES as u64).max().unwrap_or(0).min(MAX_FRAMES)
 }
 
 /// Hands out adjacent frames from the largest gap below `limit`, never to take them back.

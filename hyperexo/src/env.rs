@@ -158,6 +158,8 @@ pub struct Environment {
     pub tables: u64,
     /// Most frames it ever owned.
     pub peak_frames: u64,
+    /// Disk blocks that it may allocate.
+    pub disk_quota: u64,
     /// Disk extents it has bound.
     pub extents: Vec<Binding>,
     /// Its ring of disk requests.

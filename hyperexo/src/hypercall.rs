@@ -9,7 +9,7 @@ use crate::virt::Entry;
 use crate::virt::xstate::ExtendedState;
 use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
-use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, Results, Status};
+use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES, Results, Status};
 use hyperexo_abi::ring::RING_FRAMES;
 use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
@@ -120,6 +120,9 @@ fn console_write(kernel: &mut Kernel, id: EnvironmentId, address: u64, bytes: u6
 
 fn page_alloc(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, align: u64) -> Outcome {
     let environment = kernel.environment(id);
+    if count > MAX_ALLOCATION_FRAMES && count <= environment.quota {
+        return Err(Status::BadArgument);
+    }
     let (quota, tables) = (environment.quota, environment.tables);
     let owned = kernel.frames.owned_by(id);
     if count > quota.saturating_sub(owned + tables) {
@@ -138,6 +141,7 @@ fn page_free(kernel: &mut Kernel, capability: &Capability) -> Outcome {
     if kernel.frames.any_pinned(claim.first..claim.end()) {
         return Err(Status::Busy);
     }
+    require_split_room(kernel, owner, claim.first, claim.count, true)?;
     kernel.end_bindings(claim.first..claim.end(), None);
     kernel.frames.free(&claim)?;
     kernel.update_frames(owner);
@@ -152,13 +156,18 @@ fn page_bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wa
     let claim = kernel.authority.verify(capability, Resource::Page, wanted)?;
     kernel.frames.check(&claim)?;
     let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
-    if nested.map(&mut memory, claim.first, claim.count, wanted).is_err() {
-        // All or nothing. What was bound before with other rights goes as well: the caller asked to change it.
-        nested.unmap(&mut memory, claim.first, claim.count);
-        kernel.settle(id);
+    // All or nothing: once there is room for the tables, nothing can go wrong.
+    let needed = nested.tables_needed(&memory, claim.first, claim.count);
+    if needed > memory.quota.saturating_sub(memory.frames.owned_by(id) + *memory.tables) {
         return Err(Status::QuotaExceeded);
     }
+    if needed > memory.frames.free_frames() {
+        return Err(Status::Exhausted);
+    }
+    let mapped = nested.map(&mut memory, claim.first, claim.count, wanted);
+    debug_assert!(mapped.is_ok(), "tables were counted");
     kernel.settle(id);
+    kernel.update_frames(id);
     DONE
 }
 
@@ -170,19 +179,38 @@ fn page_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64) -
     if kernel.frames.any_pinned(frames.clone()) {
         return Err(Status::Busy);
     }
-    let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    let (nested, memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
     if frames.clone().any(|frame| nested.lookup(&memory, frame).is_none()) {
         return Err(Status::NotBound);
     }
-    // Each end of the run can cut one large entry.
-    if nested.needs_split(&memory, first, count)
-        && *memory.tables + memory.frames.owned_by(id) + 2 > memory.quota
-    {
-        return Err(Status::QuotaExceeded);
-    }
+    require_split_room(kernel, id, first, count, false)?;
+    let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
     nested.unmap(&mut memory, first, count);
     kernel.settle(id);
+    kernel.update_frames(id);
     DONE
+}
+
+/// Whether an environment's own bindings of a run can be ended without losing others: large entries at its ends may have to be
+/// split, for which there must be frames. `forced`: on the kernel's account.
+fn require_split_room(
+    kernel: &mut Kernel,
+    id: EnvironmentId,
+    first: u64,
+    count: u64,
+    forced: bool,
+) -> Result<(), Status> {
+    /// One for each end of the run.
+    const TABLES: u64 = 2;
+    let Some((nested, memory)) = kernel.nested(id, forced) else { return Ok(()) };
+    if !nested.needs_split(&memory, first, count) {
+        return Ok(());
+    }
+    if memory.frames.free_frames() < TABLES {
+        return Err(Status::Exhausted);
+    }
+    let used = *memory.tables + memory.frames.owned_by(id);
+    if memory.quota.saturating_sub(used) < TABLES { Err(Status::QuotaExceeded) } else { Ok(()) }
 }
 
 fn derive(kernel: &mut Kernel, capability: &Capability, first: u64, count_and_rights: u64) -> Outcome {
@@ -220,6 +248,10 @@ fn revoke(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability) -> Ou
 fn disk_alloc(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64) -> Outcome {
     let disk = kernel.disk.as_mut().ok_or(Status::NoDevice)?;
     let claim = disk.extents.allocate(id, first, count)?;
+    if disk.extents.allocated_by(id) > kernel.environments[usize::from(id) - 1].disk_quota {
+        disk.extents.free(&claim)?;
+        return Err(Status::QuotaExceeded);
+    }
     kernel.update_blocks(id);
     Ok(kernel.authority.seal(&claim).0)
 }
@@ -289,7 +321,7 @@ fn ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
 fn yield_target(kernel: &Kernel, who: VcpuId, number: u64) -> Option<EnvironmentId> {
     let named = |environment: &&Environment| u64::from(environment.id) == number;
     let target = kernel.environments.iter().find(named)?;
-    target.runnable_on(who.core).then_some(target.id)
+    (target.id != who.environment && target.runnable_on(who.core)).then_some(target.id)
 }
 
 fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) -> Outcome {

@@ -77,6 +77,11 @@ pub fn take_disk() -> bool {
     DISK.swap(false, Ordering::Acquire)
 }
 
+/// Whether the disk has said something that nobody has taken yet.
+pub fn disk_pending() -> bool {
+    DISK.load(Ordering::Acquire)
+}
+
 /// Whether a core's timer has fired since the last time; asking clears it.
 pub fn timer_fired(core: usize) -> bool {
     CORES[core].timer.swap(false, Ordering::Acquire)
@@ -153,6 +158,8 @@ fn note_timer() {
 
 /// An exception in the kernel is a bug in the kernel.
 fn fatal(frame: &TrapFrame) -> ! {
+    // SAFETY: nothing that was interrupted goes on after this.
+    unsafe { crate::console::break_lock() };
     log!("registers: {frame:x?}");
     panic!(
         "{} (error code {:#x}, address {:#x}) at rip {:#x}",

@@ -88,6 +88,8 @@ pub struct Kernel {
     pub disk: Option<Disk>,
     /// Environments; number `n` has index `n - 1`.
     pub environments: Vec<Environment>,
+    /// Index of the environment whose ring is looked at first when the disk has room.
+    pub first_served: usize,
     /// Slices of each core that has come up.
     pub slices: Vec<SliceVector>,
     /// Processors of the machine, as its tables tell.
@@ -178,7 +180,7 @@ impl Kernel {
         }
     }
 
-    /// Brings the readable counts of an environment's frames up to date.
+    /// Brings the readable counts of an environment's frames, tables and the kernel's up to date.
     pub fn update_frames(&mut self, id: EnvironmentId) {
         let owned = self.frames.owned_by(id);
         self.owners.frames[usize::from(id)].store(owned, Ordering::Relaxed);
@@ -228,7 +230,6 @@ impl Kernel {
             let frames = ring.first_frame..ring.first_frame + hyperexo_abi::ring::RING_FRAMES;
             frames.for_each(|frame| self.frames.unpin(frame));
         }
-        self.end_foreign_bindings(id);
         if let Some(nested) = nested {
             let mut memory = NestedMemory {
                 frames: &mut self.frames,
@@ -239,9 +240,11 @@ impl Kernel {
             };
             nested.destroy(&mut memory);
         }
+        // After its own bindings are gone, so that only frames that others have bound cost a look at the others.
+        self.end_foreign_bindings(id);
         self.frames.release_all(id);
         if let Some(disk) = &mut self.disk {
-            disk.extents.release_all(id);
+            disk.release_all(id);
         }
         self.update_frames(id);
         self.update_blocks(id);
@@ -280,15 +283,7 @@ impl Kernel {
         let disk_due =
             self.disk.as_ref().and_then(Disk::next_deadline).is_some_and(|deadline| deadline <= now);
         if interrupt::take_disk() || disk_due {
-            let Kernel { disk, environments, frames, memory, .. } = self;
-            if let Some(disk) = disk {
-                disk.collect(environments, frames, now);
-                // Completions made room: rings that had to wait go on.
-                for environment in environments.iter_mut().filter(|environment| environment.ring.is_some()) {
-                    // An index that makes no sense is the business of its owner's next kick.
-                    let _ = disk.serve(environment, frames, *memory, now);
-                }
-            }
+            self.attend_disk(now);
         }
         for environment in &mut self.environments {
             let Some(index) = environment.on_core(core) else { continue };
@@ -299,12 +294,29 @@ impl Kernel {
         }
     }
 
+    /// Takes what the disk has finished, and gives it more to do.
+    fn attend_disk(&mut self, now: u64) {
+        let Kernel { disk: Some(disk), environments, frames, memory, first_served, .. } = self else {
+            return;
+        };
+        disk.collect(environments, frames, now);
+        // Completions made room: rings that had to wait go on, another one first each time.
+        *first_served = (*first_served + 1) % environments.len().max(1);
+        let (later, sooner) = environments.split_at_mut(*first_served);
+        for environment in sooner.iter_mut().chain(later).filter(|environment| environment.ring.is_some()) {
+            // An index that makes no sense is the business of its owner's next kick.
+            let _ = disk.serve(environment, frames, *memory, now);
+        }
+    }
+
     /// The next moment at which something is due on a core, besides the end of a slice.
     pub fn next_deadline(&self, core: usize) -> Option<u64> {
         let vcpus = self.environments.iter().flat_map(|environment| &environment.vcpus);
         let timers = vcpus.filter(|slot| slot.core == core).filter_map(|slot| slot.timer);
         // The first core, where the disk's interrupts arrive, minds its deadlines too.
         let disk = self.disk.as_ref().filter(|_| core == 0).and_then(Disk::next_deadline);
-        timers.chain(disk).min()
+        // A disk in memory finishes what it is given without an interrupt to say so.
+        let said = interrupt::disk_pending().then_some(0);
+        timers.chain(disk).chain(said).min()
     }
 }

@@ -17,9 +17,13 @@ use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::start::{COMMAND_LINE_BYTES, MAGIC, NAME_BYTES, StartInfo};
 use hyperexo_abi::upcall::Doorbell;
-use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES, STACK_TOP};
+use hyperexo_abi::{ANY, BLOCK_BYTES, FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES, STACK_TOP};
 use zerocopy::IntoBytes;
 
+/// Disk blocks in a MiB.
+const BLOCKS_PER_MIB: u64 = (1 << 20) / BLOCK_BYTES as u64;
+/// Most slices of one environment in a core's vector.
+pub const MAX_SLICES: u32 = 64;
 /// Largest start-up stack.
 pub const MAX_STACK_BYTES: u64 = 64 << 20;
 
@@ -228,15 +232,16 @@ impl Kernel {
                 windows.doorbell,
             )]),
             nested: Some(nested),
-            quota: entry.quota_frames,
+            quota: entry.quota_frames.min(self.frames.len()),
             tables,
             peak_frames: 0,
+            disk_quota: u64::from(entry.disk_quota_mib) * BLOCKS_PER_MIB,
             extents: Vec::new(),
             ring: None,
             line: Default::default(),
             accounting,
         });
-        self.slices[core].add(id, entry.slices as usize);
+        self.slices[core].add(id, entry.slices.min(MAX_SLICES) as usize);
         self.update_frames(id);
         self.update_blocks(id);
         Ok(id)

@@ -61,8 +61,8 @@ pub struct Entry {
     pub slices: u32,
     /// Core of the first virtual CPU.
     pub core: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Disk space that it may allocate besides the extent, in MiB.
+    pub disk_quota_mib: u32,
     /// CRC-32 (IEEE) of the image.
     pub crc: u32,
     /// Bytes of `command_line` in use.

@@ -8,6 +8,8 @@
 //! | `rax` | [`Call`] | [`Status`], 0 on success |
 //! | `rdi rsi rdx r8` | arguments 0–3 (a capability takes all four) | results 0–3 |
 //! | `r9 r10` | arguments 4 and 5 | unchanged |
+//!
+//! The kernel does not look at the guest's privilege level: what a libOS runs in ring 3 has the libOS's authority.
 
 /// Arguments of a hypercall, in the order `rdi rsi rdx r8 r9 r10`.
 pub type Arguments = [u64; 6];
@@ -30,10 +32,11 @@ pub enum Call {
     ConsoleWrite = 1,
     /// Ends the caller. 0: exit code. Does not return.
     Exit = 2,
-    /// Allocates frames. 0: first frame or [`crate::ANY`], 1: count, 2: alignment in frames (a power of two, 1 = none).
+    /// Allocates frames, at most [`MAX_ALLOCATION_FRAMES`] in one call. 0: first frame or [`crate::ANY`], 1: count, 2: alignment in frames (a power of two, 1 = none).
     /// Results: a page capability with all rights. The frames hold zeros and are not yet bound.
     PageAlloc = 3,
-    /// Gives frames back; their bindings, everybody's, end. 0–3: page capability with [`Rights::GRANT`].
+    /// Gives frames back; their bindings, everybody's, end. Refused as busy while a device uses one; whoever shares frames
+    /// with somebody who keeps them so revokes first. 0–3: page capability with [`Rights::GRANT`].
     ///
     /// [`Rights::GRANT`]: crate::capability::Rights::GRANT
     PageFree = 4,
@@ -45,11 +48,13 @@ pub enum Call {
     /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
     /// Results: the new capability. Works for pages and extents.
     Derive = 7,
-    /// Makes every capability for the range worthless and ends others' bindings. 0–3: capability with
+    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all). Requests that are in
+    /// the device's hands already are finished: until [`Call::PageFree`] or [`Call::PageUnbind`] no longer says busy, the
+    /// device may still write to the frames. 0–3: capability with
     /// [`crate::capability::Rights::GRANT`] for the whole allocation range it names. Results: a fresh capability.
     Revoke = 8,
-    /// Allocates disk blocks. 0: first block or [`crate::ANY`], 1: count. Results: an extent capability. The blocks
-    /// read as zeros until written.
+    /// Allocates disk blocks, within the quota of the manifest. 0: first block or [`crate::ANY`], 1: count. Results: an
+    /// extent capability. The blocks read as zeros until written.
     DiskAlloc = 9,
     /// Gives disk blocks back. 0–3: extent capability with [`crate::capability::Rights::GRANT`].
     DiskFree = 10,
@@ -104,6 +109,9 @@ impl Call {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
 }
+
+/// Most frames that one [`Call::PageAlloc`] gives: clearing them takes time that nobody else has.
+pub const MAX_ALLOCATION_FRAMES: u64 = 4096;
 
 /// Longest text that one [`Call::ConsoleWrite`] takes.
 pub const CONSOLE_MAX_BYTES: u64 = 4096;

@@ -16,6 +16,13 @@ use super::page::EnvironmentId;
 
 /// Most extents the table holds: what environments can make the kernel remember is bounded.
 pub const MAX_EXTENTS: usize = 1024;
+/// Most extents of one environment.
+pub const MAX_EXTENTS_PER_OWNER: usize = 64;
+/// Most 64-block words of all bitmaps together: the kernel's memory is bounded, whoever asks.
+pub const MAX_BITMAP_WORDS: usize = 16 << 10;
+/// Owner of what a dead environment's requests in flight still touch.
+const ORPHAN: EnvironmentId = 0;
+
 /// Most extents an environment can have bound.
 pub const MAX_BINDINGS: usize = 256;
 
@@ -71,6 +78,12 @@ impl ExtentTable {
         self.extents.iter().filter(|extent| extent.owner == owner).map(|extent| extent.count).sum()
     }
 
+    /// Blocks that an environment allocated itself.
+    pub fn allocated_by(&self, owner: EnvironmentId) -> u64 {
+        let allocated = |extent: &&Extent| extent.owner == owner && extent.written.is_some();
+        self.extents.iter().filter(allocated).map(|extent| extent.count).sum()
+    }
+
     /// Gives an environment an extent with the contents it has: the operator's decision, in the manifest.
     ///
     /// # Errors
@@ -107,7 +120,8 @@ impl ExtentTable {
         if count == 0 {
             return Err(Status::BadArgument);
         }
-        if self.extents.len() >= MAX_EXTENTS {
+        let of_owner = self.extents.iter().filter(|extent| extent.owner == owner).count();
+        if self.extents.len() >= MAX_EXTENTS || of_owner >= MAX_EXTENTS_PER_OWNER {
             return Err(Status::Exhausted);
         }
         let first = if first == ANY { self.find(count).ok_or(Status::Exhausted)? } else { first };
@@ -118,6 +132,11 @@ impl ExtentTable {
         }
         let written = if clear {
             let words = count.div_ceil(64) as usize;
+            let taken: usize =
+                self.extents.iter().filter_map(|extent| extent.written.as_ref()).map(Vec::len).sum();
+            if words > MAX_BITMAP_WORDS.saturating_sub(taken) {
+                return Err(Status::Exhausted);
+            }
             let mut map = Vec::new();
             map.try_reserve_exact(words).map_err(|_| Status::Exhausted)?;
             map.resize(words, 0);
@@ -197,9 +216,25 @@ impl ExtentTable {
         Ok(Claim { generation, ..*claim })
     }
 
-    /// Makes all extents of an environment nobody's.
-    pub fn release_all(&mut self, owner: EnvironmentId) {
-        self.extents.retain(|extent| extent.owner != owner);
+    /// Makes all extents of an environment nobody's; those that `in_use` (first block, blocks) says a request in flight
+    /// still touches become orphans, which [`ExtentTable::release_orphans`] frees.
+    pub fn release_all(&mut self, owner: EnvironmentId, in_use: impl Fn(u64, u64) -> bool) {
+        let mut next_generation = self.next_generation;
+        self.extents.retain_mut(|extent| {
+            if extent.owner != owner {
+                return true;
+            }
+            extent.owner = ORPHAN;
+            extent.generation = next_generation;
+            next_generation += 1;
+            in_use(extent.first, extent.count)
+        });
+        self.next_generation = next_generation;
+    }
+
+    /// Makes orphans nobody's that are not `in_use` any more.
+    pub fn release_orphans(&mut self, in_use: impl Fn(u64, u64) -> bool) {
+        self.extents.retain(|extent| extent.owner != ORPHAN || in_use(extent.first, extent.count));
     }
 
     /// Adds the extent of a claim to what an environment has bound.
@@ -333,6 +368,31 @@ mod tests {
         assert!(table.reads_as_zeros(10) && table.reads_as_zeros(150));
         table.mark_written(150);
         assert!(!table.reads_as_zeros(150) && table.reads_as_zeros(149) && table.reads_as_zeros(151));
+    }
+
+    #[test]
+    fn blocks_of_the_dead_are_not_given_away_while_their_requests_are_in_flight() {
+        let mut table = ExtentTable::new(100);
+        let old = table.allocate(1, ANY, 10).unwrap();
+        table.release_all(1, |first, count| (first, count) == (0, 10));
+        assert_eq!(table.check(&old), Err(Status::StaleCapability));
+        assert_eq!(table.allocate(2, 5, 1), Err(Status::InUse));
+        assert_eq!(table.allocate(2, ANY, 10).unwrap().first, 10);
+        table.release_orphans(|_, _| true);
+        assert_eq!(table.allocate(2, 5, 1), Err(Status::InUse));
+        table.release_orphans(|_, _| false);
+        assert!(table.allocate(2, 5, 1).is_ok() && table.reads_as_zeros(5));
+    }
+
+    #[test]
+    fn what_is_kept_track_of_is_bounded() {
+        let mut table = ExtentTable::new(1 << 40);
+        assert_eq!(table.allocate(1, ANY, 1 << 39), Err(Status::Exhausted));
+        for _ in 0..MAX_EXTENTS_PER_OWNER {
+            table.allocate(1, ANY, 1).unwrap();
+        }
+        assert_eq!(table.allocate(1, ANY, 1), Err(Status::Exhausted));
+        assert!(table.allocate(2, ANY, 1).is_ok());
     }
 
     proptest! {

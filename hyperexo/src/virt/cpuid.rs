@@ -19,16 +19,19 @@ const EDX: usize = 3;
 const HIDDEN_1_ECX: u32 = 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 15 | 1 << 21 | 1 << 24;
 const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
-/// Leaf 1 `edx`: MCE, APIC, MTRR, MCA.
-const HIDDEN_1_EDX: u32 = 1 << 7 | 1 << 9 | 1 << 12 | 1 << 14;
+/// Leaf 1 `edx`: MCE, APIC, MTRR, MCA, PAT.
+const HIDDEN_1_EDX: u32 = 1 << 7 | 1 << 9 | 1 << 12 | 1 << 14 | 1 << 16;
 /// Leaf 7 `ecx`: PKU, OSPKE, WAITPKG, CET shadow stacks, 5-level paging, key locker.
 const HIDDEN_7_ECX: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 16 | 1 << 23;
 /// Leaf 7 `ebx`: TSC_ADJUST, SGX, MPX, processor trace.
 const HIDDEN_7_EBX: u32 = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 25;
-/// Leaf 7 `edx`: CET indirect branch tracking.
-const HIDDEN_7_EDX: u32 = 1 << 20;
-/// Leaf 0x8000_0001 `ecx`: SVM, extended APIC space, SKINIT, watchdog, performance counters.
-const HIDDEN_EXTENDED_ECX: u32 = 1 << 2 | 1 << 3 | 1 << 12 | 1 << 13 | 1 << 23 | 1 << 24;
+/// Leaf 7 `edx`: user interrupts, CET indirect branch tracking, and what is steered by registers the kernel keeps: speculation
+/// control, L1D flush, capabilities.
+const HIDDEN_7_EDX: u32 = 1 << 5 | 1 << 20 | 0b11_1111 << 26;
+/// Leaf 0x8000_0001 `ecx`: SVM, extended APIC space, IBS, SKINIT, watchdog, LWP, performance counters, breakpoint extensions,
+/// MONITORX.
+const HIDDEN_EXTENDED_ECX: u32 =
+    1 << 2 | 1 << 3 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 15 | 0b11 << 23 | 0b111 << 26 | 1 << 29;
 /// Leaf 0x8000_0001 `edx`: APIC, MTRR.
 const HIDDEN_EXTENDED_EDX: u32 = 1 << 9 | 1 << 12;
 
@@ -57,6 +60,10 @@ pub fn filter(leaf: u32, subleaf: u32, mut values: Leaf, guest_osxsave: bool) ->
             *eax &= XCR0_GUEST as u32;
             *edx = 0;
         }
+        // Speculation control and RDPRU; the address sizes stay.
+        (0x8000_0008, _) => *ebx = 0,
+        // What these subleaves list is steered by registers that the kernel keeps.
+        (7, 1..) | (0xd, 1) => values = [0; 4],
         // Performance counters, processor trace, SGX, SVM.
         (0xa | 0x12 | 0x14 | 0x8000_000a, _) => values = [0; 4],
         (CPUID_LEAF, _) => {

@@ -190,6 +190,8 @@ pub enum VmExit {
     Handled,
     /// The guest became able to take the upcall that was waiting.
     Window,
+    /// The machine reports that it is broken.
+    MachineCheck,
     /// Triple fault.
     TripleFault,
     /// The processor refused to run the guest.
@@ -220,6 +222,8 @@ pub enum Exception {
     InvalidOpcode,
     /// #GP with error code 0.
     GeneralProtection,
+    /// #AC with error code 0.
+    AlignmentCheck,
 }
 
 /// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that

@@ -187,9 +187,8 @@ impl NestedTable {
         let directory = self.descend(memory, frame, 1)?;
         let old = memory.read(directory, index(frame, 1));
         if self.format.is_present(old) && !self.format.is_large(old) {
+            // Takes the table away with its last entry.
             self.unmap(memory, frame, LARGE_FRAMES);
-            memory.write(directory, index(frame, 1), 0);
-            memory.release(self.format.frame(old));
         }
         if self.format.is_present(old) && self.format.is_large(old) {
             self.flush = true;
@@ -268,9 +267,43 @@ impl NestedTable {
         }
     }
 
+    /// Takes a lowest-level table out of its directory and gives its frame back. A processor may have cached the way to
+    /// the table even if nothing in it was ever used: what the frame holds next must not be taken for entries.
+    fn release_lowest(&mut self, memory: &mut impl TableMemory, directory: u64, frame: u64, entry: u64) {
+        memory.write(directory, index(frame, 1), 0);
+        memory.release(self.format.frame(entry));
+        self.flush = true;
+    }
+
+    /// How many frames for tables [`NestedTable::map`] of this run would take.
+    pub fn tables_needed(&self, memory: &impl TableReader, first: u64, count: u64) -> u64 {
+        let end = first + count;
+        let (mut needed, mut frame) = (0, first);
+        // Per level, the last missing table that was counted.
+        let mut counted = [None; LEVELS as usize];
+        while frame < end {
+            let next = ((frame / LARGE_FRAMES + 1) * LARGE_FRAMES).min(end);
+            let lowest = if next - frame == LARGE_FRAMES { 1 } else { 0 };
+            let mut table = Some(self.root);
+            for above in (lowest + 1..LEVELS).rev() {
+                let entry = table.map(|table| memory.read(table, index(frame, above)));
+                let entry = entry.filter(|entry| self.format.is_present(*entry));
+                let large = above == 1 && entry.is_some_and(|entry| self.format.is_large(entry));
+                table = entry.filter(|_| !large).map(|entry| self.format.frame(entry));
+                let place = Some(frame >> (9 * above));
+                if table.is_none() && counted[above as usize] != place {
+                    counted[above as usize] = place;
+                    needed += 1;
+                }
+            }
+            frame = next;
+        }
+        needed
+    }
+
     /// Unmaps what lies at `frame`, no further than `end`; returns where to go on.
     fn unmap_next(&mut self, memory: &mut impl TableMemory, frame: u64, end: u64) -> u64 {
-        let mut table = self.root;
+        let (mut table, mut parent, mut way) = (self.root, self.root, 0);
         for level in (1..LEVELS).rev() {
             let span = 1u64 << (9 * level);
             let next = (frame / span + 1) * span;
@@ -288,14 +321,21 @@ impl NestedTable {
                 }
                 return frame;
             }
-            table = self.format.frame(entry);
+            (parent, way, table) = (table, entry, self.format.frame(entry));
         }
-        if self.format.is_present(memory.read(table, index(frame, 0))) {
-            memory.write(table, index(frame, 0), 0);
-            memory.unbound(frame);
-            self.flush = true;
+        let next = ((frame / LARGE_FRAMES + 1) * LARGE_FRAMES).min(end);
+        for frame in frame..next {
+            if self.format.is_present(memory.read(table, index(frame, 0))) {
+                memory.write(table, index(frame, 0), 0);
+                memory.unbound(frame);
+                self.flush = true;
+            }
         }
-        frame + 1
+        // An empty table is of no use, and on somebody's account.
+        if (0..512).all(|slot| !self.format.is_present(memory.read(table, slot))) {
+            self.release_lowest(memory, parent, frame, way);
+        }
+        next
     }
 
     /// Whether unmapping the run would have to split a 2 MiB entry, and so needs a frame for a table.
@@ -366,6 +406,7 @@ mod tests {
         next: u64,
         limit: usize,
         bound: BTreeMap<u64, ()>,
+        released: bool,
     }
 
     impl Memory {
@@ -394,6 +435,7 @@ mod tests {
         }
         fn release(&mut self, table: u64) {
             self.tables.remove(&table).expect("release of a table that is not there");
+            self.released = true;
         }
         fn bound(&mut self, frame: u64) {
             assert!(self.bound.insert(frame, ()).is_none(), "frame {frame} bound twice");
@@ -433,6 +475,19 @@ mod tests {
     }
 
     #[test]
+    fn a_released_table_is_flushed_even_if_nothing_was_in_it() {
+        let mut memory = Memory::with_limit(100);
+        let mut table = NestedTable::new(EntryFormat::Npt, &mut memory).unwrap();
+        table.map(&mut memory, 512, 1, Rights::READ).unwrap();
+        assert!(!table.take_flush());
+        table.unmap(&mut memory, 512, 1);
+        assert!(table.take_flush() && memory.released);
+        assert_eq!(memory.tables.len(), 3, "the empty table is gone");
+        table.map(&mut memory, 512, 512, Rights::READ).unwrap();
+        assert_eq!(memory.tables.len(), 3);
+    }
+
+    #[test]
     fn without_a_table_to_split_into_the_whole_large_entry_goes() {
         let mut memory = Memory::with_limit(3);
         let mut table = NestedTable::new(EntryFormat::Npt, &mut memory).unwrap();
@@ -466,8 +521,12 @@ mod tests {
             for (map, first, count, rights) in steps {
                 let rights = Rights(rights).union(Rights::READ);
                 let weaker = (first..first + count).any(|frame| model.get(&frame).is_some_and(|old| !map || *old != rights));
+                memory.released = false;
                 if map {
+                    let (before, needed) = (memory.tables.len(), table.tables_needed(&memory, first, count));
+                    memory.limit = before + needed as usize;
                     table.map(&mut memory, first, count, rights).unwrap();
+                    memory.limit = usize::MAX;
                     model.extend((first..first + count).map(|frame| (frame, rights)));
                 } else {
                     table.unmap(&mut memory, first, count);
@@ -475,6 +534,7 @@ mod tests {
                 }
                 let flush = table.take_flush();
                 prop_assert!(flush || !weaker, "an entry changed without a flush");
+                prop_assert!(flush || !memory.released, "a table was released without a flush");
                 for frame in 0..1800 {
                     prop_assert_eq!(table.lookup(&memory, frame), model.get(&frame).copied());
                 }

@@ -11,6 +11,8 @@ use core::arch::asm;
 
 /// Reset value of XCR0: x87 only.
 const XCR0_RESET: u64 = 1;
+/// Bytes of the part of the area that is always there.
+const LEGACY_AND_HEADER_BYTES: usize = 576;
 /// x87 and SSE: not ours to move.
 const LEGACY: u64 = 0b11;
 
@@ -32,9 +34,9 @@ impl Support {
         const OSXSAVE: u64 = 1 << 18;
         let cpuid = raw_cpuid::CpuId::new();
         let offered = cpuid.get_feature_info().is_some_and(|info| info.has_xsave());
-        let Some(state) = cpuid.get_extended_state_info().filter(|_| offered) else {
+        if !offered {
             return Support { mask: 0, bytes: 0 };
-        };
+        }
         // SAFETY: the processor has XSAVE.
         unsafe {
             let cr4: u64;
@@ -44,7 +46,12 @@ impl Support {
         let leaf = raw_cpuid::cpuid!(0xd, 0);
         Support {
             mask: (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & XCR0_GUEST,
-            bytes: state.xsave_area_size_supported_features() as usize,
+            // In the standard format each component has a fixed place: the end of the last one we use counts.
+            bytes: (2..64)
+                .filter(|component| XCR0_GUEST >> component & 1 != 0)
+                .map(|component| raw_cpuid::cpuid!(0xd, component as u32))
+                .map(|leaf| (leaf.eax + leaf.ebx) as usize)
+                .fold(LEGACY_AND_HEADER_BYTES, usize::max),
         }
     }
 
@@ -72,7 +79,14 @@ pub struct ExtendedState {
 impl ExtendedState {
     /// The state after reset.
     pub fn new(support: &Support) -> ExtendedState {
-        ExtendedState { area: vec![Line([0; 64]); support.bytes.div_ceil(64)], xcr0: XCR0_RESET }
+        /// Offset of MXCSR, which XRSTOR loads along with AVX state, and its reset value.
+        const MXCSR: usize = 24;
+        const MXCSR_RESET: u32 = 0x1f80;
+        let mut area = vec![Line([0; 64]); support.bytes.div_ceil(64)];
+        if let Some(first) = area.first_mut() {
+            first.0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
+        }
+        ExtendedState { area, xcr0: XCR0_RESET }
     }
 
     /// Sets the environment's XCR0, on the core too, which it has. The value must be one that [`Support::permits`].
@@ -94,12 +108,16 @@ impl ExtendedState {
 
     /// Gives the state to the core.
     pub fn load(&self, support: &Support) {
+        // Old processors leave the addresses of the last x87 instruction in place when they load state without a pending
+        // exception: the last environment's would show.
+        // SAFETY: the kernel has no x87 state of its own, and the guest's is loaded at every entry.
+        unsafe { asm!("fninit") };
         if support.mask == 0 {
             return;
         }
         write_xcr0(support.mask);
         let (low, high) = halves(support.mask & !LEGACY);
-        // SAFETY: the area was written by `save`, or is zero, which is the state after reset. Only components that
+        // SAFETY: the area was written by `save`, or holds the state after reset. Only components that
         // the kernel's code does not use are loaded.
         unsafe { asm!("xrstor64 [{}]", in(reg) self.area.as_ptr(), in("eax") low, in("edx") high) };
         write_xcr0(self.xcr0);

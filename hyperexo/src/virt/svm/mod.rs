@@ -14,7 +14,7 @@ use super::{Access, Backend, Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
 use switch::Switch;
-use vmcb::{Vmcb, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
+use vmcb::{Vmcb, exception, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 use zerocopy::FromZeros;
 
@@ -189,8 +189,9 @@ pub struct SvmVcpu {
     ///
     /// Hardware takes the shadow into the VMCB at an exit and back at the entry. QEMU's TCG takes it out and forgets it (seen in
     /// 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a guest that goes to sleep, and
-    /// nobody would wake it. So no upcall is requested until the guest has left that instruction. The price on
-    /// hardware is nothing but the wait until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten.
+    /// nobody would wake it. So no upcall is requested until the guest has left that instruction. It waits
+    /// until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten. On processors that keep the shadow
+    /// this is always empty.
     shadow: Option<u64>,
 }
 
@@ -210,6 +211,9 @@ impl SvmVcpu {
         let mut vmcb: Box<Vmcb> = unsafe { Box::new_zeroed().assume_init() };
         let control = &mut vmcb.control;
         control.intercept_dr = u32::MAX;
+        // All exceptions are the guest's business but two: the machine check, which is the machine's, and the alignment check, whose
+        // delivery a guest can arrange to raise the next one for ever, with no interrupt in between (CVE-2015-5307).
+        control.intercept_exceptions = exception::ALIGNMENT_CHECK | exception::MACHINE_CHECK;
         control.intercept1 = intercept1::INTR
             | intercept1::NMI
             | intercept1::INIT
@@ -233,7 +237,8 @@ impl SvmVcpu {
             | intercept2::WBINVD
             | intercept2::MONITOR
             | intercept2::MWAIT
-            | intercept2::XSETBV;
+            | intercept2::XSETBV
+            | intercept2::RDPRU;
         control.io_permissions = (&raw const svm.permissions.ports) as u64;
         control.msr_permissions = (&raw const svm.permissions.msrs) as u64;
         control.asid = asid;
@@ -269,6 +274,12 @@ impl SvmVcpu {
             SvmVcpu { vmcb, switch, _fx: fx, features: svm.features, deferred: None, shadow: None };
         vcpu.flush_nested();
         vcpu
+    }
+
+    /// Whether the processor may be one that loses the shadow: TCG does not offer to save the next instruction's address, every
+    /// real processor of the last decade does.
+    fn forgets_shadow(&self) -> bool {
+        !self.features.next_rip
     }
 
     /// Whether the guest is still at the instruction that it was last seen in a shadow of.
@@ -338,6 +349,12 @@ impl SvmVcpu {
             }
             exit::SHUTDOWN => VmExit::TripleFault,
             exit::XSETBV => VmExit::Xsetbv,
+            exit::ALIGNMENT_CHECK => {
+                self.raise(Exception::AlignmentCheck);
+                VmExit::Handled
+            }
+            exit::MACHINE_CHECK => VmExit::MachineCheck,
+            exit::RDPRU => VmExit::Undefined("rdpru"),
             exit::VMRUN => VmExit::Undefined("vmrun"),
             exit::VMLOAD => VmExit::Undefined("vmload"),
             exit::VMSAVE => VmExit::Undefined("vmsave"),
@@ -378,7 +395,7 @@ impl Vcpu for SvmVcpu {
         self.vmcb.control.tlb_control = tlb_control::NOTHING;
         self.vmcb.control.clean = if self.features.clean_bits { CLEAN_ALL } else { 0 };
         self.keep_interrupted_event();
-        if self.vmcb.control.interrupt_shadow & 1 != 0 {
+        if self.forgets_shadow() && self.vmcb.control.interrupt_shadow & 1 != 0 {
             self.shadow = Some(self.vmcb.save.rip);
         } else if !self.in_shadow() {
             self.shadow = None;
@@ -404,6 +421,7 @@ impl Vcpu for SvmVcpu {
         self.vmcb.control.event_injection = match exception {
             Exception::InvalidOpcode => VALID_EXCEPTION | 6,
             Exception::GeneralProtection => VALID_EXCEPTION | WITH_ERROR_CODE | 13,
+            Exception::AlignmentCheck => VALID_EXCEPTION | WITH_ERROR_CODE | 17,
         };
     }
 

@@ -33,6 +33,14 @@ pub mod intercept2 {
     pub const MONITOR: u32 = 1 << 10;
     pub const MWAIT: u32 = 1 << 11;
     pub const XSETBV: u32 = 1 << 13;
+    pub const RDPRU: u32 = 1 << 14;
+}
+
+/// Intercepts of exceptions: bits.
+pub mod exception {
+    #![allow(missing_docs)] // the names are those of the manual
+    pub const ALIGNMENT_CHECK: u32 = 1 << 17;
+    pub const MACHINE_CHECK: u32 = 1 << 18;
 }
 
 /// Exit codes (appendix C).
@@ -66,6 +74,9 @@ pub mod exit {
     pub const MONITOR: u64 = 0x8a;
     pub const MWAIT: u64 = 0x8b;
     pub const XSETBV: u64 = 0x8d;
+    pub const RDPRU: u64 = 0x8e;
+    pub const ALIGNMENT_CHECK: u64 = 0x51;
+    pub const MACHINE_CHECK: u64 = 0x52;
     pub const NPF: u64 = 0x400;
 }
 

@@ -149,6 +149,12 @@ const VALID: u32 = 1 << 31;
 const DELIVERS_ERROR_CODE: u32 = 1 << 11;
 const KIND_SHIFT: u32 = 8;
 const KIND_EXTERNAL: u32 = 0;
+/// Vector of the alignment check, whose delivery a guest can arrange to raise the next one for ever, with no interrupt in
+/// between (CVE-2015-5307): it exits.
+pub const ALIGNMENT_CHECK: u8 = 17;
+/// Vector of the machine check, which is the machine's: it exits.
+pub const MACHINE_CHECK: u8 = 18;
+
 const KIND_NMI: u32 = 2;
 const KIND_EXCEPTION: u32 = 3;
 
@@ -167,6 +173,7 @@ impl Event {
         let vector = match exception {
             Exception::InvalidOpcode => 6,
             Exception::GeneralProtection => 13 | DELIVERS_ERROR_CODE,
+            Exception::AlignmentCheck => 17 | DELIVERS_ERROR_CODE,
         };
         Event { information: VALID | KIND_EXCEPTION << KIND_SHIFT | vector, error_code: 0 }
     }

@@ -45,9 +45,8 @@ impl Entered {
 
 /// Runs the guest until its next exit. Returns a code for [`Entered::from_code`].
 ///
-/// The guest is entered with interrupts enabled (`STI` just before; it takes effect with the guest's first instruction): that
-/// changes nothing where interrupts exit, but Bochs 2.7 looks for interrupts in a guest with its interrupt flag clear only
-/// if the flag was set before. After the exit, the host's handlers take what is pending.
+/// Interrupts stay disabled until the guest is entered, and exit from there. After the exit, the host's handlers take
+/// what is pending.
 ///
 /// # Safety
 ///
@@ -89,15 +88,12 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         "mov r15, [rdi + {r15}]",
         "mov rdi, [rdi + {rdi}]",
         "jne 3f",
-        "sti",
         "vmlaunch",
         "jmp 4f",
         "3:",
-        "sti",
         "vmresume",
         // Refused: zero flag, or carry flag if there is no current VMCS.
         "4:",
-        "cli",
         "setc al",
         "movzx eax, al",
         "inc eax",

@@ -5,7 +5,7 @@
 //! Everything that the kernel asks or changes in between goes to the current VMCS, on that core.
 
 use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
-use super::fill::{self, CR0_OWNED, set};
+use super::fill::{self, CR0_OWNED, Leash, set};
 use super::switch::{Entered, Switch, enter};
 use super::vmcs::{self, Region, read};
 use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
@@ -57,6 +57,8 @@ pub struct VmxVcpu {
     posted: Option<u8>,
     /// Whether the VMCS asks for an exit when the guest can take an interrupt.
     window: bool,
+    /// What the VMCS has in its preemption timer.
+    leash: Option<Leash>,
     /// Cached translations of the nested table must go.
     flush: bool,
 }
@@ -97,6 +99,7 @@ impl VmxVcpu {
             event: None,
             posted: None,
             window: false,
+            leash: None,
             flush: false,
         }
     }
@@ -156,12 +159,21 @@ impl VmxVcpu {
         }
     }
 
-    /// Decides what the next entry delivers, and whether the guest must say when it can take an interrupt.
-    fn prepare_event(&mut self) {
+    /// Decides what the next entry delivers, whether the guest must say when it can take an interrupt, and how long it
+    /// may run at most.
+    fn prepare_entry(&mut self) {
+        let flags = read(guest::RFLAGS);
+        let leash = Leash::of(flags);
+        if self.leash != Some(leash) {
+            self.leash = Some(leash);
+            if let Some(shift) = self.processor.features.preemption_timer_shift {
+                set(guest::VMX_PREEMPTION_TIMER_VALUE, leash.timer_value(shift));
+            }
+        }
         if let Some(event) = self.event.take() {
             self.deliver(event);
         } else if let Some(vector) = self.posted
-            && self.interrupts_enabled()
+            && flags & RFLAGS_INTERRUPT != 0
             && read(guest::INTERRUPTIBILITY_STATE) & BLOCKED == 0
         {
             self.posted = None;
@@ -244,11 +256,19 @@ impl VmxVcpu {
         }
     }
 
-    /// No exception exits, so that it is a non-maskable interrupt, which the exit has taken from the host.
-    fn decode_exception(&self) -> VmExit {
-        let information = read(ro::VMEXIT_INTERRUPTION_INFO);
-        if !exit::is_nmi(information as u32) {
-            return VmExit::Unknown(reason::EXCEPTION_OR_NMI.into());
+    /// An alignment check goes on to the guest, a machine check is the machine's; all else is a non-maskable interrupt, which
+    /// the exit has taken from the host.
+    fn decode_exception(&mut self) -> VmExit {
+        let information = read(ro::VMEXIT_INTERRUPTION_INFO) as u32;
+        if !exit::is_nmi(information) {
+            return match information as u8 {
+                exit::ALIGNMENT_CHECK => {
+                    self.raise(Exception::AlignmentCheck);
+                    VmExit::Handled
+                }
+                exit::MACHINE_CHECK => VmExit::MachineCheck,
+                _ => VmExit::Unknown(reason::EXCEPTION_OR_NMI.into()),
+            };
         }
         // SAFETY: the host's handler for the vector; its return lets the next one in.
         unsafe { asm!("int 2") };
@@ -312,7 +332,7 @@ impl Vcpu for VmxVcpu {
             // SAFETY: offered (`Features`), and VMX is on.
             unsafe { vmcs::flush_nested(self.processor.features.invept, self.eptp) };
         }
-        self.prepare_event();
+        self.prepare_entry();
         // SAFETY: VMX is on, `take_core` made the VMCS current and complete, with this core's host state; the nested
         // page table confines the guest (`new`); the switch belongs to this VMCS.
         match Entered::from_code(unsafe { enter(&mut self.switch) }) {
