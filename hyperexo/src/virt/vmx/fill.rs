@@ -25,6 +25,46 @@ pub const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE
 /// [`crate::virt::cpuid`]), the state behind them is not switched.
 const CR4_OWNED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
 
+/// Fields that are 0 at the start. A VMCS has no defined contents until they are written (SDM vol. 3 §25.11.3).
+const ZEROS: [u32; 36] = [
+    control::PAGE_FAULT_ERR_CODE_MASK,
+    control::PAGE_FAULT_ERR_CODE_MATCH,
+    control::CR3_TARGET_COUNT,
+    control::VMEXIT_MSR_STORE_COUNT,
+    control::VMEXIT_MSR_LOAD_COUNT,
+    control::VMENTRY_MSR_LOAD_COUNT,
+    control::VMENTRY_INTERRUPTION_INFO_FIELD,
+    control::TPR_THRESHOLD,
+    control::CR4_READ_SHADOW,
+    guest::ES_BASE,
+    guest::CS_BASE,
+    guest::SS_BASE,
+    guest::DS_BASE,
+    guest::FS_BASE,
+    guest::GS_BASE,
+    guest::LDTR_SELECTOR,
+    guest::LDTR_BASE,
+    guest::LDTR_LIMIT,
+    guest::TR_SELECTOR,
+    guest::TR_BASE,
+    guest::GDTR_BASE,
+    guest::GDTR_LIMIT,
+    guest::IDTR_BASE,
+    guest::IDTR_LIMIT,
+    guest::IA32_DEBUGCTL_FULL,
+    guest::IA32_SYSENTER_CS,
+    guest::IA32_SYSENTER_ESP,
+    guest::IA32_SYSENTER_EIP,
+    guest::INTERRUPTIBILITY_STATE,
+    guest::ACTIVITY_STATE,
+    guest::PENDING_DBG_EXCEPTIONS,
+    host::FS_SELECTOR,
+    host::GS_SELECTOR,
+    host::IA32_SYSENTER_CS,
+    host::IA32_SYSENTER_ESP,
+    host::IA32_SYSENTER_EIP,
+];
+
 /// How long a guest may run until it exits in any case.
 ///
 /// Interrupts for the host take the guest out whatever its interrupt flag says; so much for the manual. Bochs 2.7 overlooks
@@ -88,6 +128,7 @@ impl Start<'_> {
     /// There is a current VMCS. The nested page table confines the guest; it and the page of the task priority stay in
     /// place as long as the VMCS is used.
     pub unsafe fn fill(&self) {
+        ZEROS.iter().for_each(|field| set(*field, 0));
         self.controls();
         self.guest_state();
     }
@@ -110,7 +151,6 @@ impl Start<'_> {
             (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
             (control::CR0_READ_SHADOW, CR0_START),
             (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
-            (control::CR4_READ_SHADOW, 0),
             (host::RIP, landing as *const () as u64),
         ] {
             set(field, value);
