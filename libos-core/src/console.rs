@@ -1,14 +1,53 @@
 //! The console: text, collected to lines.
 //!
+//! What one `print!` prints stays together, whatever other cores print meanwhile.
+//!
 //! One call to the platform a line: an exit costs as much as thousands of instructions. A line without its end is
 //! written when the buffer is full, or when the unikernel ends.
 
-use crate::lock::Masked;
+use crate::lock::{self, Claimed, Holder, Masked};
 use crate::{memory, platform};
 use core::fmt::{self, Write};
 use hyperexo_abi::{FRAME_BYTES, Page};
+use hyperexo_hw::descriptor::core_number;
 
 static LINE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
+
+/// The core whose turn it is to print. Handlers of that core, and values whose formatting prints, print in between.
+static TURN: Holder = Holder::nobody();
+
+/// The turn of this core, until it is dropped.
+struct Turn {
+    /// Whether it was nobody's turn before.
+    outermost: bool,
+}
+
+impl Turn {
+    fn take() -> Turn {
+        loop {
+            match TURN.claim(core_number()) {
+                Claimed::Now => return Turn { outermost: true },
+                Claimed::Before => return Turn { outermost: false },
+                Claimed::ByAnother => lock::relax(),
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.outermost {
+            TURN.release();
+        }
+    }
+}
+
+/// Ends the turn of this core, if it is its turn: for a core that will not go on.
+pub(crate) fn give_up_turn() {
+    if TURN.claim(core_number()) != Claimed::ByAnother {
+        TURN.release();
+    }
+}
 
 /// Text not yet written. Fills a page, so that its physical addresses are adjacent.
 struct Line {
@@ -76,6 +115,7 @@ pub(crate) fn start_line() {
 /// What [`crate::print!`] does.
 #[doc(hidden)]
 pub fn print(arguments: fmt::Arguments<'_>) {
+    let _turn = Turn::take();
     // The console never fails; an error can only come from a value's own formatting, and there is nobody to tell.
     let _ = Console.write_fmt(arguments);
 }

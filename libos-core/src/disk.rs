@@ -5,16 +5,18 @@
 //! nobody can touch them. After a timeout they stay there: the device may still write them.
 //!
 //! Requests go through a ring in shared memory (see [`hyperexo_abi::ring`]). The kernel is called only when it does not look
-//! at the ring by itself, and calls back only when [`Disk::wait`] sleeps.
+//! at the ring by itself, and calls back only when [`Disk::wait`] sleeps. It calls the virtual CPU that opened the disk first, which
+//! passes the call on if another one is waiting: best use it on the core that opened it.
 
 use crate::platform::exo;
-use crate::{hypercall, memory, upcall};
+use crate::{hypercall, memory, platform, upcall};
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use hyperexo_abi::Page;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::ring::{self, DiskRing, MAX_REQUEST_BLOCKS, Outcome, RING_FRAMES, SUBMISSIONS};
+use hyperexo_hw::descriptor::core_number;
 
 pub use hyperexo_abi::ring::Operation;
 
@@ -173,6 +175,16 @@ impl Extent {
 static OPEN: AtomicBool = AtomicBool::new(false);
 /// The ring that the kernel knows: bound once, used by one [`Disk`] after the other.
 static RING: AtomicPtr<DiskRing> = AtomicPtr::new(core::ptr::null_mut());
+/// Number of the virtual CPU that waits for the disk, or was the last to do so.
+static WAITER: AtomicUsize = AtomicUsize::new(0);
+
+/// Called by an upcall of the disk: wakes who waits for it, if that is another virtual CPU.
+pub(crate) fn pass_on_upcall() {
+    let waiter = WAITER.load(Ordering::Acquire);
+    if waiter != core_number() {
+        platform::current().call_core(waiter);
+    }
+}
 
 impl Disk {
     /// Binds the extent, and gives the kernel a ring if it has none yet. The disk can be open once at a time.
@@ -260,6 +272,7 @@ impl Disk {
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self) {
         if self.queue.in_flight > 0 && !self.queue.has_completion() {
+            WAITER.store(core_number(), Ordering::Release);
             upcall::wait_until(|| self.queue.completion_or_wake());
         }
     }

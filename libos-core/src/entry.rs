@@ -34,7 +34,7 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
     }
 }
 
-/// Ends the unikernel with an exit code: 0 is success. Text not yet written goes to the console first.
+/// Ends the unikernel, on all cores, with an exit code: 0 is success. Text not yet written goes to the console first.
 pub fn exit(code: i32) -> ! {
     console::flush();
     platform::current().exit(code as u32)

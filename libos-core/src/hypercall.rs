@@ -192,3 +192,35 @@ pub fn yield_to(environment: u64) -> Result<(), Status> {
     // SAFETY: others run; their memory is not ours.
     unsafe { call(Call::Yield, [environment, 0, 0, 0, 0, 0]) }.map(drop)
 }
+
+/// A virtual CPU that the kernel has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewVcpu {
+    /// Its index in this environment.
+    pub index: u64,
+    /// Frame of its [`hyperexo_abi::upcall::Doorbell`], bound read-write.
+    pub doorbell_frame: u64,
+}
+
+/// Makes a virtual CPU on another core. Programs use [`crate::cores::start`].
+///
+/// # Safety
+/// From `instruction` on, with that stack pointer, page table and argument (in `rdi`), interrupts disabled and no descriptor
+/// tables, it must do no harm to memory that Rust objects live in.
+pub unsafe fn vcpu_start(
+    core: u64,
+    instruction: u64,
+    stack: u64,
+    root: u64,
+    argument: u64,
+) -> Result<NewVcpu, Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::VcpuStart, [core, instruction, stack, root, argument, 0]) }
+        .map(|[index, doorbell_frame, ..]| NewVcpu { index, doorbell_frame })
+}
+
+/// Raises [`hyperexo_abi::upcall::Cause::Wake`] on a virtual CPU of this environment.
+pub fn vcpu_wake(index: u64) -> Result<(), Status> {
+    // SAFETY: an upcall is all that follows, and its handler is this library's.
+    unsafe { call(Call::VcpuWake, [index, 0, 0, 0, 0, 0]) }.map(drop)
+}

@@ -15,11 +15,12 @@
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
 //! | [`disk`] | asynchronous block requests through the shared ring |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
-//! | [`lock`] | mutual exclusion with trap handlers |
+//! | [`cores`] | functions on other cores |
+//! | [`lock`] | mutual exclusion with other cores and with trap handlers |
 //! | [`mod@panic`] | the report at a bad end |
 //! | [`platform`] | the only part that knows what the unikernel runs on |
 //!
-//! A unikernel runs on one core and in one address space. Its program may be written without `unsafe`: what this crate
+//! A unikernel runs in one address space, and on one core unless it starts functions on others. Its program may be written without `unsafe`: what this crate
 //! exports as safe is safe.
 //!
 //! Test programs of the host can link this crate and use what is pure; what needs a platform panics there.
@@ -29,6 +30,7 @@ extern crate alloc;
 
 pub mod arguments;
 pub mod console;
+pub mod cores;
 pub mod disk;
 pub mod entry;
 pub mod frames;

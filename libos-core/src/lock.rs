@@ -1,60 +1,130 @@
-//! Mutual exclusion between a program and its own trap handlers: interrupts stay disabled while a lock is held.
+//! Mutual exclusion between cores, and between a program and its own trap handlers: interrupts stay disabled while a lock
+//! is held.
 //!
-//! A unikernel runs on one core. So a lock that is found taken was taken further down the same stack, by code that an
-//! exception has interrupted: waiting would never end, and locking panics instead.
+//! Another core that holds a lock is waited for, spinning. A lock that the own core holds was taken further down the
+//! same stack, by code that an exception has interrupted: waiting would never end, and locking panics instead.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
 use hyperexo_hw::trap;
 use talc::lock_api;
 
-/// Locks held at the moment.
-static DEPTH: AtomicUsize = AtomicUsize::new(0);
-/// Whether interrupts were enabled when the first of them was taken.
-static WERE_ENABLED: AtomicBool = AtomicBool::new(false);
+/// What a core has to remember about its locks.
+struct Nesting {
+    /// Locks held at the moment.
+    depth: AtomicUsize,
+    /// Whether interrupts were enabled when the first of them was taken.
+    were_enabled: AtomicBool,
+}
 
-/// A value that only one of program and handlers uses at a time.
+static NESTING: [Nesting; MAX_NUMBERS] =
+    [const { Nesting { depth: AtomicUsize::new(0), were_enabled: AtomicBool::new(false) } }; MAX_NUMBERS];
+
+/// A value that only one core at a time uses, and there only one of program and handlers.
 pub type Masked<T> = lock_api::Mutex<MaskedRaw, T>;
 
 /// The lock of [`Masked`].
 #[derive(Debug)]
 pub struct MaskedRaw {
-    taken: AtomicBool,
+    holder: Holder,
 }
 
-/// Disables interrupts until the same number of [`unmask`] calls has followed.
+/// Who has something that one core can have at a time.
+#[derive(Debug)]
+pub(crate) struct Holder(AtomicUsize);
+
+/// How an attempt to become the holder ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    /// The caller has it now.
+    Now,
+    /// The caller had it already.
+    Before,
+    /// Another core has it.
+    ByAnother,
+}
+
+impl Holder {
+    const NOBODY: usize = 0;
+
+    pub(crate) const fn nobody() -> Holder {
+        Holder(AtomicUsize::new(Holder::NOBODY))
+    }
+
+    /// Makes the core with this number the holder if nobody is.
+    pub(crate) fn claim(&self, number: usize) -> Claimed {
+        let own = number + 1;
+        // A look before the exchange: whoever waits does not take the cache line from the holder.
+        match self.0.load(Ordering::Relaxed) {
+            Holder::NOBODY => {
+                match self.0.compare_exchange(Holder::NOBODY, own, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => Claimed::Now,
+                    Err(_) => Claimed::ByAnother,
+                }
+            }
+            holder if holder == own => Claimed::Before,
+            _ => Claimed::ByAnother,
+        }
+    }
+
+    /// Makes nobody the holder. Only for the holder.
+    pub(crate) fn release(&self) {
+        self.0.store(Holder::NOBODY, Ordering::Release);
+    }
+}
+
+/// Lets time pass while another core is waited for: mostly by doing nothing, rarely by `PAUSE`, which under emulation stops the
+/// core that is waited for.
+pub(crate) fn relax() {
+    for _ in 0..4096 {
+        core::hint::black_box(());
+    }
+    core::hint::spin_loop();
+}
+
+/// Disables interrupts until the same number of [`unmask`] calls has followed on this core.
 fn mask() {
     let were_enabled = trap::disable_interrupts();
-    if DEPTH.fetch_add(1, Ordering::Relaxed) == 0 {
-        WERE_ENABLED.store(were_enabled, Ordering::Relaxed);
+    let nesting = &NESTING[core_number()];
+    if nesting.depth.fetch_add(1, Ordering::Relaxed) == 0 {
+        nesting.were_enabled.store(were_enabled, Ordering::Relaxed);
     }
 }
 
 /// Takes back one [`mask`].
 fn unmask() {
-    if DEPTH.fetch_sub(1, Ordering::Relaxed) == 1 && WERE_ENABLED.load(Ordering::Relaxed) {
+    let nesting = &NESTING[core_number()];
+    if nesting.depth.fetch_sub(1, Ordering::Relaxed) == 1 && nesting.were_enabled.load(Ordering::Relaxed) {
         // SAFETY: interrupts were enabled before the first `mask`, and no lock is held any more.
         unsafe { trap::enable_interrupts() };
     }
 }
 
-// SAFETY: `taken` is set by one `try_lock` at a time, and interrupts are disabled as long as it is, so that no handler
-// of this core runs in between.
+// SAFETY: one core at a time is the holder, and its interrupts are disabled as long as it is, so that no handler
+// of it runs in between.
 unsafe impl lock_api::RawMutex for MaskedRaw {
-    const INIT: MaskedRaw = MaskedRaw { taken: AtomicBool::new(false) };
+    const INIT: MaskedRaw = MaskedRaw { holder: Holder::nobody() };
 
     // The lock belongs to the core that masked its interrupts.
     type GuardMarker = lock_api::GuardNoSend;
 
     fn lock(&self) {
-        assert!(
-            self.try_lock(),
-            "a lock was taken twice: by interrupted code and by the handler of its trap"
-        );
+        mask();
+        loop {
+            match self.holder.claim(core_number()) {
+                Claimed::Now => return,
+                Claimed::ByAnother => relax(),
+                Claimed::Before => {
+                    unmask();
+                    panic!("a lock was taken twice: by interrupted code and by the handler of its trap");
+                }
+            }
+        }
     }
 
     fn try_lock(&self) -> bool {
         mask();
-        let free = !self.taken.swap(true, Ordering::Acquire);
+        let free = self.holder.claim(core_number()) == Claimed::Now;
         if !free {
             unmask();
         }
@@ -62,7 +132,50 @@ unsafe impl lock_api::RawMutex for MaskedRaw {
     }
 
     unsafe fn unlock(&self) {
-        self.taken.store(false, Ordering::Release);
+        self.holder.release();
         unmask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use core::cell::UnsafeCell;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let holder = Holder::nobody();
+        assert_eq!(holder.claim(0), Claimed::Now);
+        assert_eq!(holder.claim(0), Claimed::Before);
+        assert_eq!(holder.claim(1), Claimed::ByAnother);
+        holder.release();
+        assert_eq!(holder.claim(1), Claimed::Now);
+        assert_eq!(holder.claim(0), Claimed::ByAnother);
+    }
+
+    #[test]
+    fn holders_exclude_each_other() {
+        const TURNS: u64 = 20_000;
+        struct Shared(Holder, UnsafeCell<u64>);
+        // SAFETY: the cell is used by the holder only.
+        unsafe impl Sync for Shared {}
+        let shared = Shared(Holder::nobody(), UnsafeCell::new(0));
+        std::thread::scope(|scope| {
+            for number in 0..2 {
+                let shared = &shared;
+                scope.spawn(move || {
+                    for _ in 0..TURNS {
+                        while shared.0.claim(number) != Claimed::Now {
+                            std::thread::yield_now();
+                        }
+                        // SAFETY: we are the holder.
+                        unsafe { *shared.1.get() += 1 };
+                        shared.0.release();
+                    }
+                });
+            }
+        });
+        assert_eq!(shared.1.into_inner(), 2 * TURNS);
     }
 }

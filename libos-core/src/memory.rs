@@ -6,6 +6,7 @@
 //!   ...
 //! STACK_TOP - stack       guard page | critical trap stack | guard | interrupt | guard | exception | guard | stack
 //! STACK_TOP
+//! CORE_STACKS             for each further virtual CPU 512 GiB, an entry of the top table: its stack and trap stacks, as above
 //! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages
 //! ```
 //!
@@ -21,7 +22,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
-use hyperexo_hw::descriptor::TrapStacks;
+use hyperexo_hw::descriptor::{MAX_NUMBERS, TrapStacks};
 
 const PAGE: u64 = FRAME_BYTES as u64;
 
@@ -34,6 +35,17 @@ const INTERRUPT_STACK_PAGES: u64 = 1;
 const CRITICAL_STACK_PAGES: u64 = 2;
 /// Pages of all trap stacks.
 const TRAP_STACK_PAGES: u64 = EXCEPTION_STACK_PAGES + INTERRUPT_STACK_PAGES + CRITICAL_STACK_PAGES;
+
+/// Bytes of the stack of a further virtual CPU.
+pub(crate) const CORE_STACK_BYTES: u64 = 16 * PAGE;
+/// Where the stacks of further virtual CPUs lie, by number.
+const CORE_STACKS: u64 = 0x0000_6000_0000_0000;
+/// What an entry of the top table spans.
+const CORE_STACKS_SPACING: u64 = 1 << 39;
+/// Distance from there to the end of the stack: stacks and guards in one lowest table.
+const CORE_STACK_END: u64 = 1 << 20;
+/// Tables of such a part of the address space, the top one not counted.
+const CORE_STACK_TABLES: u64 = 3;
 
 /// Frames acquired at run time, heap and tables.
 static ACQUIRED: AtomicU64 = AtomicU64::new(0);
@@ -79,6 +91,74 @@ impl TrapAreas {
             CRITICAL_STACK_PAGES,
         );
         TrapAreas { exception, interrupt, critical }
+    }
+}
+
+/// The stack of virtual CPU `number` (not 0), with frames from `physical_start`, and the trap stacks below it, with the
+/// frames after those.
+fn core_stack(number: usize, physical_start: u64) -> (Area, TrapAreas) {
+    let end = CORE_STACKS + number as u64 * CORE_STACKS_SPACING + CORE_STACK_END;
+    let stack = Area { virtual_start: end - CORE_STACK_BYTES, physical_start, bytes: CORE_STACK_BYTES };
+    (stack, TrapAreas::below(stack.virtual_start, physical_start + CORE_STACK_BYTES))
+}
+
+/// The stacks of a further virtual CPU, mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct CoreStacks {
+    /// Where its functions run.
+    pub stack: Range<u64>,
+    /// Where its traps arrive.
+    pub traps: TrapStacks,
+}
+
+/// Maps the stacks of virtual CPU `number`: once for each.
+///
+/// # Errors
+/// The platform's answer when there are no frames.
+pub(crate) fn map_core_stacks(number: usize) -> Result<CoreStacks, Status> {
+    let tables = 1 + CORE_STACK_TABLES;
+    let first = acquire_frames(tables + TRAP_STACK_PAGES + CORE_STACK_BYTES / PAGE, 1)?;
+    let (stack, traps) = core_stack(number, (first + tables) << FRAME_SHIFT);
+    // SAFETY: the frames are ours, fresh, and reached through the linear map; tables hold any bits.
+    let memory =
+        unsafe { core::slice::from_raw_parts_mut(linear_address(first) as *mut Table, tables as usize) };
+    let entry = build_core_stacks(memory, first, stack, traps)
+        .unwrap_or_else(|error| panic!("address space of another core: {error:?}"));
+    let place =
+        linear_address(root_address() >> FRAME_SHIFT) + 8 * paging::root_index(stack.virtual_start) as u64;
+    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing was mapped
+    // there, so that no processor remembers anything.
+    unsafe { (*(place as *const AtomicU64)).store(entry, Ordering::Release) };
+    // SAFETY: the top table of the part has served; its entry has been copied.
+    unsafe { heap::donate(first) };
+    Ok(CoreStacks { stack: stack.virtual_start..stack.virtual_end(), traps: tops(traps) })
+}
+
+/// Fills tables that map these stacks and nothing else; returns the entry of their top table.
+fn build_core_stacks(
+    memory: &mut [Table],
+    first: u64,
+    stack: Area,
+    traps: TrapAreas,
+) -> Result<u64, MapError> {
+    let mut tables = Tables::new(memory, first);
+    for area in [stack, traps.exception, traps.interrupt, traps.critical] {
+        tables.map(Mapping {
+            virtual_start: area.virtual_start,
+            physical_start: area.physical_start,
+            bytes: area.bytes,
+            access: Access::Write,
+            size: PageSize::Small,
+        })?;
+    }
+    Ok(memory[0].0[paging::root_index(stack.virtual_start)])
+}
+
+fn tops(traps: TrapAreas) -> TrapStacks {
+    TrapStacks {
+        exception: traps.exception.virtual_end(),
+        interrupt: traps.interrupt.virtual_end(),
+        critical: traps.critical.virtual_end(),
     }
 }
 
@@ -164,10 +244,30 @@ pub(crate) unsafe fn start() -> TrapStacks {
         // SAFETY: the old tables are ours, are not in use any more, and each is visited once and last of its part.
         unsafe { heap::donate(frame) }
     });
-    TrapStacks {
-        exception: traps.exception.virtual_end(),
-        interrupt: traps.interrupt.virtual_end(),
-        critical: traps.critical.virtual_end(),
+    tops(traps)
+}
+
+/// Physical address of the top page table in use.
+pub(crate) fn root_address() -> u64 {
+    let root: u64;
+    // SAFETY: reading CR3 at privilege level 0 has no effect.
+    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+    root & 0x000f_ffff_ffff_f000
+}
+
+/// Has read-only pages protected from this privilege level too, on the calling core.
+///
+/// # Safety
+/// In an address space of ours.
+pub(crate) unsafe fn protect_from_writes() {
+    const WRITE_PROTECT: u64 = 1 << 16;
+    // SAFETY: nothing that is mapped read-only is written by this library.
+    unsafe {
+        let control: u64;
+        asm!("mov {}, cr0", out(reg) control);
+        if control & WRITE_PROTECT == 0 {
+            asm!("mov cr0, {}", in(reg) control | WRITE_PROTECT);
+        }
     }
 }
 
@@ -176,20 +276,14 @@ pub(crate) unsafe fn start() -> TrapStacks {
 /// # Safety
 /// The tables must map all that is in use.
 unsafe fn switch_root(root_frame: u64) -> u64 {
-    const WRITE_PROTECT: u64 = 1 << 16;
-    let old: u64;
+    let old = root_address();
     // SAFETY: by the caller's promise the instructions after the switch are mapped. The kernel starts environments with
     // EFER.NXE set, as its own tables use the bit.
     unsafe {
-        asm!("mov {}, cr3", out(reg) old);
         asm!("mov cr3, {}", in(reg) root_frame << FRAME_SHIFT);
-        let control: u64;
-        asm!("mov {}, cr0", out(reg) control);
-        if control & WRITE_PROTECT == 0 {
-            asm!("mov cr0, {}", in(reg) control | WRITE_PROTECT);
-        }
+        protect_from_writes();
     }
-    old >> FRAME_SHIFT & 0xff_ffff_ffff
+    old >> FRAME_SHIFT
 }
 
 /// The address at which the linear map shows a frame.
@@ -246,26 +340,36 @@ pub(crate) fn main_stack() -> Range<u64> {
     stack.virtual_start..stack.virtual_end()
 }
 
-/// The stack in which an address lies: the start-up stack or a trap stack.
+/// The stacks of all virtual CPUs that there can be, each with its trap stacks.
+fn stacks() -> impl Iterator<Item = (Area, TrapAreas)> {
+    let main = platform::facts().stack;
+    let first = (main, TrapAreas::below(main.virtual_start, 0));
+    core::iter::once(first).chain((1..MAX_NUMBERS).map(|number| core_stack(number, 0)))
+}
+
+/// The stack in which an address lies: the start-up stack, that of another virtual CPU, or a trap stack.
 pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
-    let stack = platform::facts().stack;
-    let traps = TrapAreas::below(stack.virtual_start, 0);
-    [stack, traps.exception, traps.interrupt, traps.critical]
-        .iter()
+    stacks()
+        .flat_map(|(stack, traps)| [stack, traps.exception, traps.interrupt, traps.critical])
         .map(|area| area.virtual_start..area.virtual_end())
         .find(|range| range.contains(&address))
 }
 
-/// Which stack has overflowed if an access to `address` faults.
-pub(crate) fn overflowed_stack(address: u64) -> Option<&'static str> {
-    let stack = platform::facts().stack;
-    let traps = TrapAreas::below(stack.virtual_start, 0);
-    let names = ["start-up stack", "exception stack", "interrupt stack", "critical stack"];
-    [stack, traps.exception, traps.interrupt, traps.critical]
-        .iter()
-        .zip(names)
-        .find(|(area, _)| (area.virtual_start - PAGE..area.virtual_start).contains(&address))
-        .map(|(_, name)| name)
+/// Which stack has overflowed if an access to `address` faults: what it is, and its size in bytes.
+pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
+    stacks()
+        .enumerate()
+        .flat_map(|(number, (stack, traps))| {
+            let name = if number == 0 { "start-up stack" } else { "stack of another core" };
+            [
+                (name, stack),
+                ("exception stack", traps.exception),
+                ("interrupt stack", traps.interrupt),
+                ("critical stack", traps.critical),
+            ]
+        })
+        .find(|(_, area)| (area.virtual_start - PAGE..area.virtual_start).contains(&address))
+        .map(|(name, area)| (name, area.bytes))
 }
 
 #[cfg(test)]
@@ -314,6 +418,34 @@ mod tests {
         }
         assert_eq!(at(traps.critical.virtual_end() - 1), Some((0x60_4fff, Access::Write)));
         assert_eq!(at(LINEAR_BASE + 0xff_f000), Some((0xff_f000, Access::Write)));
+    }
+
+    #[test]
+    fn other_cores_have_stacks_of_their_own() {
+        let count = 1 + CORE_STACK_TABLES;
+        for number in [1, 2, MAX_NUMBERS - 1] {
+            let mut memory = vec![Table::EMPTY; count as usize];
+            let (stack, traps) = core_stack(number, 0x70_0000);
+            let entry = build_core_stacks(&mut memory, 0x600, stack, traps).unwrap();
+            let mut top = Table::EMPTY;
+            let slot = paging::root_index(stack.virtual_start);
+            top.0[slot] = entry;
+            let taken = [0, LINEAR_BASE, STACK_TOP - 1].map(paging::root_index);
+            assert!(!taken.contains(&slot), "the entry is nobody else's");
+            // The tables' own top table goes back to the heap: from here on it is another one.
+            memory[0] = top;
+            let at = |address: u64| {
+                paging::translate(0x600, address, |physical| {
+                    memory[(physical >> 12) as usize - 0x600].0[(physical & 0xfff) as usize / 8]
+                })
+            };
+            assert_eq!(at(stack.virtual_start), Some((0x70_0000, Access::Write)));
+            assert_eq!(at(stack.virtual_end()), None);
+            for area in [stack, traps.exception, traps.interrupt, traps.critical] {
+                assert_eq!(at(area.virtual_start - 1), None, "guard below {area:x?}");
+                assert_eq!(at(area.virtual_end() - 1).map(|(_, access)| access), Some(Access::Write));
+            }
+        }
     }
 
     #[test]

@@ -104,6 +104,11 @@ fn index(address: u64, level: u32) -> usize {
     (address >> (FRAME_SHIFT + 9 * level)) as usize & 511
 }
 
+/// Index of the entry of the root table that is responsible for an address.
+pub fn root_index(address: u64) -> usize {
+    index(address, 3)
+}
+
 /// Tables below the root that an area needs if no other area shares them.
 pub fn tables_needed(start: u64, bytes: u64, size: PageSize) -> u64 {
     if bytes == 0 {

@@ -9,10 +9,12 @@
 //! The addresses are return addresses; the host tool turns them into names. A trap that nobody handles is reported with
 //! its registers; `#0` is then the instruction itself.
 
+use crate::lock::{self, Claimed, Holder};
 use crate::trap::{self, PAGE_FAULT, TrapFrame, UNHANDLED_EXIT_CODE};
-use crate::{console, exit, heap, memory, println};
+use crate::{console, cores, exit, heap, memory, println};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
+use hyperexo_hw::descriptor::core_number;
 use hyperexo_hw::{backtrace, trap as hw};
 
 /// Exit code of a unikernel that panics.
@@ -21,12 +23,21 @@ pub const PANIC_EXIT_CODE: u32 = 101;
 /// Different frames that a report lists at most.
 const LINES_MAX: usize = 48;
 
-/// Reports that have begun. A report that fails must not report itself for ever.
+/// Reports that have begun on the core that reports. A report that fails must not report itself for ever.
 static REPORTS: AtomicU32 = AtomicU32::new(0);
+/// The core that reports: the first to fail.
+static REPORTER: Holder = Holder::nobody();
 
-/// Begins a report; in a report that began within another, does not return.
+/// Begins a report; in a report that began within another, or after that of another core, does not return.
 fn begin(code: u32) {
     hw::disable_interrupts();
+    if REPORTER.claim(core_number()) == Claimed::ByAnother {
+        console::give_up_turn();
+        loop {
+            // The other core is about to end us. Halting with interrupts disabled would do so before it has said why.
+            lock::relax();
+        }
+    }
     match REPORTS.fetch_add(1, Ordering::Relaxed) {
         0 => console::start_line(),
         1 => {
@@ -58,6 +69,7 @@ pub fn report(information: &PanicInfo<'_>) -> ! {
             memory::acquired_frames()
         );
     }
+    print_core();
     print_backtrace(0, frame_pointer);
     exit(PANIC_EXIT_CODE as i32)
 }
@@ -81,6 +93,7 @@ pub(crate) fn unhandled_trap(frame: &TrapFrame) -> ! {
             "the interrupted stack has no room for a handler, or the exception is one that none may handle"
         );
     }
+    print_core();
     print_registers(frame, fault_address);
     println!("  #0 {:#x}", frame.rip);
     print_backtrace(1, frame.rbp);
@@ -95,9 +108,15 @@ fn describe_page_fault(frame: &TrapFrame, address: u64) {
     };
     let why = if frame.error_code & 1 != 0 { "not allowed" } else { "not mapped" };
     println!("unhandled page fault: {access} {address:#x} ({why}) at {:#x}", frame.rip);
-    if let Some(stack) = memory::overflowed_stack(address) {
-        let stack_bytes = memory::main_stack().end - memory::main_stack().start;
-        println!("stack overflow: the {stack} is full (the start-up stack has {} KiB)", stack_bytes >> 10);
+    if let Some((stack, bytes)) = memory::overflowed_stack(address) {
+        println!("stack overflow: the {stack} is full (it has {} KiB)", bytes >> 10);
+    }
+}
+
+/// Says where it happened, if that was not the core of `main`.
+fn print_core() {
+    if core_number() != 0 {
+        println!("  (on core {})", cores::current());
     }
 }
 

@@ -3,9 +3,12 @@
 //! A handler runs on the interrupted stack, below the red zone, with interrupts disabled, and may change every register of
 //! its [`TrapFrame`]. If nobody handles an exception, or the interrupted stack has no room for a handler, the unikernel ends
 //! with a report and [`UNHANDLED_EXIT_CODE`].
+//!
+//! Handlers are common to all cores; one runs on the core whose trap it is, perhaps on several at the same time.
 
 use crate::{memory, panic, upcall};
 use alloc::boxed::Box;
+use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hyperexo_abi::upcall::VECTOR;
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
@@ -19,7 +22,7 @@ pub use hyperexo_hw::trap::{
 /// Exit code of a unikernel that ends by an exception nobody handles.
 pub const UNHANDLED_EXIT_CODE: u32 = 102;
 
-/// Bytes of the start-up stack that must be left for a handler to run on it.
+/// Bytes of the interrupted stack that must be left for a handler to run on it.
 const HANDLER_ROOM_BYTES: u64 = 4096;
 
 /// Vectors from here on are interrupts, below it exceptions.
@@ -59,14 +62,29 @@ pub fn clear_handler(vector: u8) {
 pub(crate) unsafe fn start(stacks: TrapStacks) {
     static mut TABLES: CoreTables = CoreTables::new();
     hw::set_dispatcher(dispatch);
-    let stack = memory::main_stack();
     // SAFETY: this is the only use of the static, as the function is called once. The stacks are mapped for good and
     // have no other use; the start-up stack is mapped for good too.
     unsafe {
         let tables = &raw mut TABLES;
-        (*tables).load(stacks);
-        hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
+        load(&mut *tables, stacks, 0, memory::main_stack());
         hw::enable_interrupts();
+    }
+}
+
+/// Loads the descriptor tables of the calling virtual CPU, whose number this is; handlers will run on `stack`.
+///
+/// # Safety
+/// In the address space that [`memory::start`] has built; all stacks are mapped for good and are this virtual CPU's.
+pub(crate) unsafe fn load(
+    tables: &'static mut CoreTables,
+    traps: TrapStacks,
+    number: usize,
+    stack: Range<u64>,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        tables.load_numbered(traps, number);
+        hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Calls from the kernel: an interrupt with one or several causes, and sleeping until one comes.
+//!
+//! Each virtual CPU is called by itself; handlers are common to all, and run on the one that was called: for the timer the
+//! one that set it, for the disk the one that opened it first, for a wake the one that was named.
 
-use crate::platform;
+use crate::{disk, platform};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hyperexo_abi::upcall::Cause;
 use hyperexo_hw::trap;
@@ -26,8 +29,12 @@ fn bit(cause: Cause) -> usize {
 pub(crate) fn dispatch() {
     let mut causes = platform::current().take_upcalls();
     while causes != 0 {
-        let handler = HANDLERS[causes.trailing_zeros() as usize].load(Ordering::Acquire);
+        let cause = causes.trailing_zeros() as usize;
         causes &= causes - 1;
+        if cause == bit(Cause::Disk) {
+            disk::pass_on_upcall();
+        }
+        let handler = HANDLERS[cause].load(Ordering::Acquire);
         if !handler.is_null() {
             // SAFETY: only `set_handler` stores a value that is not null, and stores a `Handler`.
             let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };

@@ -21,6 +21,11 @@ pub const CODE_SELECTOR: u16 = 0x08;
 pub const DATA_SELECTOR: u16 = 0x10;
 /// Selector of the task state segment.
 pub const TASK_SELECTOR: u16 = 0x18;
+/// Selector of a segment that nobody loads: its limit is the number given to [`CoreTables::load_numbered`].
+pub const NUMBER_SELECTOR: u16 = 0x28;
+
+/// Most numbers of cores that [`core_number`] can tell apart.
+pub const MAX_NUMBERS: usize = 16;
 
 /// Descriptor of a 64-bit code segment: present, accessed, readable, long mode.
 const CODE_DESCRIPTOR: u64 = 0x00af_9b00_0000_ffff;
@@ -105,6 +110,26 @@ fn task_descriptor(base: u64, limit: u64) -> [u64; 2] {
     ]
 }
 
+/// A data segment, byte-granular, with the number of a core for its limit.
+fn number_descriptor(number: usize) -> u64 {
+    const PRESENT_DATA: u64 = 0x93 << 40;
+    PRESENT_DATA | number as u64 & 0xffff
+}
+
+/// The number that the calling core gave to [`CoreTables::load_numbered`]; 0 before that, and always less than
+/// [`MAX_NUMBERS`]. A few instructions without any effect on memory, in every context, traps included.
+#[inline]
+pub fn core_number() -> usize {
+    let mut number: u32 = 0;
+    // SAFETY: LSL reads a descriptor and changes nothing but its target and the zero flag; a selector beyond the table
+    // leaves the target as it is.
+    unsafe {
+        asm!("lsl {number:e}, {selector:e}", number = inout(reg) number, selector = in(reg) u32::from(NUMBER_SELECTOR),
+            options(nomem, nostack));
+    }
+    number as usize % MAX_NUMBERS
+}
+
 /// Operand of `lgdt` and `lidt`.
 #[repr(C, packed)]
 struct TablePointer {
@@ -116,14 +141,14 @@ struct TablePointer {
 #[repr(C, align(16))]
 pub struct CoreTables {
     gates: [Gate; 256],
-    segments: [u64; 5],
+    segments: [u64; 6],
     task: TaskState,
 }
 
 impl CoreTables {
     /// Tables that [`CoreTables::load`] has yet to fill: zeros, which take no room in the file of an image.
     pub const fn new() -> CoreTables {
-        CoreTables { gates: [Gate::ABSENT; 256], segments: [0; 5], task: TaskState::new() }
+        CoreTables { gates: [Gate::ABSENT; 256], segments: [0; 6], task: TaskState::new() }
     }
 
     /// Fills the tables and makes this core use them: GDT, segment registers (except FS and GS), TR and IDT, every
@@ -134,17 +159,26 @@ impl CoreTables {
     /// The core runs in 64-bit mode at privilege level 0; each stack is writable memory below its address, used by
     /// nobody else, and stays so. `self` must be mapped at its address as long as the core runs.
     pub unsafe fn load(&'static mut self, stacks: TrapStacks) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.load_numbered(stacks, 0) };
+    }
+
+    /// As [`CoreTables::load`], and gives the core a number below [`MAX_NUMBERS`], which [`core_number`] tells.
+    ///
+    /// # Safety
+    /// As [`CoreTables::load`].
+    pub unsafe fn load_numbered(&'static mut self, stacks: TrapStacks, number: usize) {
         self.task.set_no_port_map();
         self.task.set_stack(1, stacks.exception);
         self.task.set_stack(2, stacks.interrupt);
         self.task.set_stack(3, stacks.critical);
         let task = task_descriptor((&raw const self.task) as u64, size_of::<TaskState>() as u64 - 1);
-        self.segments = [0, CODE_DESCRIPTOR, DATA_DESCRIPTOR, task[0], task[1]];
+        self.segments = [0, CODE_DESCRIPTOR, DATA_DESCRIPTOR, task[0], task[1], number_descriptor(number)];
         for (vector, gate) in self.gates.iter_mut().enumerate() {
             *gate = Gate::interrupt(trap::entry_address(vector as u8), stack_of(vector));
         }
         let segments =
-            TablePointer { limit: size_of::<[u64; 5]>() as u16 - 1, base: (&raw const self.segments) as u64 };
+            TablePointer { limit: size_of::<[u64; 6]>() as u16 - 1, base: (&raw const self.segments) as u64 };
         let gates =
             TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: (&raw const self.gates) as u64 };
         // SAFETY: the tables are filled, and stay valid as `self` is static. The new segments are flat like those of
@@ -193,6 +227,13 @@ mod tests {
     fn task_descriptors_spread_the_base() {
         let [low, high] = task_descriptor(0xaabb_ccdd_1122_3344, 0x67);
         assert_eq!((low, high), (0x1100_8922_3344_0067, 0xaabb_ccdd));
+    }
+
+    #[test]
+    fn numbers_are_limits() {
+        assert_eq!(number_descriptor(0), 0x0000_9300_0000_0000);
+        assert_eq!(number_descriptor(7), 0x0000_9300_0000_0007);
+        assert_eq!(usize::from(NUMBER_SELECTOR) / 8, 5, "the place in `segments`");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around it.
 
+use crate::descriptor::{MAX_NUMBERS, NUMBER_SELECTOR, core_number};
 use core::arch::{asm, naked_asm};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -111,16 +112,18 @@ pub fn set_dispatcher(dispatcher: fn(&mut TrapFrame)) {
     DISPATCHER.store(dispatcher as *mut (), Ordering::Release);
 }
 
-/// Declares the stack that may be interrupted: traps with a stack pointer in it run their handlers there, as long as
+/// Declares the stack of the calling core that may be interrupted: traps with a stack pointer in it run their handlers there, as long as
 /// `room` bytes (counted from `low`) are left. `low..high` with `low >= high` turns this off, which is how it starts.
 ///
-/// One stack for the whole image: a scheduler calls this when it switches, with interrupts disabled.
+/// One stack for each number of a core ([`core_number`]): a scheduler calls this when it switches, with interrupts
+/// disabled.
 ///
 /// # Safety
 /// `low..high` must be mapped writable as long as it stays declared.
 pub unsafe fn set_interrupted_stack(low: u64, high: u64, room: u64) {
-    STACK_FLOOR.store(if low < high { low.saturating_add(room) } else { u64::MAX }, Ordering::Relaxed);
-    STACK_CEILING.store(high, Ordering::Relaxed);
+    let stack = &STACKS[core_number()];
+    stack.floor.store(if low < high { low.saturating_add(room) } else { u64::MAX }, Ordering::Relaxed);
+    stack.ceiling.store(high, Ordering::Relaxed);
 }
 
 /// Whether the handler of `frame` runs on a stack of the interrupt stack table (see the module's text).
@@ -164,8 +167,21 @@ pub fn fault_address() -> u64 {
 }
 
 static DISPATCHER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-static STACK_FLOOR: AtomicU64 = AtomicU64::new(u64::MAX);
-static STACK_CEILING: AtomicU64 = AtomicU64::new(0);
+
+/// A declared stack. The common entry code reads these words at their offsets.
+#[repr(C)]
+struct Interruptible {
+    floor: AtomicU64,
+    ceiling: AtomicU64,
+}
+
+/// Bytes of an [`Interruptible`], as a shift.
+const STACK_SHIFT: u32 = 4;
+const _: () = assert!(size_of::<Interruptible>() == 1 << STACK_SHIFT);
+
+/// Declared stacks, by the number of the core.
+static STACKS: [Interruptible; MAX_NUMBERS] =
+    [const { Interruptible { floor: AtomicU64::new(u64::MAX), ceiling: AtomicU64::new(0) } }; MAX_NUMBERS];
 
 /// Bytes of a [`TrapFrame`].
 const FRAME_BYTES: u64 = size_of::<TrapFrame>() as u64;
@@ -253,15 +269,23 @@ unsafe extern "C" fn common() {
         "bt ecx, eax",
         "jc 3f",
         "2:",
+        // rdx: the stack declared for this core
+        "xor eax, eax",
+        "mov ecx, {number}",
+        "lsl eax, ecx",
+        "and eax, {numbers} - 1",
+        "shl eax, {shift}",
+        "lea rdx, [rip + {stacks}]",
+        "add rdx, rax",
         "mov rdi, [rsp + {rsp}]",
-        "cmp rdi, [rip + {ceiling}]",
+        "cmp rdi, [rdx + {ceiling}]",
         "ja 3f",
         // before the subtraction too, which could go below zero
-        "cmp rdi, [rip + {floor}]",
+        "cmp rdi, [rdx + {floor}]",
         "jb 3f",
         "sub rdi, {distance}",
         "and rdi, -16",
-        "cmp rdi, [rip + {floor}]",
+        "cmp rdi, [rdx + {floor}]",
         "jb 3f",
         "mov rbx, rdi",
         "mov rsi, rsp",
@@ -304,8 +328,12 @@ unsafe extern "C" fn common() {
         rsp = const core::mem::offset_of!(TrapFrame, rsp),
         rip = const core::mem::offset_of!(TrapFrame, rip),
         critical = const 1u32 << 2 | 1 << 8 | 1 << 18,
-        ceiling = sym STACK_CEILING,
-        floor = sym STACK_FLOOR,
+        number = const NUMBER_SELECTOR as u32,
+        numbers = const MAX_NUMBERS as u32,
+        shift = const STACK_SHIFT,
+        stacks = sym STACKS,
+        ceiling = const core::mem::offset_of!(Interruptible, ceiling),
+        floor = const core::mem::offset_of!(Interruptible, floor),
         distance = const RED_ZONE_BYTES + FRAME_BYTES,
         words = const FRAME_BYTES / 8,
         mxcsr = const 0x1f80,

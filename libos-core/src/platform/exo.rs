@@ -1,14 +1,15 @@
 //! HyperExo as the host: everything by hypercall and by the pages that [`StartInfo`] names.
 
-use super::{Area, Facts, Platform};
+use super::{Area, CoreEntry, Cores, Facts, Platform};
 use crate::hypercall;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hyperexo_abi::accounting::{Accounting, Owners};
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
 use hyperexo_abi::upcall::Doorbell;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
+use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
 use spin::Once;
 
 /// The pages that the kernel shares with this environment.
@@ -16,11 +17,22 @@ struct Pages {
     start: &'static StartInfo,
     accounting: &'static Accounting,
     owners: &'static Owners,
-    doorbell: &'static Doorbell,
     free_map: &'static [AtomicU64],
 }
 
 static PAGES: Once<Pages> = Once::new();
+
+/// What the kernel told of a virtual CPU.
+struct Vcpu {
+    /// Its index.
+    index: AtomicU64,
+    /// Where it is called; null as long as there is no such virtual CPU. A pointer that is not null is valid for ever.
+    doorbell: AtomicPtr<Doorbell>,
+}
+
+static VCPUS: [Vcpu; MAX_NUMBERS] =
+    [const { Vcpu { index: AtomicU64::new(0), doorbell: AtomicPtr::new(core::ptr::null_mut()) } };
+        MAX_NUMBERS];
 
 /// The host as a value.
 struct Exo;
@@ -50,13 +62,13 @@ pub(crate) unsafe fn start(physical: u64, magic: u64) -> bool {
             start,
             accounting: &*(linear(start.accounting_frame) as *const Accounting),
             owners: &*(linear(start.owners_frame) as *const Owners),
-            doorbell: &*(linear(start.doorbell_frame) as *const Doorbell),
             free_map: core::slice::from_raw_parts(
                 linear(start.free_map_first_frame) as *const AtomicU64,
                 (start.free_map_frames << FRAME_SHIFT) as usize / size_of::<AtomicU64>(),
             ),
         }
     };
+    VCPUS[0].doorbell.store(linear(start.doorbell_frame) as *mut Doorbell, Ordering::Release);
     PAGES.call_once(|| pages);
     hypercall::choose_instruction(start.hypercall == HYPERCALL_VMMCALL);
     super::set(&Exo, facts(start));
@@ -145,7 +157,35 @@ impl Platform for Exo {
     }
 
     fn take_upcalls(&self) -> u64 {
-        pages().doorbell.pending.swap(0, Ordering::AcqRel)
+        let doorbell = VCPUS[core_number()].doorbell.load(Ordering::Acquire);
+        // SAFETY: a pointer that is not null is valid for ever.
+        unsafe { doorbell.as_ref() }.map_or(0, |doorbell| doorbell.pending.swap(0, Ordering::AcqRel))
+    }
+
+    fn cores(&self) -> Cores {
+        Cores { count: pages().start.cores, first: pages().start.core }
+    }
+
+    unsafe fn start_core(&self, number: usize, core: u64, entry: CoreEntry) -> Result<(), Status> {
+        let CoreEntry { instruction, stack, root, argument } = entry;
+        // SAFETY: by the caller's promise.
+        let made = unsafe { hypercall::vcpu_start(core, instruction, stack, root, argument)? };
+        VCPUS[number].index.store(made.index, Ordering::Relaxed);
+        // The kernel keeps the frame bound for ever, and any bits are a doorbell.
+        let doorbell = (LINEAR_BASE + (made.doorbell_frame << FRAME_SHIFT)) as *mut Doorbell;
+        VCPUS[number].doorbell.store(doorbell, Ordering::Release);
+        Ok(())
+    }
+
+    fn core_ready(&self, number: usize) -> bool {
+        !VCPUS[number].doorbell.load(Ordering::Acquire).is_null()
+    }
+
+    fn call_core(&self, number: usize) {
+        if self.core_ready(number) {
+            // The kernel refuses only what it has not made itself.
+            let _ = hypercall::vcpu_wake(VCPUS[number].index.load(Ordering::Relaxed));
+        }
     }
 }
 

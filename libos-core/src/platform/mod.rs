@@ -20,11 +20,49 @@ pub(crate) trait Platform: Sync {
     /// zeros. The result is the first.
     fn allocate_frames(&self, count: u64, alignment: u64) -> Result<u64, Status>;
 
-    /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised when the TSC reaches `ticks`.
+    /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches `ticks`.
     fn set_timer(&self, ticks: u64);
 
-    /// The causes of upcalls since the last call: bits of [`hyperexo_abi::upcall::Cause`].
+    /// The causes of upcalls to the calling virtual CPU since its last call: bits of [`hyperexo_abi::upcall::Cause`].
     fn take_upcalls(&self) -> u64;
+
+    /// Where the unikernel may run.
+    fn cores(&self) -> Cores;
+
+    /// Makes virtual CPU `number` on another core.
+    ///
+    /// # Safety
+    /// `entry` must be fit to run, as a kernel's first instructions are: its stack is mapped and nobody else's. Called
+    /// once for each number, but for those that were refused.
+    unsafe fn start_core(&self, number: usize, core: u64, entry: CoreEntry) -> Result<(), Status>;
+
+    /// Whether [`Platform::start_core`] is over for `number`, so that its upcalls will be told.
+    fn core_ready(&self, number: usize) -> bool;
+
+    /// Raises [`hyperexo_abi::upcall::Cause::Wake`] on virtual CPU `number`; nothing if there is none.
+    fn call_core(&self, number: usize);
+}
+
+/// The cores of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    /// How many.
+    pub count: u64,
+    /// The one of the first virtual CPU.
+    pub first: u64,
+}
+
+/// How a virtual CPU starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CoreEntry {
+    /// First instruction.
+    pub instruction: u64,
+    /// Stack pointer.
+    pub stack: u64,
+    /// Physical address of the top page table.
+    pub root: u64,
+    /// What it finds in `rdi`.
+    pub argument: u64,
 }
 
 /// What the host tells at the start.
