@@ -2,9 +2,11 @@
 
 use super::context::{Context, Said, text};
 use super::{Need, Test, Verdict};
+use crate::children::{Group, Progress};
 use crate::create;
 use results::CompareLine;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -20,6 +22,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("sixteen-mebibytes", &[], small_memory),
         Test::new("filecache-din", &[Need::Disk], filecache),
         Test::new("compare-filecache", &[Need::Disk], compare),
+        Test::new("snapshot-and-kept-writes", &[Need::Disk], writes),
+        Test::new("interrupted", &[], interrupted),
         Test::new("new-application", &[Need::Disk], new_application),
         Test::new("ext4-image", &[Need::Disk, Need::Program("mke2fs")], ext4),
     ]
@@ -129,6 +133,65 @@ fn compare(context: &Context) -> Verdict {
     }
     let page = std::fs::read_to_string(&html).map_err(|error| format!("{html}: {error}"))?;
     if page.matches("<svg").count() < 6 { Err("the page lacks charts".into()) } else { Ok(()) }
+}
+
+/// Writes go to a snapshot unless the user wants to keep them; then the image holds them, and is sound.
+fn writes(context: &Context) -> Verdict {
+    let read = |path: &std::path::Path| std::fs::read(path).map_err(|error| error.to_string());
+    let image = context.scratch.path().join("writes.img");
+    std::fs::copy(&context.data, &image).map_err(|error| error.to_string())?;
+    let before = read(&image)?;
+    let path = text(&image);
+    let arguments = ["filecache", "--disk", &path, "--", "workload=sort"];
+    context.run(&arguments)?.succeeded()?;
+    if read(&image)? != before {
+        return Err("a run changed the image, though its writes were not to be kept".into());
+    }
+    context.run(&["--keep-writes", "filecache", "--disk", &path, "--", "workload=sort"])?.succeeded()?;
+    if read(&image)? == before {
+        return Err("a run with --keep-writes left the image as it was".into());
+    }
+    context.exo(&["fs", "check", &path])?.succeeded().map(drop)
+}
+
+/// After Ctrl-C the tool ends with status 130, and no QEMU is left behind.
+fn interrupted(context: &Context) -> Verdict {
+    // The name is in the name of the bundle, hence on QEMU's command line.
+    let label = format!("sleeper-{}", std::process::id());
+    let app = format!("{label}=hello:sleep-ms=60000");
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own);
+    command.args(["run", "--no-build", "--timeout", "50", "--app", &app]);
+    let mut group = Group::spawn(&command, Progress::Piped).map_err(|error| error.to_string())?;
+    let wait_for = |wanted: bool| {
+        let limit = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < limit {
+            if machine_of(&label, &context.built.kernel_file) == wanted {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("QEMU should {}", if wanted { "have started" } else { "be gone" }))
+    };
+    wait_for(true)?;
+    let pid = rustix::process::Pid::from_child(&group.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).map_err(|error| error.to_string())?;
+    let status = group.wait().map_err(|error| error.to_string())?;
+    if status.code() != Some(130) {
+        return Err(format!("after Ctrl-C: {status}, expected exit status 130"));
+    }
+    wait_for(false)
+}
+
+/// Whether a QEMU with this kernel runs a bundle with this label.
+fn machine_of(label: &str, kernel: &std::path::Path) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let kernel = text(kernel);
+    let commands = processes.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    commands.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).any(|command| {
+        let program = command.split('\0').next().unwrap_or_default();
+        program.contains("qemu-system") && command.contains(&kernel) && command.contains(label)
+    })
 }
 
 /// An application made by `exo new`, in its directory outside the checkout. Built once for all tests.
