@@ -86,7 +86,7 @@ impl Region {
         unsafe { vmx::vmclear(self.address()) }.map_err(|failure| Refused::because("vmclear", failure))
     }
 
-    /// Makes this VMCS the one that [`read`], [`write`] and entries mean.
+    /// Makes this VMCS the one that [`read`], [`write()`] and entries mean.
     ///
     /// # Errors
     ///
