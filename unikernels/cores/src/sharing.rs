@@ -45,9 +45,11 @@ fn work(place: u64) {
                 blocks.swap_remove((block * 7 % blocks.len() as u64) as usize);
             }
         }
-        let is_ours =
-            |block: &&Box<[u64]>| block.iter().all(|word| *word == block[0] && word >> 24 == mark(0) >> 24);
-        let damaged = blocks.len() - blocks.iter().filter(is_ours).count();
+        let is_ours = |word: &u64| word >> 24 == mark(0) >> 24;
+        let damaged = blocks
+            .iter()
+            .filter(|block| !block.iter().all(|word| *word == block[0] && is_ours(word)))
+            .count();
         let before = time::ticks();
         time::sleep(NAP);
         let short =

@@ -28,6 +28,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("interrupt-storm", "software interrupts, upcalls without cause", interrupt_storm),
     Attempt::survives("timer-storm", "timers in the past and at the end of time", timer_storm),
     Attempt::survives("yield-storm", "yielding to nobody and to environments that do not exist", yield_storm),
+    Attempt::survives("yield-to-self", "yields to itself for a second", yield_to_self),
     Attempt::survives("call-storm", "hypercalls without pause", call_storm),
 ];
 
@@ -77,6 +78,16 @@ fn yield_storm(judge: &mut Judge) {
 /// Whether a yield returned as it may: done, or refused because there is no such environment.
 fn yields(target: u64) -> bool {
     matches!(hypercall::yield_to(target), Ok(()) | Err(Status::NoSuch | Status::BadArgument))
+}
+
+fn yield_to_self(judge: &mut Judge) {
+    let own = libos_core::start_info().environment;
+    let end = time::now_ns() + 1_000_000_000;
+    let mut refused = 0;
+    while time::now_ns() < end {
+        refused += u64::from(!yields(own));
+    }
+    judge.expect("yields refused in an odd way", refused, 0);
 }
 
 fn call_storm(judge: &mut Judge) {

@@ -339,6 +339,38 @@ pub fn enable_interrupts() {
     unsafe { asm!("sti") };
 }
 
+/// Lets a little time pass without a call.
+pub fn spin() {
+    for _ in 0..4096 {
+        core::hint::black_box(());
+    }
+    core::hint::spin_loop();
+}
+
+/// A virtual CPU that starts as it is told, behind the back of the runtime.
+pub fn vcpu_start(core: u64, instruction: u64, stack: u64, root: u64) -> Result<hypercall::NewVcpu, Status> {
+    // SAFETY: none: what it starts with can't run, or must be refused.
+    unsafe { hypercall::vcpu_start(core, instruction, stack, root, 0) }
+}
+
+/// An instruction that does nothing but run: an endless loop.
+pub fn endless_loop() -> u64 {
+    #[unsafe(naked)]
+    extern "C" fn forever() -> ! {
+        core::arch::naked_asm!("2:", "pause", "jmp 2b")
+    }
+    forever as *const () as u64
+}
+
+/// Instructions that need a stack.
+pub fn push_loop() -> u64 {
+    #[unsafe(naked)]
+    extern "C" fn forever() -> ! {
+        core::arch::naked_asm!("2:", "push rax", "jmp 2b")
+    }
+    forever as *const () as u64
+}
+
 /// A hypercall with any number and arguments.
 pub fn call(number: u64, arguments: Arguments) -> Result<(), Status> {
     // SAFETY: callers pass nothing that names memory of ours, or must be refused.

@@ -6,7 +6,10 @@
 //! * `killed`: HyperExo ends this environment, and gives the reason. Exit code 1 if it does not.
 //! * `either`: processors differ; what counts is that nobody else notices.
 //!
-//! `attempt=all` runs all that must survive. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
+//! The end of an attempt that needs more than one core is followed by `cores=2`; where there are fewer it says so, does
+//! nothing, and the exit code is 0.
+//!
+//! `attempt=all` runs all that must survive on one core. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
 //! that needs a disk where there is none.
 //!
 //! | module | what it tries |
@@ -15,6 +18,7 @@
 //! | [`calls`] | hypercalls with forged, stale, narrow and absurd arguments |
 //! | [`ring`] | disk requests for foreign blocks and frames, lies in the ring's indices |
 //! | [`instructions`] | virtualization, MSRs, ports, control registers |
+//! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`disturbance`] | endless loops, storms, suicide |
 //! | [`machine`] | the instructions themselves: the only `unsafe` code |
 #![no_std]
@@ -24,6 +28,7 @@
 extern crate alloc;
 
 mod calls;
+mod cores;
 mod disturbance;
 mod instructions;
 mod judge;
@@ -38,9 +43,25 @@ libos_core::main!(main);
 
 /// All attempts, by module.
 fn attempts() -> impl Iterator<Item = &'static Attempt> {
-    [memory::ATTEMPTS, calls::ATTEMPTS, ring::ATTEMPTS, instructions::ATTEMPTS, disturbance::ATTEMPTS]
-        .into_iter()
-        .flatten()
+    [
+        memory::ATTEMPTS,
+        calls::ATTEMPTS,
+        ring::ATTEMPTS,
+        instructions::ATTEMPTS,
+        disturbance::ATTEMPTS,
+        cores::ATTEMPTS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The line of an attempt in the list.
+fn list(attempt: &Attempt) {
+    let Attempt { name, end, needs_cores, what, .. } = attempt;
+    match needs_cores {
+        1 => println!("{name} {end}: {what}"),
+        cores => println!("{name} {end} cores={cores}: {what}"),
+    }
 }
 
 fn main() -> i32 {
@@ -50,11 +71,13 @@ fn main() -> i32 {
     };
     match name {
         "list" => {
-            attempts().for_each(|attempt| println!("{} {}: {}", attempt.name, attempt.end, attempt.what));
+            attempts().for_each(list);
             0
         }
         "all" => {
-            let codes = attempts().filter(|attempt| attempt.end == End::Survives).map(run);
+            let codes = attempts()
+                .filter(|attempt| attempt.end == End::Survives && attempt.needs_cores == 1)
+                .map(run);
             // The first failure decides.
             codes.fold(0, |first, code| if first == 0 { code } else { first })
         }
@@ -73,6 +96,14 @@ fn run(attempt: &Attempt) -> i32 {
     if attempt.needs_disk && libos_core::start_info().disk_capability.claim().is_none() {
         println!("error: attempt={}: needs a disk extent", attempt.name);
         return 3;
+    }
+    let cores = libos_core::cores::count();
+    if cores < attempt.needs_cores {
+        println!(
+            "attempt {}: skipped: needs {} cores, the machine has {cores}",
+            attempt.name, attempt.needs_cores
+        );
+        return 0;
     }
     println!("attempt {}: {}", attempt.name, attempt.what);
     let mut judge = Judge::new(attempt.name);

@@ -2,6 +2,7 @@
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
@@ -23,6 +24,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("ring-requests", "requests for foreign blocks and frames, absurd requests", requests)
         .with_disk(),
     Attempt::survives("ring-indices", "lies in the ring's indices", indices).with_disk(),
+    Attempt::survives(
+        "flush-of-highest-block",
+        "a flush that names the highest block",
+        flush_of_highest_block,
+    )
+    .with_disk(),
+    Attempt::survives("disk-hoard", "allocating all disk blocks that there are", disk_hoard).with_disk(),
     Attempt::survives("pinned-frames", "freeing frames that the kernel is using", pinned).with_disk(),
     Attempt::killed("die-in-flight", "dies while the disk writes into its memory", die_in_flight).with_disk(),
 ];
@@ -169,6 +177,48 @@ fn indices(judge: &mut Judge) {
     ring.cq_head.0.store(head, Ordering::Relaxed);
     judge.allowed("a kick with room", machine::ring_kick());
     judge.expect("the answer", line.receive(), Some(Outcome::Ok));
+}
+
+fn flush_of_highest_block(judge: &mut Judge) {
+    let Some(line) = line(judge) else { return };
+    let Some(extent) = start_info().disk_capability.claim() else { return };
+    let may_write = extent.rights.contains(Rights::WRITE);
+    let expected = if may_write { Outcome::Ok } else { Outcome::BlockNotBound };
+    for block in [u64::MAX, u64::MAX - 1, 1 << 61, 1 << 63] {
+        let flush = Submission { operation: Operation::Flush as u8, block, count: 0, ..line.good() };
+        judge.expect(format_args!("a flush of block {block:#x}"), line.send(&flush), Some(expected));
+    }
+    judge.expect("an honest read", line.send(&line.good()), Some(Outcome::Ok));
+}
+
+fn disk_hoard(judge: &mut Judge) {
+    /// What we can remember.
+    const MOST: usize = 4096;
+    let mut taken = Vec::with_capacity(MOST);
+    let mut step = start_info().disk_blocks.next_power_of_two();
+    let mut last = None;
+    while step > 0 && taken.len() < MOST {
+        match hypercall::disk_alloc(ANY, step) {
+            Ok(capability) => taken.push(capability),
+            Err(status) => {
+                last = Some(status);
+                step /= 2;
+            }
+        }
+    }
+    let clean = matches!(last, Some(Status::Exhausted | Status::QuotaExceeded));
+    judge.expect(format_args!("the end of the hoard, {last:?}"), clean, true);
+    if let Some(line) = line(judge) {
+        judge.expect("an honest read, hoard in hand", line.send(&line.good()), Some(Outcome::Ok));
+    }
+    for capability in &taken {
+        judge.allowed("giving back", hypercall::disk_free(capability));
+    }
+    // As much can be had as before.
+    if let Some(first) = taken.first() {
+        let blocks = first.claim().map_or(0, |claim| claim.count);
+        judge.allowed("the largest part again", hypercall::disk_alloc(ANY, blocks));
+    }
 }
 
 fn pinned(judge: &mut Judge) {
