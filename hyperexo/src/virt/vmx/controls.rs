@@ -122,6 +122,8 @@ const SECONDARY: &[Wish] = &[
     wish(Secondary::WBINVD_EXITING.bits(), "WBINVD exiting", Want::On),
     wish(Secondary::UNRESTRICTED_GUEST.bits(), "unrestricted guest", Want::IfOffered),
     wish(Secondary::ENABLE_INVPCID.bits(), "enable INVPCID", Want::IfOffered),
+    // Enclaves: hidden from guests, and not to be built behind the kernel's back.
+    wish(Secondary::ENCLS_EXITING.bits(), "ENCLS exiting", Want::IfOffered),
     wish(Secondary::ENABLE_XSAVES_XRSTORS.bits(), "enable XSAVES/XRSTORS", Want::IfOffered),
 ];
 
@@ -208,6 +210,11 @@ impl Controls {
     /// Whether guests have identifiers in the TLB.
     pub fn uses_vpid(&self) -> bool {
         self.secondary & Secondary::ENABLE_VPID.bits() != 0
+    }
+
+    /// Whether `ENCLS` exits.
+    pub fn catches_encls(&self) -> bool {
+        self.secondary & Secondary::ENCLS_EXITING.bits() != 0
     }
 
     /// Whether a guest may turn off paging and protection.

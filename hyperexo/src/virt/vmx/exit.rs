@@ -47,6 +47,7 @@ pub mod reason {
     pub const WBINVD: u32 = 54;
     pub const XSETBV: u32 = 55;
     pub const VMFUNC: u32 = 59;
+    pub const ENCLS: u32 = 60;
 }
 
 /// The exit reason's bit that says that the guest was not entered.
@@ -71,6 +72,7 @@ pub fn undefined_instruction(reason: u32) -> Option<&'static str> {
         reason::INVEPT => "invept",
         reason::INVVPID => "invvpid",
         reason::VMFUNC => "vmfunc",
+        reason::ENCLS => "encls",
         _ => return None,
     })
 }

@@ -23,7 +23,10 @@ const CR0_NUMERIC_ERROR: u64 = 1 << 5;
 pub const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE_THROUGH;
 /// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden from it (see
 /// [`crate::virt::cpuid`]), the state behind them is not switched.
-const CR4_OWNED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
+pub const CR4_REFUSED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
+/// Machine-check enable stays set whatever the guest writes (and is shown): without it, a machine check stops the
+/// processor instead of coming to the kernel.
+pub const CR4_MACHINE_CHECK: u64 = 1 << 6;
 
 /// Fields that are 0 at the start. A VMCS has no defined contents until they are written (SDM vol. 3 §25.11.3).
 const ZEROS: [u32; 36] = [
@@ -150,10 +153,13 @@ impl Start<'_> {
             (control::EPTP_FULL, self.eptp),
             (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
             (control::CR0_READ_SHADOW, CR0_START),
-            (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
+            (control::CR4_GUEST_HOST_MASK, CR4_REFUSED | CR4_MACHINE_CHECK),
             (host::RIP, landing as *const () as u64),
         ] {
             set(field, value);
+        }
+        if controls.catches_encls() {
+            set(control::ENCLS_EXITING_BITMAP_FULL, u64::MAX);
         }
         if controls.uses_vpid() {
             set(control::VPID, self.vpid.into());
@@ -181,7 +187,7 @@ impl Start<'_> {
             (guest::TR_LIMIT, 0x67),
             (guest::CR0, self.processor.cr0.adjust(CR0_START)),
             (guest::CR3, self.entry.cr3),
-            (guest::CR4, self.processor.cr4.adjust(CR4_START)),
+            (guest::CR4, self.processor.cr4.adjust(CR4_START | CR4_MACHINE_CHECK)),
             (guest::IA32_EFER_FULL, EFER_LONG | EFER_NO_EXECUTE),
             (guest::IA32_PAT_FULL, PAT_RESET),
             (guest::DR7, DR7_RESET),

@@ -5,7 +5,7 @@
 //! Everything that the kernel asks or changes in between goes to the current VMCS, on that core.
 
 use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
-use super::fill::{self, CR0_OWNED, Leash, set};
+use super::fill::{self, CR0_OWNED, CR4_MACHINE_CHECK, CR4_REFUSED, Leash, set};
 use super::switch::{Entered, Switch, enter};
 use super::vmcs::{self, Region, read};
 use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
@@ -275,7 +275,8 @@ impl VmxVcpu {
         VmExit::Interrupt
     }
 
-    /// A write that differs in bits that the kernel owns.
+    /// A write that differs in bits that the kernel owns: the guest is shown what it wants to see, then the instruction is
+    /// executed again and does the rest without an exit, with all of the processor's checks.
     fn decode_control_register(&mut self) -> VmExit {
         match exit::control_access(read(ro::EXIT_QUALIFICATION)) {
             ControlAccess::Load { control: 0, general } => {
@@ -283,9 +284,15 @@ impl VmxVcpu {
                 if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
                     return VmExit::Privileged("mov to cr0");
                 }
-                // The guest is shown what it wants to see; executed again, the instruction does the rest without an exit, with all
-                // of the processor's checks.
                 set(control::CR0_READ_SHADOW, value & CR0_OWNED);
+                VmExit::Handled
+            }
+            ControlAccess::Load { control: 4, general } => {
+                let value = exit::general(&self.switch.registers, general, read(guest::RSP));
+                if value & CR4_REFUSED != 0 {
+                    return VmExit::Privileged("mov to cr4");
+                }
+                set(control::CR4_READ_SHADOW, value & CR4_MACHINE_CHECK);
                 VmExit::Handled
             }
             _ => VmExit::Privileged("control register"),
