@@ -1,7 +1,7 @@
 //! Starting the other processors (SDM vol. 3 §10.4 "Multiple-Processor Initialization", the INIT–SIPI–SIPI sequence).
 //!
 //! A processor that is started begins in real mode at the page whose number is in the start-up interrupt. There lies a
-//! copy of [`TRAMPOLINE`]: it goes straight from real mode to long mode with the page tables of the starting processor
+//! copy of the trampoline: it goes straight from real mode to long mode with the page tables of the starting processor
 //! and calls a Rust function on a stack of its own.
 
 use crate::apic::LocalApic;

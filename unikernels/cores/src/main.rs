@@ -5,15 +5,20 @@
 //! | `cores=N` | uses N cores, at most those of the machine (default: all) |
 //! | `limit=N` | counts the primes below N (default 1000000) |
 //! | `rounds=N` | rounds in which every core allocates, prints and sleeps (default 20) |
+//! | `read-blocks=N` | the cores read the first N blocks of the disk extent, one core after the other |
+//! | `panic=PLACE` | the core of this place, from 0, panics; `panic=all`: all do |
+//! | `overflow=PLACE` | the core of this place overflows its stack |
 //!
-//! Prints one JSON line; exit code 1 if any core counted differently, or found memory that was not its own.
+//! Prints one JSON line; exit code 1 if any core counted or read something else, or found memory that was not its own.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod failure;
 mod primes;
+mod reading;
 mod sharing;
 
 use alloc::vec::Vec;
@@ -46,15 +51,21 @@ fn run() -> Result<i32, StartError> {
     let cores = number("cores", cores::count()).clamp(1, cores::count());
     let limit = number("limit", LIMIT);
     let rounds = number("rounds", ROUNDS);
+    failure::provoke(libos_core::arguments(), cores)?;
     let (primes_on_one, one_us) = primes::count(limit, 1)?;
     let (primes_on_all, all_us) = primes::count(limit, cores)?;
     let shared = sharing::rounds(rounds, cores)?;
+    let same_read = match number("read-blocks", 0) {
+        0 => true,
+        blocks => reading::on_each(blocks, cores)?,
+    };
     println!(
         "{{\"cores\":{cores},\"limit\":{limit},\"primes\":{primes_on_all},\"one_core_us\":{one_us},\
         \"all_cores_us\":{all_us},\"shared_rounds\":{},\"damaged\":{}}}",
         shared.rounds, shared.damaged
     );
-    let right = primes_on_one == primes_on_all && shared.damaged == 0 && shared.rounds == rounds * cores;
+    let right =
+        same_read && primes_on_one == primes_on_all && shared.damaged == 0 && shared.rounds == rounds * cores;
     Ok(i32::from(!right))
 }
 
