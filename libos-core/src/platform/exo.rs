@@ -4,8 +4,8 @@ use super::{Area, CoreEntry, Cores, Facts, Platform};
 use crate::hypercall;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hyperexo_abi::accounting::{Accounting, Owners};
-use hyperexo_abi::capability::Rights;
-use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::capability::{Capability, Rights};
+use hyperexo_abi::hypercall::{MAX_ALLOCATION_FRAMES, Status};
 use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
 use hyperexo_abi::upcall::Doorbell;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
@@ -133,6 +133,75 @@ pub fn free_map() -> &'static [AtomicU64] {
     pages().free_map
 }
 
+/// Binds frames that have just been allocated, read-write; returns the first. Those that can't be bound are given back.
+fn bind_fresh(capability: &Capability) -> Result<u64, Status> {
+    let claim = capability.claim().ok_or(Status::BadArgument)?;
+    // SAFETY: the frames are fresh: no Rust object lies in them.
+    match unsafe { hypercall::page_bind(capability, Rights::READ_WRITE) } {
+        Ok(()) => Ok(claim.first),
+        Err(status) => {
+            give_back(capability);
+            Err(status)
+        }
+    }
+}
+
+/// Gives frames back that nobody uses.
+fn give_back(capability: &Capability) {
+    // SAFETY: callers pass fresh frames: no Rust object lies in them. If the kernel refuses, they stay ours, unused.
+    let _ = unsafe { hypercall::page_free(capability) };
+}
+
+/// Allocates more adjacent frames than one call gives: finds them in the map of free frames, and takes them by number. If
+/// somebody else takes one of them first, looks again.
+fn allocate_long_run(count: u64, alignment: u64) -> Result<u64, Status> {
+    /// Times that others may be faster.
+    const TRIES: usize = 8;
+    if count > start_info().quota_frames {
+        return Err(Status::QuotaExceeded);
+    }
+    let mut last = Status::Exhausted;
+    for _ in 0..TRIES {
+        let words = free_map().iter().map(|word| word.load(Ordering::Relaxed));
+        let first = free_run(words, count, alignment).ok_or(Status::Exhausted)?;
+        match take_run(first, count) {
+            Ok(()) => return Ok(first),
+            Err(Status::InUse) => last = Status::InUse,
+            Err(status) => return Err(status),
+        }
+    }
+    Err(last)
+}
+
+/// Allocates and binds particular frames, part by part; on an error none of them. The heap calls this to grow, so the parts are
+/// remembered on the stack: a level for each, of which a gigabyte makes 64.
+fn take_run(first: u64, count: u64) -> Result<(), Status> {
+    let part = MAX_ALLOCATION_FRAMES.min(count);
+    let capability = hypercall::page_alloc(first, part, 1)?;
+    bind_fresh(&capability)?;
+    if part == count {
+        return Ok(());
+    }
+    take_run(first + part, count - part).inspect_err(|_| give_back(&capability))
+}
+
+/// The lowest run of `count` frames that are free by the words of a map, whose first is a multiple of `alignment`.
+fn free_run(words: impl Iterator<Item = u64>, count: u64, alignment: u64) -> Option<u64> {
+    let bits = words.flat_map(|word| (0..64).map(move |bit| word >> bit & 1 != 0));
+    let mut first = None;
+    for (frame, free) in (0u64..).zip(bits) {
+        if !free {
+            first = None;
+        } else if first.is_none() && frame.is_multiple_of(alignment) {
+            first = Some(frame);
+        }
+        if let Some(first) = first.filter(|first| frame - first + 1 == count) {
+            return Some(first);
+        }
+    }
+    None
+}
+
 impl Platform for Exo {
     fn console_write(&self, physical: u64, bytes: u64) {
         // A console that refuses can't be told about.
@@ -144,11 +213,11 @@ impl Platform for Exo {
     }
 
     fn allocate_frames(&self, count: u64, alignment: u64) -> Result<u64, Status> {
+        if count > MAX_ALLOCATION_FRAMES {
+            return allocate_long_run(count, alignment);
+        }
         let capability = hypercall::page_alloc(ANY, count, alignment)?;
-        let claim = capability.claim().ok_or(Status::BadArgument)?;
-        // SAFETY: the frames are fresh: no Rust object lies in them.
-        unsafe { hypercall::page_bind(&capability, Rights::READ_WRITE)? };
-        Ok(claim.first)
+        bind_fresh(&capability)
     }
 
     fn set_timer(&self, ticks: u64) {
@@ -192,6 +261,23 @@ impl Platform for Exo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_found_in_the_map() {
+        // Frames 3 to 69 and from 72 on are free.
+        let map = [!0 << 3, !(0b11 << 6), !0];
+        let find = |count, alignment| free_run(map.into_iter(), count, alignment);
+        assert_eq!(find(1, 1), Some(3));
+        assert_eq!(find(67, 1), Some(3));
+        assert_eq!(find(68, 1), Some(72));
+        assert_eq!(find(64, 64), Some(128));
+        assert_eq!(find(65, 64), None);
+        assert_eq!(find(60, 4), Some(4));
+        assert_eq!(find(66, 4), Some(4));
+        assert_eq!(find(67, 4), Some(72));
+        assert_eq!(find(64, 32), Some(96));
+        assert_eq!(find(121, 1), None);
+    }
 
     #[test]
     fn text_ends_at_zero_or_at_damage() {

@@ -7,6 +7,7 @@
 //! | `spin-ms=N` | computes for N milliseconds, then goes on |
 //! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
 //! | `read-blocks=N` | reads the first N blocks of its disk and prints the sum of their bytes; exit code 4 on an error |
+//! | `allocate-mib=N` | allocates N MiB in one piece, and writes to every page |
 //! | `exit=N` | ends with exit code N |
 //! | `panic=1` | panics |
 //! | `overflow=1` | overflows the stack |
@@ -77,6 +78,11 @@ fn obey(arguments: Arguments<'_>) -> i32 {
                 return 4;
             }
         }
+    }
+    if let Some(mebibytes) = number("allocate-mib") {
+        let block = black_box(alloc::vec![1u8; (mebibytes as usize) << 20]);
+        let pages = block.iter().step_by(hyperexo_abi::FRAME_BYTES).map(|byte| u64::from(*byte)).sum::<u64>();
+        println!("{{\"allocated\":{{\"bytes\":{},\"pages\":{pages}}}}}", block.len());
     }
     if argument("panic").is_some() {
         panic!("as the command line asked");
