@@ -1,4 +1,4 @@
-//! Which accelerator to use: KVM where it can run HyperExo well, else QEMU's emulator.
+//! What executes the machine: KVM where it can run HyperExo well, else QEMU's emulator; Bochs if asked for.
 
 use std::fs::{File, OpenOptions};
 
@@ -9,14 +9,26 @@ pub enum Accel {
     Kvm,
     /// QEMU's emulator, which emulates AMD SVM.
     Tcg,
+    /// Bochs, which emulates Intel VMX.
+    Bochs,
 }
 
 impl Accel {
-    /// QEMU's name for it.
+    /// Its name; for KVM and TCG also QEMU's name for it.
     pub fn name(self) -> &'static str {
         match self {
             Accel::Kvm => "kvm",
             Accel::Tcg => "tcg",
+            Accel::Bochs => "bochs",
+        }
+    }
+
+    /// What HyperExo runs on: emulator and virtualization extension.
+    pub fn platform(self) -> &'static str {
+        match self {
+            Accel::Bochs => "bochs-vmx",
+            Accel::Kvm if Host::look().extension == Some(Extension::Vmx) => "qemu-vmx",
+            Accel::Kvm | Accel::Tcg => "qemu-svm",
         }
     }
 
@@ -25,6 +37,7 @@ impl Accel {
         match self {
             Accel::Kvm => "host",
             Accel::Tcg => "max",
+            Accel::Bochs => crate::bochs::DEFAULT_CPU,
         }
     }
 }
@@ -78,10 +91,11 @@ impl Host {
                 tcg("the processor shows neither vmx nor svm, so /dev/kvm would be far slower")
             }
             (None, false, _) => tcg("the processor shows neither vmx nor svm"),
-            (Some(Extension::Vmx), ..) => tcg("HyperExo runs on SVM, and this processor has VMX"),
-            (Some(Extension::Svm), false, _) => tcg("/dev/kvm can't be opened"),
+            (Some(_), false, _) => tcg("/dev/kvm can't be opened"),
             (Some(Extension::Svm), true, false) => tcg("kvm_amd does not allow nesting"),
+            (Some(Extension::Vmx), true, false) => tcg("kvm_intel does not allow nesting"),
             (Some(Extension::Svm), true, true) => (Accel::Kvm, "AMD processor with nesting".to_owned()),
+            (Some(Extension::Vmx), true, true) => (Accel::Kvm, "Intel processor with nesting".to_owned()),
         }
     }
 }
@@ -107,6 +121,7 @@ mod tests {
         assert_eq!(host(None, true, true).choose().0, Accel::Tcg);
         assert_eq!(host(Some(Extension::Svm), true, true).choose().0, Accel::Kvm);
         assert_eq!(host(Some(Extension::Svm), true, false).choose().0, Accel::Tcg);
-        assert_eq!(host(Some(Extension::Vmx), true, true).choose().0, Accel::Tcg);
+        assert_eq!(host(Some(Extension::Vmx), true, true).choose().0, Accel::Kvm);
+        assert_eq!(host(Some(Extension::Vmx), false, true).choose().0, Accel::Tcg);
     }
 }

@@ -55,7 +55,7 @@ const GRAIN: u64 = 256 << 10;
 /// Times of one boot, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Times {
-    /// From QEMU's start to the application's first line on the serial port, as the host sees it.
+    /// From the emulator's start to the application's first line on the serial port, as the host sees it.
     start_to_line_ms: f64,
     /// From the kernel's first instruction to the application's `main`, as the guest sees it; `None` if the
     /// application does not say.
@@ -90,12 +90,12 @@ fn boot(args: &BootArgs) -> Result<()> {
     let label = source.name();
     // A limit of the environment's own would get into the way of the search for the smallest memory.
     let quota_bytes = Some(args.machine.memory);
-    let environment =
-        Environment { label: label.clone(), source, words: String::new(), quota_bytes, extent: None };
+    let environment = Environment { quota_bytes, ..Environment::new(label.clone(), source, String::new()) };
     let mut symbols = Symbols::default();
     let bundle = pack(&checkout, &built, &[environment], &args.machine, &mut symbols)?;
-    let machine = args.machine.machine(&built.kernel_file, &bundle)?;
-    announce(&machine, &args.machine.accelerator().1);
+    let mut machine = args.machine.machine(&built.kernel_file, &bundle)?;
+    args.machine.make_boot_image(&mut machine, &checkout)?;
+    announce(&machine, &args.machine.accelerator()?.1);
     let limit = args.machine.limit().unwrap_or(LIMIT);
     let mut times = Vec::new();
     for run in 0..args.runs {
@@ -104,7 +104,7 @@ fn boot(args: &BootArgs) -> Result<()> {
     }
     let smallest = smallest_memory(&machine, limit)?;
     let (app_bytes, kernel_bytes) = (built.apps[0].bytes.len(), built.kernel.bytes.len());
-    print_range("QEMU's start to the first line", times.iter().map(|one| one.start_to_line_ms).collect());
+    print_range("emulator's start to the first line", times.iter().map(|one| one.start_to_line_ms).collect());
     print_range(
         "kernel's first instruction to main",
         times.iter().filter_map(|one| one.entry_to_main_ms).collect(),
@@ -118,7 +118,7 @@ fn boot(args: &BootArgs) -> Result<()> {
     let lines = times.iter().enumerate().map(|(run, times)| BootLine {
         bench: "boot",
         app: &label,
-        platform: "qemu-svm",
+        platform: machine.accel.platform(),
         accel: machine.accel.name(),
         run,
         times: *times,

@@ -21,6 +21,10 @@ pub struct Manifest {
     pub quota_frames: u64,
     /// Blocks of the disk, and whether it may write them.
     pub disk: Option<(crate::units::Extent, Writable)>,
+    /// Disk space it may allocate besides, in MiB.
+    pub disk_quota_mib: u32,
+    /// Core of its first virtual CPU.
+    pub core: u32,
 }
 
 /// Whether an environment may write its extent.
@@ -41,6 +45,8 @@ impl Manifest {
         entry.quota_frames = self.quota_frames;
         entry.stack_bytes = DEFAULT_STACK_BYTES;
         entry.slices = 1;
+        entry.core = self.core;
+        entry.disk_quota_mib = self.disk_quota_mib;
         if let Some((extent, writable)) = self.disk {
             entry.disk_first = extent.first;
             entry.disk_count = extent.count;
@@ -128,6 +134,8 @@ mod tests {
             command_line: format!("who={name} é"),
             quota_frames: 1000,
             disk: Some((Extent { first: 5, count: 7 }, Writable::No)),
+            disk_quota_mib: 3,
+            core: 1,
         }
     }
 
@@ -156,6 +164,7 @@ mod tests {
         assert_eq!(two.elf, &[7; 5000]);
         assert_eq!((two.entry.quota_frames, two.entry.disk_first, two.entry.disk_count), (1000, 5, 7));
         assert_eq!(two.entry.disk_rights, u32::from(Rights::READ.0));
+        assert_eq!((two.entry.core, two.entry.disk_quota_mib), (1, 3));
         assert_eq!(bundle.image(0).unwrap().elf, b"first image");
         assert_eq!(names(Path::new("x"), &bytes).unwrap(), ["one", "two"]);
     }

@@ -82,6 +82,18 @@ impl Group {
         Ok(status)
     }
 
+    /// Waits for the child's end, but not longer than `limit`; `None` if it is still there.
+    pub fn wait_for(&mut self, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+        let end = Instant::now() + limit;
+        loop {
+            let status = self.poll()?;
+            if status.is_some() || Instant::now() >= end {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The child's status if it has ended.
     pub fn poll(&mut self) -> std::io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;

@@ -1,5 +1,6 @@
 //! Under which conditions something was measured: goes into every result.
 
+use crate::accel::Accel;
 use crate::checkout::Checkout;
 use crate::doctor::version;
 use crate::run::MachineArgs;
@@ -11,14 +12,16 @@ use std::process::Command;
 pub struct Conditions {
     /// Commit of the checkout, with `+` if there are changes; "unknown" outside a repository.
     pub commit: String,
-    /// Version of QEMU.
-    pub qemu: String,
+    /// Version of the emulator.
+    pub emulator: String,
     /// Processor of the host.
     pub host_cpu: String,
     /// Cores of the host.
     pub host_cores: usize,
-    /// Machine type.
+    /// Machine type, on Bochs with the processor model.
     pub machine: String,
+    /// Cores of the machine.
+    pub cores: u32,
     /// Bytes of memory of the machine.
     pub memory_bytes: u64,
     /// Limit of requests a second, if the disk was slowed down.
@@ -37,10 +40,11 @@ impl Conditions {
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
         Conditions {
             commit: commit(checkout).unwrap_or_else(unknown),
-            qemu: version(&machine.qemu).unwrap_or_else(unknown),
+            emulator: emulator(machine).unwrap_or_else(unknown),
             host_cpu: model.map_or_else(unknown, |text| text.trim_start_matches(['\t', ' ', ':']).to_owned()),
             host_cores: std::thread::available_parallelism().map_or(1, usize::from),
-            machine: format!("{:?}", machine.machine).to_lowercase(),
+            machine: board(machine),
+            cores: machine.cores,
             memory_bytes: machine.memory,
             disk_iops: machine.disk_iops,
             disk_mbps: machine.disk_mbps,
@@ -55,6 +59,21 @@ impl Conditions {
             (None, Some(rate)) => format!("disk limited to {rate} MB/s"),
             (Some(iops), Some(rate)) => format!("disk limited to {iops} requests/s and {rate} MB/s"),
         }
+    }
+}
+
+fn on_bochs(machine: &MachineArgs) -> bool {
+    machine.accelerator().is_ok_and(|(accel, _)| accel == Accel::Bochs)
+}
+
+fn emulator(machine: &MachineArgs) -> Option<String> {
+    if on_bochs(machine) { crate::bochs::version() } else { version(&machine.qemu) }
+}
+
+fn board(machine: &MachineArgs) -> String {
+    match on_bochs(machine) {
+        true => format!("i440fx, {}", machine.bochs_cpu),
+        false => format!("{:?}", machine.machine).to_lowercase(),
     }
 }
 

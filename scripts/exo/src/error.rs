@@ -70,12 +70,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: BundleError,
     },
-    /// QEMU gave up before the kernel said anything.
-    #[error("QEMU ended ({status}) before HyperExo finished: {said}")]
-    Qemu {
+    /// The emulator gave up before the kernel finished.
+    #[error("{emulator} ended ({status}) before HyperExo finished: {said}")]
+    Emulator {
+        /// QEMU or Bochs.
+        emulator: &'static str,
         /// Its exit status.
         status: String,
-        /// Last line it printed on standard error, or the last line of the machine.
+        /// What it complained of last, or the last line of the machine.
+        said: String,
+    },
+    /// A boot image could not be made.
+    #[error("making a boot image failed ({status}): {said}")]
+    BootImage {
+        /// How grub-mkrescue ended.
+        status: String,
+        /// Last line it printed on standard error.
         said: String,
     },
     /// The time limit passed.

@@ -1,4 +1,4 @@
-//! A machine as data, and the QEMU command line it becomes.
+//! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`crate::bochs`].
 
 use crate::accel::Accel;
 use crate::units::shell_quote;
@@ -15,12 +15,16 @@ pub struct Machine {
     pub accel: Accel,
     /// Processor model, if not the accelerator's usual one.
     pub cpu: Option<String>,
+    /// Cores.
+    pub cores: u32,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// ELF of the kernel.
     pub kernel: PathBuf,
     /// The bundle.
     pub bundle: PathBuf,
+    /// CD to boot from instead, with kernel, command line and bundle on it. QEMU only: Bochs always has one.
+    pub boot_image: Option<PathBuf>,
     /// What the kernel does when it is done.
     pub end: EndBy,
     /// Further words of the kernel's command line.
@@ -85,6 +89,14 @@ pub enum Writes {
 pub const DRIVE: &str = "d0";
 
 impl Machine {
+    /// The program that runs it.
+    pub fn emulator(&self) -> &str {
+        match self.accel {
+            Accel::Bochs => crate::bochs::PROGRAM,
+            Accel::Kvm | Accel::Tcg => &self.qemu,
+        }
+    }
+
     /// The words of the kernel's command line.
     pub fn kernel_command_line(&self) -> String {
         let end = match self.end {
@@ -112,9 +124,17 @@ impl Machine {
         add("-accel", self.accel.name().into());
         add("-cpu", cpu.into());
         add("-m", format!("size={}K", self.memory_bytes.div_ceil(1024)));
-        add("-kernel", text(&self.kernel));
-        add("-initrd", text(&self.bundle));
-        add("-append", self.kernel_command_line());
+        if self.cores > 1 {
+            add("-smp", self.cores.to_string());
+        }
+        match &self.boot_image {
+            Some(image) => add("-cdrom", text(image)),
+            None => {
+                add("-kernel", text(&self.kernel));
+                add("-initrd", text(&self.bundle));
+                add("-append", self.kernel_command_line());
+            }
+        }
         add("-device", "isa-debug-exit,iobase=0xf4".into());
         add("-serial", "stdio".into());
         add("-display", "none".into());
@@ -184,9 +204,11 @@ mod tests {
             board: Board::Q35,
             accel: Accel::Tcg,
             cpu: None,
+            cores: 1,
             memory_bytes: 64 << 20,
             kernel: "k.elf".into(),
             bundle: "a b.bundle".into(),
+            boot_image: None,
             end: EndBy::Halt,
             kernel_args: vec![],
             disk: None,
@@ -206,6 +228,14 @@ mod tests {
              -append 'end=halt disk-timeout-ms=30000' -device isa-debug-exit,iobase=0xf4 -serial stdio \
              -display none -nodefaults -no-reboot"
         );
+    }
+
+    #[test]
+    fn cores_and_boot_image_are_passed_on() {
+        let machine = Machine { cores: 2, boot_image: Some("/b.iso".into()), ..machine() };
+        let command = machine.shell_command();
+        assert!(command.contains("-smp 2 -cdrom /b.iso -device"), "{command}");
+        assert!(!command.contains("-kernel") && !command.contains("-append"), "{command}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU, and measures.
+//! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU or Bochs, and
+//! measures.
 //!
 //! | verb | module |
 //! |---|---|
@@ -9,13 +10,14 @@
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
-//! | `run` | [`run`], [`bundle`], [`machine`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`bundle`], [`machine`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
 
 mod accel;
 mod bench;
+mod bochs;
 mod build;
 mod bundle;
 mod checkout;
@@ -28,6 +30,7 @@ mod doctor;
 mod error;
 mod files;
 mod image;
+mod iso;
 mod machine;
 mod qmp;
 mod run;
@@ -40,7 +43,7 @@ mod units;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// HyperExo's host tool: builds unikernels, runs them on the exokernel under QEMU, compares and measures.
+/// HyperExo's host tool: builds unikernels, runs them on the exokernel under QEMU or Bochs, compares and measures.
 #[derive(Parser)]
 #[command(name = "exo", version, propagate_version = true)]
 struct Cli {
@@ -54,7 +57,7 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Builds the exokernel and unikernels
     Build(build::BuildArgs),
-    /// Runs unikernels on the exokernel under QEMU
+    /// Runs unikernels on the exokernel under QEMU or Bochs
     Run(Box<run::RunArgs>),
     /// Runs workloads under several cache policies and compares block reads, hits and time
     Compare(Box<compare::CompareArgs>),

@@ -1,15 +1,17 @@
 //! `exo run`: images into a bundle, the bundle into a machine, the machine's lines to the user.
 
 use crate::accel::{Accel, Host};
+use crate::bochs;
 use crate::build::{Built, Freshness, Source, images};
 use crate::bundle::{self, Manifest, Writable};
 use crate::checkout::{Checkout, write_atomically};
 use crate::error::{Error, Result};
+use crate::iso;
 use crate::machine::{Board, Disk, EndBy, Machine, Writes};
 use crate::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::symbols::{self, Symbols};
-use crate::units::{Extent, parse_size, thousands};
+use crate::units::{Extent, human_bytes, parse_size, thousands};
 use hyperexo_abi::FRAME_BYTES;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +21,8 @@ use std::time::Duration;
 #[command(
     after_help = "Examples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
                         'a=hello:greeting=1' --app 'b=hello' --memory 64M\n  exo run filecache --disk data/filecache.img \
-                        --disk-mbps 20 -- workload=cs policy=own cache=80%"
+                        --disk-mbps 20 -- workload=cs policy=own cache=80%\n  exo run hello --on bochs\n  exo run \
+                        --cores 2 --app a=hello:spin-ms=200 --app b=hello:spin-ms=200 --core b=1"
 )]
 pub struct RunArgs {
     /// Unikernels to run, each as one environment: names of the checkout, directories of applications, or ELF files
@@ -31,7 +34,7 @@ pub struct RunArgs {
     #[arg(long = "app", value_name = "APP:WORDS")]
     labelled: Vec<String>,
     /// Runs a bundle made before, as it is
-    #[arg(long, conflicts_with_all = ["apps", "labelled", "quota", "disk_extent"], value_name = "FILE")]
+    #[arg(long, conflicts_with_all = ["apps", "labelled", "quota", "disk_extent", "disk_quota", "core"], value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// Memory an environment may own, LABEL=SIZE, or SIZE for all; may be repeated (default: an equal share)
     #[arg(long, value_name = "SIZE")]
@@ -39,13 +42,19 @@ pub struct RunArgs {
     /// Blocks of the disk for an environment, LABEL=FIRST+COUNT, or FIRST+COUNT (default: all of it for the first)
     #[arg(long, value_name = "FIRST+COUNT")]
     disk_extent: Vec<String>,
+    /// Disk space an environment may allocate besides its blocks, LABEL=SIZE, or SIZE for all, in whole MiB
+    #[arg(long, value_name = "SIZE")]
+    disk_quota: Vec<String>,
+    /// Core of an environment's first virtual CPU, LABEL=N, or N for all (default: 0)
+    #[arg(long, value_name = "N")]
+    core: Vec<String>,
     /// Uses the images of the last build
     #[arg(long)]
     no_build: bool,
     /// Says less: no command line, no lines of the kernel, no summary
     #[arg(long, short)]
     quiet: bool,
-    /// Prints the QEMU command, for use without exo, and does not run it
+    /// Prints the emulator's command, for use without exo, and does not run it
     #[arg(long)]
     print_command: bool,
     #[command(flatten)]
@@ -79,15 +88,27 @@ pub struct MachineArgs {
     /// Makes chosen disk requests fail, by rules of QEMU's blkdebug filter
     #[arg(long, requires = "disk", value_name = "RULES")]
     pub disk_faults: Option<PathBuf>,
-    /// What executes the machine
+    /// Emulator: bochs has Intel VMX, and the disk is a copy in memory there
+    #[arg(long, value_enum, value_name = "EMULATOR")]
+    pub on: Option<Emulator>,
+    /// What executes the machine (default: what suits the emulator best)
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelChoice,
-    /// Machine type
+    /// Cores of the machine
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: u32,
+    /// Machine type of QEMU
     #[arg(long, value_enum, default_value = "q35")]
     pub machine: Board,
-    /// Processor model (default: max under tcg, host under kvm)
+    /// How QEMU starts the kernel: by PVH, or by GRUB from a CD (as Bochs always does)
+    #[arg(long, value_enum, default_value = "pvh")]
+    pub boot: Boot,
+    /// Processor model of QEMU (default: max under tcg, host under kvm)
     #[arg(long)]
     pub cpu: Option<String>,
+    /// Processor model of Bochs
+    #[arg(long, default_value = bochs::DEFAULT_CPU, value_name = "MODEL")]
+    pub bochs_cpu: String,
     /// Counts instructions instead of time: value of QEMU's -icount, such as shift=0,sleep=off
     #[arg(long, value_name = "SPEC")]
     pub icount: Option<String>,
@@ -117,15 +138,44 @@ pub enum AccelChoice {
     Kvm,
     /// QEMU's emulator.
     Tcg,
+    /// Bochs.
+    Bochs,
+}
+
+/// Emulators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Emulator {
+    /// QEMU.
+    Qemu,
+    /// Bochs.
+    Bochs,
+}
+
+/// How QEMU starts the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Boot {
+    /// Directly, by the PVH protocol.
+    Pvh,
+    /// By GRUB from a CD.
+    Multiboot2,
 }
 
 impl MachineArgs {
     /// The accelerator, and why it was taken.
-    pub fn accelerator(&self) -> (Accel, String) {
-        match self.accel {
-            AccelChoice::Auto => Host::look().choose(),
-            AccelChoice::Kvm => (Accel::Kvm, "asked for".into()),
-            AccelChoice::Tcg => (Accel::Tcg, "asked for".into()),
+    pub fn accelerator(&self) -> Result<(Accel, String)> {
+        let asked = |accel| Ok((accel, "asked for".to_owned()));
+        match (self.on, self.accel) {
+            (Some(Emulator::Bochs), AccelChoice::Auto | AccelChoice::Bochs) | (None, AccelChoice::Bochs) => {
+                asked(Accel::Bochs)
+            }
+            (Some(Emulator::Bochs), AccelChoice::Kvm | AccelChoice::Tcg)
+            | (Some(Emulator::Qemu), AccelChoice::Bochs) => Err(Error::Argument {
+                what: "--on and --accel contradict each other".into(),
+                fix: "leave --accel out".into(),
+            }),
+            (_, AccelChoice::Auto) => Ok(Host::look().choose()),
+            (_, AccelChoice::Kvm) => asked(Accel::Kvm),
+            (_, AccelChoice::Tcg) => asked(Accel::Tcg),
         }
     }
 
@@ -136,22 +186,52 @@ impl MachineArgs {
 
     /// The machine for a kernel and a bundle.
     pub fn machine(&self, kernel: &Path, bundle: &Path) -> Result<Machine> {
-        Ok(Machine {
+        let accel = self.accelerator()?.0;
+        let machine = Machine {
             qemu: self.qemu.clone(),
             board: self.machine,
-            accel: self.accelerator().0,
-            cpu: self.cpu.clone(),
+            accel,
+            cpu: if accel == Accel::Bochs { Some(self.bochs_cpu.clone()) } else { self.cpu.clone() },
+            cores: self.cores,
             memory_bytes: self.memory,
             kernel: kernel.to_path_buf(),
             bundle: bundle.to_path_buf(),
-            end: EndBy::Halt,
+            boot_image: None,
+            // QEMU's counters are read after the kernel's end; Bochs has none, and is ended by the kernel.
+            end: if accel == Accel::Bochs { EndBy::Exit } else { EndBy::Halt },
             kernel_args: self.kernel_args.clone(),
             disk: self.disk()?,
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,
             extra: self.qemu_arg.clone(),
-        })
+        };
+        if accel == Accel::Bochs {
+            bochs::check(&machine)?;
+        }
+        Ok(machine)
+    }
+
+    /// Makes the CD from which QEMU boots the machine, if that is how.
+    pub fn make_boot_image(&self, machine: &mut Machine, checkout: &Checkout) -> Result<()> {
+        if self.boot == Boot::Pvh || machine.accel == Accel::Bochs {
+            return Ok(());
+        }
+        let command_line = machine.kernel_command_line();
+        let contents = iso::Contents {
+            kernel: &machine.kernel,
+            command_line: &command_line,
+            modules: &[&machine.bundle],
+        };
+        let folder = checkout.artefacts("boot")?;
+        let scratch = tempfile::tempdir_in(&folder).map_err(Error::io("create a directory in", &folder))?;
+        let made = scratch.path().join("image.iso");
+        iso::write(&made, &contents, scratch.path())?;
+        let bytes = std::fs::read(&made).map_err(Error::io("read", &made))?;
+        let image = folder.join(format!("{:08x}.iso", crc32fast::hash(&bytes)));
+        std::fs::rename(&made, &image).map_err(Error::io("create", &image))?;
+        machine.boot_image = Some(image);
+        Ok(())
     }
 
     fn disk(&self) -> Result<Option<Disk>> {
@@ -188,6 +268,17 @@ pub struct Environment {
     pub quota_bytes: Option<u64>,
     /// Its part of the disk.
     pub extent: Option<Extent>,
+    /// Disk space it may allocate besides, in MiB.
+    pub disk_quota_mib: u32,
+    /// Core of its first virtual CPU.
+    pub core: u32,
+}
+
+impl Environment {
+    /// An environment with all defaults: an equal share of the memory, no disk, the first core.
+    pub fn new(label: String, source: Source, words: String) -> Environment {
+        Environment { label, source, words, quota_bytes: None, extent: None, disk_quota_mib: 0, core: 0 }
+    }
 }
 
 /// The verb.
@@ -217,11 +308,14 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let mut machine = args.machine.machine(&kernel_file, &bundle_file)?;
     if args.print_command {
         machine.end = EndBy::Exit;
-        println!("{}", machine.shell_command());
+    }
+    args.machine.make_boot_image(&mut machine, &checkout)?;
+    if args.print_command {
+        println!("{}", command_to_keep(&machine, &checkout)?);
         return Ok(());
     }
     if !args.quiet {
-        announce(&machine, &args.machine.accelerator().1);
+        announce(&machine, &args.machine.accelerator()?.1);
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| print.line(line))?;
@@ -234,7 +328,24 @@ pub fn run(args: &RunArgs) -> Result<()> {
 /// Says which command is run, and on what.
 pub fn announce(machine: &Machine, why: &str) {
     eprintln!("exo: accelerator {}: {why}", machine.accel.name());
-    eprintln!("exo: {}", machine.shell_command());
+    if machine.accel == Accel::Bochs {
+        let cpu = machine.cpu.as_deref().unwrap_or(bochs::DEFAULT_CPU);
+        let (memory, cores) = (human_bytes(machine.memory_bytes), machine.cores);
+        eprintln!("exo: bochs, model {cpu}, cores {cores}, {memory} (--print-command: with files that stay)");
+    } else {
+        eprintln!("exo: {}", machine.shell_command());
+    }
+}
+
+/// A command that runs the machine without this tool. For Bochs, its files are made in a directory that stays.
+fn command_to_keep(machine: &Machine, checkout: &Checkout) -> Result<String> {
+    if machine.accel != Accel::Bochs {
+        return Ok(machine.shell_command());
+    }
+    let name = machine.bundle.file_stem().unwrap_or_default();
+    let folder = checkout.artefacts("bochs")?.join(name);
+    std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    Ok(bochs::prepare(machine, &folder)?.shell_command())
 }
 
 /// The environments that the arguments describe.
@@ -250,7 +361,7 @@ fn environments(args: &RunArgs, checkout: &Checkout) -> Result<Vec<Environment>>
             let fix = "give each a name of its own: --app NAME=APP".to_owned();
             return Err(Error::Argument { what: format!("two environments named {label}"), fix });
         }
-        list.push(Environment { label, source, words: words.to_owned(), quota_bytes: None, extent: None });
+        list.push(Environment::new(label, source, words.to_owned()));
     }
     if list.is_empty() {
         let fix = format!("exo run hello; there are {}", checkout.unikernels()?.join(", "));
@@ -272,10 +383,33 @@ fn environments(args: &RunArgs, checkout: &Checkout) -> Result<Vec<Environment>>
             one.extent = Some(extent);
         }
     }
+    place(&mut list, args)?;
     if args.machine.disk.is_some() && args.disk_extent.is_empty() {
         list[0].extent = Some(Extent::ALL);
     }
     Ok(list)
+}
+
+/// Reads `--disk-quota` and `--core`.
+fn place(list: &mut [Environment], args: &RunArgs) -> Result<()> {
+    for text in &args.disk_quota {
+        let (size, chosen) = addressed(list, text)?;
+        let wrong = |what| Error::Argument { what, fix: "--disk-quota LABEL=16M".into() };
+        let bytes = parse_size(size).map_err(wrong)?;
+        let mib = u32::try_from(bytes >> 20).ok().filter(|mib| u64::from(*mib) << 20 == bytes);
+        let mib = mib.ok_or_else(|| wrong(format!("{size} is not a number of whole MiB")))?;
+        chosen.into_iter().for_each(|one| one.disk_quota_mib = mib);
+    }
+    let cores = args.machine.cores;
+    for text in &args.core {
+        let (number, chosen) = addressed(list, text)?;
+        let core = number.parse().ok().filter(|core| *core < cores).ok_or_else(|| Error::Argument {
+            what: format!("{number:?} is none of the machine's cores"),
+            fix: format!("there are {cores}, from 0 on; --cores N gives it more"),
+        })?;
+        chosen.into_iter().for_each(|one| one.core = core);
+    }
+    Ok(())
 }
 
 /// `[LABEL=]APP[:WORDS]` into its parts.
@@ -332,6 +466,8 @@ pub fn pack(
             command_line: one.words.clone(),
             quota_frames: one.quota_bytes.unwrap_or(share) / FRAME_BYTES as u64,
             disk: one.extent.map(|extent| (extent, machine.writable())),
+            disk_quota_mib: one.disk_quota_mib,
+            core: one.core,
         };
         parts.push((manifest, image.bytes.as_slice()));
     }
@@ -390,7 +526,10 @@ fn summary(outcome: &Outcome) {
             thousands(counters.peak_frames),
         );
     }
-    eprintln!("exo: {:.2} s from QEMU's start to the kernel's last line", outcome.elapsed.as_secs_f64());
+    eprintln!(
+        "exo: {:.2} s from the emulator's start to the kernel's last line",
+        outcome.elapsed.as_secs_f64()
+    );
 }
 
 #[cfg(test)]

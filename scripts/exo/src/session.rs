@@ -1,13 +1,18 @@
-//! One run of a machine, from QEMU's start to its end.
+//! One run of a machine, from the emulator's start to its end.
 
+use crate::accel::Accel;
+use crate::bochs::{self, Prepared};
 use crate::children::{Group, Progress, interrupted, program_path};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::qmp::{BlockStats, Qmp};
 use crate::serial::{Accounting, End, Line, Lines, parse};
+use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// What came out of a run.
@@ -21,9 +26,9 @@ pub struct Outcome {
     pub kernel_error: Option<String>,
     /// The kernel's final status.
     pub status: Option<u32>,
-    /// QEMU's counters of the disk.
+    /// QEMU's counters of the disk; Bochs has none.
     pub block_stats: Option<BlockStats>,
-    /// From QEMU's start to the kernel's last line.
+    /// From the emulator's start to the kernel's last line.
     pub elapsed: Duration,
 }
 
@@ -49,36 +54,50 @@ impl Outcome {
     }
 }
 
-/// Starts the machine and follows it to its end. `on_line` gets every line with the time since QEMU's start.
+/// An emulator at work.
+struct Running {
+    group: Group,
+    /// Lines of the machine, with the times of their arrival.
+    serial: Receiver<(Instant, String)>,
+    control: Control,
+}
+
+/// What can be had from an emulator besides the machine's lines.
+enum Control {
+    /// QEMU: its standard error, and its control socket.
+    Qemu { complaints: Receiver<(Instant, String)>, socket: PathBuf },
+    /// Bochs: its files. The serial line is read for as long as `_wanted` lives.
+    Bochs { prepared: Prepared, _wanted: Arc<()> },
+}
+
+/// Starts the machine and follows it to its end. `on_line` gets every line with the time since the emulator's start.
 pub fn run(
     machine: &Machine,
     limit: Option<Duration>,
     on_line: &mut dyn FnMut(&str, Duration),
 ) -> Result<Outcome> {
+    // Named after the bundle, so that a process list tells the runs apart.
+    let label = machine.bundle.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let scratch = tempfile::Builder::new()
-        .prefix("exo-")
+        .prefix(&format!("exo-{label}-"))
         .tempdir()
         .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
-    let socket = scratch.path().join("qmp");
-    let machine = Machine { qmp: Some(socket.clone()), ..machine.clone() };
-    if program_path(&machine.qemu).is_none() {
-        return Err(Error::NotInstalled { program: machine.qemu.clone(), package: "qemu-system-x86" });
-    }
-    let mut command = Command::new(&machine.qemu);
-    command.args(machine.arguments());
-    let start = Instant::now();
-    let mut group = Group::spawn(&command, Progress::Piped).map_err(|source| Error::Io {
-        action: "start",
-        path: machine.qemu.clone().into(),
-        source,
-    })?;
-    let serial = follow(group.child.stdout.take());
-    let complaints = follow(group.child.stderr.take());
-
+    let start;
+    let mut running = match machine.accel {
+        Accel::Bochs => {
+            let prepared = bochs::prepare(machine, scratch.path())?;
+            start = Instant::now();
+            start_bochs(prepared)?
+        }
+        Accel::Kvm | Accel::Tcg => {
+            start = Instant::now();
+            start_qemu(machine, scratch.path().join("qmp"))?
+        }
+    };
     let mut outcome = Outcome::default();
     let mut last = String::from("(none)");
     while outcome.status.is_none() {
-        match next(&serial, &mut group, start, limit) {
+        match next(&running.serial, &mut running.group, start, limit) {
             Next::Line(at, line) => {
                 on_line(&line, at - start);
                 note(&mut outcome, &line)?;
@@ -86,14 +105,80 @@ pub fn run(
                 last = line;
             }
             Next::TooLate(limit) => return Err(Error::Timeout { seconds: limit.as_secs(), last }),
-            Next::Ended => return Err(ended_early(&mut group, &complaints, last)),
+            Next::Ended => return Err(ended_early(&mut running, last)),
         }
     }
-    let mut qmp = Qmp::connect(&socket)?;
-    outcome.block_stats = qmp.block_stats()?;
-    qmp.quit()?;
-    group.wait().map_err(|source| Error::Io { action: "wait for", path: machine.qemu.into(), source })?;
+    if let Control::Qemu { socket, .. } = &running.control {
+        let mut control = Qmp::connect(socket)?;
+        outcome.block_stats = control.block_stats()?;
+        control.quit()?;
+    }
+    // Bochs ends by itself: the kernel asks it to.
+    running.group.wait_for(PATIENCE).map_err(|source| Error::Io {
+        action: "wait for",
+        path: machine.emulator().into(),
+        source,
+    })?;
     Ok(outcome)
+}
+
+fn start_qemu(machine: &Machine, socket: PathBuf) -> Result<Running> {
+    let machine = Machine { qmp: Some(socket.clone()), ..machine.clone() };
+    if program_path(&machine.qemu).is_none() {
+        return Err(Error::NotInstalled { program: machine.qemu.clone(), package: "qemu-system-x86" });
+    }
+    let mut command = Command::new(&machine.qemu);
+    command.args(machine.arguments());
+    let mut group = spawn(&command)?;
+    let serial = follow(group.child.stdout.take());
+    let complaints = follow(group.child.stderr.take());
+    Ok(Running { group, serial, control: Control::Qemu { complaints, socket } })
+}
+
+fn start_bochs(prepared: Prepared) -> Result<Running> {
+    let mut group = spawn(&prepared.command())?;
+    // The screen of the machine and the prompts of the debugger: nobody wants them, but somebody must take them.
+    discard(group.child.stdout.take());
+    discard(group.child.stderr.take());
+    let file = File::open(&prepared.serial).map_err(Error::io("open", &prepared.serial))?;
+    let wanted = Arc::new(());
+    let serial = follow(Some(Growing { file, wanted: Arc::downgrade(&wanted) }));
+    Ok(Running { group, serial, control: Control::Bochs { prepared, _wanted: wanted } })
+}
+
+fn spawn(command: &Command) -> Result<Group> {
+    Group::spawn(command, Progress::Piped).map_err(|source| Error::Io {
+        action: "start",
+        path: command.get_program().into(),
+        source,
+    })
+}
+
+/// A file that is being written: its end is not the end, until nobody wants it any more.
+struct Growing {
+    file: File,
+    wanted: Weak<()>,
+}
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.wanted.strong_count() > 0 {
+            let count = self.file.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            std::thread::sleep(GLANCE / 20);
+        }
+        Ok(0)
+    }
+}
+
+/// Empties a pipe in a thread of its own.
+fn discard(pipe: Option<impl Read + Send + 'static>) {
+    if let Some(mut pipe) = pipe {
+        // An error is the end of the pipe, too.
+        std::thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
+    }
 }
 
 /// Takes from a line what the outcome keeps.
@@ -114,15 +199,20 @@ fn note(outcome: &mut Outcome, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// QEMU's end without the kernel's last line, as an error.
-fn ended_early(group: &mut Group, complaints: &Receiver<(Instant, String)>, last: String) -> Error {
-    let status = group.wait().map_or_else(|error| error.to_string(), describe);
+/// The emulator's end without the kernel's last line, as an error.
+fn ended_early(running: &mut Running, last: String) -> Error {
+    let status = running.group.wait().map_or_else(|error| error.to_string(), describe);
     if interrupted() {
         return Error::Interrupted;
     }
-    let lines = std::iter::from_fn(|| complaints.recv_timeout(GLANCE).ok());
-    let said = lines.map(|(_, line)| line).filter(|line| !line.contains("warning:")).last();
-    Error::Qemu { status, said: said.unwrap_or(format!("its last line was: {last}")) }
+    let (emulator, complaint) = match &running.control {
+        Control::Qemu { complaints, .. } => {
+            let lines = std::iter::from_fn(|| complaints.recv_timeout(GLANCE).ok());
+            ("QEMU", lines.map(|(_, line)| line).filter(|line| !line.contains("warning:")).last())
+        }
+        Control::Bochs { prepared, .. } => ("Bochs", prepared.complaint()),
+    };
+    Error::Emulator { emulator, status, said: complaint.unwrap_or(format!("its last line was: {last}")) }
 }
 
 /// An exit status in words.
@@ -141,8 +231,10 @@ enum Next {
     Ended,
 }
 
-/// How often to look whether QEMU is still there. Its pipes alone do not tell: something it started may hold them.
+/// How often to look whether the emulator is still there. Its pipes alone do not tell: something it started may hold them.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How long the emulator may take to end after the kernel's last line.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn next(
     serial: &Receiver<(Instant, String)>,

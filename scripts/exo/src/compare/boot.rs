@@ -1,6 +1,7 @@
 //! One boot of a comparison.
 
 use super::Comparison;
+use crate::accel::Accel;
 use crate::error::{Error, Result};
 use crate::run::{Environment, pack};
 use crate::serial::{Line, parse};
@@ -28,45 +29,49 @@ pub struct Sample {
     pub run: u32,
     /// The guest's result line, completed.
     pub line: CompareLine,
-    /// Three counts of block reads.
+    /// Counts of block reads.
     pub counts: Counts,
     /// Recorded references; empty unless asked for.
     pub references: Vec<u64>,
 }
 
-/// Blocks moved, counted in three places, mounting included.
+/// Blocks moved, counted in three places (two on Bochs), mounting included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Reads, by the library operating system.
     pub libos: u64,
     /// Reads, by HyperExo's accounting.
     pub hyperexo: u64,
-    /// Reads, by QEMU.
-    pub qemu: u64,
+    /// Reads and writes, by QEMU; `None` on Bochs, where the disk is a copy in memory.
+    pub qemu: Option<[u64; 2]>,
     /// Reads for mounting among `libos`.
     pub mounting: u64,
-    /// Writes, by the library operating system, HyperExo and QEMU.
-    pub writes: [u64; 3],
+    /// Writes, by the library operating system and HyperExo.
+    pub writes: [u64; 2],
 }
 
 impl Counts {
-    /// An error unless all three agree exactly.
+    /// An error unless all agree exactly.
     pub fn check(&self, what: &str) -> Result<()> {
         if self.agree() {
             return Ok(());
         }
-        let [libos, hyperexo, qemu] = self.writes;
+        let [libos, hyperexo] = self.writes;
+        let qemu = self
+            .qemu
+            .map_or(String::new(), |[reads, writes]| format!("; {reads} read by QEMU and {writes} written"));
         Err(Error::Measurement(format!(
-            "{what}: counts differ: {} blocks read by the libOS, {} by HyperExo's accounting, {} by QEMU; {libos}, \
-             {hyperexo} and {qemu} written",
-            self.libos, self.hyperexo, self.qemu
+            "{what}: counts differ: {} blocks read by the libOS, {} by HyperExo's accounting; {libos} and {hyperexo} \
+             written{qemu}",
+            self.libos, self.hyperexo
         )))
     }
 
-    /// Whether all three agree.
+    /// Whether all agree.
     pub fn agree(&self) -> bool {
-        let [libos, hyperexo, qemu] = self.writes;
-        self.libos == self.hyperexo && self.hyperexo == self.qemu && libos == hyperexo && hyperexo == qemu
+        let [libos, hyperexo] = self.writes;
+        let same = self.libos == self.hyperexo && libos == hyperexo;
+        same && self.qemu.is_none_or(|qemu| qemu == [self.hyperexo, hyperexo])
     }
 }
 
@@ -85,11 +90,8 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     }
     let label = comparison.source.name();
     let environment = Environment {
-        label: label.clone(),
-        source: comparison.source.clone(),
-        words,
-        quota_bytes: None,
         extent: Some(Extent::ALL),
+        ..Environment::new(label.clone(), comparison.source.clone(), words)
     };
     let mut machine_args = comparison.machine.clone();
     if *record {
@@ -98,8 +100,9 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     let mut symbols = Symbols::default();
     let environments = [environment];
     let bundle = pack(&comparison.checkout, &comparison.built, &environments, &machine_args, &mut symbols)?;
-    let machine = machine_args.machine(&comparison.built.kernel_file, &bundle)?;
-    if comparison.args.verbose {
+    let mut machine = machine_args.machine(&comparison.built.kernel_file, &bundle)?;
+    machine_args.make_boot_image(&mut machine, &comparison.checkout)?;
+    if comparison.args.verbose && machine.accel != Accel::Bochs {
         eprintln!("exo: {}", machine.shell_command());
     }
     let mut heard = Heard { workload, verbose: comparison.args.verbose, ..Heard::default() };
@@ -119,28 +122,46 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     if let Some(error) = heard.bad_reference {
         return Err(Error::Measurement(format!("{workload}: {error}")));
     }
-    line.platform = Some("qemu-svm".into());
+    // Where the clock runs on instructions, it has nothing to do with the host's.
+    if machine.accel != Accel::Bochs && machine.icount.is_none() {
+        let guest_s = (line.elapsed_ms + line.mount_ms) / 1e3;
+        check_clock(guest_s, outcome.elapsed.as_secs_f64())
+            .map_err(|why| Error::Measurement(format!("{workload} under {policy}: {why}")))?;
+    }
+    line.platform = Some(machine.accel.platform().into());
     line.accel = Some(machine.accel.name().into());
-    let counts = counts(&line, &outcome, &label)?;
+    let counts = counts(&line, &outcome, &label, machine.accel)?;
     Ok(Sample { run, line, counts, references: heard.references })
 }
 
-/// The three counts of a boot.
-fn counts(line: &CompareLine, outcome: &Outcome, label: &str) -> Result<Counts> {
+/// The guest's own time against the host's: an error if the guest's clock must be wrong. Starting and ending take the
+/// host some time of which the guest knows nothing.
+fn check_clock(guest_s: f64, host_s: f64) -> std::result::Result<(), String> {
+    let possible = guest_s <= host_s * 1.02 && host_s <= guest_s * 4.0 + 10.0;
+    let why = || format!("the guest's clock is wrong: {guest_s:.2} s by it, {host_s:.2} s by the host's");
+    if possible { Ok(()) } else { Err(why()) }
+}
+
+/// The counts of a boot.
+fn counts(line: &CompareLine, outcome: &Outcome, label: &str, emulator: Accel) -> Result<Counts> {
     let missing = |what: &str| Error::Measurement(format!("{} under {}: {what}", line.workload, line.policy));
     let accounting = outcome.accounting_of(label).ok_or_else(|| missing("no accounting line of HyperExo"))?;
-    let stats = outcome.block_stats.ok_or_else(|| missing("QEMU reports no disk"))?;
     let blocks = |bytes: u64| -> Result<u64> {
         let whole = bytes.is_multiple_of(BLOCK_BYTES as u64);
         let reason = || missing(&format!("QEMU counts {bytes} bytes, which are no whole blocks"));
         whole.then_some(bytes / BLOCK_BYTES as u64).ok_or_else(reason)
     };
+    let qemu = match (emulator, outcome.block_stats) {
+        (Accel::Bochs, _) => None,
+        (_, Some(stats)) => Some([blocks(stats.rd_bytes)?, blocks(stats.wr_bytes)?]),
+        (_, None) => return Err(missing("QEMU reports no disk")),
+    };
     Ok(Counts {
         libos: line.reads + line.mount_reads,
         hyperexo: accounting.disk_blocks_read,
-        qemu: blocks(stats.rd_bytes)?,
+        qemu,
         mounting: line.mount_reads,
-        writes: [line.writes, accounting.disk_blocks_written, blocks(stats.wr_bytes)?],
+        writes: [line.writes, accounting.disk_blocks_written],
     })
 }
 
@@ -177,5 +198,18 @@ impl Heard<'_> {
         } else {
             self.said.push(text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_runs_wild_is_noticed() {
+        assert!(check_clock(2.0, 2.3).is_ok());
+        assert!(check_clock(0.01, 3.0).is_ok(), "a busy host is slow to start");
+        assert!(check_clock(2.5, 2.3).is_err());
+        assert!(check_clock(1.0, 15.5).is_err());
     }
 }

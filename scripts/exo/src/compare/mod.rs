@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`boot`] | one boot, and whether three counts of its block reads agree |
+//! | [`boot`] | one boot, and whether all counts of its block reads agree |
 //! | [`optimum`] | Belady's optimum for the recorded references |
 //! | [`summary`] | from samples to the rows of the table |
 //! | [`report`], [`chart`] | the page with charts |
@@ -82,7 +82,7 @@ struct Comparison<'a> {
 pub fn compare(args: &CompareArgs) -> Result<()> {
     let comparison = Comparison::prepare(args)?;
     let conditions = Conditions::look(&comparison.checkout, &comparison.machine);
-    let (accel, why) = comparison.machine.accelerator();
+    let (accel, why) = comparison.machine.accelerator()?;
     eprintln!("exo: accelerator {}: {why}; {}", accel.name(), conditions.disk());
     let mut optima = BTreeMap::new();
     let mut samples = Vec::new();
@@ -200,9 +200,10 @@ struct JsonLine<'a> {
     line: &'a results::CompareLine,
     /// Number of the boot among those of its policy, from 0.
     run: u32,
-    /// Block reads that HyperExo's accounting and QEMU counted, mounting included.
+    /// Block reads that HyperExo's accounting and (not on Bochs) QEMU counted, mounting included.
     accounted_reads: u64,
-    emulator_reads: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emulator_reads: Option<u64>,
     #[serde(flatten)]
     conditions: &'a Conditions,
 }
@@ -212,7 +213,7 @@ fn json_lines<'a>(samples: &'a [Sample], conditions: &'a Conditions) -> impl Ite
         line: &sample.line,
         run: sample.run,
         accounted_reads: sample.counts.hyperexo,
-        emulator_reads: sample.counts.qemu,
+        emulator_reads: sample.counts.qemu.map(|[reads, _]| reads),
         conditions,
     })
 }

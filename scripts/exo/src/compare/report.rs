@@ -2,7 +2,7 @@
 
 use super::boot::Sample;
 use super::chart::{Bar, Mark, bars, escape};
-use super::summary::{HEADS, Row, cells, signed_percent};
+use super::summary::{HEADS, Row, cells, counters, signed_percent};
 use crate::conditions::Conditions;
 use crate::units::{human_bytes, thousands};
 use results::Role;
@@ -115,11 +115,11 @@ fn about(samples: &[Sample], conditions: &Conditions) -> String {
         .map_or((None, None), |sample| (sample.line.platform.as_deref(), sample.line.accel.as_deref()));
     let facts = [
         ("Checked results", format!("{verified} of {} boots", samples.len())),
-        ("Counts of libOS, HyperExo and QEMU agree", format!("{agreeing} of {} boots", samples.len())),
+        ("Counts agree", format!("{agreeing} of {} boots (by {})", samples.len(), counters(samples))),
         ("Disk", conditions.disk()),
         ("Platform", format!("{}, {}", platform.unwrap_or("unknown"), accel.unwrap_or("unknown"))),
         ("Machine", format!("{}, {}", conditions.machine, human_bytes(conditions.memory_bytes))),
-        ("QEMU", conditions.qemu.clone()),
+        ("Emulator", conditions.emulator.clone()),
         ("Host", format!("{} × {}", conditions.host_cores, conditions.host_cpu)),
         ("Commit", conditions.commit.clone()),
     ];
@@ -165,10 +165,11 @@ mod tests {
     fn conditions() -> Conditions {
         Conditions {
             commit: "abc".into(),
-            qemu: "QEMU <test>".into(),
+            emulator: "QEMU <test>".into(),
             host_cpu: "cpu".into(),
             host_cores: 2,
             machine: "q35".into(),
+            cores: 1,
             memory_bytes: 256 << 20,
             disk_iops: None,
             disk_mbps: Some(20),

@@ -67,8 +67,14 @@ fn no_volume(context: &Context) -> Verdict {
 
 /// A bundle of `hello`, as bytes.
 fn bundle_of_hello(context: &Context) -> std::result::Result<Vec<u8>, String> {
-    let manifest =
-        Manifest { name: "hello".into(), command_line: String::new(), quota_frames: 4096, disk: None };
+    let manifest = Manifest {
+        name: "hello".into(),
+        command_line: String::new(),
+        quota_frames: 4096,
+        disk: None,
+        disk_quota_mib: 0,
+        core: 0,
+    };
     bundle::write(&[(manifest, &context.built.apps[0].bytes)]).map_err(|error| error.to_string())
 }
 
