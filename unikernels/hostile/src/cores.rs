@@ -7,7 +7,7 @@ use core::time::Duration;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE};
-use libos_core::cores::{self, CoreHandle};
+use libos_core::cores::{self, CoreHandle, StartError};
 use libos_core::{hypercall, memory, println, start_info, time};
 
 /// A frame of the kernel's image.
@@ -71,7 +71,8 @@ pub const ATTEMPTS: &[Attempt] = &[
         "ends while another core computes with interrupts disabled",
         |judge| {
             run_forever(judge);
-            judge.harmless();
+            let again = other_core().and_then(|core| cores::start(core, |_| (), 0).err());
+            judge.expect("a second function there", matches!(again, Some(StartError::Busy { .. })), true);
         },
     )
     .with_cores(),
@@ -248,6 +249,19 @@ fn start_core(judge: &mut Judge) {
     let index = judge.allowed("another core", start(other_core().unwrap_or(ANY))).map(|made| made.index);
     judge.refused("another core, again", start(other_core().unwrap_or(ANY)), Status::InUse);
     judge.expect("its index", index, Some(1));
+    // The runtime, which knows nothing of it, passes the refusal on; twice, as it keeps what it had prepared.
+    for _ in 0..2 {
+        let started = cores::start(other_core().unwrap_or(ANY), |_| (), 0).err();
+        judge.expect("by the runtime", started, Some(StartError::Refused(Status::InUse)));
+    }
+    let (core, cores) = (own, cores::count());
+    judge.expect(
+        "our own, by the runtime",
+        cores::start(own, |_| (), 0).err(),
+        Some(StartError::Busy { core }),
+    );
+    let absent = StartError::NoSuchCore { core: cores, cores };
+    judge.expect("one too many, by the runtime", cores::start(cores, |_| (), 0).err(), Some(absent));
     judge.allowed("waking it", hypercall::vcpu_wake(1));
     for index in [2, 64, 1 << 32, u64::MAX] {
         judge.refused(format_args!("waking number {index}"), hypercall::vcpu_wake(index), Status::NoSuch);
