@@ -39,8 +39,10 @@ type Guard<'k> = SpinMutexGuard<'k, Kernel, Patience>;
 /// What follows from an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// The slice goes on.
+    /// The slice goes on, and nothing has changed but the guest's registers.
     Continue,
+    /// The slice goes on; a timer, a request or a binding may have changed, or something asks for attention.
+    Look,
     /// The environment gives up its slice, perhaps to a successor.
     Yield(Option<EnvironmentId>),
 }
@@ -117,34 +119,56 @@ impl Core {
         let who = VcpuId { environment: id, index, core: self.number };
         self.switch_to(&mut guard, who);
         count(&guard.environment(id).accounting.slices, 1);
-        let end = self.slice_end;
+        let mut after = After::Look;
         loop {
-            let now = ticks();
-            // While nobody else wants the core, the slice goes on; that can change with every interrupt.
-            let contended = guard.contended(self.number, id);
-            if contended && now >= end {
+            let quiet = after == After::Continue && !interrupt::noticed(self.number);
+            if !quiet && !self.look_around(&mut guard, who) {
                 return;
             }
-            let deferred = guard.vcpu(who).upcall_deferred();
-            let soon = deferred.then(|| now.saturating_add(guard.clock.ticks_of_us(DEFERRED_UPCALL_US)));
-            let deadlines =
-                guard.next_deadline(self.number).into_iter().chain(contended.then_some(end)).chain(soon);
-            self.wake_at(&guard, deadlines.min(), now);
             let exit;
             (guard, exit) = self.enter(kernel, guard, who);
+            // Another core may have ended it.
             if guard.environment(id).ended() {
                 return;
             }
-            let after = act(&mut guard, who, exit);
-            guard.attend(self.number, ticks());
+            after = act(&mut guard, who, exit);
             if let After::Yield(successor) = after {
                 self.successor = successor;
                 return;
             }
-            if !guard.environment(id).runnable_on(self.number) {
-                return;
-            }
         }
+    }
+
+    /// Attends to devices and time, and sets the timer for what comes next. Returns whether the environment goes on: it
+    /// has something to do, and its slice is not over.
+    ///
+    /// Everything that could change the answer comes with an interrupt (device, timer, another core's call) or by the guest's own
+    /// doing, so it is not asked at every exit.
+    fn look_around(&mut self, kernel: &mut Kernel, who: VcpuId) -> bool {
+        interrupt::take_notice(self.number);
+        let now = ticks();
+        kernel.attend(self.number, now);
+        if !kernel.environment(who.environment).runnable_on(self.number) {
+            return false;
+        }
+        // While nobody else wants the core, the slice goes on.
+        let contended = kernel.contended(self.number, who.environment);
+        if contended && now >= self.slice_end {
+            return false;
+        }
+        let accounting = kernel.environment(who.environment).accounting;
+        let posted = core::mem::take(&mut kernel.slot(who).posted);
+        let vcpu = kernel.vcpu(who);
+        if posted && !vcpu.upcall_posted() {
+            vcpu.post_upcall(VECTOR);
+            count(&accounting.upcalls, 1);
+        }
+        let deferred = vcpu.upcall_deferred();
+        let soon = deferred.then(|| now.saturating_add(kernel.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+        let end = contended.then_some(self.slice_end);
+        let deadlines = kernel.next_deadline(self.number).into_iter().chain(end).chain(soon);
+        self.wake_at(kernel, deadlines.min(), now);
+        true
     }
 
     /// Runs a virtual CPU until its next exit, without the lock.
@@ -159,10 +183,6 @@ impl Core {
         let mut vcpu = slot.vcpu.take().expect("a core takes its own virtual CPU, and it is there");
         if core::mem::take(&mut slot.flush) {
             vcpu.flush_nested();
-        }
-        if core::mem::take(&mut slot.posted) && !vcpu.upcall_posted() {
-            vcpu.post_upcall(VECTOR);
-            count(&accounting.upcalls, 1);
         }
         interrupt::entering(self.number, who.environment);
         drop(guard);
@@ -204,14 +224,15 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
     let vcpu = kernel.vcpu(who);
     let rip = vcpu.rip();
     let death = match exit {
-        VmExit::Interrupt | VmExit::Window | VmExit::Handled => return After::Continue,
+        VmExit::Interrupt | VmExit::Window => return After::Look,
+        VmExit::Handled => return After::Continue,
         VmExit::Hypercall => return hypercall::dispatch(kernel, who),
         VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip },
         VmExit::Halt => {
             let posted = vcpu.upcall_posted();
             let slot = kernel.slot(who);
             slot.waiting = !posted && !slot.posted;
-            return After::Continue;
+            return After::Look;
         }
         VmExit::Cpuid => {
             emulate::cpuid(vcpu);
@@ -244,7 +265,7 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
         VmExit::Unknown(code) => Death::UnknownExit { code, rip },
     };
     kernel.end(id, Ending::Killed(death));
-    After::Continue
+    After::Look
 }
 
 /// Under which heading an exit is counted.

@@ -26,7 +26,10 @@ pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10];
     let (outcome, after) = match Call::from_number(number) {
         Some(Call::Yield) => (DONE, After::Yield(yield_target(kernel, who, arguments[0]))),
-        Some(call) => (perform(kernel, who, call, &arguments), After::Continue),
+        Some(call @ (Call::Null | Call::ConsoleWrite)) => {
+            (perform(kernel, who, call, &arguments), After::Continue)
+        }
+        Some(call) => (perform(kernel, who, call, &arguments), After::Look),
         None => (Err(Status::UnknownCall), After::Continue),
     };
     let registers = kernel.vcpu(who).registers();

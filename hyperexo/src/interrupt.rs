@@ -30,6 +30,8 @@ const NO_GUEST: u16 = 0;
 /// What interrupt handlers and other cores must know of a core.
 struct PerCore {
     apic_id: AtomicU16,
+    /// An interrupt has been handled since the core last looked around.
+    noticed: AtomicBool,
     /// The timer has fired.
     timer: AtomicBool,
     /// Environment whose guest is running, from before the lock is released until after the exit.
@@ -39,6 +41,7 @@ struct PerCore {
 static CORES: [PerCore; MAX_CORES] = [const {
     PerCore {
         apic_id: AtomicU16::new(u16::MAX),
+        noticed: AtomicBool::new(false),
         timer: AtomicBool::new(false),
         guest: AtomicU16::new(NO_GUEST),
     }
@@ -80,6 +83,16 @@ pub fn take_disk() -> bool {
 /// Whether the disk has said something that nobody has taken yet.
 pub fn disk_pending() -> bool {
     DISK.load(Ordering::Acquire)
+}
+
+/// Whether a core has handled an interrupt since [`take_notice`].
+pub fn noticed(core: usize) -> bool {
+    CORES[core].noticed.load(Ordering::Acquire)
+}
+
+/// Says that a core is looking at all that interrupts may have brought.
+pub fn take_notice(core: usize) {
+    CORES[core].noticed.store(false, Ordering::Release);
 }
 
 /// Whether a core's timer has fired since the last time; asking clears it.
@@ -138,9 +151,9 @@ fn dispatch(frame: &mut TrapFrame) {
     match frame.vector {
         NON_MASKABLE => return,
         vector if vector < FIRST_INTERRUPT => fatal(frame),
-        vector if vector == u64::from(TIMER_VECTOR) => note_timer(),
-        vector if vector == u64::from(DISK_VECTOR) => DISK.store(true, Ordering::Release),
-        vector if vector == u64::from(CALL_VECTOR) => {}
+        vector if vector == u64::from(TIMER_VECTOR) => note(|core| core.timer.store(true, Ordering::Release)),
+        vector if vector == u64::from(DISK_VECTOR) => note(|_| DISK.store(true, Ordering::Release)),
+        vector if vector == u64::from(CALL_VECTOR) => note(|_| {}),
         // Spurious ones, of the local APIC or of the masked 8259s, want no acknowledgement.
         _ => return,
     }
@@ -149,10 +162,12 @@ fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
-fn note_timer() {
+/// Notes on this core that something has come; `what` notes the rest, first.
+fn note(what: impl FnOnce(&PerCore)) {
     let Some(id) = APIC.get().map(|apic| u16::from(apic.id())) else { return };
     if let Some(core) = all().find(|core| core.apic_id.load(Ordering::Relaxed) == id) {
-        core.timer.store(true, Ordering::Release);
+        what(core);
+        core.noticed.store(true, Ordering::Release);
     }
 }
 

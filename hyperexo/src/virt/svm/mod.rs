@@ -371,7 +371,7 @@ impl SvmVcpu {
             exit::TASK_SWITCH => VmExit::Privileged("task switch"),
             exit::DR_READ..=exit::DR_LAST => VmExit::Privileged("debug register"),
             // The processor writes -1 of 32 or 64 bits.
-            code if code as u32 == u32::MAX => VmExit::InvalidState,
+            code if code as u32 == exit::INVALID => VmExit::InvalidState,
             other => VmExit::Unknown(other),
         }
     }
@@ -388,12 +388,17 @@ impl Vcpu for SvmVcpu {
             self.request_interrupt(vector);
         }
         self.vmcb.save.rax = self.switch.registers.rax;
+        let rip = self.vmcb.save.rip;
         // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which `self`
         // owns; the nested page table confines the guest (`new`).
         unsafe { switch::enter(&mut self.switch) };
         self.switch.registers.rax = self.vmcb.save.rax;
         self.vmcb.control.tlb_control = tlb_control::NOTHING;
         self.vmcb.control.clean = if self.features.clean_bits { CLEAN_ALL } else { 0 };
+        if self.vmcb.control.exit_code as u32 == exit::INVALID {
+            // The processor has overwritten the guest's state with the host's, which is nobody's business.
+            self.vmcb.save.rip = rip;
+        }
         self.keep_interrupted_event();
         if self.forgets_shadow() && self.vmcb.control.interrupt_shadow & 1 != 0 {
             self.shadow = Some(self.vmcb.save.rip);

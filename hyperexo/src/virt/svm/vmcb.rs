@@ -78,6 +78,8 @@ pub mod exit {
     pub const ALIGNMENT_CHECK: u64 = 0x51;
     pub const MACHINE_CHECK: u64 = 0x52;
     pub const NPF: u64 = 0x400;
+    /// The low half of -1, which some write with 32 and some with 64 bits.
+    pub const INVALID: u32 = u32::MAX;
 }
 
 /// TLB control: flush nothing, everything, or what belongs to this guest.
