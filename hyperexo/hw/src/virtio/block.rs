@@ -106,7 +106,9 @@ impl<T: Transport> VirtioBlock<T> {
     ///
     /// # Errors
     ///
-    /// Those of the transport: [`Error::InvalidParam`] when the device's queue has fewer than [`SLOTS`] entries.
+    /// Those of the transport; [`Error::InvalidParam`] when the device's queue has fewer than [`SLOTS`] entries;
+    /// [`Error::Unsupported`] when it offers no indirect descriptors: without them a few scattered requests would fill the queue
+    /// for everybody.
     pub fn new(mut transport: T) -> Result<Self, Error> {
         let features: Features = transport.begin_init(Features::all());
         let sectors: u64 = transport.read_consistent(|| {
@@ -114,8 +116,10 @@ impl<T: Transport> VirtioBlock<T> {
             let high: u32 = transport.read_config_space(CONFIG_CAPACITY + 4)?;
             Ok(u64::from(low) | u64::from(high) << 32)
         })?;
-        let indirect = features.contains(Features::INDIRECT);
-        let queue = VirtQueue::new(&mut transport, QUEUE, indirect, false)?;
+        if !features.contains(Features::INDIRECT) {
+            return Err(Error::Unsupported);
+        }
+        let queue = VirtQueue::new(&mut transport, QUEUE, true, false)?;
         transport.finish_init();
         let headers = <[Header; SLOTS]>::new_box_zeroed().map_err(|_| Error::DmaError)?;
         let blocks = sectors / SECTORS_PER_BLOCK;
