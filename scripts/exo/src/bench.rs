@@ -4,6 +4,7 @@ use crate::build::{Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
+use crate::exits;
 use crate::machine::Machine;
 use crate::run::{Environment, MachineArgs, announce, pack};
 use crate::serial::{Line, parse};
@@ -19,6 +20,8 @@ use std::time::Duration;
 pub enum BenchVerb {
     /// Time to the application's first line, image sizes, smallest memory
     Boot(BootArgs),
+    /// What crossings into the exokernel cost, and how many a workload takes
+    Exits(exits::ExitsArgs),
 }
 
 /// Arguments of `exo bench boot`.
@@ -44,6 +47,7 @@ pub struct BootArgs {
 pub fn bench(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Boot(args) => boot(args),
+        BenchVerb::Exits(args) => exits::exits(args),
     }
 }
 
@@ -92,7 +96,7 @@ fn boot(args: &BootArgs) -> Result<()> {
     let quota_bytes = Some(args.machine.memory);
     let environment = Environment { quota_bytes, ..Environment::new(label.clone(), source, String::new()) };
     let mut symbols = Symbols::default();
-    let bundle = pack(&checkout, &built, &[environment], &args.machine, &mut symbols)?;
+    let bundle = pack(&checkout, &built.kernel, &built.apps, &[environment], &args.machine, &mut symbols)?;
     let mut machine = args.machine.machine(&built.kernel_file, &bundle)?;
     args.machine.make_boot_image(&mut machine, &checkout)?;
     announce(&machine, &args.machine.accelerator()?.1);

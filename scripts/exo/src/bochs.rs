@@ -134,11 +134,12 @@ impl Prepared {
         command
     }
 
-    /// The command as a user can paste it into a shell; it ends with the lines of the machine.
+    /// The command as a user can paste it into a shell; it ends with the lines of the
+    /// machine and with the status of Bochs.
     pub fn shell_command(&self) -> String {
         let quoted = |name: &str| shell_quote(&self.folder.join(name).to_string_lossy());
         format!(
-            "TERM=vt100 {PROGRAM} -q -f {} -rc {} </dev/null >{}; cat {}",
+            "(TERM=vt100 {PROGRAM} -q -f {} -rc {} </dev/null >{}; status=$?; cat {}; exit $status)",
             quoted("bochsrc"),
             quoted("commands"),
             quoted("screen.txt"),

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static GROUPS: Mutex<Vec<(Pid, Signal)>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a group may take to end after SIGTERM.
@@ -20,9 +20,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn end_with_this_process() {
     let installed = ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
-        for pid in groups().iter() {
+        for (pid, signal) in groups().iter() {
             // A group that has just ended is no failure.
-            let _ = kill_process_group(*pid, Signal::TERM);
+            let _ = kill_process_group(*pid, *signal);
         }
     });
     if let Err(error) = installed {
@@ -35,7 +35,7 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-fn groups() -> std::sync::MutexGuard<'static, Vec<Pid>> {
+fn groups() -> std::sync::MutexGuard<'static, Vec<(Pid, Signal)>> {
     GROUPS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -48,18 +48,33 @@ pub enum Progress {
     Piped,
 }
 
+/// How a group is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndBy {
+    /// It is asked to, and after a while made to.
+    Asking,
+    /// At once: it would not listen, and has nothing to save.
+    Killing,
+}
+
 /// A child process and its process group; dropping it ends them.
 #[derive(Debug)]
 pub struct Group {
     /// The child. Its pipes may be taken; it must be waited for through [`Group::wait`] or [`Group::poll`].
     pub child: Child,
     pid: Pid,
+    signal: Signal,
     reaped: bool,
 }
 
 impl Group {
-    /// Starts `command` in a group of its own.
+    /// Starts `command` in a group of its own, which will be asked to end.
     pub fn spawn(command: &Command, progress: Progress) -> std::io::Result<Group> {
+        Group::spawn_to_end(command, progress, EndBy::Asking)
+    }
+
+    /// Starts `command` in a group of its own, which will be ended that way.
+    pub fn spawn_to_end(command: &Command, progress: Progress, end: EndBy) -> std::io::Result<Group> {
         use std::os::unix::process::CommandExt;
         let mut guarded = guarded(command);
         guarded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(match progress {
@@ -70,9 +85,10 @@ impl Group {
         let mut groups = groups();
         let child = guarded.process_group(0).spawn()?;
         let pid = Pid::from_child(&child);
-        groups.push(pid);
+        let signal = if end == EndBy::Asking { Signal::TERM } else { Signal::KILL };
+        groups.push((pid, signal));
         drop(groups);
-        Ok(Group { child, pid, reaped: false })
+        Ok(Group { child, pid, signal, reaped: false })
     }
 
     /// Waits for the child's end.
@@ -104,7 +120,7 @@ impl Group {
     }
 
     fn forget(&mut self) {
-        groups().retain(|pid| *pid != self.pid);
+        groups().retain(|(pid, _)| *pid != self.pid);
         self.reaped = true;
     }
 }
@@ -114,7 +130,7 @@ impl Drop for Group {
         if self.reaped {
             return;
         }
-        let _ = kill_process_group(self.pid, Signal::TERM);
+        let _ = kill_process_group(self.pid, self.signal);
         let limit = Instant::now() + GRACE;
         while Instant::now() < limit {
             if !matches!(self.poll(), Ok(None)) {

@@ -6,7 +6,7 @@
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
 //! | `compare` | [`compare`] |
-//! | `bench` | [`mod@bench`] |
+//! | `bench` | [`mod@bench`], [`exits`] |
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
@@ -28,6 +28,7 @@ mod create;
 mod data;
 mod doctor;
 mod error;
+mod exits;
 mod files;
 mod image;
 mod iso;

@@ -1,11 +1,13 @@
 //! `exo run`: images into a bundle, the bundle into a machine, the machine's lines to the user.
 
 use crate::accel::{Accel, Host};
+use crate::bench::write_lines;
 use crate::bochs;
-use crate::build::{Built, Freshness, Source, images};
+use crate::build::{Freshness, Source, images};
 use crate::bundle::{self, Manifest, Writable};
 use crate::checkout::{Checkout, write_atomically};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::iso;
 use crate::machine::{Board, Disk, EndBy, Machine, Writes};
 use crate::serial::{Line, parse};
@@ -54,6 +56,9 @@ pub struct RunArgs {
     /// Says less: no command line, no lines of the kernel, no summary
     #[arg(long, short)]
     quiet: bool,
+    /// Writes the counters of each environment as a JSON line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Prints the emulator's command, for use without exo, and does not run it
     #[arg(long)]
     print_command: bool,
@@ -301,7 +306,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
             let environments = environments(args, &checkout)?;
             let sources: Vec<Source> = environments.iter().map(|one| one.source.clone()).collect();
             let built = images(&checkout, &sources, freshness)?;
-            let bundle = pack(&checkout, &built, &environments, &args.machine, &mut symbols)?;
+            let bundle =
+                pack(&checkout, &built.kernel, &built.apps, &environments, &args.machine, &mut symbols)?;
             (built.kernel_file, bundle, environments.len())
         }
     };
@@ -321,6 +327,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| print.line(line))?;
     if !args.quiet {
         summary(&outcome);
+    }
+    if let Some(path) = &args.json {
+        write_lines(path, outcome.accounting.iter())?;
     }
     outcome.check()
 }
@@ -447,19 +456,20 @@ fn unused_label(name: &str, taken: &[Environment]) -> String {
         .unwrap_or_default()
 }
 
-/// Packs the environments into a bundle file and tells `symbols` where their symbols are. The file is named after its
+/// Packs the environments, whose images are `apps`, into a bundle file and tells `symbols` where their symbols are. The file is named after its
 /// content, so that runs do not get into each other's way and a printed command stays valid.
 pub fn pack(
     checkout: &Checkout,
-    built: &Built,
+    kernel: &Image,
+    apps: &[Image],
     environments: &[Environment],
     machine: &MachineArgs,
     symbols: &mut Symbols,
 ) -> Result<PathBuf> {
-    symbols.add(symbols::KERNEL, &built.kernel.elf);
+    symbols.add(symbols::KERNEL, &kernel.elf);
     let share = machine.memory / environments.len().max(1) as u64;
     let mut parts = Vec::new();
-    for (one, image) in environments.iter().zip(&built.apps) {
+    for (one, image) in environments.iter().zip(apps) {
         symbols.add(&one.label, &image.elf);
         let manifest = Manifest {
             name: one.label.clone(),

@@ -9,7 +9,7 @@
 //! | `hyperexo: finished: status S` | the machine is about to stop |
 //! | `hyperexo: text` | anything else the kernel says |
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A line, told apart.
@@ -67,7 +67,7 @@ impl std::fmt::Display for End {
 }
 
 /// Counters of one environment, as the kernel prints them at its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Accounting {
     /// The environment.

@@ -2,7 +2,7 @@
 
 use crate::accel::Accel;
 use crate::bochs::{self, Prepared};
-use crate::children::{Group, Progress, interrupted, program_path};
+use crate::children::{EndBy, Group, Progress, interrupted, program_path};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::qmp::{BlockStats, Qmp};
@@ -129,14 +129,15 @@ fn start_qemu(machine: &Machine, socket: PathBuf) -> Result<Running> {
     }
     let mut command = Command::new(&machine.qemu);
     command.args(machine.arguments());
-    let mut group = spawn(&command)?;
+    let mut group = spawn(&command, EndBy::Asking)?;
     let serial = follow(group.child.stdout.take());
     let complaints = follow(group.child.stderr.take());
     Ok(Running { group, serial, control: Control::Qemu { complaints, socket } })
 }
 
 fn start_bochs(prepared: Prepared) -> Result<Running> {
-    let mut group = spawn(&prepared.command())?;
+    // Bochs ignores SIGTERM while its machine runs.
+    let mut group = spawn(&prepared.command(), EndBy::Killing)?;
     // The screen of the machine and the prompts of the debugger: nobody wants them, but somebody must take them.
     discard(group.child.stdout.take());
     discard(group.child.stderr.take());
@@ -146,8 +147,8 @@ fn start_bochs(prepared: Prepared) -> Result<Running> {
     Ok(Running { group, serial, control: Control::Bochs { prepared, _wanted: wanted } })
 }
 
-fn spawn(command: &Command) -> Result<Group> {
-    Group::spawn(command, Progress::Piped).map_err(|source| Error::Io {
+fn spawn(command: &Command, end: EndBy) -> Result<Group> {
+    Group::spawn_to_end(command, Progress::Piped, end).map_err(|source| Error::Io {
         action: "start",
         path: command.get_program().into(),
         source,

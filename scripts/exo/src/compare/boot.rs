@@ -99,7 +99,9 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     }
     let mut symbols = Symbols::default();
     let environments = [environment];
-    let bundle = pack(&comparison.checkout, &comparison.built, &environments, &machine_args, &mut symbols)?;
+    let built = &comparison.built;
+    let bundle =
+        pack(&comparison.checkout, &built.kernel, &built.apps, &environments, &machine_args, &mut symbols)?;
     let mut machine = machine_args.machine(&comparison.built.kernel_file, &bundle)?;
     machine_args.make_boot_image(&mut machine, &comparison.checkout)?;
     if comparison.args.verbose && machine.accel != Accel::Bochs {

@@ -1,10 +1,12 @@
 //! Running the tool as a child, and judging what it says.
 
 use super::Verdict;
+use super::platform::Platform;
 use crate::build::Built;
 use crate::checkout::Checkout;
 use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
+use hyperexo_abi::BLOCK_BYTES;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -19,6 +21,8 @@ pub struct Context {
     pub data: PathBuf,
     /// A directory for this run, removed at the end.
     pub scratch: tempfile::TempDir,
+    /// Where the test at hand runs.
+    pub platform: Platform,
 }
 
 /// What the tool said.
@@ -31,8 +35,8 @@ pub struct Said {
     pub err: String,
 }
 
-/// Seconds that a machine may take unless a test says otherwise.
-pub const SECONDS: &str = "30";
+/// Blocks of [`Context::small_disk`].
+const SMALL_DISK_BLOCKS: usize = 256;
 
 impl Context {
     /// For one run of the tests.
@@ -41,7 +45,7 @@ impl Context {
             .prefix("exo-test-")
             .tempdir()
             .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
-        Ok(Context { checkout, built, data, scratch })
+        Ok(Context { checkout, built, data, scratch, platform: Platform::QemuSvm })
     }
 
     /// Runs the tool.
@@ -58,14 +62,54 @@ impl Context {
         Ok(Said { status, out, err })
     }
 
-    /// `exo run` with the images at hand and a time limit.
+    /// `exo run` on the platform at hand, with the images at hand and a time limit.
     pub fn run(&self, arguments: &[&str]) -> std::result::Result<Said, String> {
+        self.run_on(self.platform, arguments)
+    }
+
+    /// [`Context::run`] on another platform.
+    pub fn run_on(&self, platform: Platform, arguments: &[&str]) -> std::result::Result<Said, String> {
         let mut all = vec!["run", "--no-build"];
+        all.extend(platform.arguments());
         if !arguments.contains(&"--timeout") {
-            all.extend(["--timeout", SECONDS]);
+            all.extend(["--timeout", platform.seconds()]);
         }
         all.extend(arguments);
         self.exo(&all)
+    }
+
+    /// A disk without a file system, small so that a boot loader reads it quickly; each block holds its number.
+    pub fn small_disk(&self) -> std::result::Result<PathBuf, String> {
+        let path = self.scratch.path().join("small.img");
+        if !path.exists() {
+            let bytes: Vec<u8> =
+                (0..SMALL_DISK_BLOCKS).flat_map(|block| [block as u8; BLOCK_BYTES]).collect();
+            self.file("small.img", &bytes)?;
+        }
+        Ok(path)
+    }
+
+    /// A volume `name` with files of the data image and `room` bytes besides. Made once.
+    pub fn volume_of(&self, name: &str, paths: &[&str], room: u64) -> std::result::Result<PathBuf, String> {
+        let image = self.scratch.path().join(name);
+        if image.exists() {
+            return Ok(image);
+        }
+        let data = text(&self.data);
+        let mut bytes = room;
+        let mut files = Vec::new();
+        for path in paths {
+            let host = self.scratch.path().join(path.replace('/', "-"));
+            self.exo(&["fs", "get", &data, path, &text(&host)])?.succeeded()?;
+            bytes += host.metadata().map_err(|error| error.to_string())?.len();
+            files.push((text(&host), path));
+        }
+        let made = text(&image);
+        self.exo(&["fs", "make", &made, "--size", &bytes.to_string()])?.succeeded()?;
+        for (host, path) in &files {
+            self.exo(&["fs", "put", &made, host, "--to", path])?.succeeded()?;
+        }
+        Ok(image)
     }
 
     /// A file in the directory of this run.

@@ -1,7 +1,8 @@
 //! What must fail: each with one clear line that names the thing, and without success.
 
 use super::context::{Context, text};
-use super::{Need, Test, Verdict};
+use super::platform::Need;
+use super::{Test, Verdict};
 use crate::build::KERNEL;
 use crate::bundle::{self, Manifest};
 use hyperexo_abi::FRAME_BYTES;
@@ -44,7 +45,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-timeout", &[Need::Disk, Need::DiskThrottling], disk_timeout),
         Test::new("disk-full", &[Need::Disk], disk_full),
         Test::new("disk-read-only", &[Need::Disk], disk_read_only),
-        Test::new("machine-without-svm", &[], without_svm),
+        Test::new("machine-without-virtualization", &[], without_virtualization),
+        Test::new("core-missing", &[Need::Cores(2)], core_missing),
         Test::new("unknown-application", &[], unknown_application),
         Test::new("time-limit", &[], time_limit),
     ]
@@ -138,7 +140,7 @@ fn larger_than_quota(context: &Context) -> Verdict {
 }
 
 fn extent_outside(context: &Context) -> Verdict {
-    let data = text(&context.data);
+    let data = text(&context.small_disk()?);
     let arguments = ["hello", "--disk", &data, "--disk-extent", "4000000000+8"];
     context.run(&arguments)?.fails_with(&["hyperexo: ", "hello", "4000000000"])
 }
@@ -170,34 +172,28 @@ fn disk_timeout(context: &Context) -> Verdict {
 /// A volume with room for the text of `sort` and hardly anything else.
 fn disk_full(context: &Context) -> Verdict {
     use filecache::sort::{INPUT_PATH, TASK_PATH};
-    let data = text(&context.data);
-    let image = text(&context.scratch.path().join("full.img"));
-    let mut bytes = 0;
-    let mut files = Vec::new();
-    for path in [INPUT_PATH, TASK_PATH] {
-        let host = context.scratch.path().join(path.replace('/', "-"));
-        context.exo(&["fs", "get", &data, path, &text(&host)])?.succeeded()?;
-        bytes += host.metadata().map_err(|error| error.to_string())?.len();
-        files.push((text(&host), path));
-    }
-    let size = (bytes + (512 << 10)).to_string();
-    context.exo(&["fs", "make", &image, "--size", &size])?.succeeded()?;
-    for (host, path) in &files {
-        context.exo(&["fs", "put", &image, host, "--to", path])?.succeeded()?;
-    }
+    let image = text(&context.volume_of("full.img", &[INPUT_PATH, TASK_PATH], 512 << 10)?);
     let said = context.run(&["filecache", "--disk", &image, "--", "workload=sort"])?;
     said.shows("disk full")?.fails_with(&["environment filecache ended"])
 }
 
 fn disk_read_only(context: &Context) -> Verdict {
-    let data = text(&context.data);
+    use filecache::sort::{INPUT_PATH, TASK_PATH};
+    let data = text(&context.volume_of("sort.img", &[INPUT_PATH, TASK_PATH], 8 << 20)?);
     let said = context.run(&["filecache", "--disk", &data, "--disk-read-only", "--", "workload=sort"])?;
     said.shows("read-only")?.fails_with(&["environment filecache ended"])
 }
 
-fn without_svm(context: &Context) -> Verdict {
-    let said = context.run(&["hello", "--accel", "tcg", "--cpu", "max,-svm"])?;
-    said.fails_with(&[KERNEL, "SVM"])
+fn without_virtualization(context: &Context) -> Verdict {
+    let (arguments, word) = context.platform.without_virtualization();
+    let said = context.run(&[&["hello"], arguments].concat())?;
+    said.fails_with(&[KERNEL, word])
+}
+
+/// The kernel, not only the tool, refuses a core that is not there.
+fn core_missing(context: &Context) -> Verdict {
+    let arguments = ["hello", "--cores", "2", "--core", "1", "--kernel-args", "cores=1"];
+    context.run(&arguments)?.fails_with(&["hyperexo: ", "hello", "core 1"])
 }
 
 fn unknown_application(context: &Context) -> Verdict {
@@ -205,5 +201,5 @@ fn unknown_application(context: &Context) -> Verdict {
 }
 
 fn time_limit(context: &Context) -> Verdict {
-    context.run(&["hello", "--timeout", "2", "--", "sleep-ms=60000"])?.fails_with(&["no end after 2 s"])
+    context.run(&["hello", "--timeout", "2", "--", "spin-ms=600000"])?.fails_with(&["no end after 2 s"])
 }

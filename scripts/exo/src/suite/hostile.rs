@@ -1,7 +1,8 @@
 //! What must not get through: every attempt of the unikernel `hostile`, with an environment beside it that must finish.
 
 use super::context::{Context, text};
-use super::{Need, Test, Verdict};
+use super::platform::Need;
+use super::{Test, Verdict};
 use crate::error::{Error, Result};
 
 /// What HyperExo must do about an attempt.
@@ -23,9 +24,11 @@ pub fn tests(context: &Context) -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-/// A line `NAME END: what it does`.
+/// A line `NAME END: what it does`; `cores=N` after the end if it takes several.
 fn attempt(line: &str) -> Option<Test> {
-    let (name, end) = line.split_once(':')?.0.split_once(' ')?;
+    let mut words = line.split_once(':')?.0.split(' ');
+    let (name, end) = (words.next()?, words.next()?);
+    let cores = words.next().map_or(Some(1), |word| word.strip_prefix("cores=")?.parse().ok())?;
     let end = match end {
         "survives" => End::Survives,
         "killed" => End::Killed,
@@ -33,16 +36,23 @@ fn attempt(line: &str) -> Option<Test> {
         _ => return None,
     };
     let attempt = name.to_owned();
-    let run = move |context: &Context| check(context, &attempt, end);
-    Some(Test { name: format!("hostile-{name}"), needs: &[Need::Disk], run: Box::new(run) })
+    let run = move |context: &Context| check(context, &attempt, end, cores);
+    let needs = vec![Need::Disk, Need::Cores(cores)];
+    Some(Test { name: format!("hostile-{name}"), needs, run: Box::new(run) })
 }
 
-fn check(context: &Context, attempt: &str, end: End) -> Verdict {
-    let data = text(&context.data);
+/// Where there are several cores, the victim shares the last one with the attacker's virtual CPU there.
+fn check(context: &Context, attempt: &str, end: End, cores: u32) -> Verdict {
+    let data = text(&context.small_disk()?);
+    let (count, last) = (cores.to_string(), format!("victim={}", cores - 1));
     let attacker = format!("attacker=hostile:attempt={attempt}");
     let said = context.run(&[
         "--memory",
         "64M",
+        "--cores",
+        &count,
+        "--core",
+        &last,
         "--disk",
         &data,
         "--disk-extent",
@@ -71,6 +81,9 @@ mod tests {
     #[test]
     fn attempts_are_read() {
         assert_eq!(attempt("read-kernel killed: reads: all of it").unwrap().name, "hostile-read-kernel");
+        let on_two = attempt("steal survives cores=2: from the other core").unwrap();
+        assert_eq!((on_two.name.as_str(), on_two.needs[1]), ("hostile-steal", Need::Cores(2)));
+        assert!(attempt("steal survives cores: what").is_none());
         assert!(attempt("hello").is_none() && attempt("a b: c").is_none());
     }
 }

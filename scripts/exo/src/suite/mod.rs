@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`platform`] | where tests run, and what each place offers |
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
 //! | [`hostile`] | what must not get through |
@@ -12,6 +13,7 @@
 mod context;
 mod faults;
 mod hostile;
+mod platform;
 mod work;
 
 use crate::bench::write_lines;
@@ -20,6 +22,7 @@ use crate::checkout::Checkout;
 use crate::children::interrupted;
 use crate::error::{Error, Result};
 use context::Context;
+use platform::{Need, Platform};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -29,8 +32,8 @@ use std::time::Instant;
 pub struct TestArgs {
     /// Tests whose names contain one of these words; all if none is given
     names: Vec<String>,
-    /// Platform; may be repeated
-    #[arg(long, value_enum, default_value = "qemu-svm")]
+    /// Platform; may be repeated (default: all)
+    #[arg(long, value_enum)]
     platform: Vec<Platform>,
     /// Writes one JSON line for each test
     #[arg(long, value_name = "FILE")]
@@ -43,53 +46,6 @@ pub struct TestArgs {
     no_build: bool,
 }
 
-/// Where tests can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Platform {
-    /// HyperExo on QEMU, on SVM (emulated or real).
-    QemuSvm,
-}
-
-impl Platform {
-    fn name(self) -> &'static str {
-        match self {
-            Platform::QemuSvm => "qemu-svm",
-        }
-    }
-
-    /// Whether it has something.
-    fn offers(self, need: Need) -> bool {
-        match (self, need) {
-            (Platform::QemuSvm, Need::Disk | Need::DiskFaults | Need::DiskThrottling) => true,
-            (Platform::QemuSvm, Need::Program(name)) => crate::children::program_path(name).is_some(),
-        }
-    }
-}
-
-/// What a test needs of a platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// A disk.
-    Disk,
-    /// A disk that fails on demand.
-    DiskFaults,
-    /// A disk that can be slowed down.
-    DiskThrottling,
-    /// A program of the host.
-    Program(&'static str),
-}
-
-impl std::fmt::Display for Need {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Need::Disk => f.write_str("a disk"),
-            Need::DiskFaults => f.write_str("a disk that fails on demand"),
-            Need::DiskThrottling => f.write_str("a disk that can be slowed down"),
-            Need::Program(name) => write!(f, "{name} on the host"),
-        }
-    }
-}
-
 /// The end of a test that failed: why.
 pub type Verdict = std::result::Result<(), String>;
 
@@ -98,14 +54,14 @@ pub struct Test {
     /// Its name.
     pub name: String,
     /// What it needs.
-    pub needs: &'static [Need],
+    pub needs: Vec<Need>,
     /// The test.
     pub run: Box<dyn Fn(&Context) -> Verdict>,
 }
 
 impl Test {
-    fn new(name: &str, needs: &'static [Need], run: fn(&Context) -> Verdict) -> Test {
-        Test { name: name.to_owned(), needs, run: Box::new(run) }
+    fn new(name: &str, needs: &[Need], run: fn(&Context) -> Verdict) -> Test {
+        Test { name: name.to_owned(), needs: needs.to_vec(), run: Box::new(run) }
     }
 }
 
@@ -140,10 +96,10 @@ struct Entry {
 pub fn test(args: &TestArgs) -> Result<()> {
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache"].map(|name| Source::Member(name.to_owned()));
+    let names = ["hello", "hostile", "filecache", "cores"].map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, false)?;
-    let context = Context::new(checkout, built, data)?;
+    let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(faults::tests());
     tests.extend(hostile::tests(&context)?);
@@ -156,10 +112,13 @@ pub fn test(args: &TestArgs) -> Result<()> {
         tests.iter().for_each(|test| println!("{}", test.name));
         return Ok(());
     }
+    let platforms = if args.platform.is_empty() { Platform::ALL.to_vec() } else { args.platform.clone() };
+    let missing: Vec<Option<String>> = platforms.iter().map(|platform| platform.missing()).collect();
     let mut entries = Vec::new();
     for (number, test) in tests.iter().enumerate() {
-        for platform in &args.platform {
-            let entry = one(test, *platform, &context)?;
+        for (platform, missing) in platforms.iter().zip(&missing) {
+            context.platform = *platform;
+            let entry = one(test, missing.as_deref(), &context)?;
             let head = format!("[{}/{}] {} on {}", number + 1, tests.len(), test.name, platform.name());
             match &entry.outcome {
                 Outcome::Passed => println!("{head}: passed ({:.1} s)", entry.seconds),
@@ -169,13 +128,15 @@ pub fn test(args: &TestArgs) -> Result<()> {
             entries.push(entry);
         }
     }
-    report(&entries, args)
+    report(&entries, &platforms, args)
 }
 
-fn one(test: &Test, platform: Platform, context: &Context) -> Result<Entry> {
+fn one(test: &Test, missing: Option<&str>, context: &Context) -> Result<Entry> {
+    let platform = context.platform;
     let start = Instant::now();
-    let outcome = match test.needs.iter().find(|need| !platform.offers(**need)) {
-        Some(need) => Outcome::NotOffered(need.to_string()),
+    let lacking = || test.needs.iter().find(|need| !platform.offers(**need)).map(Need::to_string);
+    let outcome = match missing.map(str::to_owned).or_else(lacking) {
+        Some(what) => Outcome::NotOffered(what),
         None => (test.run)(context).map_or_else(Outcome::Failed, |()| Outcome::Passed),
     };
     if interrupted() {
@@ -185,9 +146,9 @@ fn one(test: &Test, platform: Platform, context: &Context) -> Result<Entry> {
     Ok(Entry { test: test.name.clone(), platform, outcome, seconds })
 }
 
-fn report(entries: &[Entry], args: &TestArgs) -> Result<()> {
-    if args.platform.len() > 1 {
-        print!("{}", matrix(entries, &args.platform));
+fn report(entries: &[Entry], platforms: &[Platform], args: &TestArgs) -> Result<()> {
+    if platforms.len() > 1 {
+        print!("{}", matrix(entries, platforms));
     }
     if let Some(path) = &args.json {
         let lines = entries.iter().map(|entry| {

@@ -1,9 +1,11 @@
-//! What must work.
+//! What must work: the runtime and the tool.
 
 use super::context::{Context, Said, text};
-use super::{Need, Test, Verdict};
+use super::platform::{Need, Platform};
+use super::{Test, Verdict};
 use crate::children::{Group, Progress};
 use crate::create;
+use crate::serial::Accounting;
 use results::CompareLine;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,8 +14,11 @@ use std::time::{Duration, Instant};
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("hello", &[], hello),
-        Test::new("hello-on-pc", &[], hello_on_pc),
+        Test::new("hello-on-pc", &[Need::Qemu], hello_on_pc),
+        Test::new("hello-by-multiboot2", &[Need::Qemu, Need::BootImages], hello_by_multiboot2),
         Test::new("several-environments", &[], several),
+        Test::new("neighbours-on-two-cores", &[Need::Cores(2)], neighbours_on_two_cores),
+        Test::new("one-application-on-two-cores", &[Need::Cores(2)], one_application_on_two_cores),
         Test::new("exit-code", &[], exit_code),
         Test::new("backtrace", &[], backtrace),
         Test::new("stack-overflow", &[], |context| dies_alone(context, "overflow=1")),
@@ -21,8 +26,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("command-without-exo", &[], command_without_exo),
         Test::new("sixteen-mebibytes", &[], small_memory),
         Test::new("filecache-din", &[Need::Disk], filecache),
-        Test::new("compare-filecache", &[Need::Disk], compare),
-        Test::new("snapshot-and-kept-writes", &[Need::Disk], writes),
+        Test::new("compare-filecache", &[Need::Disk, Need::Speed], compare),
+        Test::new("snapshot-and-kept-writes", &[Need::Disk, Need::KeptWrites], writes),
         Test::new("interrupted", &[], interrupted),
         Test::new("new-application", &[Need::Disk], new_application),
         Test::new("ext4-image", &[Need::Disk, Need::Program("mke2fs")], ext4),
@@ -32,12 +37,35 @@ pub fn tests() -> Vec<Test> {
 fn hello(context: &Context) -> Verdict {
     let said = context.run(&["hello", "--", "greeting=1"])?.succeeded()?;
     let said = said.shows("Hello from hello")?.shows("command line: \"greeting=1\"")?;
-    // The exact command is shown.
-    said.tells("qemu-system-x86_64 -M q35")?.tells("hello ended: exit code 0").map(drop)
+    // The machine is described: under QEMU, by its command.
+    said.tells(context.platform.announcement())?.tells("hello ended: exit code 0").map(drop)
 }
 
 fn hello_on_pc(context: &Context) -> Verdict {
     context.run(&["hello", "--machine", "pc"])?.succeeded()?.shows("Hello from hello").map(drop)
+}
+
+/// The same image by the other boot protocol, with a disk.
+fn hello_by_multiboot2(context: &Context) -> Verdict {
+    let disk = text(&context.small_disk()?);
+    let said = context.run(&["hello", "--boot", "multiboot2", "--disk", &disk, "--", "read-blocks=4"])?;
+    said.succeeded()?.shows("Hello from hello")?.shows("{\"read\":{\"blocks\":4,").map(drop)
+}
+
+/// Two environments that compute at the same time, each on a core of its own.
+fn neighbours_on_two_cores(context: &Context) -> Verdict {
+    let apps =
+        ["--cores", "2", "--app", "a=hello:spin-ms=300", "--app", "b=hello:spin-ms=300", "--core", "b=1"];
+    let said = context.run(&apps)?.succeeded()?.tells("2 cores")?;
+    said.tells("a ended: exit code 0")?.tells("b ended: exit code 0").map(drop)
+}
+
+/// One environment with a virtual CPU on each core.
+fn one_application_on_two_cores(context: &Context) -> Verdict {
+    let disk = text(&context.small_disk()?);
+    let words = ["--", "limit=100000", "read-blocks=64"];
+    let arguments = [&["cores", "--cores", "2", "--disk", &disk], &words[..]].concat();
+    context.run(&arguments)?.succeeded().map(drop)
 }
 
 fn several(context: &Context) -> Verdict {
@@ -67,12 +95,17 @@ fn dies_alone(context: &Context, how: &str) -> Verdict {
 
 /// The printed command runs without the tool, and its exit status tells how it went.
 fn command_without_exo(context: &Context) -> Verdict {
-    for (word, expected) in [("exit=0", 1), ("exit=1", 3)] {
+    for (word, status) in [("exit=0", 0), ("exit=1", 1)] {
         let said = context.run(&["--print-command", "hello", "--", word])?.succeeded()?;
-        let script = format!("timeout 30 {}", said.out);
+        let script = said.out.replacen(
+            context.platform.program(),
+            &format!("timeout 60 {}", context.platform.program()),
+            1,
+        );
         let output = Command::new("sh").arg("-c").arg(&script).output().map_err(|error| error.to_string())?;
+        let expected = context.platform.command_status(status);
         if output.status.code() != Some(expected) {
-            return Err(format!("{word}: QEMU ended with {}, expected {expected}", output.status));
+            return Err(format!("{word}: the command ended with {}, expected {expected}", output.status));
         }
         if !String::from_utf8_lossy(&output.stdout).contains("hello| Hello from hello") {
             return Err(format!("{word}: no greeting on standard output"));
@@ -94,17 +127,56 @@ fn small_memory(context: &Context) -> Verdict {
     Ok(())
 }
 
+/// A workload with its own policy: the right result, and block for block the same transfers as on QEMU.
 fn filecache(context: &Context) -> Verdict {
-    let data = text(&context.data);
-    let said =
-        context.run(&["filecache", "--disk", &data, "--", "workload=din", "policy=own", "cache=80%"])?;
+    let moved = transfers(context, context.platform)?;
+    let expected = match context.platform {
+        Platform::QemuSvm => moved.clone(),
+        Platform::BochsVmx => transfers(context, Platform::QemuSvm)?,
+    };
+    if moved == expected { Ok(()) } else { Err(format!("moved {moved}, on QEMU {expected}")) }
+}
+
+/// Runs `din` on a disk that holds only its files; returns what the kernel counted.
+fn transfers(context: &Context, platform: Platform) -> std::result::Result<String, String> {
+    use filecache::din::{TASK_PATH, TRACE_PATH};
+    let image = text(&context.volume_of("din.img", &[TASK_PATH, TRACE_PATH], 1 << 20)?);
+    let accounting = context.scratch.path().join("accounting.json");
+    let said = context.run_on(
+        platform,
+        &[
+            "--timeout",
+            "300",
+            "--json",
+            &text(&accounting),
+            "filecache",
+            "--disk",
+            &image,
+            "--",
+            "workload=din",
+            "policy=own",
+            "cache=80%",
+        ],
+    )?;
     let said = said.succeeded()?;
     let line = said.out.lines().find_map(|line| CompareLine::parse(line).ok());
-    match line {
-        Some(line) if line.verified => Ok(()),
-        Some(line) => Err(format!("wrong result: expected {}, found {}", line.expected, line.actual)),
-        None => Err(format!("no result line in: {}", said.out)),
+    let line = line.ok_or_else(|| format!("no result line in: {}", said.out))?;
+    if !line.verified {
+        return Err(format!("wrong result: expected {}, found {}", line.expected, line.actual));
     }
+    let json = std::fs::read_to_string(&accounting).map_err(|error| error.to_string())?;
+    let counted: Accounting = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    if counted.disk_blocks_read != line.reads + line.mount_reads {
+        return Err(format!("{} blocks read by the kernel's count: {line:?}", counted.disk_blocks_read));
+    }
+    Ok(format!(
+        "{} blocks in {} requests, wrote {} in {}; {} hits",
+        counted.disk_blocks_read,
+        counted.disk_read_requests,
+        counted.disk_blocks_written,
+        counted.disk_write_requests,
+        line.hits
+    ))
 }
 
 /// The main job: right results, counts that agree, as few reads as promised.
@@ -154,24 +226,24 @@ fn writes(context: &Context) -> Verdict {
     context.exo(&["fs", "check", &path])?.succeeded().map(drop)
 }
 
-/// After Ctrl-C the tool ends with status 130, and no QEMU is left behind.
+/// After Ctrl-C the tool ends with status 130, and no emulator is left behind.
 fn interrupted(context: &Context) -> Verdict {
-    // The name is in the name of the bundle, hence on QEMU's command line.
+    // The name is in the name of the bundle, and that is on the emulator's command line.
     let label = format!("sleeper-{}", std::process::id());
-    let app = format!("{label}=hello:sleep-ms=60000");
+    let app = format!("{label}=hello:spin-ms=6000000");
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(own);
-    command.args(["run", "--no-build", "--timeout", "50", "--app", &app]);
+    command.args(["run", "--no-build", "--timeout", "50", "--app", &app]).args(context.platform.arguments());
     let mut group = Group::spawn(&command, Progress::Piped).map_err(|error| error.to_string())?;
     let wait_for = |wanted: bool| {
         let limit = Instant::now() + Duration::from_secs(10);
         while Instant::now() < limit {
-            if machine_of(&label, &context.built.kernel_file) == wanted {
+            if machine_of(&label, context.platform) == wanted {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(format!("QEMU should {}", if wanted { "have started" } else { "be gone" }))
+        Err(format!("the emulator should {}", if wanted { "have started" } else { "be gone" }))
     };
     wait_for(true)?;
     let pid = rustix::process::Pid::from_child(&group.child);
@@ -183,14 +255,13 @@ fn interrupted(context: &Context) -> Verdict {
     wait_for(false)
 }
 
-/// Whether a QEMU with this kernel runs a bundle with this label.
-fn machine_of(label: &str, kernel: &std::path::Path) -> bool {
+/// Whether an emulator runs a bundle with this label.
+fn machine_of(label: &str, platform: Platform) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    let kernel = text(kernel);
     let commands = processes.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
     commands.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).any(|command| {
         let program = command.split('\0').next().unwrap_or_default();
-        program.contains("qemu-system") && command.contains(&kernel) && command.contains(label)
+        program.contains(platform.program()) && command.contains(label)
     })
 }
 
@@ -201,7 +272,8 @@ fn application(context: &Context, arguments: &[&str]) -> std::result::Result<Sai
         create::write(&context.checkout.root, "greeter", &path).map_err(|error| error.to_string())?;
     }
     let path = text(&path);
-    let mut all = vec!["run", &path, "--timeout", super::context::SECONDS];
+    let mut all = vec!["run", &path, "--timeout", context.platform.seconds()];
+    all.extend(context.platform.arguments());
     all.extend(arguments);
     context.exo(&all)
 }

@@ -1,0 +1,136 @@
+//! Where tests can run, and what each place offers.
+
+use crate::{bochs, children, iso};
+
+/// A platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Platform {
+    /// HyperExo on QEMU, on SVM (emulated or real).
+    QemuSvm,
+    /// HyperExo on Bochs, on VMX.
+    BochsVmx,
+}
+
+/// What a test needs of a platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A disk.
+    Disk,
+    /// A disk whose image is written.
+    KeptWrites,
+    /// A disk that fails on demand.
+    DiskFaults,
+    /// A disk that can be slowed down.
+    DiskThrottling,
+    /// So many cores.
+    Cores(u32),
+    /// QEMU itself: its machine types, its ways to boot.
+    Qemu,
+    /// Boot images can be made.
+    BootImages,
+    /// Minutes of work on QEMU, hence too many minutes elsewhere.
+    Speed,
+    /// A program of the host.
+    Program(&'static str),
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Need::Disk => f.write_str("a disk"),
+            Need::KeptWrites => f.write_str("a disk that keeps what is written"),
+            Need::DiskFaults => f.write_str("a disk that fails on demand"),
+            Need::DiskThrottling => f.write_str("a disk that can be slowed down"),
+            Need::Cores(count) => write!(f, "{count} cores"),
+            Need::Qemu => f.write_str("QEMU"),
+            Need::BootImages => f.write_str("GRUB to make boot images with"),
+            Need::Speed => f.write_str("an emulator that is fast enough"),
+            Need::Program(name) => write!(f, "{name} on the host"),
+        }
+    }
+}
+
+impl Platform {
+    /// All platforms.
+    pub const ALL: [Platform; 2] = [Platform::QemuSvm, Platform::BochsVmx];
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Platform::QemuSvm => "qemu-svm",
+            Platform::BochsVmx => "bochs-vmx",
+        }
+    }
+
+    /// Why it can't be used on this host, if it can't.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            // Nothing works without QEMU, and the error that says so is clear.
+            Platform::QemuSvm => None,
+            Platform::BochsVmx => bochs::missing()
+                .map(|(what, package)| format!("{what} on the host (apt-get install {package})")),
+        }
+    }
+
+    /// Whether it has something.
+    pub fn offers(self, need: Need) -> bool {
+        match (self, need) {
+            (_, Need::Program(name)) => children::program_path(name).is_some(),
+            (_, Need::BootImages) => iso::missing().is_none(),
+            (_, Need::Cores(count)) => count <= 4,
+            (_, Need::Disk) | (Platform::QemuSvm, _) => true,
+            (
+                Platform::BochsVmx,
+                Need::KeptWrites | Need::DiskFaults | Need::DiskThrottling | Need::Qemu | Need::Speed,
+            ) => false,
+        }
+    }
+
+    /// Arguments of the tool that choose it.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Platform::QemuSvm => &["--on", "qemu"],
+            Platform::BochsVmx => &["--on", "bochs"],
+        }
+    }
+
+    /// Arguments of the tool for a processor without virtualization, and the word that the kernel then says.
+    pub fn without_virtualization(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Platform::QemuSvm => (&["--accel", "tcg", "--cpu", "max,-svm"], "SVM"),
+            Platform::BochsVmx => (&["--bochs-cpu", "athlon64_venice"], "SVM"),
+        }
+    }
+
+    /// How the tool announces a run on it.
+    pub fn announcement(self) -> &'static str {
+        match self {
+            Platform::QemuSvm => "qemu-system-x86_64 -M q35",
+            Platform::BochsVmx => "bochs, model ",
+        }
+    }
+
+    /// Word in the name of the emulator's program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Platform::QemuSvm => "qemu-system",
+            Platform::BochsVmx => "bochs",
+        }
+    }
+
+    /// Exit status of a printed command for a status of the kernel.
+    pub fn command_status(self, kernel: i32) -> i32 {
+        match self {
+            Platform::QemuSvm => 2 * kernel + 1,
+            Platform::BochsVmx => kernel.min(1),
+        }
+    }
+
+    /// Seconds that a machine may take unless a test says otherwise.
+    pub fn seconds(self) -> &'static str {
+        match self {
+            Platform::QemuSvm => "30",
+            Platform::BochsVmx => "90",
+        }
+    }
+}
