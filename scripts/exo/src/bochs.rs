@@ -44,16 +44,28 @@ pub fn missing() -> Option<(&'static str, &'static str)> {
     if program_path(PROGRAM).is_none() {
         return Some((PROGRAM, "bochs"));
     }
-    let firmware = FIRMWARE.iter().find(|file| find(file.0, file.1).is_none());
-    if let Some((name, _, package)) = firmware {
+    let absent = FIRMWARE.iter().find(|(name, folders, _)| find(name, folders).is_none());
+    if let Some((name, _, package)) = absent {
         return Some((name, package));
     }
-    // A build without plugins has its displays built in.
-    let folder = PLUGINS.iter().map(Path::new).find(|folder| folder.is_dir());
-    if folder.is_some_and(|folder| !folder.join("libbx_term_gui.so").exists()) {
-        return Some(("Bochs's display library term", "bochs-term"));
+    match display() {
+        Some(_) => iso::missing(),
+        None => Some(("Bochs's display library term", "bochs-term")),
     }
-    iso::missing()
+}
+
+/// Where the display library is; a build without plugins has its displays built in.
+fn display() -> Option<PathBuf> {
+    let Some(folder) = PLUGINS.iter().map(Path::new).find(|folder| folder.is_dir()) else {
+        return program_path(PROGRAM);
+    };
+    Some(folder.join("libbx_term_gui.so")).filter(|path| path.exists())
+}
+
+/// Files besides the program: name, Debian package, and where it is if it is there.
+pub fn files() -> Vec<(&'static str, &'static str, Option<PathBuf>)> {
+    let firmware = FIRMWARE.iter().map(|(name, folders, package)| (*name, *package, find(name, folders)));
+    firmware.chain([("display library term", "bochs-term", display())]).collect()
 }
 
 fn find(name: &str, folders: &[&str]) -> Option<PathBuf> {

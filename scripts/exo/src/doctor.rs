@@ -1,9 +1,12 @@
 //! `exo doctor`: what this host can run, and why not.
 
 use crate::accel::{Extension, Host};
+use crate::bochs;
 use crate::children::program_path;
 use crate::error::{Error, Result};
+use crate::iso;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Arguments of `exo doctor`.
@@ -80,8 +83,8 @@ const PROGRAMS: [(&str, &str, &str, State); 9] = [
     ("host linker", "cc", "gcc", State::Missing),
     ("QEMU", "qemu-system-x86_64", "qemu-system-x86", State::Missing),
     ("ext4 images", "mke2fs", "e2fsprogs", State::Optional),
-    ("Bochs (VMX)", "bochs", "bochs bochs-term bochsbios vgabios", State::Optional),
-    ("boot images: GRUB", "grub-mkrescue", "grub-common grub-pc-bin", State::Optional),
+    ("Bochs", "bochs", "bochs", State::Optional),
+    ("boot images: GRUB", "grub-mkrescue", "grub-common", State::Optional),
     ("boot images: xorriso", "xorriso", "xorriso", State::Optional),
     ("boot images: mtools", "mtools", "mtools", State::Optional),
     ("memory traces", "valgrind", "valgrind", State::Optional),
@@ -90,6 +93,8 @@ const PROGRAMS: [(&str, &str, &str, State); 9] = [
 fn examine() -> Vec<Finding> {
     let mut findings: Vec<Finding> = PROGRAMS.iter().map(|program| examine_program(*program)).collect();
     findings.push(emulated_svm());
+    findings.extend(parts());
+    findings.push(emulated_vmx());
     findings.extend(virtualization(&Host::look()));
     findings
 }
@@ -104,6 +109,7 @@ fn examine_program((check, name, package, state): (&'static str, &str, &str, Sta
     };
     let detail = match name {
         "cargo" | "qemu-system-x86_64" => version(name),
+        "bochs" => bochs::version(),
         _ => None,
     };
     Finding::ok(check, detail.unwrap_or_else(|| path.display().to_string()))
@@ -132,6 +138,36 @@ fn emulated_svm() -> Finding {
     }
 }
 
+/// What Bochs and its boot images need besides programs.
+fn parts() -> Vec<Finding> {
+    let files = bochs::files().into_iter().map(|(name, package, path)| ("for Bochs", name, package, path));
+    let modules = Path::new(iso::MODULES).is_dir().then(|| PathBuf::from(iso::MODULES));
+    let grub = ("boot images: modules", "its modules", "grub-pc-bin", modules);
+    files
+        .chain([grub])
+        .map(|(check, name, package, path)| match path {
+            Some(path) => Finding::ok(check, path.display().to_string()),
+            None => {
+                let fix = format!("apt-get install {package}");
+                Finding::lacking(check, State::Optional, &format!("{name} not found"), &fix)
+            }
+        })
+        .collect()
+}
+
+/// Whether machines with Intel VMX can be run.
+fn emulated_vmx() -> Finding {
+    match bochs::missing() {
+        None => Finding::ok("emulated VMX (Bochs)", "exo run --on bochs: exact, and slow".into()),
+        Some((what, package)) => Finding::lacking(
+            "emulated VMX (Bochs)",
+            State::Optional,
+            &format!("lacks {what}; QEMU alone serves"),
+            &format!("apt-get install {package}"),
+        ),
+    }
+}
+
 fn virtualization(host: &Host) -> Vec<Finding> {
     let extension = match host.extension {
         Some(Extension::Svm) => Finding::ok("processor", "shows svm".into()),
@@ -151,7 +187,9 @@ fn virtualization(host: &Host) -> Vec<Finding> {
             "exists but can't be opened",
             "add yourself to the group kvm: usermod -aG kvm $USER, then log in again",
         ),
-        (false, _) => Finding::lacking("/dev/kvm", State::Optional, "does not exist", "modprobe kvm_amd"),
+        (false, _) => {
+            Finding::lacking("/dev/kvm", State::Optional, "does not exist", "modprobe kvm_amd (or kvm_intel)")
+        }
     };
     let nested = match (host.extension, host.nested) {
         (Some(_), true) => Finding::ok("nested virtualization", "allowed by the KVM module".into()),

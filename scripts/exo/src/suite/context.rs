@@ -36,7 +36,7 @@ pub struct Said {
 }
 
 /// Blocks of [`Context::small_disk`].
-const SMALL_DISK_BLOCKS: usize = 256;
+const SMALL_DISK_BLOCKS: usize = 512;
 
 impl Context {
     /// For one run of the tests.

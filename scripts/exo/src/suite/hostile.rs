@@ -57,6 +57,9 @@ fn check(context: &Context, attempt: &str, end: End, cores: u32) -> Verdict {
         &data,
         "--disk-extent",
         "attacker=64+64",
+        // Half of the disk: there is something to hoard, and an end to it.
+        "--disk-quota",
+        "attacker=1M",
         "--disk-extent",
         "victim=0+64",
         "--app",
