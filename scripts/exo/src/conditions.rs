@@ -3,7 +3,7 @@
 use crate::accel::Accel;
 use crate::checkout::Checkout;
 use crate::doctor::version;
-use crate::run::MachineArgs;
+use crate::machine_args::MachineArgs;
 use serde::Serialize;
 use std::process::Command;
 

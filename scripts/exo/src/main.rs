@@ -10,7 +10,7 @@
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
-//! | `run` | [`run`], [`bundle`], [`machine`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod files;
 mod image;
 mod iso;
 mod machine;
+mod machine_args;
 mod qmp;
 mod run;
 mod serial;

@@ -18,7 +18,7 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
-use crate::run::MachineArgs;
+use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
 use boot::{Sample, Setting};
 use hyperexo_abi::BLOCK_BYTES;
