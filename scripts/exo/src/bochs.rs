@@ -21,6 +21,9 @@ const INSTRUCTIONS_PER_SECOND: u32 = 10_000_000;
 /// Largest memory that Bochs gives a machine, in MiB.
 const MOST_MEMORY_MIB: u64 = 2048;
 
+/// Mark of the message with which Bochs gives up.
+pub const PANIC: &str = ">>PANIC<<";
+
 /// Files besides the program that a machine needs: name, directories to look in, Debian package.
 const FIRMWARE: [(&str, &[&str], &str); 2] = [
     ("BIOS-bochs-latest", &["/usr/share/bochs", "/usr/local/share/bochs"], "bochsbios"),

@@ -66,8 +66,8 @@ struct Running {
 enum Control {
     /// QEMU: its standard error, and its control socket.
     Qemu { complaints: Receiver<(Instant, String)>, socket: PathBuf },
-    /// Bochs: its files. The serial line is read for as long as `_wanted` lives.
-    Bochs { prepared: Prepared, _wanted: Arc<()> },
+    /// Bochs: its files, and its standard error. The serial line is read for as long as `_wanted` lives.
+    Bochs { prepared: Prepared, complaints: Receiver<(Instant, String)>, _wanted: Arc<()> },
 }
 
 /// Starts the machine and follows it to its end. `on_line` gets every line with the time since the emulator's start.
@@ -140,11 +140,11 @@ fn start_bochs(prepared: Prepared) -> Result<Running> {
     let mut group = spawn(&prepared.command(), EndBy::Killing)?;
     // The screen of the machine and the prompts of the debugger: nobody wants them, but somebody must take them.
     discard(group.child.stdout.take());
-    discard(group.child.stderr.take());
+    let complaints = follow(group.child.stderr.take());
     let file = File::open(&prepared.serial).map_err(Error::io("open", &prepared.serial))?;
     let wanted = Arc::new(());
     let serial = follow(Some(Growing { file, wanted: Arc::downgrade(&wanted) }));
-    Ok(Running { group, serial, control: Control::Bochs { prepared, _wanted: wanted } })
+    Ok(Running { group, serial, control: Control::Bochs { prepared, complaints, _wanted: wanted } })
 }
 
 fn spawn(command: &Command, end: EndBy) -> Result<Group> {
@@ -211,7 +211,12 @@ fn ended_early(running: &mut Running, last: String) -> Error {
             let lines = std::iter::from_fn(|| complaints.recv_timeout(GLANCE).ok());
             ("QEMU", lines.map(|(_, line)| line).filter(|line| !line.contains("warning:")).last())
         }
-        Control::Bochs { prepared, .. } => ("Bochs", prepared.complaint()),
+        Control::Bochs { prepared, complaints, .. } => {
+            let lines = std::iter::from_fn(|| complaints.recv_timeout(GLANCE).ok());
+            // What stops it before it has a log.
+            let panic = lines.map(|(_, line)| line).filter(|line| line.contains(bochs::PANIC)).last();
+            ("Bochs", panic.or_else(|| prepared.complaint()))
+        }
     };
     Error::Emulator { emulator, status, said: complaint.unwrap_or(format!("its last line was: {last}")) }
 }
