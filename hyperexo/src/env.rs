@@ -113,8 +113,6 @@ pub struct VirtualCpu {
     pub extended: ExtendedState,
     /// Causes of its upcalls, in a page that the environment can write.
     pub doorbell: &'static Doorbell,
-    /// Frame of that page.
-    pub doorbell_frame: u64,
 }
 
 impl VirtualCpu {
@@ -124,7 +122,6 @@ impl VirtualCpu {
         vcpu: Box<dyn Vcpu>,
         extended: ExtendedState,
         doorbell: &'static Doorbell,
-        doorbell_frame: u64,
     ) -> VirtualCpu {
         VirtualCpu {
             core,
@@ -135,7 +132,6 @@ impl VirtualCpu {
             timer: None,
             extended,
             doorbell,
-            doorbell_frame,
         }
     }
 }

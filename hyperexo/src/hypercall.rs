@@ -349,7 +349,7 @@ fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) 
     let extended = ExtendedState::new(&kernel.extended_support);
     kernel.slices[core].add(id, 1);
     let environment = kernel.environment(id);
-    environment.vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell, frame));
+    environment.vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell));
     let index = environment.vcpus.len() as u64 - 1;
     crate::interrupt::wake(core);
     Ok([index, frame, 0, 0])

@@ -229,7 +229,6 @@ impl Kernel {
                 vcpu,
                 ExtendedState::new(&self.extended_support),
                 doorbell,
-                windows.doorbell,
             )]),
             nested: Some(nested),
             quota: entry.quota_frames.min(self.frames.len()),

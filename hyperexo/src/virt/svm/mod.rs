@@ -165,8 +165,14 @@ impl Svm {
     }
 }
 
-/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write).
+/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write). Made by
+/// the first core that asks, for all.
 fn permissions() -> &'static Permissions {
+    static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
+    MAPS.call_once(|| Box::leak(new_permissions()))
+}
+
+fn new_permissions() -> Box<Permissions> {
     let mut maps = Permissions::new_box_zeroed().expect("kernel heap");
     maps.ports.fill(0xff);
     maps.msrs.fill(0xff);
@@ -174,7 +180,7 @@ fn permissions() -> &'static Permissions {
         let (base, offset) = if msr < 0x2000 { (0, msr) } else { (0x800, msr - 0xc000_0000) };
         maps.msrs[base + offset as usize / 4] &= !(0b11 << (offset % 4 * 2));
     }
-    Box::leak(maps)
+    maps
 }
 
 /// A virtual CPU.

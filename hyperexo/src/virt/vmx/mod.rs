@@ -176,8 +176,13 @@ unsafe fn prepare_control_registers(cr0: Fixed, cr4: Fixed) {
     }
 }
 
-/// The maps: all ones, but for [`PASSED_MSRS`].
+/// The maps: all ones, but for [`PASSED_MSRS`]. Made by the first core that asks, for all.
 fn permissions() -> &'static Permissions {
+    static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
+    MAPS.call_once(|| Box::leak(new_permissions()))
+}
+
+fn new_permissions() -> Box<Permissions> {
     let mut maps = Permissions::new_box_zeroed().expect("kernel heap");
     maps.ports.fill(0xff);
     maps.msrs.fill(0xff);
@@ -186,7 +191,7 @@ fn permissions() -> &'static Permissions {
             maps.msrs[byte] &= !bit;
         }
     }
-    Box::leak(maps)
+    maps
 }
 
 /// Byte and bit in the MSR map for reading and for writing a register (SDM vol. 3 §25.6.9: four parts of a kibibyte: reading
