@@ -2,6 +2,7 @@
 //! request in flight.
 
 pub mod block;
+pub mod net;
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ptr::NonNull;
