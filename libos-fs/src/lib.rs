@@ -30,7 +30,8 @@ mod path;
 mod volume;
 
 pub use cache::{
-    BufferCache, CacheOptions, CacheStatistics, PolicyKind, ReadAheadKind, ReplacementPolicy, simulate,
+    Advice, BufferCache, CacheOptions, CacheStatistics, PolicyKind, ReadAheadKind, ReplacementPolicy,
+    simulate,
 };
 #[cfg(feature = "std")]
 pub use device::FileDisk;

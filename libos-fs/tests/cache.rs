@@ -78,7 +78,7 @@ impl ReplacementPolicy for Liar {
     fn inserted(&mut self, _: Cached) {}
     fn accessed(&mut self, _: Cached) {}
     fn removed(&mut self, _: Cached) {}
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         match self.0.below(4) {
             0 => None,
             1 => Some(usize::MAX),

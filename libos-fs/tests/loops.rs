@@ -51,7 +51,7 @@ fn loops_miss_exactly_as_often_as_arithmetic_says() {
         assert_eq!(optimal_misses(c, &references), best, "OPT n={n} c={c} k={k}");
         for kind in PolicyKind::ALL {
             let (cache, _) = run(kind);
-            assert_eq!(simulate(&mut *kind.build(), c, &references), cache.misses, "{}", kind.name());
+            assert_eq!(simulate(&mut *kind.build(c), c, &references), cache.misses, "{}", kind.name());
         }
     }
 }

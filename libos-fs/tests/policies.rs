@@ -56,7 +56,7 @@ impl ReplacementPolicy for Whim {
     }
     fn accessed(&mut self, _: Cached) {}
     fn removed(&mut self, _: Cached) {}
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         let number = self.0 >> 40;
         number.is_multiple_of(3).then_some(number as usize % 20)
     }
@@ -69,7 +69,7 @@ proptest! {
     fn nobody_beats_the_optimum(references in prop::collection::vec(0u64..40, 0..400), capacity in 1usize..30, seed: u64) {
         let best = optimal_misses(capacity, &references);
         for kind in PolicyKind::ALL {
-            let misses = simulate(&mut *kind.build(), capacity, &references);
+            let misses = simulate(&mut *kind.build(capacity), capacity, &references);
             prop_assert!(misses >= best, "{} misses {misses}, the optimum {best}", kind.name());
         }
         prop_assert!(simulate(&mut Whim(seed), capacity, &references) >= best);
@@ -86,7 +86,7 @@ proptest! {
 
     #[test]
     fn lru_is_lru(references in prop::collection::vec(0u64..20, 0..300), capacity in 1usize..20) {
-        let misses = simulate(&mut *PolicyKind::Lru.build(), capacity, &references);
+        let misses = simulate(&mut *PolicyKind::Lru.build(capacity), capacity, &references);
         prop_assert_eq!(misses, plain_lru(capacity, &references));
     }
 }
@@ -98,10 +98,10 @@ fn loops_have_closed_formulas() {
     {
         let references: Vec<u64> = (0..k).flat_map(|_| 0..n).collect();
         let best = n + (k - 1) * (n - c as u64);
-        assert_eq!(simulate(&mut *PolicyKind::Lru.build(), c, &references), k * n);
-        assert_eq!(simulate(&mut *PolicyKind::Fifo.build(), c, &references), k * n);
-        assert_eq!(simulate(&mut *PolicyKind::Clock.build(), c, &references), k * n);
-        assert_eq!(simulate(&mut *PolicyKind::Mru.build(), c, &references), best);
+        assert_eq!(simulate(&mut *PolicyKind::Lru.build(c), c, &references), k * n);
+        assert_eq!(simulate(&mut *PolicyKind::Fifo.build(c), c, &references), k * n);
+        assert_eq!(simulate(&mut *PolicyKind::Clock.build(c), c, &references), k * n);
+        assert_eq!(simulate(&mut *PolicyKind::Mru.build(c), c, &references), best);
         assert_eq!(optimal_misses(c, &references), best);
     }
 }
@@ -117,6 +117,6 @@ fn the_optimum_is_quick_on_a_long_trace() {
 #[test]
 fn clock_gives_a_second_chance() {
     // 1 is used again before room is needed: 2 goes.
-    assert_eq!(simulate(&mut *PolicyKind::Clock.build(), 2, &[1, 2, 1, 3, 1]), 3);
-    assert_eq!(simulate(&mut *PolicyKind::Fifo.build(), 2, &[1, 2, 1, 3, 1]), 4);
+    assert_eq!(simulate(&mut *PolicyKind::Clock.build(2), 2, &[1, 2, 1, 3, 1]), 3);
+    assert_eq!(simulate(&mut *PolicyKind::Fifo.build(2), 2, &[1, 2, 1, 3, 1]), 4);
 }

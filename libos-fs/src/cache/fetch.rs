@@ -121,7 +121,7 @@ impl BufferCache {
                     self.finish(tag);
                 }
                 Found::Absent => {
-                    let slot = self.take_slot()?;
+                    let slot = self.take_slot(Some(key))?;
                     let state = &mut *self.state.borrow_mut();
                     let entry = &mut state.slots[slot];
                     entry.key = key;
@@ -189,10 +189,11 @@ impl BufferCache {
     fn take_slots(&self, key: Key, most: u64, least: u64) -> Result<Vec<usize>, FsError> {
         let mut slots = Vec::new();
         for position in 0..most {
-            if self.state.borrow().index.contains_key(&(key.0, key.1 + position)) {
+            let missing = (key.0, key.1 + position);
+            if self.state.borrow().index.contains_key(&missing) {
                 break;
             }
-            match self.take_slot() {
+            match self.take_slot(Some(missing)) {
                 Ok(slot) => slots.push(slot),
                 Err(error) if position < least => return Err(error),
                 Err(_) => break,

@@ -14,29 +14,21 @@
 //! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
-mod clock;
 mod fetch;
-mod fifo;
-mod lru;
 mod metadata;
-mod mru;
 mod opt;
 mod order;
-mod policy;
+mod policies;
 mod pools;
 mod read_ahead;
 mod state;
 mod statistics;
 mod transfer;
 
-pub use clock::Clock;
 pub(crate) use fetch::{Locate, Run};
-pub use fifo::Fifo;
-pub use lru::Lru;
-pub use mru::Mru;
 pub use opt::{Opt, optimal_misses, simulate};
 pub use order::Order;
-pub use policy::{Cached, PolicyKind, ReplacementPolicy, UnknownPolicy};
+pub use policies::*;
 pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
 };
@@ -163,6 +155,22 @@ impl BufferCache {
         self.set_temporary_priority(file, blocks, -1);
     }
 
+    /// Says something about blocks of a file to the replacement policy of its priority. What comes of it is up to that
+    /// policy; most ignore it.
+    pub fn advise(&self, file: impl Into<FileId>, blocks: Range<u64>, advice: Advice) {
+        let file = file.into();
+        let state = &mut *self.state.borrow_mut();
+        let priority = state.priority_of(file);
+        let last = blocks.end.min(1 << 32).saturating_sub(1);
+        if blocks.start <= last {
+            state.pools.advise(
+                priority,
+                reference(file, blocks.start)..reference(file, last).saturating_add(1),
+                advice,
+            );
+        }
+    }
+
     /// Counters. Waits for what is on its way, so that they agree with those of the device.
     pub fn statistics(&self) -> CacheStatistics {
         self.finish_all();
@@ -180,7 +188,7 @@ impl BufferCache {
     /// # Errors
     /// If a dirty block can't be written the cache stays larger than asked for until it can be.
     pub fn resize(&self, blocks: usize) -> Result<(), FsError> {
-        self.state.borrow_mut().capacity = blocks.max(1);
+        self.state.borrow_mut().set_capacity(blocks);
         self.finish_all();
         loop {
             {
@@ -189,7 +197,7 @@ impl BufferCache {
                     return Ok(());
                 }
             }
-            let slot = self.take_slot()?;
+            let slot = self.take_slot(None)?;
             let state = &mut *self.state.borrow_mut();
             state.release(slot);
             state.drop_vacant_pages();

@@ -70,7 +70,7 @@ impl ReplacementPolicy for Opt {
         }
     }
 
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.farthest.last().map(|(_, slot)| *slot)
     }
 }
@@ -84,6 +84,7 @@ pub fn simulate(policy: &mut dyn ReplacementPolicy, capacity: usize, references:
     let mut slot_of: HashMap<u64, usize> = HashMap::new();
     let mut blocks: Vec<u64> = Vec::new();
     let mut misses = 0;
+    policy.resized(capacity);
     for &block in references {
         if let Some(&slot) = slot_of.get(&block) {
             policy.accessed(Cached { slot, block });
@@ -97,8 +98,8 @@ pub fn simulate(policy: &mut dyn ReplacementPolicy, capacity: usize, references:
             blocks.push(block);
             blocks.len() - 1
         } else {
-            let slot = policy.victim().filter(|slot| *slot < blocks.len()).unwrap_or(0);
-            policy.removed(Cached { slot, block: blocks[slot] });
+            let slot = policy.victim(Some(block)).filter(|slot| *slot < blocks.len()).unwrap_or(0);
+            policy.evicted(Cached { slot, block: blocks[slot] });
             slot_of.remove(&blocks[slot]);
             blocks[slot] = block;
             slot

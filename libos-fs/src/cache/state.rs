@@ -103,7 +103,7 @@ impl State {
             free: Vec::new(),
             index: HashMap::new(),
             staged: Order::default(),
-            pools: Pools::new(options.policy),
+            pools: Pools::new(options.policy, options.blocks.max(1)),
             priorities: HashMap::new(),
             read_ahead: options.read_ahead.build(),
             dirty: BTreeMap::new(),
@@ -113,6 +113,12 @@ impl State {
             mounting: true,
             lost_dirty: false,
         }
+    }
+
+    /// Changes how many slots may be taken; at least 1.
+    pub(super) fn set_capacity(&mut self, blocks: usize) {
+        self.capacity = blocks.max(1);
+        self.pools.resize(self.capacity);
     }
 
     /// Slots that hold something or may soon.
@@ -221,12 +227,12 @@ impl State {
         self.pools.insert(priority, cached);
     }
 
-    /// Chooses a resident block that could go; it may be dirty.
-    pub(super) fn choose_victim(&mut self) -> Option<usize> {
+    /// Chooses a resident block that could go to make room for another; it may be dirty.
+    pub(super) fn choose_victim(&mut self, missing: Option<Key>) -> Option<usize> {
         let slots = &self.slots;
-        let (victim, rejected) = self
-            .pools
-            .victim(|slot| slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident));
+        let may_go = |slot: usize| slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident);
+        let (victim, rejected) =
+            self.pools.victim(missing.map(|(file, block)| reference(file, block)), may_go);
         self.statistics.rejected_victims += rejected;
         victim
     }
@@ -234,7 +240,7 @@ impl State {
     /// Takes a clean resident block out of the cache. The slot is `Taken` afterwards.
     pub(super) fn evict(&mut self, slot: usize) {
         let cached = self.cached(slot);
-        self.pools.remove(self.slots[slot].priority, cached);
+        self.pools.evict(self.slots[slot].priority, cached);
         self.index.remove(&self.slots[slot].key);
         self.slots[slot].condition = Condition::Taken;
         self.statistics.evictions += 1;

@@ -2,7 +2,7 @@
 //! waiting.
 
 use super::BufferCache;
-use super::state::{Condition, State};
+use super::state::{Condition, Key, State};
 use crate::FsError;
 use crate::device::{DeviceError, Finished, Operation, zeroed_page};
 use alloc::vec::Vec;
@@ -146,15 +146,16 @@ impl BufferCache {
         }
     }
 
-    /// A slot to fill: a vacant one, or that of a victim, which is written first if it is dirty.
-    pub(super) fn take_slot(&self) -> Result<usize, FsError> {
+    /// A slot to fill, with block `missing` if it is for one: a vacant one, or that of a victim, which is written first
+    /// if it is dirty.
+    pub(super) fn take_slot(&self, missing: Option<Key>) -> Result<usize, FsError> {
         loop {
             let (victim, dirty) = {
                 let state = &mut *self.state.borrow_mut();
                 if let Some(slot) = state.take_vacant() {
                     return Ok(slot);
                 }
-                let victim = state.choose_victim();
+                let victim = state.choose_victim(missing);
                 (victim, victim.is_some_and(|slot| state.slots[slot].dirty))
             };
             match victim {

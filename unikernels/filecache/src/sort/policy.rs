@@ -84,7 +84,7 @@ impl ReplacementPolicy for LateMru {
         self.rest.remove(block.slot);
     }
 
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         if self.recent.len() == LateMru::LATE_BY {
             self.recent.front()
         } else {

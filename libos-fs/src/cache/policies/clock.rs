@@ -1,6 +1,7 @@
 //! Second chance.
 
-use super::{Cached, Order, ReplacementPolicy};
+use super::{Cached, ReplacementPolicy};
+use crate::cache::Order;
 use alloc::vec::Vec;
 
 /// First in, first out, but a block that was used since it was last looked at goes round once more (F. J. Corbató,
@@ -41,7 +42,7 @@ impl ReplacementPolicy for Clock {
     }
 
     /// Constant time on average: every step of the hand is paid for by the access that set the mark.
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         for _ in 0..self.ring.len() {
             let slot = self.ring.front()?;
             if !self.used[slot] {

@@ -1,8 +1,18 @@
-//! What decides which block leaves the cache.
+//! What decides which block leaves the cache: the trait, and the policies that come with the library, one file each.
 
-use super::{Clock, Fifo, Lru, Mru};
+mod clock;
+mod fifo;
+mod lru;
+mod mru;
+
+pub use clock::Clock;
+pub use fifo::Fifo;
+pub use lru::Lru;
+pub use mru::Mru;
+
 use alloc::boxed::Box;
 use core::fmt;
+use core::ops::Range;
 use core::str::FromStr;
 
 /// A block as a policy sees it.
@@ -16,22 +26,43 @@ pub struct Cached {
     pub block: u64,
 }
 
+/// What an application says about blocks of a file, see [`BufferCache::advise`](super::BufferCache::advise). As with
+/// `posix_fadvise` it is no order: a policy may ignore it, and wrong advice costs time, never data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// Nothing is known any more: what was said before about these blocks no longer holds.
+    Normal,
+    /// They will be used soon.
+    WillNeed,
+    /// They will not be used soon.
+    DoneWith,
+    /// They are read in order, once.
+    Sequential,
+    /// They are read in order, again and again.
+    Loop,
+    /// They are read in no order.
+    Random,
+}
+
 /// A replacement policy: it is told what happens to the blocks in its care, and asked for a victim.
 ///
-/// To write one, keep whatever order you like over slot numbers:
+/// To write one, keep whatever order you like over slot numbers. Four methods must be there:
 ///
 /// * [`inserted`](ReplacementPolicy::inserted): a block came in (and has thereby been used once);
 /// * [`accessed`](ReplacementPolicy::accessed): a block in your care was used again;
-/// * [`removed`](ReplacementPolicy::removed): a block has gone, whether you named it as a victim or the file was deleted,
-///   or the block got another priority;
+/// * [`removed`](ReplacementPolicy::removed): a block has gone, whatever the reason;
 /// * [`victim`](ReplacementPolicy::victim): name the slot that should make room.
 ///
-/// Naming a victim removes nothing; if the cache follows, `removed` comes next. The cache checks every answer: a slot
+/// Three more do nothing unless you write them: [`resized`](ReplacementPolicy::resized) tells how many blocks fit,
+/// [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
+/// [`advised`](ReplacementPolicy::advised) passes on what the application says.
+///
+/// Naming a victim removes nothing; if the cache follows, `evicted` comes next. The cache checks every answer: a slot
 /// that is not in your care or that a device is using is not taken, nor is `None`; then the cache takes the block
 /// that was used longest ago, and counts it in
 /// [`CacheStatistics::rejected_victims`](super::CacheStatistics::rejected_victims). So a wrong policy costs time, never data.
 ///
-/// All four should take constant time: they run on every access.
+/// All of them should take constant time: they run on every access.
 ///
 /// ```
 /// use libos_fs::cache::{Cached, ReplacementPolicy, simulate};
@@ -45,7 +76,7 @@ pub struct Cached {
 ///     fn inserted(&mut self, block: Cached) { self.0.push(block.slot) }
 ///     fn accessed(&mut self, _: Cached) {}
 ///     fn removed(&mut self, block: Cached) { self.0.retain(|slot| *slot != block.slot) }
-///     fn victim(&mut self) -> Option<usize> { self.0.iter().max().copied() }
+///     fn victim(&mut self, _: Option<u64>) -> Option<usize> { self.0.iter().max().copied() }
 /// }
 ///
 /// assert_eq!(simulate(&mut Highest::default(), 2, &[1, 2, 3, 1, 2, 3]), 5);
@@ -53,14 +84,40 @@ pub struct Cached {
 pub trait ReplacementPolicy {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
+
     /// A block has come into the policy's care.
     fn inserted(&mut self, block: Cached);
+
     /// A block in the policy's care has been used again.
     fn accessed(&mut self, block: Cached);
-    /// A block has left the policy's care.
+
+    /// A block has left the policy's care for a reason that says nothing about its worth: the file was deleted, or
+    /// the block got another priority.
     fn removed(&mut self, block: Cached);
+
+    /// A block has left the policy's care to make room, mostly because [`victim`](ReplacementPolicy::victim) named it. For
+    /// policies that remember such blocks; the others need not write it.
+    fn evicted(&mut self, block: Cached) {
+        self.removed(block);
+    }
+
     /// The slot whose block should be replaced.
-    fn victim(&mut self) -> Option<usize>;
+    ///
+    /// `missing` is the number of the block that needs the room, if there is one; `None` when the cache shrinks. It
+    /// need not come into this policy's care: it may be of another priority, and reading it may fail. Asked again
+    /// before anything else has happened, a policy should give the same answer.
+    fn victim(&mut self, missing: Option<u64>) -> Option<usize>;
+
+    /// How many blocks there is room for, in all: told before the first block, and whenever it changes. The blocks in
+    /// the policy's care can be fewer (others have another priority) and, while a cache shrinks, more.
+    fn resized(&mut self, blocks: usize) {
+        let _ = blocks;
+    }
+
+    /// The application has said something about blocks, which need not be in the cache.
+    fn advised(&mut self, blocks: Range<u64>, advice: Advice) {
+        let _ = (blocks, advice);
+    }
 }
 
 /// The policies that come with the library.
@@ -91,20 +148,23 @@ impl PolicyKind {
         }
     }
 
-    /// A policy of this kind, with nothing in its care.
-    pub fn build(self) -> Box<dyn ReplacementPolicy> {
-        match self {
+    /// A policy of this kind for so many blocks, with nothing in its care.
+    pub fn build(self, blocks: usize) -> Box<dyn ReplacementPolicy> {
+        let mut policy: Box<dyn ReplacementPolicy> = match self {
             PolicyKind::Lru => Box::new(Lru::default()),
             PolicyKind::Mru => Box::new(Mru::default()),
             PolicyKind::Fifo => Box::new(Fifo::default()),
             PolicyKind::Clock => Box::new(Clock::default()),
-        }
+        };
+        policy.resized(blocks);
+        policy
     }
 }
 
+/// For [`BufferCache::set_policy`](super::BufferCache::set_policy), which tells it how many blocks there are.
 impl From<PolicyKind> for Box<dyn ReplacementPolicy> {
     fn from(kind: PolicyKind) -> Box<dyn ReplacementPolicy> {
-        kind.build()
+        kind.build(0)
     }
 }
 
@@ -114,7 +174,11 @@ pub struct UnknownPolicy;
 
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown policy, there are: lru, mru, fifo, clock")
+        f.write_str("unknown policy, there are: ")?;
+        PolicyKind::ALL.iter().enumerate().try_for_each(|(position, kind)| {
+            let comma = if position == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", kind.name())
+        })
     }
 }
 

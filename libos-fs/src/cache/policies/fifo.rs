@@ -1,6 +1,7 @@
 //! First in, first out.
 
-use super::{Cached, Order, ReplacementPolicy};
+use super::{Cached, ReplacementPolicy};
+use crate::cache::Order;
 
 /// Replaces the block that came in longest ago, however often it was used since (L. A. Belady, "A study of
 /// replacement algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966).
@@ -25,7 +26,7 @@ impl ReplacementPolicy for Fifo {
         self.arrival.remove(block.slot);
     }
 
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.arrival.front()
     }
 }

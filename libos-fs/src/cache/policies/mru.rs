@@ -1,6 +1,7 @@
 //! Most recently used.
 
-use super::{Cached, Order, ReplacementPolicy};
+use super::{Cached, ReplacementPolicy};
+use crate::cache::Order;
 
 /// Replaces the block that was used last (H.-T. Chou, D. J. DeWitt, "An evaluation of buffer management strategies
 /// for relational database systems", VLDB 1985; P. Cao, E. W. Felten, K. Li, "Implementation and performance of
@@ -31,7 +32,7 @@ impl ReplacementPolicy for Mru {
         self.recency.remove(block.slot);
     }
 
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.recency.back()
     }
 }

@@ -1,6 +1,7 @@
 //! Least recently used.
 
-use super::{Cached, Order, ReplacementPolicy};
+use super::{Cached, ReplacementPolicy};
+use crate::cache::Order;
 
 /// Replaces the block that was used longest ago (L. A. Belady, "A study of replacement algorithms for a
 /// virtual-storage computer", IBM Systems Journal 5(2), 1966, discusses it; the default of most systems).
@@ -29,7 +30,7 @@ impl ReplacementPolicy for Lru {
         self.recency.remove(block.slot);
     }
 
-    fn victim(&mut self) -> Option<usize> {
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.recency.front()
     }
 }
