@@ -179,7 +179,7 @@ fn last_built(checkout: &Checkout, packages: &[String]) -> HashMap<String, PathB
 }
 
 /// Runs cargo, its progress shown, and returns the executables it made (or found fresh) by name.
-fn cargo(directory: &Path, arguments: &[&str], what: &str) -> Result<HashMap<String, PathBuf>> {
+pub fn cargo(directory: &Path, arguments: &[&str], what: &str) -> Result<HashMap<String, PathBuf>> {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     if program_path(&program).is_none() {
         return Err(Error::NotInstalled { program, package: "rustup, then `rustup toolchain install`" });

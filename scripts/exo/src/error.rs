@@ -88,6 +88,17 @@ pub enum Error {
         /// Last line it printed on standard error.
         said: String,
     },
+    /// Something of a Linux guest to compare with is wrong.
+    #[error("Linux guest: {0}")]
+    LinuxKernel(String),
+    /// This host does not have what is needed, and nothing here can change that.
+    #[error("{what} is not offered here: {why}")]
+    NotOffered {
+        /// What is needed.
+        what: String,
+        /// Why it can't be had.
+        why: String,
+    },
     /// The time limit passed.
     #[error("no end after {seconds} s; the last line was: {last}")]
     Timeout {

@@ -29,6 +29,8 @@ pub struct Machine {
     pub end: EndBy,
     /// Further words of the kernel's command line.
     pub kernel_args: Vec<String>,
+    /// The whole command line, for a kernel that is not HyperExo.
+    pub command_line: Option<String>,
     /// The disk.
     pub disk: Option<Disk>,
     /// Value of QEMU's `-icount`.
@@ -99,6 +101,9 @@ impl Machine {
 
     /// The words of the kernel's command line.
     pub fn kernel_command_line(&self) -> String {
+        if let Some(line) = &self.command_line {
+            return line.clone();
+        }
         let end = match self.end {
             EndBy::Exit => "end=exit",
             EndBy::Halt => "end=halt",
@@ -211,6 +216,7 @@ mod tests {
             boot_image: None,
             end: EndBy::Halt,
             kernel_args: vec![],
+            command_line: None,
             disk: None,
             icount: None,
             gdb: None,

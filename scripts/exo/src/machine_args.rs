@@ -111,6 +111,18 @@ pub enum Boot {
 }
 
 impl MachineArgs {
+    /// The machine that these words describe on the command line: for machines that this tool asks for itself.
+    pub fn of(words: &[&str]) -> Result<MachineArgs> {
+        let command =
+            <MachineArgs as clap::Args>::augment_args(clap::Command::new("machine").no_binary_name(true));
+        let wrong = |error: clap::Error| Error::Argument {
+            what: format!("a machine of the words {}", words.join(" ")),
+            fix: error.to_string(),
+        };
+        let matches = command.try_get_matches_from(words).map_err(wrong)?;
+        clap::FromArgMatches::from_arg_matches(&matches).map_err(wrong)
+    }
+
     /// The accelerator, and why it was taken.
     pub fn accelerator(&self) -> Result<(Accel, String)> {
         let asked = |accel| Ok((accel, "asked for".to_owned()));
@@ -150,6 +162,7 @@ impl MachineArgs {
             // QEMU's counters are read after the kernel's end; Bochs has none, and is ended by the kernel.
             end: if accel == Accel::Bochs { EndBy::Exit } else { EndBy::Halt },
             kernel_args: self.kernel_args.clone(),
+            command_line: None,
             disk: self.disk()?,
             icount: self.icount.clone(),
             gdb: self.gdb,

@@ -10,6 +10,7 @@
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
+//! | (to compare with) | [`linux`] |
 //! | `run` | [`run`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
@@ -32,6 +33,7 @@ mod exits;
 mod files;
 mod image;
 mod iso;
+mod linux;
 mod machine;
 mod machine_args;
 mod qmp;

@@ -8,6 +8,7 @@
 //! | `hyperexo: error: TEXT` | an error of the kernel itself |
 //! | `hyperexo: finished: status S` | the machine is about to stop |
 //! | `hyperexo: text` | anything else the kernel says |
+//! | `linux: error: TEXT`, `linux: finished: status S` | the same of a Linux guest, whose programs print lines as they are |
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,6 +105,12 @@ pub fn parse(line: &str) -> Line<'_> {
     if let Some(text) = line.strip_prefix(KERNEL) {
         return parse_kernel(text);
     }
+    if let Some(reason) = line.strip_prefix(linux_init::ERROR) {
+        return Line::Error(reason);
+    }
+    if let Some(Ok(status)) = line.strip_prefix(linux_init::FINISHED).map(|number| number.trim().parse()) {
+        return Line::Finished(status);
+    }
     match line.split_once("| ").or_else(|| line.strip_suffix('|').map(|name| (name, ""))) {
         Some((name, text)) if is_name(name) => Line::Guest { name, text },
         _ => Line::Other(line),
@@ -184,6 +191,8 @@ mod tests {
         assert_eq!(parse("hyperexo: booting"), Line::Kernel("booting"));
         assert_eq!(parse("hyperexo: error: no disk"), Line::Error("no disk"));
         assert_eq!(parse("hyperexo: finished: status 2"), Line::Finished(2));
+        assert_eq!(parse("linux: error: no disk"), Line::Error("no disk"));
+        assert_eq!(parse("linux: finished: status 255"), Line::Finished(255));
         assert_eq!(
             parse("hyperexo: a-2 ended: exit code -1"),
             Line::Ended { name: "a-2", end: End::Exit(-1) }

@@ -6,6 +6,7 @@
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
 //! | [`hostile`] | what must not get through |
+//! | [`linux`] | the Linux guest to compare with |
 //! | [`faults`] | what must fail, with one clear line |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
@@ -13,6 +14,7 @@
 mod context;
 mod faults;
 mod hostile;
+mod linux;
 mod platform;
 mod work;
 
@@ -102,6 +104,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(faults::tests());
+    tests.extend(linux::tests());
     tests.extend(hostile::tests(&context)?);
     tests.retain(|test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word)));
     if tests.is_empty() {

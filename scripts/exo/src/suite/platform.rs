@@ -1,6 +1,7 @@
 //! Where tests can run, and what each place offers.
 
-use crate::{bochs, children, iso};
+use crate::checkout::Checkout;
+use crate::{bochs, children, iso, linux};
 
 /// A platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,6 +31,8 @@ pub enum Need {
     BootImages,
     /// Minutes of work on QEMU, hence too many minutes elsewhere.
     Speed,
+    /// A Linux kernel to compare with.
+    LinuxKernel,
     /// A program of the host.
     Program(&'static str),
 }
@@ -45,6 +48,7 @@ impl std::fmt::Display for Need {
             Need::Qemu => f.write_str("QEMU"),
             Need::BootImages => f.write_str("GRUB to make boot images with"),
             Need::Speed => f.write_str("an emulator that is fast enough"),
+            Need::LinuxKernel => f.write_str("a Linux kernel of Debian's"),
             Need::Program(name) => write!(f, "{name} on the host"),
         }
     }
@@ -76,12 +80,20 @@ impl Platform {
     pub fn offers(self, need: Need) -> bool {
         match (self, need) {
             (_, Need::Program(name)) => children::program_path(name).is_some(),
+            (Platform::QemuSvm, Need::LinuxKernel) => {
+                Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()
+            }
             (_, Need::BootImages) => iso::missing().is_none(),
             (_, Need::Cores(count)) => count <= 4,
             (_, Need::Disk) | (Platform::QemuSvm, _) => true,
             (
                 Platform::BochsVmx,
-                Need::KeptWrites | Need::DiskFaults | Need::DiskThrottling | Need::Qemu | Need::Speed,
+                Need::KeptWrites
+                | Need::DiskFaults
+                | Need::DiskThrottling
+                | Need::Qemu
+                | Need::LinuxKernel
+                | Need::Speed,
             ) => false,
         }
     }
