@@ -21,17 +21,21 @@ mod order;
 mod policies;
 mod pools;
 mod read_ahead;
+mod simulation;
+mod stack;
 mod state;
 mod statistics;
 mod transfer;
 
 pub(crate) use fetch::{Locate, Run};
-pub use opt::{Opt, optimal_misses, simulate};
+pub use opt::{Opt, optimal_misses};
 pub use order::Order;
 pub use policies::*;
 pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
 };
+pub use simulation::{Referenced, Simulation, simulate};
+pub use stack::{LruStack, OptStack};
 pub use statistics::CacheStatistics;
 
 use crate::device::DeviceQueue;

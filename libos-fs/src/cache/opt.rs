@@ -1,13 +1,25 @@
-//! Belady's optimum, and the simulator.
+//! Belady's optimum.
 
-use super::{Cached, ReplacementPolicy};
+use super::{Cached, ReplacementPolicy, simulate};
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 /// Never again.
-const NEVER: usize = usize::MAX;
+pub(super) const NEVER: usize = usize::MAX;
+
+/// For each reference, the position of the next one to the same block, or [`NEVER`].
+pub(super) fn next_uses(references: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator) -> Vec<usize> {
+    let mut next_use = vec![NEVER; references.len()];
+    let mut seen: HashMap<u64, usize> = HashMap::new();
+    for (position, block) in references.enumerate().rev() {
+        if let Some(later) = seen.insert(block, position) {
+            next_use[position] = later;
+        }
+    }
+    next_use
+}
 
 /// Replaces the block whose next use is farthest away: no policy misses less (L. A. Belady, "A study of replacement
 /// algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966; R. L. Mattson et al., "Evaluation
@@ -29,14 +41,12 @@ pub struct Opt {
 impl Opt {
     /// The optimal policy for these references.
     pub fn new(references: &[u64]) -> Opt {
-        let mut next_use = vec![NEVER; references.len()];
-        let mut seen: HashMap<u64, usize> = HashMap::new();
-        for (position, block) in references.iter().enumerate().rev() {
-            if let Some(later) = seen.insert(*block, position) {
-                next_use[position] = later;
-            }
+        Opt {
+            next_use: next_uses(references.iter().copied()),
+            position: 0,
+            farthest: BTreeSet::new(),
+            by_slot: Vec::new(),
         }
-        Opt { next_use, position: 0, farthest: BTreeSet::new(), by_slot: Vec::new() }
     }
 
     fn used(&mut self, slot: usize) {
@@ -73,41 +83,6 @@ impl ReplacementPolicy for Opt {
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.farthest.last().map(|(_, slot)| *slot)
     }
-}
-
-/// Misses of a policy on a sequence of block references with `capacity` buffers, none of which holds anything at first.
-/// This runs the very code that the cache runs.
-///
-/// A policy that names no block of the cache as its victim loses the one in the lowest slot. With a capacity of 0
-/// every reference misses.
-pub fn simulate(policy: &mut dyn ReplacementPolicy, capacity: usize, references: &[u64]) -> u64 {
-    let mut slot_of: HashMap<u64, usize> = HashMap::new();
-    let mut blocks: Vec<u64> = Vec::new();
-    let mut misses = 0;
-    policy.resized(capacity);
-    for &block in references {
-        if let Some(&slot) = slot_of.get(&block) {
-            policy.accessed(Cached { slot, block });
-            continue;
-        }
-        misses += 1;
-        if capacity == 0 {
-            continue;
-        }
-        let slot = if blocks.len() < capacity {
-            blocks.push(block);
-            blocks.len() - 1
-        } else {
-            let slot = policy.victim(Some(block)).filter(|slot| *slot < blocks.len()).unwrap_or(0);
-            policy.evicted(Cached { slot, block: blocks[slot] });
-            slot_of.remove(&blocks[slot]);
-            blocks[slot] = block;
-            slot
-        };
-        slot_of.insert(block, slot);
-        policy.inserted(Cached { slot, block });
-    }
-    misses
 }
 
 /// The fewest misses that any policy can have on these references with `capacity` buffers. O(n log n).
