@@ -3,11 +3,12 @@
 use crate::build::{Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
+use crate::environments::{Environment, pack};
 use crate::error::{Error, Result};
 use crate::exits;
 use crate::machine::Machine;
 use crate::machine_args::MachineArgs;
-use crate::run::{Environment, announce, pack};
+use crate::run::announce;
 use crate::serial::{Line, parse};
 use crate::session;
 use crate::symbols::Symbols;
@@ -97,7 +98,8 @@ fn boot(args: &BootArgs) -> Result<()> {
     let quota_bytes = Some(args.machine.memory);
     let environment = Environment { quota_bytes, ..Environment::new(label.clone(), source, String::new()) };
     let mut symbols = Symbols::default();
-    let bundle = pack(&checkout, &built.kernel, &built.apps, &[environment], &args.machine, &mut symbols)?;
+    let bundle =
+        pack(&checkout, &built.kernel, &built.apps, &[environment], &args.machine.supply(), &mut symbols)?;
     let mut machine = args.machine.machine(&built.kernel_file, &bundle)?;
     args.machine.make_boot_image(&mut machine, &checkout)?;
     announce(&machine, &args.machine.accelerator()?.1);

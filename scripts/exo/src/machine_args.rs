@@ -4,6 +4,7 @@ use crate::accel::{Accel, Host};
 use crate::bochs;
 use crate::bundle::Writable;
 use crate::checkout::Checkout;
+use crate::environments::Supply;
 use crate::error::{Error, Result};
 use crate::iso;
 use crate::machine::{Board, Disk, EndBy, Machine, Writes};
@@ -213,8 +214,9 @@ impl MachineArgs {
         }))
     }
 
-    /// Whether environments may write the disk.
-    pub fn writable(&self) -> Writable {
-        if self.disk_read_only { Writable::No } else { Writable::Yes }
+    /// What the machine has to give to environments.
+    pub fn supply(&self) -> Supply {
+        let rights = if self.disk_read_only { Writable::No } else { Writable::Yes };
+        Supply { memory_bytes: self.memory, cores: self.cores, disk: self.disk.as_ref().map(|_| rights) }
     }
 }

@@ -11,7 +11,7 @@
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
-//! | `run` | [`run`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ mod conditions;
 mod create;
 mod data;
 mod doctor;
+mod environments;
 mod error;
 mod exits;
 mod files;

@@ -2,8 +2,8 @@
 
 use super::Comparison;
 use crate::accel::Accel;
+use crate::environments::{Environment, pack};
 use crate::error::{Error, Result};
-use crate::run::{Environment, pack};
 use crate::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::symbols::Symbols;
@@ -100,8 +100,14 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     let mut symbols = Symbols::default();
     let environments = [environment];
     let built = &comparison.built;
-    let bundle =
-        pack(&comparison.checkout, &built.kernel, &built.apps, &environments, &machine_args, &mut symbols)?;
+    let bundle = pack(
+        &comparison.checkout,
+        &built.kernel,
+        &built.apps,
+        &environments,
+        &machine_args.supply(),
+        &mut symbols,
+    )?;
     let mut machine = machine_args.machine(&comparison.built.kernel_file, &bundle)?;
     machine_args.make_boot_image(&mut machine, &comparison.checkout)?;
     if comparison.args.verbose && machine.accel != Accel::Bochs {
