@@ -28,11 +28,14 @@
 
 extern crate alloc;
 
+mod cache_size;
+mod catalogue;
 pub mod cs;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod digest;
 pub mod din;
+pub mod files;
 pub mod lines;
 mod policy;
 pub mod references;
@@ -40,6 +43,8 @@ mod run;
 pub mod sort;
 pub mod workload;
 
+pub use cache_size::{BadCacheSize, CacheSize};
+pub use catalogue::{DataFamily, UnknownWorkload, Workload};
 pub use policy::{Policy, UnknownPolicy};
-pub use run::{BadCacheSize, CacheSize, Options, Outcome, UnknownWorkload, Workload, run};
+pub use run::{Options, Outcome, run, run_program};
 pub use workload::RunError;

@@ -2,8 +2,11 @@
 
 use crate::lines::BLOCK_BYTES;
 use crate::policy::Policy;
+use crate::catalogue::Workload;
+use crate::files::Advice;
+use crate::cache_size::CacheSize;
+use crate::references;
 use crate::workload::{Checked, Context, RunError};
-use crate::{cs, din, references, sort};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
@@ -13,107 +16,6 @@ use core::fmt;
 use core::str::FromStr;
 use libos_fs::{BlockDevice, CacheOptions, CacheStatistics, ReadAheadKind, Volume};
 use results::{BENCH_COMPARE, CompareLine};
-
-/// The workloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workload {
-    /// [`crate::cs`].
-    Cs,
-    /// [`crate::din`].
-    Din,
-    /// [`crate::sort`].
-    Sort,
-}
-
-impl Workload {
-    /// All of them.
-    pub const ALL: [Workload; 3] = [Workload::Cs, Workload::Din, Workload::Sort];
-
-    /// Its name, which [`Workload::from_str`] understands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Workload::Cs => "cs",
-            Workload::Din => "din",
-            Workload::Sort => "sort",
-        }
-    }
-
-    /// What it does, in one line.
-    pub fn description(self) -> &'static str {
-        match self {
-            Workload::Cs => "symbol and text search through a source tree, repeated",
-            Workload::Din => "a cache simulator, run several times over a memory-reference trace",
-            Workload::Sort => "external merge sort of a text",
-        }
-    }
-}
-
-/// No workload has this name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownWorkload;
-
-impl fmt::Display for UnknownWorkload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown workload, there are: cs, din, sort")
-    }
-}
-
-impl core::error::Error for UnknownWorkload {}
-
-impl FromStr for Workload {
-    type Err = UnknownWorkload;
-
-    fn from_str(name: &str) -> Result<Workload, UnknownWorkload> {
-        Workload::ALL.into_iter().find(|workload| workload.name() == name).ok_or(UnknownWorkload)
-    }
-}
-
-/// Size of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheSize {
-    /// In hundredths of the workload's data, rounded down to whole blocks.
-    Percent(u64),
-    /// In blocks.
-    Blocks(u64),
-}
-
-impl CacheSize {
-    /// Blocks, for a workload with so many blocks of data; at least 1.
-    pub fn blocks(self, data_blocks: u64) -> u64 {
-        match self {
-            CacheSize::Percent(percent) => data_blocks.saturating_mul(percent) / 100,
-            CacheSize::Blocks(blocks) => blocks,
-        }
-        .max(1)
-    }
-}
-
-/// Neither a number of blocks nor a share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadCacheSize;
-
-impl fmt::Display for BadCacheSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("must be a number of blocks like 800, or a share of the data like 80%; not 0")
-    }
-}
-
-impl core::error::Error for BadCacheSize {}
-
-impl FromStr for CacheSize {
-    type Err = BadCacheSize;
-
-    fn from_str(text: &str) -> Result<CacheSize, BadCacheSize> {
-        let (number, size): (&str, fn(u64) -> CacheSize) = match text.strip_suffix('%') {
-            Some(number) => (number, CacheSize::Percent),
-            None => (text, CacheSize::Blocks),
-        };
-        match number.parse() {
-            Ok(number) if number > 0 => Ok(size(number)),
-            _ => Err(BadCacheSize),
-        }
-    }
-}
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,8 +123,13 @@ pub fn run(
     };
     let volume = Volume::mount(device, cache_options).map_err(|error| RunError::file("the volume", error))?;
     let start_ns = now_ns();
-    let context = Context { volume: &volume, own_policy: options.policy == Policy::Own };
-    let (data_blocks, checked) = run_workload(&context, options)?;
+    let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
+    let context = Context { storage: &volume, advice };
+    let mut resize = |blocks: u64| {
+        let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+        volume.cache().resize(blocks).map_err(|error| RunError::file("the cache", error))
+    };
+    let (data_blocks, checked) = run_program(&context, options, &mut resize)?;
     let end_ns = now_ns();
     let mut line = result_line(&volume.cache().statistics(), options, &checked);
     line.cache_blocks = volume.cache().blocks() as u64;
@@ -234,37 +141,21 @@ pub fn run(
     Ok(Outcome { line, differences: checked.differences, statistics, references })
 }
 
-/// Opens the files, gives the cache its size and its policy, runs. Returns the size of the data and the comparison.
-fn run_workload(context: &Context<'_>, options: &Options) -> Result<(u64, Checked), RunError> {
-    let cache = context.volume.cache();
-    let resize = |data_blocks: u64| {
-        let blocks = usize::try_from(options.cache.blocks(data_blocks)).unwrap_or(usize::MAX);
-        cache.resize(blocks).map_err(|error| RunError::file("the cache", error))?;
-        Ok(data_blocks)
-    };
-    match options.workload {
-        Workload::Cs => {
-            let files = cs::Files::open(context)?;
-            let data_blocks = resize(files.data_blocks())?;
-            if context.own_policy {
-                cs::policy::choose_own(cache);
-            }
-            Ok((data_blocks, cs::run(context, &files)?))
-        }
-        Workload::Din => {
-            let files = din::Files::open(context)?;
-            let data_blocks = resize(files.data_blocks())?;
-            if context.own_policy {
-                din::policy::choose_own(cache, files.trace());
-            }
-            Ok((data_blocks, din::run(context, &files)?))
-        }
-        Workload::Sort => {
-            let files = sort::Files::open(context)?;
-            let data_blocks = resize(files.data_blocks())?;
-            Ok((data_blocks, sort::run(context, &files)?))
-        }
-    }
+/// Opens the files of a workload, has the cache given its size in blocks, lets the workload say what it knows, and runs
+/// it. Returns the size of the data in blocks and the comparison.
+///
+/// # Errors
+/// If a file can't be read or makes no sense, or if `resize` fails.
+pub fn run_program(
+    context: &Context<'_>,
+    options: &Options,
+    resize: &mut dyn FnMut(u64) -> Result<(), RunError>,
+) -> Result<(u64, Checked), RunError> {
+    let program = options.workload.open(context)?;
+    let data_blocks = program.data_blocks();
+    resize(options.cache.blocks(options.workload, data_blocks))?;
+    program.advise(context.advice);
+    Ok((data_blocks, program.run(context)?))
 }
 
 fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checked) -> CompareLine {

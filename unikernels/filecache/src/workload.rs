@@ -1,19 +1,35 @@
 //! What the workloads have in common: how they get at their files, and how they report what they checked.
 
+use crate::files::{Advice, FileError, Storage, WorkFile};
 use crate::lines::{LineBatches, Source};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use libos_fs::{File, FsError, Volume};
 use serde::de::DeserializeOwned;
 
 /// What a workload runs on.
+#[derive(Clone, Copy)]
 pub struct Context<'v> {
-    /// The volume with its files.
-    pub volume: &'v Volume,
-    /// Whether it may tell the cache what it knows.
-    pub own_policy: bool,
+    /// Where its files are.
+    pub storage: &'v dyn Storage,
+    /// Whom it may tell what it knows.
+    pub advice: Advice<'v>,
+}
+
+/// A workload with its files open.
+pub trait Program {
+    /// Size of the files that it reads and that exist before it starts, in blocks: what a cache is sized by.
+    fn data_blocks(&self) -> u64;
+
+    /// Says what there is to say before the first access. The cache has its size by now.
+    fn advise(&self, advice: Advice<'_>);
+
+    /// Runs to the end and compares the result with what it must be.
+    ///
+    /// # Errors
+    /// If a file can't be read or makes no sense.
+    fn run(&self, context: &Context<'_>) -> Result<Checked, RunError>;
 }
 
 /// Why a workload could not run to its end.
@@ -24,7 +40,7 @@ pub enum RunError {
         /// Its path.
         path: String,
         /// What happened.
-        error: FsError,
+        error: FileError,
     },
     /// A file does not hold what the workload needs.
     Malformed {
@@ -43,8 +59,8 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(crate) fn file(path: &str, error: FsError) -> RunError {
-        RunError::File { path: path.to_string(), error }
+    pub(crate) fn file(path: &str, error: impl Into<FileError>) -> RunError {
+        RunError::File { path: path.to_string(), error: error.into() }
     }
 
     pub(crate) fn malformed(path: &str, reason: String) -> RunError {
@@ -94,26 +110,26 @@ impl Checked {
     }
 }
 
-impl Source for File {
-    type Error = FsError;
+impl Source for WorkFile {
+    type Error = FileError;
 
     fn length(&self) -> u64 {
         // A length that can't be told shows as an error at the first read.
-        self.len().unwrap_or(0)
+        self.bytes().unwrap_or(0)
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError> {
-        File::read_at(self, offset, buffer)
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FileError> {
+        WorkFile::read_at(self, offset, buffer)
     }
 }
 
 /// Opens a file, or says which one could not be opened.
-pub fn open(context: &Context<'_>, path: &str) -> Result<File, RunError> {
-    context.volume.open(path).map_err(|error| RunError::file(path, error))
+pub fn open(context: &Context<'_>, path: &str) -> Result<WorkFile, RunError> {
+    context.storage.open(path).map_err(|error| RunError::file(path, error))
 }
 
 /// Size of a file in blocks.
-pub fn blocks_of(file: &File) -> u64 {
+pub fn blocks_of(file: &WorkFile) -> u64 {
     file.length().div_ceil(crate::lines::BLOCK_BYTES as u64)
 }
 

@@ -3,6 +3,7 @@
 use filecache::data::sources::SourceFile;
 use filecache::data::{DataSet, ImageFile, write};
 use filecache::{CacheSize, Options, Outcome, Policy, RunError, Workload, din, run};
+use filecache::files::FileError;
 use libos_fs::cache::optimal_misses;
 use libos_fs::{BlockDevice, Completion, FsError, Operation, PolicyKind, RamDisk, Rejected, Request};
 use std::sync::OnceLock;
@@ -130,7 +131,8 @@ fn every_workload_is_right_under_every_policy_and_never_beats_the_optimum() {
 #[test]
 fn own_policies_save_what_the_formula_promises() {
     let image = image();
-    for workload in [Workload::Cs, Workload::Din] {
+    use Workload::{Cs, Cs1, Cs2, Cs3, Din, Search};
+    for workload in [Cs, Cs1, Cs2, Cs3, Search, Din] {
         let default = run_on(image, &options(workload, Policy::Default)).line;
         let own = run_on(image, &options(workload, Policy::Own));
         let (passes, data, cache) = (default.passes, default.data_blocks, default.cache_blocks);
@@ -199,7 +201,7 @@ fn a_disk_that_lies_is_caught_before_the_workload_sees_it() {
     let block = image.chunks(4096).position(|block| block.starts_with(start)).expect("is there") as u64;
     let device = Lying { disk: RamDisk::from_bytes(image.to_vec()), block, pending: Vec::new() };
     let result = run(Box::new(device), &Options::new(Workload::Din), &|| 0);
-    assert!(matches!(result, Err(RunError::File { error: FsError::Checksum { .. }, .. })), "{result:?}");
+    assert!(matches!(result, Err(RunError::File { error: FileError::Library(FsError::Checksum { .. }), .. })), "{result:?}");
 }
 
 /// A change to the bytes of a file.

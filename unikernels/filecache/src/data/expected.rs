@@ -1,14 +1,14 @@
 //! What the workloads must find, computed the plain way: everything in memory, no cache, other algorithms than theirs.
 
 use super::sources::SourceFile;
-use crate::cs::{DEFINITION_MARKS, Found, Query, combine};
+use crate::cs::{DEFINITION_MARKS, Found, Query, Sought, Variant, combine};
 use crate::digest::digest;
 use crate::din::{Counts, Pass, Replacement, Shape};
 use crate::{cs, din, sort};
 use std::collections::{BTreeMap, HashMap};
 
 /// Texts to search for.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 10] = [
     "unsafe impl",
     "#[inline(always)]",
     "Result<()",
@@ -17,21 +17,33 @@ const TEXTS: [&str; 8] = [
     "pub(crate) fn",
     "TODO",
     "assert_eq!(",
+    "#[must_use]",
+    "core::mem",
 ];
 
-/// The task of `cs`: queries for symbols from common to rare and for texts, and what they find.
-pub fn cs_task(sources: &[SourceFile], database: &str) -> cs::Task {
-    let symbols = choose_symbols(database, TEXTS.len());
-    let queries = symbols.into_iter().zip(TEXTS).map(|(symbol, text)| Query {
-        symbol_found: find_symbol(database, &symbol),
-        symbol,
-        text_found: find_text(sources, text),
-        text: text.to_string(),
-    });
-    let content_digest = std::iter::once(database)
-        .chain(sources.iter().map(|file| file.text.as_str()))
+/// The task of a variant of `cs` over these sources: queries for symbols from common to rare, or for texts, or for
+/// both, and what they find.
+pub fn cs_task(variant: Variant, passes: usize, sources: &[SourceFile], database: &str) -> cs::Task {
+    let searched = |wanted: bool| wanted.then_some(passes).unwrap_or(0);
+    let symbols: Vec<Sought> = choose_symbols(database, searched(variant.symbols))
+        .into_iter()
+        .map(|pattern| Sought { found: find_symbol(database, &pattern), pattern })
+        .collect();
+    let texts: Vec<Sought> = TEXTS
+        .iter()
+        .take(searched(variant.list.is_some()))
+        .map(|text| Sought { found: find_text(sources, text), pattern: text.to_string() })
+        .collect();
+    let queries = (0..passes)
+        .map(|pass| Query { symbol: symbols.get(pass).cloned(), text: texts.get(pass).cloned() })
+        .collect();
+    let read_database = variant.symbols.then_some(database);
+    let read_sources = sources.iter().filter(|_| variant.list.is_some()).map(|file| file.text.as_str());
+    let content_digest = read_database
+        .into_iter()
+        .chain(read_sources)
         .fold(0, |so_far, text| combine(so_far, digest(text.as_bytes())));
-    cs::Task { queries: queries.collect(), content_digest }
+    cs::Task { queries, content_digest }
 }
 
 /// Defined symbols, from the most common to rare ones, each about half as common as the one before.

@@ -2,6 +2,7 @@
 
 use super::sources::SourceFile;
 use super::{DataError, Progress, crossref, expected};
+use crate::cs::Variant;
 use crate::{cs, din, sort};
 use libos_fs::{BlockDevice, CacheOptions, FsError, Volume, extent_fs};
 use std::collections::BTreeSet;
@@ -26,6 +27,21 @@ pub struct ImageFile {
     pub bytes: Vec<u8>,
 }
 
+/// Queries of each variant of `cs`: eight symbols and four texts in P. Cao et al., OSDI 1994; ten passes in T. Zussman et
+/// al., SOSP 2025.
+const CS_PASSES: [(Variant, usize); 5] = [
+    (Variant::BOTH, 8),
+    (Variant::SYMBOLS, 8),
+    (Variant::TEXTS, 4),
+    (Variant::PART, 4),
+    (Variant::REPEATED, 10),
+];
+
+/// How many of so many source files the smaller tree has: as 10 MB to 18 MB, as in the paper.
+fn part_of(files: usize) -> usize {
+    files * 10 / 18
+}
+
 /// Directory of the source tree in the image.
 const SOURCE_DIRECTORY: &str = "cs/src";
 
@@ -42,11 +58,14 @@ impl DataSet {
             .collect();
         let database = crossref::build(&sources);
         let list: String = sources.iter().flat_map(|file| [&file.path, "\n"]).collect();
-        let mut files = vec![
-            json(cs::TASK_PATH, &expected::cs_task(&sources, &database))?,
-            file(cs::LIST_PATH, list),
-            file(cs::DATABASE_PATH, database),
-        ];
+        let part = &sources[..part_of(sources.len())];
+        let part_list: String = part.iter().flat_map(|file| [&file.path, "\n"]).collect();
+        let mut files = vec![file(cs::LIST_PATH, list), file(cs::PART_LIST_PATH, part_list)];
+        for (variant, passes) in CS_PASSES {
+            let searched = if variant.list == Some(cs::PART_LIST_PATH) { part } else { &sources };
+            files.push(json(variant.task, &expected::cs_task(variant, passes, searched, &database))?);
+        }
+        files.push(file(cs::DATABASE_PATH, database));
         files.extend(sources.into_iter().map(|source| file(&source.path, source.text)));
         files.push(json(din::TASK_PATH, &expected::din_task(&self.trace))?);
         files.push(file(din::TRACE_PATH, self.trace.clone()));

@@ -10,12 +10,12 @@ mod trace;
 pub use simulator::{BadShape, Counts, Replacement, Shape, Simulator};
 pub use trace::{BadReference, KINDS, Kind, parse};
 
+use crate::files::{Advice, WorkFile};
 use crate::lines::LineBatches;
-use crate::workload::{Checked, Context, RunError, blocks_of, open, read_task};
+use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use libos_fs::File;
 use serde::{Deserialize, Serialize};
 
 /// Path of the task, a [`Task`] in JSON.
@@ -43,44 +43,50 @@ pub struct Task {
 
 /// The files of a task, open.
 pub struct Files {
-    trace: File,
+    trace: WorkFile,
 }
 
 impl Files {
     /// Opens the trace.
+    ///
+    /// # Errors
+    /// If it is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         Ok(Files { trace: open(context, TRACE_PATH)? })
     }
+}
 
-    /// The trace.
-    pub fn trace(&self) -> &File {
-        &self.trace
-    }
-
-    /// Size of what every pass reads, in blocks.
-    pub fn data_blocks(&self) -> u64 {
+impl Program for Files {
+    fn data_blocks(&self) -> u64 {
         blocks_of(&self.trace)
     }
-}
 
-/// Runs all simulations and compares with what they must count.
-pub fn run(context: &Context<'_>, files: &Files) -> Result<Checked, RunError> {
-    let task: Task = read_task(context, TASK_PATH)?;
-    let mut checked = Checked { passes: task.passes.len() as u64, ..Checked::default() };
-    let (mut misses, mut expected_misses) = (0, 0);
-    for (number, pass) in task.passes.iter().enumerate() {
-        let (counts, content_digest) = simulate(&files.trace, &pass.shape)?;
-        checked.compare(&format!("pass {number}: {}", pass.shape), pass.counts, counts);
-        checked.compare(&format!("pass {number}: contents"), task.content_digest, content_digest);
-        misses += counts.misses.iter().sum::<u64>();
-        expected_misses += pass.counts.misses.iter().sum::<u64>();
+    fn advise(&self, advice: Advice<'_>) {
+        match advice {
+            Advice::None => {}
+            Advice::Own(cache) => policy::choose_own(cache, &self.trace),
+            Advice::Hints(hints) => hints.read_in_loops(&[&self.trace], 0),
+        }
     }
-    checked.expected = format!("{expected_misses} misses in {} caches", task.passes.len());
-    checked.actual = format!("{misses} misses in {} caches", task.passes.len());
-    Ok(checked)
+
+    fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
+        let task: Task = read_task(context, TASK_PATH)?;
+        let mut checked = Checked { passes: task.passes.len() as u64, ..Checked::default() };
+        let (mut misses, mut expected_misses) = (0, 0);
+        for (number, pass) in task.passes.iter().enumerate() {
+            let (counts, content_digest) = simulate(&self.trace, &pass.shape)?;
+            checked.compare(&format!("pass {number}: {}", pass.shape), pass.counts, counts);
+            checked.compare(&format!("pass {number}: contents"), task.content_digest, content_digest);
+            misses += counts.misses.iter().sum::<u64>();
+            expected_misses += pass.counts.misses.iter().sum::<u64>();
+        }
+        checked.expected = format!("{expected_misses} misses in {} caches", task.passes.len());
+        checked.actual = format!("{misses} misses in {} caches", task.passes.len());
+        Ok(checked)
+    }
 }
 
-fn simulate(trace: &File, shape: &Shape) -> Result<(Counts, u64), RunError> {
+fn simulate(trace: &WorkFile, shape: &Shape) -> Result<(Counts, u64), RunError> {
     let mut simulator = Simulator::new(shape).map_err(|bad| RunError::malformed(TASK_PATH, bad.0))?;
     let mut batches = LineBatches::new(trace);
     while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(TRACE_PATH, error))? {

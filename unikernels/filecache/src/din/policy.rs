@@ -6,13 +6,14 @@
 //! for it, LRU throws out each block just before it is needed. The trace gets a priority of its own, and in it what
 //! was used *last*, and so is needed last, is replaced first: two calls.
 
-use libos_fs::{BufferCache, File, PolicyKind};
+use crate::files::WorkFile;
+use libos_fs::{BufferCache, PolicyKind};
 
 /// Priority of the trace. Everything else has 0 and is replaced before it.
 const TRACE: i32 = 1;
 
 /// Tells the cache to replace the most recently used block of the trace.
-pub fn choose_own(cache: &BufferCache, trace: &File) {
+pub fn choose_own(cache: &BufferCache, trace: &WorkFile) {
     cache.set_policy(TRACE, PolicyKind::Mru);
     cache.set_priority(trace, TRACE);
 }

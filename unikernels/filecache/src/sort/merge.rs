@@ -2,26 +2,26 @@
 
 use super::Sorter;
 use super::writer::LineWriter;
+use crate::files::{FileError, WorkFile};
 use crate::lines::LineBatches;
 use crate::workload::{RunError, open};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use libos_fs::{File, FsError};
 
 /// A run that is being merged, at its current line.
 struct Cursor<'f> {
-    file: &'f File,
+    file: &'f WorkFile,
     path: &'f str,
-    batches: LineBatches<'f, File>,
+    batches: LineBatches<'f, WorkFile>,
     /// Where the current line is in the batch, without its line feed.
     line: Range<usize>,
 }
 
 impl<'f> Cursor<'f> {
     /// Stands on the first line. `None` if there is none.
-    fn new(sorter: &Sorter<'_>, path: &'f str, file: &'f File) -> Result<Option<Cursor<'f>>, FsError> {
+    fn new(sorter: &Sorter<'_>, path: &'f str, file: &'f WorkFile) -> Result<Option<Cursor<'f>>, FileError> {
         let mut cursor = Cursor { file, path, batches: LineBatches::new(file), line: 0..0 };
         Ok(if cursor.next_batch(sorter)? { Some(cursor) } else { None })
     }
@@ -31,7 +31,7 @@ impl<'f> Cursor<'f> {
     }
 
     /// Goes to the next line. `false` if there is none.
-    fn advance(&mut self, sorter: &Sorter<'_>) -> Result<bool, FsError> {
+    fn advance(&mut self, sorter: &Sorter<'_>) -> Result<bool, FileError> {
         if self.line.end + 1 >= self.batches.batch().len() {
             return self.next_batch(sorter);
         }
@@ -39,11 +39,11 @@ impl<'f> Cursor<'f> {
         Ok(true)
     }
 
-    fn next_batch(&mut self, sorter: &Sorter<'_>) -> Result<bool, FsError> {
+    fn next_batch(&mut self, sorter: &Sorter<'_>) -> Result<bool, FileError> {
         if self.batches.next_batch()?.is_none() {
             return Ok(false);
         }
-        sorter.advice.read(self.file, self.batches.last_read());
+        sorter.has_read(self.file, self.batches.last_read());
         self.find_line(0);
         Ok(true)
     }
@@ -71,7 +71,7 @@ impl Sorter<'_> {
         self.merge(&Vec::from(runs), output, file)
     }
 
-    fn merge(&self, group: &[u32], output_path: &str, output: File) -> Result<(), RunError> {
+    fn merge(&self, group: &[u32], output_path: &str, output: WorkFile) -> Result<(), RunError> {
         let paths: Vec<String> = group.iter().map(|number| Sorter::run_path(*number)).collect();
         let files = paths.iter().map(|path| open(self.context, path)).collect::<Result<Vec<_>, _>>()?;
         let mut cursors = Vec::new();

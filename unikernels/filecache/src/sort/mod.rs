@@ -10,13 +10,13 @@ mod runs;
 mod writer;
 
 use crate::digest::digest;
+use crate::files::{Advice, WorkFile};
 use crate::lines::{self, LineBatches};
-use crate::workload::{Checked, Context, RunError, blocks_of, open, read_task};
+use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use libos_fs::{File, FsError};
-use policy::Advice;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// Path of the task, a [`Task`] in JSON.
@@ -54,48 +54,55 @@ pub struct Summary {
 
 /// The files of a task, open.
 pub struct Files {
-    input: File,
+    input: WorkFile,
 }
 
 impl Files {
     /// Opens the input.
+    ///
+    /// # Errors
+    /// If it is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         Ok(Files { input: open(context, INPUT_PATH)? })
     }
+}
 
-    /// Size of the input, in blocks.
-    pub fn data_blocks(&self) -> u64 {
+impl Program for Files {
+    fn data_blocks(&self) -> u64 {
         blocks_of(&self.input)
+    }
+
+    fn advise(&self, advice: Advice<'_>) {
+        if let Advice::Own(cache) = advice {
+            policy::choose_own(cache);
+        }
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
+        let task: Task = read_task(context, TASK_PATH)?;
+        let mut sorter = Sorter::new(context, &task)?;
+        let (runs, input_digest) = sorter.form_runs(INPUT_PATH, &self.input)?;
+        sorter.merge_all(runs, OUTPUT_PATH)?;
+        let output = sorter.summarize(OUTPUT_PATH)?;
+        context.storage.commit().map_err(|error| RunError::file(OUTPUT_PATH, error))?;
+        let mut checked = Checked {
+            passes: 1,
+            expected: format!("{} lines, {} descents", task.output.lines, task.output.descents),
+            actual: format!("{} lines, {} descents", output.lines, output.descents),
+            ..Checked::default()
+        };
+        checked.compare("contents of the input", task.input_digest, input_digest);
+        checked.compare("output", task.output, output);
+        Ok(checked)
     }
 }
 
 /// An external sort under way.
 struct Sorter<'c> {
     context: &'c Context<'c>,
-    advice: Advice<'c>,
     memory_bytes: usize,
     fan_in: usize,
     runs_made: u32,
-}
-
-/// Sorts the input and compares the output with what it must be.
-pub fn run(context: &Context<'_>, files: &Files) -> Result<Checked, RunError> {
-    let task: Task = read_task(context, TASK_PATH)?;
-    let mut sorter = Sorter::new(context, &task)?;
-    sorter.advice.start();
-    let (runs, input_digest) = sorter.form_runs(INPUT_PATH, &files.input)?;
-    sorter.merge_all(runs, OUTPUT_PATH)?;
-    let output = sorter.summarize(OUTPUT_PATH)?;
-    context.volume.commit().map_err(|error| RunError::file(OUTPUT_PATH, error))?;
-    let mut checked = Checked {
-        passes: 1,
-        expected: format!("{} lines, {} descents", task.output.lines, task.output.descents),
-        actual: format!("{} lines, {} descents", output.lines, output.descents),
-        ..Checked::default()
-    };
-    checked.compare("contents of the input", task.input_digest, input_digest);
-    checked.compare("output", task.output, output);
-    Ok(checked)
 }
 
 impl<'c> Sorter<'c> {
@@ -106,9 +113,8 @@ impl<'c> Sorter<'c> {
                 format!("can't merge {} runs at a time", task.fan_in),
             ));
         }
-        let advice = if context.own_policy { Advice::Own(context.volume.cache()) } else { Advice::None };
         let (memory_bytes, fan_in) = (task.memory_bytes as usize, task.fan_in as usize);
-        Ok(Sorter { context, advice, memory_bytes, fan_in, runs_made: 0 })
+        Ok(Sorter { context, memory_bytes, fan_in, runs_made: 0 })
     }
 
     /// The number of the next run.
@@ -121,18 +127,21 @@ impl<'c> Sorter<'c> {
         format!("sort/run-{number}")
     }
 
-    /// Makes an empty file in place of what may have been left there.
-    fn create(&self, path: &str) -> Result<File, RunError> {
-        let volume = self.context.volume;
-        match volume.create(path) {
-            Err(FsError::AlreadyExists(_)) => volume.remove(path).and_then(|()| volume.create(path)),
-            made => made,
-        }
-        .map_err(|error| RunError::file(path, error))
+    fn create(&self, path: &str) -> Result<WorkFile, RunError> {
+        self.context.storage.create(path).map_err(|error| RunError::file(path, error))
     }
 
     fn remove(&self, path: &str) -> Result<(), RunError> {
-        self.context.volume.remove(path).map_err(|error| RunError::file(path, error))
+        self.context.storage.remove(path).map_err(|error| RunError::file(path, error))
+    }
+
+    /// Blocks of a file have been read for the last time.
+    fn has_read(&self, file: &WorkFile, blocks: Range<u64>) {
+        match self.context.advice {
+            Advice::None => {}
+            Advice::Own(cache) => policy::has_read(cache, file, blocks),
+            Advice::Hints(hints) => hints.done_with(file, blocks),
+        }
     }
 
     /// Reads a text and tells what it is.
@@ -145,7 +154,7 @@ impl<'c> Sorter<'c> {
             summary.add(&last, batch);
             last.clear();
             last.extend_from_slice(lines::lines(batch).last().unwrap_or_default());
-            self.advice.read(&file, batches.last_read());
+            self.has_read(&file, batches.last_read());
         }
         summary.content_digest = batches.digest();
         Ok(summary)

@@ -10,35 +10,21 @@
 //! * So of these, what was written last is needed last. MRU would replace it at once, which means to write it at once,
 //!   alone. [`LateMru`] waits until a request's worth of blocks has come after it: neighbours are written together.
 
+use crate::files::WorkFile;
 use alloc::boxed::Box;
 use core::ops::Range;
 use libos_fs::cache::{Cached, Order};
-use libos_fs::{BufferCache, File, ReplacementPolicy};
+use libos_fs::{BufferCache, ReplacementPolicy};
 
-/// What `sort` tells the cache.
-#[derive(Clone, Copy)]
-pub enum Advice<'c> {
-    /// Nothing.
-    None,
-    /// All it knows.
-    Own(&'c BufferCache),
+/// The sort starts.
+pub fn choose_own(cache: &BufferCache) {
+    let policy: Box<dyn ReplacementPolicy> = Box::new(LateMru::default());
+    cache.set_policy(0, policy);
 }
 
-impl Advice<'_> {
-    /// The sort starts.
-    pub fn start(self) {
-        if let Advice::Own(cache) = self {
-            let policy: Box<dyn ReplacementPolicy> = Box::new(LateMru::default());
-            cache.set_policy(0, policy);
-        }
-    }
-
-    /// Blocks of the input, of a run or of the output have been read for the last time.
-    pub fn read(self, file: &File, blocks: Range<u64>) {
-        if let Advice::Own(cache) = self {
-            cache.done_with(file, blocks);
-        }
-    }
+/// Blocks of the input, of a run or of the output have been read for the last time.
+pub fn has_read(cache: &BufferCache, file: &WorkFile, blocks: Range<u64>) {
+    cache.done_with(file, blocks);
 }
 
 /// Replaces the most recently used block but a few: the one after which [`LateMru::LATE_BY`] others were used.

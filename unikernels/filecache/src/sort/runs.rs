@@ -2,10 +2,10 @@
 
 use super::Sorter;
 use super::writer::LineWriter;
+use crate::files::WorkFile;
 use crate::lines::{self, LineBatches};
 use crate::workload::RunError;
 use alloc::vec::Vec;
-use libos_fs::File;
 
 /// Lines in memory.
 struct Chunk {
@@ -29,7 +29,7 @@ impl Chunk {
 
 impl Sorter<'_> {
     /// Reads `input` once and writes it as sorted runs. Returns their paths and the digest of the input.
-    pub(super) fn form_runs(&mut self, path: &str, input: &File) -> Result<(Vec<u32>, u64), RunError> {
+    pub(super) fn form_runs(&mut self, path: &str, input: &WorkFile) -> Result<(Vec<u32>, u64), RunError> {
         let mut runs = Vec::new();
         let mut chunk = Chunk { bytes: Vec::with_capacity(self.memory_bytes), limit: self.memory_bytes };
         let mut batches = LineBatches::new(input);
@@ -39,7 +39,7 @@ impl Sorter<'_> {
                 chunk.bytes.clear();
             }
             chunk.bytes.extend_from_slice(batch);
-            self.advice.read(input, batches.last_read());
+            self.has_read(input, batches.last_read());
         }
         if !chunk.bytes.is_empty() {
             runs.push(self.write_run(&chunk)?);

@@ -1,0 +1,157 @@
+//! Files as the workloads see them, whatever is below: [`libos_fs`] in a unikernel, the kernel's own files on Linux.
+//!
+//! The programs are the same on both, to the line, so that what differs in a comparison is what lies below this module.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::fmt;
+use core::ops::Range;
+use libos_fs::{BufferCache, File, FileId, FsError, Volume};
+
+/// Why a file could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileError {
+    /// The library's file system says no.
+    Library(FsError),
+    /// The kernel below says no, in its words.
+    Host(String),
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileError::Library(error) => error.fmt(f),
+            FileError::Host(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for FileError {}
+
+impl From<FsError> for FileError {
+    fn from(error: FsError) -> FileError {
+        FileError::Library(error)
+    }
+}
+
+/// Where files are: paths are relative to its root.
+pub trait Storage {
+    /// Opens a file that is there.
+    fn open(&self, path: &str) -> Result<WorkFile, FileError>;
+    /// Makes an empty file, in place of one that may be there. Its directory must exist.
+    fn create(&self, path: &str) -> Result<WorkFile, FileError>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> Result<(), FileError>;
+    /// Makes everything that was written permanent.
+    fn commit(&self) -> Result<(), FileError>;
+}
+
+/// What an open file can do. Offsets and lengths are in bytes.
+pub trait FileAccess {
+    /// Its number, never used for another file of the same storage.
+    fn id(&self) -> FileId;
+    /// Its length.
+    fn bytes(&self) -> Result<u64, FileError>;
+    /// Reads; returns how many bytes there were, fewer than asked for only at the end.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FileError>;
+    /// Writes all of `from`; the file grows as needed.
+    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError>;
+}
+
+/// An open file of any storage. Clones are the same file.
+#[derive(Clone)]
+pub struct WorkFile(Rc<dyn FileAccess>);
+
+impl WorkFile {
+    /// For a file of some storage.
+    pub fn new(file: impl FileAccess + 'static) -> WorkFile {
+        WorkFile(Rc::new(file))
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> Result<u64, FileError> {
+        self.0.bytes()
+    }
+
+    /// Reads at an offset in bytes; returns how many bytes there were.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FileError> {
+        self.0.read_at(offset, into)
+    }
+
+    /// Writes all of `from` at an offset in bytes.
+    pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError> {
+        self.0.write_at(offset, from)
+    }
+}
+
+impl From<&WorkFile> for FileId {
+    /// The number by which the cache knows the file.
+    fn from(file: &WorkFile) -> FileId {
+        file.0.id()
+    }
+}
+
+impl Storage for Volume {
+    fn open(&self, path: &str) -> Result<WorkFile, FileError> {
+        Ok(WorkFile::new(Volume::open(self, path)?))
+    }
+
+    fn create(&self, path: &str) -> Result<WorkFile, FileError> {
+        let made = match Volume::create(self, path) {
+            Err(FsError::AlreadyExists(_)) => {
+                Volume::remove(self, path).and_then(|()| Volume::create(self, path))
+            }
+            made => made,
+        };
+        Ok(WorkFile::new(made?))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), FileError> {
+        Ok(Volume::remove(self, path)?)
+    }
+
+    fn commit(&self) -> Result<(), FileError> {
+        Ok(Volume::commit(self)?)
+    }
+}
+
+impl FileAccess for File {
+    fn id(&self) -> FileId {
+        File::id(self)
+    }
+
+    fn bytes(&self) -> Result<u64, FileError> {
+        Ok(self.len()?)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FileError> {
+        Ok(File::read_at(self, offset, into)?)
+    }
+
+    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError> {
+        Ok(File::write_at(self, offset, from)?)
+    }
+}
+
+/// To whom a workload says what it knows about its accesses.
+#[derive(Clone, Copy)]
+pub enum Advice<'c> {
+    /// To nobody.
+    None,
+    /// To a cache of its own, which does as it is told: `policy.rs` in the workload's folder.
+    Own(&'c BufferCache),
+    /// To a kernel that takes hints: as much of the same as its interface can express.
+    Hints(&'c dyn Hints),
+}
+
+/// What can be said to a kernel that takes hints by `posix_fadvise`.
+pub trait Hints {
+    /// Blocks of a file will not be needed again.
+    fn done_with(&self, file: &WorkFile, blocks: Range<u64>);
+    /// These files are read from the first to the last again and again, and `reserved` blocks of other things are worth
+    /// more than any of theirs. The best that can be done with hints is to keep as many blocks as there is room for,
+    /// and to give up every other one as soon as it has been read.
+    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64);
+    /// Blocks of a file will be asked for here and there: reading ahead is in vain.
+    fn read_at_random(&self, file: &WorkFile);
+}
