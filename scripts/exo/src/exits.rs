@@ -94,7 +94,7 @@ pub fn exits(args: &ExitsArgs) -> Result<()> {
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let sources = ["primitives", "filecache"].map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &sources, freshness)?;
-    let data = crate::data::prepare(&checkout, false)?;
+    let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let emulators = match args.machine.on {
         Some(one) => vec![one],
         None => vec![Emulator::Qemu, Emulator::Bochs],

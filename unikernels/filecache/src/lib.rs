@@ -22,8 +22,9 @@
 //!  libos_fs        files, cache, disk
 //! ```
 //!
-//! The feature `data` adds the host side: where the files come from and what the programs must find in them.
-#![cfg_attr(not(any(test, feature = "data")), no_std)]
+//! The feature `data` adds the host side: where the files come from and what the programs must find in them. The feature
+//! `linux` has the same programs run over files of Linux.
+#![cfg_attr(not(any(test, feature = "data", feature = "linux")), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -37,6 +38,8 @@ pub mod digest;
 pub mod din;
 pub mod files;
 pub mod lines;
+#[cfg(feature = "linux")]
+pub mod linux;
 mod policy;
 pub mod references;
 mod run;

@@ -141,7 +141,7 @@ fn own_policies_save_what_the_formula_promises() {
         assert!(default.reads >= passes * data && default.reads <= passes * data + once, "{default:?}");
         let promised = data + (passes - 1) * (data - cache);
         assert!(own.line.reads <= (promised + once) * 105 / 100, "{} > {promised}", own.line.reads);
-        assert!(own.line.reads * 10 <= default.reads * 4, "{} of {}", own.line.reads, default.reads);
+        assert!(passes < 8 || own.line.reads * 10 <= default.reads * 4, "{} of {}", own.line.reads, default.reads);
         let optimum = optimal_misses(own.line.cache_blocks as usize, &own.references);
         assert!(own.line.misses * 100 <= optimum * 105, "{} misses, optimum {optimum}", own.line.misses);
     }

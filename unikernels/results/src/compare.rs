@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const BENCH_COMPARE: &str = "compare";
 
 /// Where a policy comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// What the library operating system does when it is told nothing.
@@ -16,7 +16,10 @@ pub enum Role {
     /// What the application chose for itself.
     Own,
     /// Forced from outside, to compare with.
+    #[default]
     Other,
+    /// Another operating system's, under the same program.
+    Peer,
 }
 
 impl fmt::Display for Role {
@@ -25,6 +28,7 @@ impl fmt::Display for Role {
             Role::Default => "default",
             Role::Own => "own",
             Role::Other => "other",
+            Role::Peer => "peer",
         })
     }
 }
@@ -33,7 +37,7 @@ impl fmt::Display for Role {
 ///
 /// Counts of blocks and requests cover the workload alone, from its first to its last access including the write-back
 /// of what it wrote; mounting the volume is counted apart, in [`CompareLine::mount_reads`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompareLine {
     /// Kind of the line: [`BENCH_COMPARE`].
     pub bench: String,

@@ -100,7 +100,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let names = ["hello", "hostile", "filecache", "cores"].map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
-    let data = crate::data::prepare(&checkout, false)?;
+    let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(faults::tests());

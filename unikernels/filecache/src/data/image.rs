@@ -4,8 +4,9 @@ use super::sources::SourceFile;
 use super::{DataError, Progress, crossref, expected};
 use crate::cs::Variant;
 use crate::{cs, din, sort};
-use libos_fs::{BlockDevice, CacheOptions, FsError, Volume, extent_fs};
+use libos_fs::{BlockDevice, CacheOptions, EntryKind, FsError, RamDisk, Volume, extent_fs};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// What the workloads work on.
 #[derive(Clone, Debug)]
@@ -123,4 +124,36 @@ fn directories(files: &[ImageFile]) -> BTreeSet<&str> {
     let parents =
         |file: &'_ ImageFile| -> Vec<usize> { file.path.match_indices('/').map(|(at, _)| at).collect() };
     files.iter().flat_map(|file| parents(file).into_iter().map(|end| &file.path[..end])).collect()
+}
+
+/// Copies all files of an image into a folder of the host.
+///
+/// # Errors
+/// If the image can't be read or the folder can't be written.
+pub fn copy_out(image: &[u8], folder: &Path) -> Result<(), DataError> {
+    let failed = |path: &str| {
+        let path = path.to_string();
+        move |error: FsError| DataError::Volume { path, error }
+    };
+    let options = CacheOptions { blocks: CACHE_BLOCKS, ..CacheOptions::default() };
+    let device = Box::new(RamDisk::from_bytes(image.to_vec()));
+    let volume = Volume::mount(device, options).map_err(failed(""))?;
+    let mut pending = vec![String::new()];
+    while let Some(directory) = pending.pop() {
+        let target = folder.join(&directory);
+        std::fs::create_dir_all(&target).map_err(DataError::host(&target))?;
+        for entry in volume.list(&directory).map_err(failed(&directory))? {
+            let path = if directory.is_empty() { entry.name } else { format!("{directory}/{}", entry.name) };
+            if entry.kind == EntryKind::Directory {
+                pending.push(path);
+                continue;
+            }
+            let mut bytes = vec![0; entry.bytes as usize];
+            let file = volume.open(&path).map_err(failed(&path))?;
+            file.read_at(0, &mut bytes).map_err(failed(&path))?;
+            let target = folder.join(&path);
+            std::fs::write(&target, bytes).map_err(DataError::host(&target))?;
+        }
+    }
+    Ok(())
 }

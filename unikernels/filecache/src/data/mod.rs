@@ -18,8 +18,9 @@ pub mod sources;
 pub mod trace;
 
 pub use error::DataError;
-pub use image::{DataSet, ImageFile, write};
+pub use image::{DataSet, ImageFile, copy_out, write};
 
+use crate::catalogue::DataFamily;
 use crate::lines::BLOCK_BYTES;
 use libos_fs::{BlockDevice, FileDisk};
 use sources::SourceFile;
@@ -63,28 +64,42 @@ pub struct Summary {
     pub file_bytes: u64,
     /// Blocks of the image.
     pub image_blocks: u64,
-    /// How the trace was made.
-    pub trace_method: trace::Method,
-    /// Why the trace was not made by single steps, if it was not.
-    pub single_step_error: Option<String>,
+    /// Where the data come from, as far as that depends on the host.
+    pub notes: Vec<String>,
 }
 
-/// The data, and how its trace was made.
+/// All files of a family of workloads, expected results included.
 #[derive(Debug)]
 pub struct Collected {
-    /// The data.
-    pub data: DataSet,
-    /// How the trace was made.
-    pub trace_method: trace::Method,
-    /// Why the trace was not made by single steps, if it was not.
-    pub single_step_error: Option<trace::TraceError>,
+    /// The files.
+    pub files: Vec<ImageFile>,
+    /// Room that the image needs besides them, in bytes: for what the workloads write, and for metadata.
+    pub spare_bytes: u64,
+    /// Where the data come from, as far as that depends on the host.
+    pub notes: Vec<String>,
 }
 
-/// Makes the data from the locked dependencies of the workspace in `workspace` and from a program of this host.
+/// Room for metadata.
+const METADATA_BYTES: u64 = 8 << 20;
+
+/// Makes the data of a family of workloads. `workspace` is the folder of the workspace, whose locked dependencies they
+/// come from.
 ///
 /// # Errors
 /// If cargo can't tell where the dependencies are, if they are too small, if no program can be traced.
 pub fn collect(
+    family: DataFamily,
+    workspace: &Path,
+    sizes: &Sizes,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Collected, DataError> {
+    match family {
+        DataFamily::Texts => texts(workspace, sizes, progress),
+    }
+}
+
+/// The data of `cs`, `din` and `sort`.
+fn texts(
     workspace: &Path,
     sizes: &Sizes,
     progress: &mut dyn FnMut(Progress),
@@ -97,7 +112,12 @@ pub fn collect(
     let text = text_of(&rest);
     let trace::Recorded { trace, method, single_step_error } =
         trace::record(&text, sizes.trace_bytes as usize, progress)?;
-    Ok(Collected { data: DataSet { sources: tree, trace, text }, trace_method: method, single_step_error })
+    progress(Progress { stage: "computing expected results", done: 0, total: 1 });
+    // The runs and the output of `sort`, and as much again while one is made from the other.
+    let spare_bytes = 4 * text.len() as u64 + METADATA_BYTES;
+    let failed = single_step_error.map(|error| format!("single steps were not possible: {error}"));
+    let notes = std::iter::once(format!("memory-reference trace by {method}")).chain(failed).collect();
+    Ok(Collected { files: DataSet { sources: tree, trace, text }.files()?, spare_bytes, notes })
 }
 
 /// How many files from the first have at least so many bytes together.
@@ -123,27 +143,21 @@ fn text_of(files: &[SourceFile]) -> String {
         .collect()
 }
 
-/// Room in the image besides the files: for the runs and the output of `sort`, and for metadata. Bytes.
-fn spare_bytes(data: &DataSet) -> u64 {
-    4 * data.text.len() as u64 + (8 << 20)
-}
-
-/// Makes the image in the file `image`, which appears there only when it is complete.
+/// Makes the image of a family of workloads in the file `image`, which appears there only when it is complete.
 ///
 /// # Errors
 /// As [`collect`], and if the image can't be written.
 pub fn build(
+    family: DataFamily,
     workspace: &Path,
     image: &Path,
     sizes: &Sizes,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, DataError> {
-    let Collected { data, trace_method, single_step_error } = collect(workspace, sizes, progress)?;
-    progress(Progress { stage: "computing expected results", done: 0, total: 1 });
-    let files = data.files()?;
+    let Collected { files, spare_bytes, notes } = collect(family, workspace, sizes, progress)?;
     let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES as u64);
     let file_blocks: u64 = files.iter().map(|file| blocks(file.bytes.len() as u64)).sum();
-    let image_blocks = file_blocks + blocks(spare_bytes(&data));
+    let image_blocks = file_blocks + blocks(spare_bytes);
     let partial = image.with_extension("partial");
     FileDisk::create(&partial, image_blocks).map_err(DataError::host(&partial))?;
     let mut device = || -> Result<Box<dyn BlockDevice>, DataError> {
@@ -152,11 +166,5 @@ pub fn build(
     write(&files, &mut device, progress)?;
     std::fs::rename(&partial, image).map_err(DataError::host(image))?;
     let file_bytes = files.iter().map(|file| file.bytes.len() as u64).sum();
-    Ok(Summary {
-        files: files.len(),
-        file_bytes,
-        image_blocks,
-        trace_method,
-        single_step_error: single_step_error.map(|error| error.to_string()),
-    })
+    Ok(Summary { files: files.len(), file_bytes, image_blocks, notes })
 }

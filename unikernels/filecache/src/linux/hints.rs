@@ -1,0 +1,141 @@
+//! What can be said to the kernel's page cache: `posix_fadvise` (POSIX.1-2017).
+
+use crate::files::{Hints, WorkFile};
+use crate::lines::BLOCK_BYTES;
+use libos_fs::FileId;
+use libos_fs::cache::reference;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+
+/// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead, and pages that it has taken
+/// in advance for the control group (64 a core).
+const IN_TRANSIT: u64 = 64;
+
+/// The page cache as seen from here: open files, what they were asked for, and what is kept of loops.
+pub(super) struct PageCache {
+    blocks: Cell<u64>,
+    files: RefCell<HashMap<FileId, Weak<File>>>,
+    references: Cell<u64>,
+    recorded: RefCell<Option<Vec<u64>>>,
+    loops: RefCell<Loops>,
+}
+
+/// Files that are read in loops.
+#[derive(Default)]
+struct Loops {
+    files: HashSet<FileId>,
+    /// Blocks to keep.
+    kept: HashSet<u64>,
+    /// How many there may be.
+    room: usize,
+}
+
+impl PageCache {
+    /// Nothing is known yet.
+    pub(super) fn new(record: bool) -> PageCache {
+        PageCache {
+            blocks: Cell::new(0),
+            files: RefCell::default(),
+            references: Cell::new(0),
+            recorded: RefCell::new(record.then(Vec::new)),
+            loops: RefCell::default(),
+        }
+    }
+
+    /// How many blocks it may hold.
+    pub(super) fn set_blocks(&self, blocks: u64) {
+        self.blocks.set(blocks);
+    }
+
+    /// A file has been opened.
+    pub(super) fn opened(&self, id: FileId, file: &Rc<File>) {
+        self.files.borrow_mut().insert(id, Rc::downgrade(file));
+    }
+
+    /// References to blocks so far.
+    pub(super) fn references(&self) -> u64 {
+        self.references.get()
+    }
+
+    /// The references, if they were to be recorded.
+    pub(super) fn take_recorded(&self) -> Vec<u64> {
+        self.recorded.take().unwrap_or_default()
+    }
+
+    /// Bytes of a file have been read or written.
+    pub(super) fn touched(&self, id: FileId, offset: u64, bytes: u64, read: bool) {
+        let block = BLOCK_BYTES as u64;
+        let blocks = offset / block..(offset + bytes).div_ceil(block);
+        self.references.set(self.references.get() + (blocks.end - blocks.start));
+        if let Some(recorded) = &mut *self.recorded.borrow_mut() {
+            recorded.extend(blocks.clone().map(|number| reference(id, number)));
+        }
+        if read && let Some(given_up) = self.loops.borrow_mut().given_up(id, blocks) {
+            self.advise(id, given_up, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        }
+    }
+
+    /// Advice is advice: if the kernel does not take it, nothing is lost but time.
+    fn advise(&self, id: FileId, blocks: Range<u64>, advice: PosixFadviseAdvice) {
+        let Some(file) = self.files.borrow().get(&id).and_then(Weak::upgrade) else { return };
+        let bytes = |blocks: u64| i64::try_from(blocks * BLOCK_BYTES as u64).unwrap_or(i64::MAX);
+        let _ = posix_fadvise(&*file, bytes(blocks.start), bytes(blocks.end - blocks.start), advice);
+    }
+}
+
+impl Loops {
+    /// Of blocks of a file that have just been read, those that there is no room for: the last of them, as reads go from
+    /// front to back. `None` if they are no part of a loop or all are kept.
+    fn given_up(&mut self, id: FileId, blocks: Range<u64>) -> Option<Range<u64>> {
+        if !self.files.contains(&id) {
+            return None;
+        }
+        let mut first = None;
+        for number in blocks.clone() {
+            let key = reference(id, number);
+            if self.kept.len() < self.room {
+                self.kept.insert(key);
+            }
+            if !self.kept.contains(&key) {
+                first.get_or_insert(number);
+            }
+        }
+        first.map(|first| first..blocks.end)
+    }
+}
+
+impl Hints for PageCache {
+    fn done_with(&self, file: &WorkFile, blocks: Range<u64>) {
+        self.advise(FileId::from(file), blocks, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+
+    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64) {
+        let loops = &mut *self.loops.borrow_mut();
+        loops.files.extend(files.iter().map(|file| FileId::from(*file)));
+        loops.room = self.blocks.get().saturating_sub(reserved + IN_TRANSIT) as usize;
+    }
+
+    fn read_at_random(&self, file: &WorkFile) {
+        // A length of 0 is all of the file.
+        self.advise(FileId::from(file), 0..0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_keeps_what_it_read_first() {
+        let mut loops = Loops { files: HashSet::from([FileId(1)]), kept: HashSet::new(), room: 6 };
+        assert_eq!(loops.given_up(FileId(1), 0..4), None);
+        assert_eq!(loops.given_up(FileId(1), 4..8), Some(6..8));
+        assert_eq!(loops.given_up(FileId(1), 8..9), Some(8..9));
+        assert_eq!(loops.given_up(FileId(1), 2..6), None, "the next pass finds them");
+        assert_eq!(loops.given_up(FileId(2), 0..4), None, "another file");
+    }
+}

@@ -1,0 +1,171 @@
+//! The same workloads on Linux, for comparison: over files of a mounted file system, under the kernel's page cache.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`files`] | the kernel's files as [`Storage`](crate::files::Storage) |
+//! | [`hints`] | what can be said to the kernel by `posix_fadvise` |
+//! | [`memory`] | the budget of the page cache: a memory control group |
+//! | [`disk`] | what the kernel counts of the disk |
+//!
+//! **The budget.** A control group limits programs and page cache together. So the workload runs twice: first without a
+//! limit, to find what the program itself needs; then everything that is cached is dropped, and the limit is what was
+//! found plus the cache. Only the second run is counted, and only from the moment when its files are open: what the
+//! file system reads to open them is not held against it.
+
+mod disk;
+mod files;
+mod hints;
+mod memory;
+
+pub use disk::DiskCounters;
+pub use memory::{MemoryUse, ReplacementKind};
+
+use crate::files::Advice;
+use crate::policy::Policy;
+use crate::run::{Options, Outcome, run_program};
+use crate::workload::{Context, RunError};
+use files::HostStorage;
+use hints::PageCache;
+use libos_fs::{CacheStatistics, PolicyKind};
+use results::{BENCH_COMPARE, CompareLine, Role};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What decides about the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerPolicy {
+    /// The kernel's own replacement.
+    pub replacement: ReplacementKind,
+    /// Whether the workload gives hints.
+    pub hints: bool,
+}
+
+impl PeerPolicy {
+    /// All there are.
+    pub const ALL: [PeerPolicy; 4] = [
+        PeerPolicy { replacement: ReplacementKind::Lists, hints: false },
+        PeerPolicy { replacement: ReplacementKind::Generations, hints: false },
+        PeerPolicy { replacement: ReplacementKind::Lists, hints: true },
+        PeerPolicy { replacement: ReplacementKind::Generations, hints: true },
+    ];
+
+    /// Its name in result lines and on the command line.
+    pub fn name(self) -> &'static str {
+        match (self.replacement, self.hints) {
+            (ReplacementKind::Lists, false) => "linux",
+            (ReplacementKind::Generations, false) => "linux-mglru",
+            (ReplacementKind::Lists, true) => "linux-fadvise",
+            (ReplacementKind::Generations, true) => "linux-mglru-fadvise",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<PeerPolicy> {
+        PeerPolicy::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// Runs a workload over the files in `root`, which are on the disk `disk` (a name like `vda`).
+///
+/// # Errors
+/// If a file can't be used, if there is no control group for memory, or if this kernel does not have the replacement
+/// that is asked for. Needs a root user.
+pub fn run(
+    root: &Path,
+    disk: &str,
+    options: &Options,
+    peer: PeerPolicy,
+) -> Result<(Outcome, MemoryUse), RunError> {
+    memory::choose_replacement(peer.replacement)?;
+    let group = memory::Group::make()?;
+    memory::allow_open_files()?;
+    Pass::run(root, disk, options, peer, &mut |_| Ok(()))?;
+    let own_bytes = group.own_bytes()?;
+    memory::drop_caches()?;
+    let mut limit_bytes = 0;
+    let measured = Pass::run(root, disk, options, peer, &mut |blocks| {
+        limit_bytes = own_bytes.max(group.own_bytes()?) + blocks * crate::lines::BLOCK_BYTES as u64;
+        group.limit(limit_bytes)
+    })?;
+    let memory = MemoryUse { own_bytes, limit_bytes, cached_bytes: group.cached_bytes()? };
+    let mut outcome = measured.outcome;
+    outcome.line.mount_reads = measured.reads_before;
+    Ok((outcome, memory))
+}
+
+/// One run of the workload.
+struct Pass {
+    outcome: Outcome,
+    /// Blocks that the disk had read before this run's first access.
+    reads_before: u64,
+}
+
+impl Pass {
+    /// Runs the workload; `limit` gets the size of the cache in blocks when the files are open.
+    fn run(
+        root: &Path,
+        disk: &str,
+        options: &Options,
+        peer: PeerPolicy,
+        limit: &mut dyn FnMut(u64) -> Result<(), RunError>,
+    ) -> Result<Pass, RunError> {
+        let page_cache = Rc::new(PageCache::new(options.record));
+        let storage = HostStorage::new(root, Rc::clone(&page_cache));
+        let advice = if peer.hints { Advice::Hints(&*page_cache) } else { Advice::None };
+        let context = Context { storage: &storage, advice };
+        let mut start = None;
+        let mut cache_blocks = 0;
+        let (data_blocks, checked) = run_program(&context, options, &mut |blocks| {
+            cache_blocks = blocks;
+            page_cache.set_blocks(blocks);
+            limit(blocks)?;
+            start = Some((Instant::now(), DiskCounters::read(disk)?));
+            Ok(())
+        })?;
+        storage.sync()?;
+        let (started, before) = start.unwrap_or((Instant::now(), DiskCounters::default()));
+        let moved = DiskCounters::read(disk)?.since(before);
+        let references = page_cache.references();
+        let line = CompareLine {
+            bench: BENCH_COMPARE.to_owned(),
+            workload: options.workload.name().to_owned(),
+            policy: peer.name().to_owned(),
+            role: Role::Peer,
+            cache_blocks,
+            block_bytes: crate::lines::BLOCK_BYTES as u64,
+            data_blocks,
+            reads: moved.blocks_read,
+            read_requests: moved.reads,
+            writes: moved.blocks_written,
+            hits: references.saturating_sub(moved.blocks_read),
+            misses: references.min(moved.blocks_read),
+            elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
+            verified: checked.verified(),
+            references,
+            passes: checked.passes,
+            write_requests: moved.writes,
+            expected: checked.expected,
+            actual: checked.actual,
+            ..CompareLine::default()
+        };
+        let recorded = page_cache.take_recorded();
+        let statistics = CacheStatistics::default();
+        let outcome = Outcome { line, differences: checked.differences, statistics, references: recorded };
+        Ok(Pass { outcome, reads_before: before.blocks_read })
+    }
+}
+
+/// Options for [`run`] from the words of a command line, whose `policy=` names a [`PeerPolicy`].
+///
+/// # Errors
+/// As [`Options::parse`], and if there is no such policy.
+pub fn parse<'a>(argument: impl Fn(&str) -> Option<&'a str>) -> Result<(Options, PeerPolicy), RunError> {
+    let peer = argument("policy").and_then(PeerPolicy::named).ok_or_else(|| RunError::Argument {
+        key: "policy",
+        reason: format!("on Linux there are: {}", PeerPolicy::ALL.map(PeerPolicy::name).join(", ")),
+    })?;
+    let mut options = Options::parse(|key| argument(key).filter(|_| key != "policy"))?;
+    options.policy = Policy::Forced(PolicyKind::Lru);
+    Ok((options, peer))
+}
