@@ -54,13 +54,10 @@ pub fn prepare(checkout: &Checkout, family: DataFamily, force: bool) -> Result<P
     let wanted = fingerprint(&checkout.root)?;
     made(&folder, &format!("{}.img", family.name()), &wanted, force, |image| {
         let mut shown = Shown::default();
-        let summary = filecache::data::build(
-            family,
-            &checkout.root,
-            image,
-            &Sizes::default(),
-            &mut |progress| shown.show(progress),
-        );
+        let summary =
+            filecache::data::build(family, &checkout.root, image, &Sizes::default(), &mut |progress| {
+                shown.show(progress)
+            });
         shown.end();
         describe(&summary.map_err(|error| unusable(image, error))?);
         Ok(())
@@ -75,7 +72,8 @@ pub fn prepare_ext4(checkout: &Checkout, family: DataFamily) -> Result<PathBuf> 
     let wanted = format!("{:08x} {}", crc32fast::hash(&bytes), bytes.len());
     let folder = checkout.root.join("data");
     made(&folder, &format!("{}.ext4.img", family.name()), &wanted, false, |image| {
-        let scratch = tempfile::tempdir().map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
+        let scratch =
+            tempfile::tempdir().map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
         filecache::data::copy_out(&bytes, scratch.path()).map_err(|error| unusable(&own, error))?;
         make_ext4(scratch.path(), image, bytes.len() as u64)
     })

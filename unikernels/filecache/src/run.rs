@@ -1,10 +1,10 @@
 //! One workload under one policy: from the command line to the result line.
 
-use crate::lines::BLOCK_BYTES;
-use crate::policy::Policy;
+use crate::cache_size::CacheSize;
 use crate::catalogue::Workload;
 use crate::files::Advice;
-use crate::cache_size::CacheSize;
+use crate::lines::BLOCK_BYTES;
+use crate::policy::Policy;
 use crate::references;
 use crate::workload::{Checked, Context, RunError};
 use alloc::borrow::ToOwned;

@@ -2,8 +2,8 @@
 
 use filecache::data::sources::SourceFile;
 use filecache::data::{DataSet, ImageFile, write};
-use filecache::{CacheSize, Options, Outcome, Policy, RunError, Workload, din, run};
 use filecache::files::FileError;
+use filecache::{CacheSize, Options, Outcome, Policy, RunError, Workload, din, run};
 use libos_fs::cache::optimal_misses;
 use libos_fs::{BlockDevice, Completion, FsError, Operation, PolicyKind, RamDisk, Rejected, Request};
 use std::sync::OnceLock;
@@ -141,7 +141,12 @@ fn own_policies_save_what_the_formula_promises() {
         assert!(default.reads >= passes * data && default.reads <= passes * data + once, "{default:?}");
         let promised = data + (passes - 1) * (data - cache);
         assert!(own.line.reads <= (promised + once) * 105 / 100, "{} > {promised}", own.line.reads);
-        assert!(passes < 8 || own.line.reads * 10 <= default.reads * 4, "{} of {}", own.line.reads, default.reads);
+        assert!(
+            passes < 8 || own.line.reads * 10 <= default.reads * 4,
+            "{} of {}",
+            own.line.reads,
+            default.reads
+        );
         let optimum = optimal_misses(own.line.cache_blocks as usize, &own.references);
         assert!(own.line.misses * 100 <= optimum * 105, "{} misses, optimum {optimum}", own.line.misses);
     }
@@ -201,7 +206,10 @@ fn a_disk_that_lies_is_caught_before_the_workload_sees_it() {
     let block = image.chunks(4096).position(|block| block.starts_with(start)).expect("is there") as u64;
     let device = Lying { disk: RamDisk::from_bytes(image.to_vec()), block, pending: Vec::new() };
     let result = run(Box::new(device), &Options::new(Workload::Din), &|| 0);
-    assert!(matches!(result, Err(RunError::File { error: FileError::Library(FsError::Checksum { .. }), .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(RunError::File { error: FileError::Library(FsError::Checksum { .. }), .. })),
+        "{result:?}"
+    );
 }
 
 /// A change to the bytes of a file.

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub struct Setting<'a> {
     /// Workload.
     pub workload: &'a str,
+    /// Size of the cache, as the guest understands it.
+    pub cache: &'a str,
     /// Policy.
     pub policy: &'a str,
     /// Whether this boot records references and is not for timing.
@@ -35,19 +37,19 @@ pub struct Sample {
     pub references: Vec<u64>,
 }
 
-/// Blocks moved, counted in three places (two on Bochs), mounting included.
+/// Blocks moved, counted in up to three places, mounting included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Reads, by the library operating system.
-    pub libos: u64,
-    /// Reads, by HyperExo's accounting.
-    pub hyperexo: u64,
+    /// Reads, by the operating system below the workload: the library, or Linux.
+    pub system: u64,
+    /// Reads, by HyperExo's accounting; `None` without HyperExo.
+    pub hyperexo: Option<u64>,
     /// Reads and writes, by QEMU; `None` on Bochs, where the disk is a copy in memory.
     pub qemu: Option<[u64; 2]>,
-    /// Reads for mounting among `libos`.
+    /// Reads for mounting among `system`.
     pub mounting: u64,
     /// Writes, by the library operating system and HyperExo.
-    pub writes: [u64; 2],
+    pub writes: Option<[u64; 2]>,
 }
 
 impl Counts {
@@ -56,32 +58,37 @@ impl Counts {
         if self.agree() {
             return Ok(());
         }
-        let [libos, hyperexo] = self.writes;
-        let qemu = self
-            .qemu
-            .map_or(String::new(), |[reads, writes]| format!("; {reads} read by QEMU and {writes} written"));
-        Err(Error::Measurement(format!(
-            "{what}: counts differ: {} blocks read by the libOS, {} by HyperExo's accounting; {libos} and {hyperexo} \
-             written{qemu}",
-            self.libos, self.hyperexo
-        )))
+        let mut text =
+            format!("{what}: counts differ: {} blocks read by the operating system's count", self.system);
+        if let Some(reads) = self.hyperexo {
+            text += &format!(", {reads} by HyperExo's accounting");
+        }
+        if let Some([libos, hyperexo]) = self.writes {
+            text += &format!("; {libos} and {hyperexo} written");
+        }
+        if let Some([reads, writes]) = self.qemu {
+            text += &format!("; {reads} read by QEMU and {writes} written");
+        }
+        Err(Error::Measurement(text))
     }
 
     /// Whether all agree.
     pub fn agree(&self) -> bool {
-        let [libos, hyperexo] = self.writes;
-        let same = self.libos == self.hyperexo && libos == hyperexo;
-        same && self.qemu.is_none_or(|qemu| qemu == [self.hyperexo, hyperexo])
+        let reads = self.hyperexo.into_iter().chain(self.qemu.map(|[reads, _]| reads));
+        let writes = self.writes.is_none_or(|[libos, hyperexo]| {
+            libos == hyperexo && self.qemu.is_none_or(|[_, writes]| writes == hyperexo)
+        });
+        writes && reads.into_iter().all(|reads| reads == self.system)
     }
 }
 
 /// Time limit of a boot unless the user gives one.
-const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// Boots, waits for the result, and completes it.
 pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Result<Sample> {
-    let Setting { workload, policy, record } = setting;
-    let mut words = format!("workload={workload} policy={policy} cache={}", comparison.cache);
+    let Setting { workload, cache, policy, record } = setting;
+    let mut words = format!("workload={workload} policy={policy} cache={cache}");
     if let Some(read_ahead) = &comparison.args.read_ahead {
         words.push_str(&format!(" read_ahead={read_ahead}"));
     }
@@ -93,7 +100,7 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
         extent: Some(Extent::ALL),
         ..Environment::new(label.clone(), comparison.source.clone(), words)
     };
-    let mut machine_args = comparison.machine.clone();
+    let mut machine_args = comparison.machine_of(workload)?;
     if *record {
         (machine_args.disk_iops, machine_args.disk_mbps) = (None, None);
     }
@@ -113,7 +120,7 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
     if comparison.args.verbose && machine.accel != Accel::Bochs {
         eprintln!("exo: {}", machine.shell_command());
     }
-    let mut heard = Heard { workload, verbose: comparison.args.verbose, ..Heard::default() };
+    let mut heard = Heard::new(workload, comparison.args.verbose);
     let limit = machine_args.limit().unwrap_or(LIMIT);
     let outcome = session::run(&machine, Some(limit), &mut |line, _| heard.line(line, &mut symbols))?;
     if let Err(error) = outcome.check() {
@@ -154,39 +161,51 @@ fn check_clock(guest_s: f64, host_s: f64) -> std::result::Result<(), String> {
 fn counts(line: &CompareLine, outcome: &Outcome, label: &str, emulator: Accel) -> Result<Counts> {
     let missing = |what: &str| Error::Measurement(format!("{} under {}: {what}", line.workload, line.policy));
     let accounting = outcome.accounting_of(label).ok_or_else(|| missing("no accounting line of HyperExo"))?;
-    let blocks = |bytes: u64| -> Result<u64> {
-        let whole = bytes.is_multiple_of(BLOCK_BYTES as u64);
-        let reason = || missing(&format!("QEMU counts {bytes} bytes, which are no whole blocks"));
-        whole.then_some(bytes / BLOCK_BYTES as u64).ok_or_else(reason)
-    };
+    let blocks = |bytes| whole_blocks(bytes, &format!("{} under {}", line.workload, line.policy));
     let qemu = match (emulator, outcome.block_stats) {
         (Accel::Bochs, _) => None,
         (_, Some(stats)) => Some([blocks(stats.rd_bytes)?, blocks(stats.wr_bytes)?]),
         (_, None) => return Err(missing("QEMU reports no disk")),
     };
     Ok(Counts {
-        libos: line.reads + line.mount_reads,
-        hyperexo: accounting.disk_blocks_read,
+        system: line.reads + line.mount_reads,
+        hyperexo: Some(accounting.disk_blocks_read),
         qemu,
         mounting: line.mount_reads,
-        writes: [line.writes, accounting.disk_blocks_written],
+        writes: Some([line.writes, accounting.disk_blocks_written]),
     })
 }
 
-/// What is taken from the lines of a boot.
-#[derive(Default)]
-struct Heard<'a> {
-    workload: &'a str,
-    verbose: bool,
-    line: Option<CompareLine>,
-    references: Vec<u64>,
-    bad_reference: Option<references::BadRun>,
-    /// Lines that are none of these.
-    said: Vec<String>,
+/// Bytes as blocks; an error if they are no whole blocks.
+pub fn whole_blocks(bytes: u64, what: &str) -> Result<u64> {
+    let whole = bytes.is_multiple_of(BLOCK_BYTES as u64);
+    let reason =
+        || Error::Measurement(format!("{what}: QEMU counts {bytes} bytes, which are no whole blocks"));
+    whole.then_some(bytes / BLOCK_BYTES as u64).ok_or_else(reason)
 }
 
-impl Heard<'_> {
-    fn line(&mut self, line: &str, symbols: &mut Symbols) {
+/// What is taken from the lines of a boot.
+pub struct Heard<'a> {
+    workload: &'a str,
+    verbose: bool,
+    /// The result line.
+    pub line: Option<CompareLine>,
+    /// Recorded references.
+    pub references: Vec<u64>,
+    bad_reference: Option<references::BadRun>,
+    /// Lines that are none of these.
+    pub said: Vec<String>,
+}
+
+impl<'a> Heard<'a> {
+    /// Nothing yet. `verbose` shows the lines as they come.
+    pub fn new(workload: &'a str, verbose: bool) -> Heard<'a> {
+        let (line, references, bad_reference, said) = Default::default();
+        Heard { workload, verbose, line, references, bad_reference, said }
+    }
+
+    /// Takes a line of the machine.
+    pub fn line(&mut self, line: &str, symbols: &mut Symbols) {
         let text = match parse(line) {
             Line::Guest { name, text } => {
                 match references::parse_line(self.workload, text, &mut self.references) {
@@ -198,6 +217,13 @@ impl Heard<'_> {
                     self.line = Some(found);
                 }
                 symbols.annotate(name, text)
+            }
+            Line::Other(text) => {
+                // A guest without HyperExo.
+                if let Ok(found) = CompareLine::parse(text) {
+                    self.line = Some(found);
+                }
+                text.to_owned()
             }
             _ => line.to_owned(),
         };

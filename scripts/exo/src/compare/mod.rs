@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`boot`] | one boot, and whether all counts of its block reads agree |
+//! | [`peer`] | one boot of the same workload on Linux |
 //! | [`optimum`] | Belady's optimum for the recorded references |
 //! | [`summary`] | from samples to the rows of the table |
 //! | [`report`], [`chart`] | the page with charts |
@@ -10,6 +11,7 @@
 mod boot;
 mod chart;
 mod optimum;
+mod peer;
 mod report;
 mod summary;
 
@@ -21,8 +23,12 @@ use crate::error::{Error, Result};
 use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
 use boot::{Sample, Setting};
+use filecache::linux::PeerPolicy;
+use filecache::{CacheSize, DataFamily, Workload};
 use hyperexo_abi::BLOCK_BYTES;
 use optimum::Optimum;
+use peer::Peer;
+use results::Role;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +37,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  exo compare filecache\n  exo compare filecache --workloads din --cache 60% --policies \
-                        default,own,clock\n  exo compare filecache --disk-mbps 20 --runs 5 --json out.json --html out.html"
+                        default,own,clock\n  exo compare filecache --disk-mbps 20 --runs 5 --json out.json --html out.html\n  exo compare filecache \
+                        --workloads cs1,cs2,cs3 --cache paper --peer linux"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines
@@ -39,12 +46,17 @@ pub struct CompareArgs {
     /// Workloads, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "cs,din,sort")]
     workloads: Vec<String>,
-    /// Size of the cache: a share of the workload's data (80%), or a size (4M)
-    #[arg(long, default_value = "80%")]
-    cache: String,
-    /// Policies, separated by commas: default, own, lru, mru, fifo, clock; changes are given against the first
+    /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the share that so
+    /// many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
+    #[arg(long, value_delimiter = ',', default_value = "80%")]
+    cache: Vec<String>,
+    /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given against the
+    /// first
     #[arg(long, value_delimiter = ',', default_value = "default,own")]
     policies: Vec<String>,
+    /// Runs the same workloads on another operating system, too
+    #[arg(long, value_enum)]
+    peer: Option<PeerSystem>,
     /// Read-ahead: none, sequential or cluster (default: the library's)
     #[arg(long)]
     read_ahead: Option<String>,
@@ -67,15 +79,27 @@ pub struct CompareArgs {
     machine: MachineArgs,
 }
 
+/// Operating systems to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PeerSystem {
+    /// Linux, in Debian's kernel for virtual machines: with its two replacements, and with posix_fadvise.
+    Linux,
+}
+
+/// The policies of Linux that are compared with unless others are named.
+const PEER_POLICIES: [&str; 3] = ["linux", "linux-mglru", "linux-fadvise"];
+
 /// What all boots of a comparison share.
 struct Comparison<'a> {
     args: &'a CompareArgs,
     checkout: Checkout,
     source: Source,
     built: Built,
-    /// The machine's arguments, the disk filled in.
     machine: MachineArgs,
-    cache: String,
+    /// Sizes of the cache, as the guest understands them.
+    caches: Vec<String>,
+    /// Names of the policies, those of the peer included.
+    policies: Vec<String>,
 }
 
 /// The verb.
@@ -84,23 +108,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     let conditions = Conditions::look(&comparison.checkout, &comparison.machine);
     let (accel, why) = comparison.machine.accelerator()?;
     eprintln!("exo: accelerator {}: {why}; {}", accel.name(), conditions.disk());
-    let mut optima = BTreeMap::new();
-    let mut samples = Vec::new();
-    let total = args.workloads.len() * (1 + args.policies.len() * args.runs as usize);
-    let mut done = 0;
-    for workload in &args.workloads {
-        done += 1;
-        eprintln!("exo: [{done}/{total}] {workload}: recording references");
-        optima.insert(workload.clone(), comparison.optimum(workload)?);
-        for (run, policy) in order(&args.policies, args.runs) {
-            done += 1;
-            eprintln!("exo: [{done}/{total}] {workload}: {policy}");
-            let setting = Setting { workload, policy, record: false };
-            let mut sample = boot::boot(&comparison, &setting, run)?;
-            sample.line.opt_misses = Some(optima[workload].misses(sample.line.cache_blocks));
-            samples.push(sample);
-        }
-    }
+    let (samples, optima) = comparison.run_all()?;
     let rows = summary::rows(&samples);
     print!("{}", summary::table(&rows));
     print!("{}", summary::remarks(&rows, &samples, &optima));
@@ -119,8 +127,15 @@ impl<'a> Comparison<'a> {
     fn prepare(args: &'a CompareArgs) -> Result<Comparison<'a>> {
         let checkout = Checkout::find()?;
         let source = Source::of(&args.app, &checkout)?;
-        let cache = cache_words(&args.cache)?;
-        for (what, list) in [("workload", &args.workloads), ("policy", &args.policies)] {
+        let caches = cache_words(&args.cache)?;
+        let mut policies = args.policies.clone();
+        if args.peer == Some(PeerSystem::Linux) {
+            let named = policies.iter().any(|name| PeerPolicy::named(name).is_some());
+            policies.extend(PEER_POLICIES.iter().filter(|_| !named).map(|name| (*name).to_owned()));
+        }
+        for (what, list) in
+            [("workload", &args.workloads), ("policy", &policies), ("size of the cache", &caches)]
+        {
             let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
             if let Some((_, name)) = twice {
                 let fix = "name each once; --runs N repeats".to_owned();
@@ -128,56 +143,110 @@ impl<'a> Comparison<'a> {
             }
         }
         if source == Source::Member("filecache".into()) {
-            check_names(args)?;
+            check_names(&args.workloads, &policies)?;
         }
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
         let built = images(&checkout, std::slice::from_ref(&source), freshness)?;
-        let mut machine = args.machine.clone();
-        if machine.disk.is_none() {
-            if source != Source::Member("filecache".into()) {
-                let fix = "name its disk image with --disk IMG".to_owned();
-                return Err(Error::Argument { what: format!("{} has no data of its own", args.app), fix });
-            }
-            machine.disk = Some(crate::data::prepare(&checkout, false)?);
+        if args.machine.disk.is_none() && source != Source::Member("filecache".into()) {
+            let fix = "name its disk image with --disk IMG".to_owned();
+            return Err(Error::Argument { what: format!("{} has no data of its own", args.app), fix });
         }
-        Ok(Comparison { args, checkout, source, built, machine, cache })
+        Ok(Comparison { args, checkout, source, built, machine: args.machine.clone(), caches, policies })
+    }
+
+    /// The family of a workload's data.
+    fn family(&self, workload: &str) -> Result<DataFamily> {
+        let known = workload.parse::<Workload>().map(Workload::family);
+        known.map_err(|why| Error::Argument { what: format!("{workload:?}"), fix: why.to_string() })
+    }
+
+    /// The machine for a workload: with the disk that holds its data.
+    fn machine_of(&self, workload: &str) -> Result<MachineArgs> {
+        let mut machine = self.machine.clone();
+        if machine.disk.is_none() {
+            machine.disk = Some(crate::data::prepare(&self.checkout, self.family(workload)?, false)?);
+        }
+        Ok(machine)
+    }
+
+    /// All boots: samples, and the optimum of each workload.
+    fn run_all(&self) -> Result<(Vec<Sample>, BTreeMap<String, Optimum>)> {
+        let peers = self.policies.iter().filter_map(|name| PeerPolicy::named(name)).count();
+        let peer = (peers > 0).then(|| Peer::prepare(self)).transpose()?;
+        let mut optima = BTreeMap::new();
+        let mut samples = Vec::new();
+        let boots = self.caches.len() * self.policies.len() * self.args.runs as usize;
+        let total = self.args.workloads.len() * (1 + boots);
+        let mut done = 0;
+        for workload in &self.args.workloads {
+            done += 1;
+            eprintln!("exo: [{done}/{total}] {workload}: recording references");
+            let optimum = self.optimum(workload)?;
+            for cache in &self.caches {
+                for (run, policy) in order(&self.policies, self.args.runs) {
+                    done += 1;
+                    eprintln!("exo: [{done}/{total}] {workload}, cache {cache}: {policy}");
+                    let setting = Setting { workload, cache, policy, record: false };
+                    let mut sample = match (PeerPolicy::named(policy), &peer) {
+                        (Some(wanted), Some(peer)) if peer.offers(wanted) => {
+                            peer.boot(self, &setting, run)?
+                        }
+                        (Some(_), _) => {
+                            eprintln!("exo: {policy} is left out: the kernel does not have it");
+                            continue;
+                        }
+                        (None, _) => boot::boot(self, &setting, run)?,
+                    };
+                    sample.line.opt_misses = Some(optimum.misses(sample.line.cache_blocks));
+                    samples.push(sample);
+                }
+            }
+            optima.insert(workload.clone(), optimum);
+        }
+        Ok((samples, optima))
     }
 
     /// Boots once with recording, on a disk that is not slowed down.
     fn optimum(&self, workload: &str) -> Result<Optimum> {
-        let setting = Setting { workload, policy: "default", record: true };
+        let setting = Setting { workload, cache: &self.caches[0], policy: "default", record: true };
         let sample = boot::boot(self, &setting, 0)?;
         Ok(Optimum::of(sample.references))
     }
 }
 
 /// Refuses names that filecache does not know before anything is booted.
-fn check_names(args: &CompareArgs) -> Result<()> {
+fn check_names(workloads: &[String], policies: &[String]) -> Result<()> {
     let problem =
         |what: &str, name: &str, why: String| Error::Argument { what: format!("{what} {name:?}"), fix: why };
-    for name in &args.workloads {
-        name.parse::<filecache::Workload>().map_err(|why| problem("workload", name, why.to_string()))?;
+    for name in workloads {
+        name.parse::<Workload>().map_err(|why| problem("workload", name, why.to_string()))?;
     }
-    for name in &args.policies {
+    for name in policies.iter().filter(|name| PeerPolicy::named(name).is_none()) {
         name.parse::<filecache::Policy>().map_err(|why| problem("policy", name, why.to_string()))?;
     }
     Ok(())
 }
 
-/// The value of `cache=` for the guest: a share as it is, a size in blocks.
-fn cache_words(text: &str) -> Result<String> {
-    let wrong = |what: String| Error::Argument { what, fix: "--cache 80% or --cache 4M".into() };
-    if let Some(number) = text.strip_suffix('%') {
-        return match number.parse::<u32>() {
-            Ok(percent) if percent > 0 => Ok(text.to_owned()),
-            _ => Err(wrong(format!("{text:?} is no share"))),
-        };
+/// The values of `cache=` for the guest: shares as they are, sizes in blocks.
+fn cache_words(sizes: &[String]) -> Result<Vec<String>> {
+    let wrong =
+        |what: String| Error::Argument { what, fix: "--cache 80%, --cache 4M or --cache paper:6.4".into() };
+    let mut words = Vec::new();
+    for text in sizes {
+        if text == "paper" {
+            words.extend(["paper:6.4", "paper:8", "paper:12", "paper:16"].map(str::to_owned));
+        } else if text.ends_with('%') || text.starts_with("paper:") {
+            text.parse::<CacheSize>().map_err(|why| wrong(format!("{text:?} {why}")))?;
+            words.push(text.clone());
+        } else {
+            let blocks = parse_size(text).map_err(wrong)? / BLOCK_BYTES as u64;
+            if blocks == 0 {
+                return Err(wrong(format!("{text} is less than a block of {BLOCK_BYTES} bytes")));
+            }
+            words.push(blocks.to_string());
+        }
     }
-    let blocks = parse_size(text).map_err(wrong)? / BLOCK_BYTES as u64;
-    if blocks == 0 {
-        return Err(wrong(format!("{text} is less than a block of {BLOCK_BYTES} bytes")));
-    }
-    Ok(blocks.to_string())
+    Ok(words)
 }
 
 /// Policies in the order of their boots: forwards, backwards, forwards, ...
@@ -200,8 +269,9 @@ struct JsonLine<'a> {
     line: &'a results::CompareLine,
     /// Number of the boot among those of its policy, from 0.
     run: u32,
-    /// Block reads that HyperExo's accounting and (not on Bochs) QEMU counted, mounting included.
-    accounted_reads: u64,
+    /// Block reads that HyperExo's accounting (not on Linux) and QEMU (not on Bochs) counted, mounting included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounted_reads: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     emulator_reads: Option<u64>,
     #[serde(flatten)]
@@ -229,6 +299,10 @@ fn judge(samples: &[Sample], optima: &BTreeMap<String, Optimum>) -> Result<()> {
             )));
         }
         counts.check(&what)?;
+        if line.role == Role::Peer {
+            // It has no counter of references that could agree, and its budget is not exact to the block.
+            continue;
+        }
         if line.opt_misses.is_some_and(|least| line.misses < least) {
             return Err(Error::Measurement(format!(
                 "{what}: {} misses are fewer than Belady's optimum: the references were not the same",
@@ -259,10 +333,12 @@ mod tests {
 
     #[test]
     fn cache_sizes() {
-        assert_eq!(cache_words("80%").unwrap(), "80%");
-        assert_eq!(cache_words("4M").unwrap(), "1024");
-        for wrong in ["0%", "x%", "100", "M"] {
-            assert!(cache_words(wrong).is_err(), "{wrong}");
+        let words = |text: &str| cache_words(&[text.to_owned()]);
+        assert_eq!(words("80%").unwrap(), ["80%"]);
+        assert_eq!(words("4M").unwrap(), ["1024"]);
+        assert_eq!(words("paper").unwrap(), ["paper:6.4", "paper:8", "paper:12", "paper:16"]);
+        for wrong in ["0%", "x%", "100", "M", "paper:0"] {
+            assert!(words(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::boot::Sample;
 use super::optimum::Optimum;
 use crate::units::{median, thousands};
-use results::CompareLine;
+use results::{CompareLine, Role};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -48,15 +48,13 @@ impl Row {
 
 /// The rows in the order in which workloads and policies were asked for.
 pub fn rows(samples: &[Sample]) -> Vec<Row> {
-    let mut keys: Vec<(&str, &str)> = Vec::new();
-    for sample in samples.iter().filter(|sample| sample.run == 0) {
-        keys.push((&sample.line.workload, &sample.line.policy));
-    }
+    let keys: Vec<Key<'_>> = samples.iter().filter(|sample| sample.run == 0).map(key).collect();
     keys.iter()
-        .map(|(workload, policy)| {
-            let own = of(samples, workload, policy);
-            let first = keys.iter().find(|(other, _)| other == workload).map_or(*policy, |(_, first)| first);
-            let change = (first != *policy).then(|| change(&of(samples, workload, first), &own));
+        .map(|key| {
+            let own = of(samples, *key);
+            let (workload, cache, _) = *key;
+            let first = keys.iter().find(|other| (other.0, other.1) == (workload, cache)).unwrap_or(key);
+            let change = (first != key).then(|| change(&of(samples, *first), &own));
             let middle = |value: fn(&CompareLine) -> f64| {
                 median(&mut own.iter().map(|sample| value(&sample.line)).collect::<Vec<_>>())
             };
@@ -73,12 +71,16 @@ pub fn rows(samples: &[Sample]) -> Vec<Row> {
         .collect()
 }
 
+/// What a row is about: workload, blocks of cache, policy.
+type Key<'s> = (&'s str, u64, &'s str);
+
+fn key(sample: &Sample) -> Key<'_> {
+    (&sample.line.workload, sample.line.cache_blocks, &sample.line.policy)
+}
+
 /// Boots of a workload under a policy, in the order of their number.
-fn of<'s>(samples: &'s [Sample], workload: &str, policy: &str) -> Vec<&'s Sample> {
-    let mut own: Vec<&Sample> = samples
-        .iter()
-        .filter(|sample| sample.line.workload == workload && sample.line.policy == policy)
-        .collect();
+fn of<'s>(samples: &'s [Sample], wanted: Key<'_>) -> Vec<&'s Sample> {
+    let mut own: Vec<&Sample> = samples.iter().filter(|sample| key(sample) == wanted).collect();
     own.sort_by_key(|sample| sample.run);
     own
 }
@@ -195,19 +197,13 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
             }
         );
     }
-    let disagreeing = samples.iter().filter(|sample| !sample.counts.agree()).count();
-    let mounting: Vec<u64> = samples.iter().map(|sample| sample.counts.mounting).collect();
-    let (least, most) = (mounting.iter().min().unwrap_or(&0), mounting.iter().max().unwrap_or(&0));
-    let mounting = if least == most { thousands(*least) } else { format!("{least} to {most}") };
-    let verdict = match disagreeing {
-        0 => format!("agree exactly in all {} boots", samples.len()),
-        count => format!("DIFFER in {count} of {} boots", samples.len()),
-    };
-    let _ = writeln!(
-        text,
-        "Blocks read and written as counted by {} {verdict}; besides the reads of the table, mounting took {mounting}.",
-        counters(samples)
-    );
+    let (peers, own): (Vec<&Sample>, Vec<&Sample>) =
+        samples.iter().partition(|sample| sample.line.role == Role::Peer);
+    for (boots, counters) in [(own, counters(samples)), (peers, "Linux and by QEMU")] {
+        if !boots.is_empty() {
+            text += &agreement(&boots, counters);
+        }
+    }
     let unverified = samples.iter().filter(|sample| !sample.line.verified).count();
     match unverified {
         0 => text.push_str("Every result was checked and found right.\n"),
@@ -216,6 +212,29 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
         }
     }
     text
+}
+
+/// Whether the counts of these boots agree, in a line.
+fn agreement(boots: &[&Sample], counters: &str) -> String {
+    let disagreeing = boots.iter().filter(|sample| !sample.counts.agree()).count();
+    let mounting: Vec<u64> = boots.iter().map(|sample| sample.counts.mounting).collect();
+    let (least, most) = (mounting.iter().min().unwrap_or(&0), mounting.iter().max().unwrap_or(&0));
+    let mounting = if least == most {
+        thousands(*least)
+    } else {
+        format!("{} to {}", thousands(*least), thousands(*most))
+    };
+    let verdict = match disagreeing {
+        0 => format!("agree exactly in all {} boots", boots.len()),
+        count => format!("DIFFER in {count} of {} boots", boots.len()),
+    };
+    let (what, before) = match boots.first().map(|sample| sample.line.role) {
+        Some(Role::Peer) => ("read", "all before the run that counts"),
+        _ => ("read and written", "mounting"),
+    };
+    format!(
+        "Blocks {what} as counted by {counters} {verdict}; besides the reads of the table, {before} took {mounting}.\n"
+    )
 }
 
 /// Who counted blocks.
@@ -245,7 +264,13 @@ pub(super) mod tests {
         });
         let line = CompareLine::parse(&json.to_string()).unwrap();
         let all = misses + 3;
-        let counts = Counts { libos: all, hyperexo: all, qemu: Some([all, 0]), mounting: 3, writes: [0; 2] };
+        let counts = Counts {
+            system: all,
+            hyperexo: Some(all),
+            qemu: Some([all, 0]),
+            mounting: 3,
+            writes: Some([0; 2]),
+        };
         Sample { run, line, counts, references: vec![] }
     }
 

@@ -111,8 +111,7 @@ impl Files {
         let mut content_digest = 0;
         let mut symbol = query.symbol.as_ref().map(|sought| SymbolSearch::new(sought.pattern.as_bytes()));
         if let (Some(symbol), Some(database)) = (&mut symbol, &self.database) {
-            content_digest =
-                combine(content_digest, for_each_batch(database, |batch| symbol.search(batch))?);
+            content_digest = combine(content_digest, for_each_batch(database, |batch| symbol.search(batch))?);
         }
         let mut text = query.text.as_ref().map(|sought| TextSearch::new(sought.pattern.as_bytes()));
         if let Some(text) = &mut text {
@@ -133,8 +132,8 @@ fn open_listed(context: &Context<'_>, list: &str) -> Result<Vec<WorkFile>, RunEr
     let mut batches = LineBatches::new(&file);
     while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(list, error))? {
         for path in lines::lines(batch) {
-            let path = core::str::from_utf8(path)
-                .map_err(|error| RunError::malformed(list, format!("{error}")))?;
+            let path =
+                core::str::from_utf8(path).map_err(|error| RunError::malformed(list, format!("{error}")))?;
             listed.push(open(context, path)?);
         }
     }

@@ -36,7 +36,8 @@ impl DiskCounters {
         let fields = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let fields = fields.into_iter().find(|fields| fields.get(2) == Some(&disk))?;
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        let blocks = |sectors: u64| sectors * SECTOR_BYTES / BLOCK_BYTES as u64;
+        // Before a file system is mounted, the kernel reads less than blocks: partition tables, superblocks.
+        let blocks = |sectors: u64| (sectors * SECTOR_BYTES).div_ceil(BLOCK_BYTES as u64);
         Some(DiskCounters {
             reads: number(3)?,
             blocks_read: blocks(number(5)?),
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn counters_of_the_named_disk_are_read() {
-        let text = "   7       0 loop0 1 0 8 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n 253       0 vda 12 3 1040 7 5 1 80 2 0 9 9 \
+        let text = "   7       0 loop0 1 0 8 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n 253       0 vda 12 3 1036 7 5 1 80 2 0 9 9 \
                     0 0 0 0 0 0\n";
         let counters = DiskCounters { reads: 12, blocks_read: 130, writes: 5, blocks_written: 10 };
         assert_eq!(DiskCounters::parse(text, "vda"), Some(counters));

@@ -42,7 +42,11 @@ fn run() -> Result<bool, String> {
 }
 
 #[cfg(feature = "linux")]
-fn run_on_linux<'a>(folder: &str, disk: &str, value: impl Fn(&str) -> Option<&'a str>) -> Result<bool, String> {
+fn run_on_linux<'a>(
+    folder: &str,
+    disk: &str,
+    value: impl Fn(&str) -> Option<&'a str>,
+) -> Result<bool, String> {
     use filecache::linux;
     let (options, peer) = linux::parse(value).map_err(|error| error.to_string())?;
     let (outcome, memory) = linux::run(std::path::Path::new(folder), disk, &options, peer)
