@@ -24,7 +24,7 @@ const TEXTS: [&str; 10] = [
 /// The task of a variant of `cs` over these sources: queries for symbols from common to rare, or for texts, or for
 /// both, and what they find.
 pub fn cs_task(variant: Variant, passes: usize, sources: &[SourceFile], database: &str) -> cs::Task {
-    let searched = |wanted: bool| wanted.then_some(passes).unwrap_or(0);
+    let searched = |wanted: bool| if wanted { passes } else { 0 };
     let symbols: Vec<Sought> = choose_symbols(database, searched(variant.symbols))
         .into_iter()
         .map(|pattern| Sought { found: find_symbol(database, &pattern), pattern })
