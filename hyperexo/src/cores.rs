@@ -1,7 +1,13 @@
 //! A core: the loop that gives it to environments, slice by slice, and takes it back.
 //!
-//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is held between exits
-//! and never while a guest runs: an exit costs a lock, an instruction of a guest costs nothing.
+//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is never held while a
+//! guest runs. Exits are dealt with at one of three places, the nearest that can:
+//!
+//! | where | what | needs |
+//! |---|---|---|
+//! | the backend ([`crate::virt::switch`]) | quick calls | a few registers |
+//! | [`emulate::answer`] | what concerns nothing but the virtual CPU: CPUID, MSRs, refused instructions and calls | the virtual CPU, which the core holds |
+//! | [`act`] | the rest | the lock |
 
 use crate::emulate;
 use crate::env::{Death, Ending, count};
@@ -9,7 +15,8 @@ use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::EnvironmentId;
-use crate::virt::{Backend, Exception, VmExit};
+use crate::virt::{Backend, VmExit};
+use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_abi::accounting::Exit;
 use hyperexo_abi::upcall::VECTOR;
 use hyperexo_hw::apic::LocalApic;
@@ -20,15 +27,22 @@ use spin::relax::RelaxStrategy;
 /// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
 const DEFERRED_UPCALL_US: u64 = 50;
 
-/// How a core waits for another: mostly by doing nothing, rarely by `PAUSE`, which under emulation stops the core that we wait for.
+/// How a core waits for another: it looks often, and executes `PAUSE` rarely, which under emulation stops the core that waits so
+/// long that others, on as few processors, get on.
 pub struct Patience;
 
 impl RelaxStrategy for Patience {
     fn relax() {
-        for _ in 0..4096 {
+        /// Turns of all cores.
+        static TURNS: AtomicU32 = AtomicU32::new(0);
+        /// Turns between two `PAUSE`s: some 4,000 instructions.
+        const PAUSE_AFTER: u32 = 256;
+        for _ in 0..16 {
             core::hint::black_box(());
         }
-        core::hint::spin_loop();
+        if TURNS.fetch_add(1, Ordering::Relaxed).is_multiple_of(PAUSE_AFTER) {
+            core::hint::spin_loop();
+        }
     }
 }
 
@@ -76,12 +90,11 @@ impl Core {
             if guard.finished() {
                 return;
             }
-            guard.attend(self.number, ticks());
+            let now = self.attend(&mut guard);
             let number = self.number;
             let can_run = |kernel: &Kernel, id: EnvironmentId| {
                 kernel.environments[usize::from(id) - 1].runnable_on(number)
             };
-            let now = ticks();
             let named = self.successor.take().filter(|id| now < self.slice_end && can_run(&guard, *id));
             let chosen = named.or_else(|| {
                 let length = guard.clock.ticks_of_us(guard.settings.slice_us);
@@ -119,35 +132,44 @@ impl Core {
         let who = VcpuId { environment: id, index, core: self.number };
         self.switch_to(&mut guard, who);
         count(&guard.environment(id).accounting.slices, 1);
-        let mut after = After::Look;
+        // `run` has just attended.
+        let mut now = ticks();
         loop {
-            let quiet = after == After::Continue && !interrupt::noticed(self.number);
-            if !quiet && !self.look_around(&mut guard, who) {
+            if !self.goes_on(&mut guard, who, now) {
                 return;
             }
-            let exit;
-            (guard, exit) = self.enter(kernel, guard, who);
-            // Another core may have ended it.
-            if guard.environment(id).ended() {
-                return;
+            let mut after = After::Continue;
+            while after == After::Continue && !interrupt::noticed(self.number) {
+                let exit;
+                (guard, exit) = self.enter(kernel, guard, who);
+                // Another core may have ended it.
+                if guard.environment(id).ended() {
+                    return;
+                }
+                after = exit.map_or(After::Continue, |exit| act(&mut guard, who, exit));
             }
-            after = act(&mut guard, who, exit);
             if let After::Yield(successor) = after {
                 self.successor = successor;
                 return;
             }
+            now = self.attend(&mut guard);
         }
     }
 
-    /// Attends to devices and time, and sets the timer for what comes next. Returns whether the environment goes on: it
-    /// has something to do, and its slice is not over.
+    /// Attends to devices and time; what interrupts bring from now on is new. Returns the time.
     ///
-    /// Everything that could change the answer comes with an interrupt (device, timer, another core's call) or by the guest's own
-    /// doing, so it is not asked at every exit.
-    fn look_around(&mut self, kernel: &mut Kernel, who: VcpuId) -> bool {
+    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or by the guest's
+    /// own doing, so it is not looked for at every exit.
+    fn attend(&self, kernel: &mut Kernel) -> u64 {
         interrupt::take_notice(self.number);
         let now = ticks();
         kernel.attend(self.number, now);
+        now
+    }
+
+    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its upcall and sets the
+    /// timer for what comes next.
+    fn goes_on(&mut self, kernel: &mut Kernel, who: VcpuId, now: u64) -> bool {
         if !kernel.environment(who.environment).runnable_on(self.number) {
             return false;
         }
@@ -171,13 +193,14 @@ impl Core {
         true
     }
 
-    /// Runs a virtual CPU until its next exit, without the lock.
+    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been answered, and
+    /// something else asks for attention.
     fn enter<'k>(
         &mut self,
         kernel: &'k SharedKernel,
         mut guard: Guard<'k>,
         who: VcpuId,
-    ) -> (Guard<'k>, VmExit) {
+    ) -> (Guard<'k>, Option<VmExit>) {
         let accounting = guard.environment(who.environment).accounting;
         let slot = guard.slot(who);
         let mut vcpu = slot.vcpu.take().expect("a core takes its own virtual CPU, and it is there");
@@ -187,7 +210,16 @@ impl Core {
         interrupt::entering(self.number, who.environment);
         drop(guard);
         let start = ticks();
-        let exit = vcpu.run(self.backend);
+        let exit = loop {
+            let exit = vcpu.run(self.backend);
+            count(&accounting.exits[kind(&exit) as usize], 1);
+            if !emulate::answer(&mut *vcpu, exit) {
+                break Some(exit);
+            }
+            if interrupt::noticed(self.number) {
+                break None;
+            }
+        };
         let cycles = ticks().wrapping_sub(start);
         interrupt::left(self.number);
         let mut guard = kernel.lock();
@@ -218,14 +250,11 @@ impl Core {
 
 /// Acts on an exit.
 fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
-    let id = who.environment;
-    kernel.environment(id).count_exit(kind(&exit));
     let support = kernel.extended_support;
     let vcpu = kernel.vcpu(who);
     let rip = vcpu.rip();
     let death = match exit {
         VmExit::Interrupt | VmExit::Window => return After::Look,
-        VmExit::Handled => return After::Continue,
         VmExit::Hypercall => return hypercall::dispatch(kernel, who),
         VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip },
         VmExit::Halt => {
@@ -234,37 +263,24 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
             slot.waiting = !posted && !slot.posted;
             return After::Look;
         }
-        VmExit::Cpuid => {
-            emulate::cpuid(vcpu);
-            return After::Continue;
-        }
-        VmExit::MsrRead(msr) => {
-            emulate::msr_read(vcpu, msr);
-            return After::Continue;
-        }
-        VmExit::MsrWrite(msr) => {
-            emulate::msr_write(vcpu, msr);
-            return After::Continue;
-        }
         VmExit::Xsetbv => {
             emulate::xsetbv(kernel.slot(who), &support);
             return After::Continue;
         }
-        VmExit::Port(_) | VmExit::Privileged(_) => {
-            vcpu.raise(Exception::GeneralProtection);
-            return After::Continue;
-        }
-        VmExit::Undefined(_) => {
-            vcpu.raise(Exception::InvalidOpcode);
-            return After::Continue;
-        }
+        VmExit::Handled
+        | VmExit::Cpuid
+        | VmExit::MsrRead(_)
+        | VmExit::MsrWrite(_)
+        | VmExit::Port(_)
+        | VmExit::Privileged(_)
+        | VmExit::Undefined(_) => unreachable!("`emulate::answer` has seen to it"),
         VmExit::NestedFault { address, access } => Death::NestedFault { address, access, rip },
         VmExit::MachineCheck => panic!("machine check while an environment was running"),
         VmExit::TripleFault => Death::TripleFault { rip },
         VmExit::InvalidState => Death::InvalidState { rip },
         VmExit::Unknown(code) => Death::UnknownExit { code, rip },
     };
-    kernel.end(id, Ending::Killed(death));
+    kernel.end(who.environment, Ending::Killed(death));
     After::Look
 }
 

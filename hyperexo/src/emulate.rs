@@ -1,15 +1,32 @@
-//! What the kernel does in place of the processor: CPUID, model-specific registers, XCR0.
+//! What the kernel does in place of the processor: CPUID, model-specific registers, XCR0, refused instructions.
 
 use crate::env::VirtualCpu;
+use crate::hypercall;
 use crate::virt::xstate::Support;
-use crate::virt::{Exception, Vcpu, cpuid};
+use crate::virt::{Exception, Vcpu, VmExit, cpuid};
 use hyperexo_hw::time::ticks;
 
 const MSR_TSC: u32 = 0x10;
 const MSR_EFER: u32 = 0xc000_0080;
 
+/// Answers an exit that concerns nothing but the virtual CPU, which its core holds: no other core has a say in it, so it takes
+/// no lock. Returns whether it was one.
+pub fn answer(vcpu: &mut dyn Vcpu, exit: VmExit) -> bool {
+    match exit {
+        VmExit::Hypercall => return hypercall::answer(vcpu),
+        VmExit::Cpuid => cpuid(vcpu),
+        VmExit::MsrRead(msr) => msr_read(vcpu, msr),
+        VmExit::MsrWrite(msr) => msr_write(vcpu, msr),
+        VmExit::Port(_) | VmExit::Privileged(_) => vcpu.raise(Exception::GeneralProtection),
+        VmExit::Undefined(_) => vcpu.raise(Exception::InvalidOpcode),
+        VmExit::Handled => {}
+        _ => return false,
+    }
+    true
+}
+
 /// Answers CPUID; the instruction has been passed.
-pub fn cpuid(vcpu: &mut dyn Vcpu) {
+fn cpuid(vcpu: &mut dyn Vcpu) {
     let registers = vcpu.registers();
     let (leaf, subleaf) = (registers.rax as u32, registers.rcx as u32);
     let raw = raw_cpuid::cpuid!(leaf, subleaf);
@@ -21,7 +38,7 @@ pub fn cpuid(vcpu: &mut dyn Vcpu) {
 }
 
 /// Reads a register for the guest, or tells it that there is none.
-pub fn msr_read(vcpu: &mut dyn Vcpu, msr: u32) {
+fn msr_read(vcpu: &mut dyn Vcpu, msr: u32) {
     let value = match msr {
         MSR_EFER => vcpu.efer(),
         MSR_TSC => ticks(),
@@ -33,7 +50,7 @@ pub fn msr_read(vcpu: &mut dyn Vcpu, msr: u32) {
 }
 
 /// Writes a register for the guest, or tells it that it can't.
-pub fn msr_write(vcpu: &mut dyn Vcpu, msr: u32) {
+fn msr_write(vcpu: &mut dyn Vcpu, msr: u32) {
     let registers = vcpu.registers();
     let value = registers.rax & 0xffff_ffff | registers.rdx << 32;
     if msr == MSR_EFER && vcpu.set_efer(value) {

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
-use hyperexo_abi::accounting::{Accounting, EXIT_NAMES, Exit};
+use hyperexo_abi::accounting::{Accounting, EXIT_NAMES};
 use hyperexo_abi::upcall::{Cause, Doorbell};
 
 /// Why an environment was ended by the kernel.
@@ -150,7 +150,7 @@ pub struct Environment {
     pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
     pub quota: u64,
-    /// Frames that its nested page table takes.
+    /// Frames of the kernel on its account: those of its nested page table, and the doorbells of virtual CPUs that it has started.
     pub tables: u64,
     /// Most frames it ever owned.
     pub peak_frames: u64,
@@ -194,20 +194,15 @@ impl Environment {
         crate::interrupt::wake(target.core);
     }
 
-    /// Counts an exit.
-    pub fn count_exit(&self, kind: Exit) {
-        count(&self.accounting.exits[kind as usize], 1);
-    }
-
     /// The accounting line of the final report.
     pub fn report(&self) -> impl fmt::Display + '_ {
         Report(self)
     }
 }
 
-/// Adds to a counter that only the kernel writes.
+/// Adds to a counter that only the kernel writes, perhaps from several cores at once.
 pub fn count(counter: &AtomicU64, amount: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    counter.fetch_add(amount, Ordering::Relaxed);
 }
 
 struct Report<'a>(&'a Environment);

@@ -5,34 +5,35 @@ use crate::disk::Ring;
 use crate::env::{Ending, Environment, VirtualCpu};
 use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::{EnvironmentId, Owner};
-use crate::virt::Entry;
+use crate::virt::nested::TableMemory;
 use crate::virt::xstate::ExtendedState;
+use crate::virt::{Entry, Registers, Vcpu};
 use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES, Results, Status};
 use hyperexo_abi::ring::RING_FRAMES;
 use hyperexo_abi::upcall::Cause;
-use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 
 /// What a call gives back.
 type Outcome = Result<Results, Status>;
 
 const DONE: Outcome = Ok([0; 4]);
 
-/// Carries out the hypercall in the registers of a virtual CPU.
-pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
-    let registers = kernel.vcpu(who).registers();
-    let number = registers.rax;
-    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10];
-    let (outcome, after) = match Call::from_number(number) {
-        Some(Call::Yield) => (DONE, After::Yield(yield_target(kernel, who, arguments[0]))),
-        Some(call @ (Call::Null | Call::ConsoleWrite)) => {
-            (perform(kernel, who, call, &arguments), After::Continue)
-        }
-        Some(call) => (perform(kernel, who, call, &arguments), After::Look),
-        None => (Err(Status::UnknownCall), After::Continue),
+/// Carries out the hypercall in the registers of a virtual CPU, if that concerns nothing else; returns whether it was so.
+pub fn answer(vcpu: &mut dyn Vcpu) -> bool {
+    let registers = vcpu.registers();
+    let outcome = match Call::from_number(registers.rax) {
+        Some(Call::Null) => DONE,
+        None => Err(Status::UnknownCall),
+        Some(_) => return false,
     };
-    let registers = kernel.vcpu(who).registers();
+    give(registers, outcome);
+    true
+}
+
+/// Leaves the outcome in the caller's registers.
+fn give(registers: &mut Registers, outcome: Outcome) {
     match outcome {
         Ok([r0, r1, r2, r3]) => {
             registers.rax = Status::Ok as u64;
@@ -40,6 +41,20 @@ pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
         }
         Err(status) => registers.rax = status as u64,
     }
+}
+
+/// Carries out the hypercall in the registers of a virtual CPU, after [`answer`] has not.
+pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
+    let registers = kernel.vcpu(who).registers();
+    let number = registers.rax;
+    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10];
+    let (outcome, after) = match Call::from_number(number) {
+        Some(Call::Yield) => (DONE, After::Yield(yield_target(kernel, who, arguments[0]))),
+        Some(call @ Call::ConsoleWrite) => (perform(kernel, who, call, &arguments), After::Continue),
+        Some(call) => (perform(kernel, who, call, &arguments), After::Look),
+        None => (Err(Status::UnknownCall), After::Continue),
+    };
+    give(kernel.vcpu(who).registers(), outcome);
     after
 }
 
@@ -332,20 +347,20 @@ fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) 
     if kernel.environment(id).on_core(core).is_some() {
         return Err(Status::InUse);
     }
-    let root = kernel.environment(id).nested.as_ref().ok_or(Status::NotBound)?.root();
-    let frame = kernel.frames.allocate(Owner::Kernel, ANY, 1, 1)?.first;
-    kernel.memory.clear(frame);
     let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    let root = nested.root();
+    let frame = memory.allocate().ok_or(Status::QuotaExceeded)?;
     if nested.map(&mut memory, frame, 1, Rights::READ_WRITE).is_err() {
         nested.unmap(&mut memory, frame, 1);
-        kernel.frames.release_kernel(frame..frame + 1);
+        memory.release(frame);
         return Err(Status::QuotaExceeded);
     }
     kernel.settle(id);
     // SAFETY: a `Doorbell` is atomics only, in a frame that the kernel keeps for ever.
     let doorbell = unsafe { kernel.memory.shared(frame) };
+    let accounting = kernel.environment(id).accounting;
     // SAFETY: the nested table is the environment's and lives until its end; the number is its own.
-    let vcpu = unsafe { kernel.backend.new_vcpu(root, id, entry) };
+    let vcpu = unsafe { kernel.backend.new_vcpu(root, id, entry, accounting) };
     let extended = ExtendedState::new(&kernel.extended_support);
     kernel.slices[core].add(id, 1);
     let environment = kernel.environment(id);

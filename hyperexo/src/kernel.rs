@@ -136,22 +136,32 @@ impl Kernel {
         &mut **self.slot(who).vcpu.as_mut().expect("between exit and entry the state is here")
     }
 
-    /// An environment's nested page table with the memory to change it, charged to its quota unless `forced`.
+    /// The place of an environment's nested page table, and memory for tables on the environment's account, up to its quota unless
+    /// `forced`.
+    pub fn tables(
+        &mut self,
+        id: EnvironmentId,
+        forced: bool,
+    ) -> (&mut Option<NestedTable>, NestedMemory<'_>) {
+        let environment = &mut self.environments[usize::from(id) - 1];
+        let memory = NestedMemory {
+            frames: &mut self.frames,
+            memory: self.memory,
+            owner: id,
+            quota: if forced { u64::MAX } else { environment.quota },
+            tables: &mut environment.tables,
+        };
+        (&mut environment.nested, memory)
+    }
+
+    /// An environment's nested page table, unless it has ended, with the memory to change it: see [`Kernel::tables`].
     pub fn nested(
         &mut self,
         id: EnvironmentId,
         forced: bool,
     ) -> Option<(&mut NestedTable, NestedMemory<'_>)> {
-        let environment = &mut self.environments[usize::from(id) - 1];
-        let quota = if forced { u64::MAX } else { environment.quota };
-        let memory = NestedMemory {
-            frames: &mut self.frames,
-            memory: self.memory,
-            owner: id,
-            quota,
-            tables: &mut environment.tables,
-        };
-        Some((environment.nested.as_mut()?, memory))
+        let (nested, memory) = self.tables(id, forced);
+        Some((nested.as_mut()?, memory))
     }
 
     /// Makes a change of an environment's nested page table final: no core runs it, or will, with old translations.
@@ -222,7 +232,6 @@ impl Kernel {
         environment.vcpus.iter_mut().for_each(|slot| slot.timer = None);
         environment.extents.clear();
         let ring = environment.ring.take();
-        let nested = environment.nested.take();
         self.slices.iter_mut().for_each(|slices| slices.remove(id));
         // Nothing is taken apart while another core still runs on it.
         interrupt::fetch_back(id);
@@ -230,14 +239,8 @@ impl Kernel {
             let frames = ring.first_frame..ring.first_frame + hyperexo_abi::ring::RING_FRAMES;
             frames.for_each(|frame| self.frames.unpin(frame));
         }
-        if let Some(nested) = nested {
-            let mut memory = NestedMemory {
-                frames: &mut self.frames,
-                memory: self.memory,
-                owner: id,
-                quota: u64::MAX,
-                tables: &mut self.environments[usize::from(id) - 1].tables,
-            };
+        let (nested, mut memory) = self.tables(id, true);
+        if let Some(nested) = nested.take() {
             nested.destroy(&mut memory);
         }
         // After its own bindings are gone, so that only frames that others have bound cost a look at the others.

@@ -1,16 +1,17 @@
 //! From an image in the bundle to an environment that is ready to run.
 
-use crate::env::{Environment, NestedMemory, VirtualCpu};
+use crate::env::{Environment, VirtualCpu};
 use crate::image::{ImageError, ImagePlan};
 use crate::kernel::Kernel;
 use crate::resource::page::{EnvironmentId, Owner};
 use crate::startup::{Layout, write_tables};
 use crate::virt::Entry;
-use crate::virt::nested::NestedTable;
+use crate::virt::nested::{NestedTable, OutOfTables};
 use crate::virt::xstate::ExtendedState;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use hyperexo_abi::accounting::{Accounting, MAX_ENVIRONMENTS};
 use hyperexo_abi::bundle::Image;
 use hyperexo_abi::capability::{Capability, Rights};
@@ -177,42 +178,6 @@ impl Kernel {
         start.disk_capability = disk_capability;
         self.memory.write(run + layout.start_info(), 0, start.as_bytes());
 
-        let mut tables = 0;
-        let (nested, root) = {
-            let mut memory = NestedMemory {
-                frames: &mut self.frames,
-                memory: self.memory,
-                owner: id,
-                quota: u64::MAX,
-                tables: &mut tables,
-            };
-            let mut bind = || {
-                let mut nested = NestedTable::new(self.backend.entry_format(), &mut memory)?;
-                nested.map(&mut memory, run, needed, Rights::ALL)?;
-                for (first, count, rights) in [
-                    (windows.accounting, 1, Rights::READ),
-                    (windows.doorbell, 1, Rights::READ_WRITE),
-                    (self.free_map.first_frame, self.free_map.frames, Rights::READ),
-                    (self.owners_frame, 1, Rights::READ),
-                ] {
-                    nested.map(&mut memory, first, count, rights)?;
-                }
-                Ok::<_, crate::virt::nested::OutOfTables>(nested)
-            };
-            let nested = bind().map_err(|_| out_of_memory(self))?;
-            let root = nested.root();
-            (nested, root)
-        };
-        let entry_state = Entry {
-            rip: plan.entry,
-            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first instruction.
-            rsp: STACK_TOP - 8,
-            cr3: (run + layout.tables()) << FRAME_SHIFT,
-            rdi: (run + layout.start_info()) << FRAME_SHIFT,
-            rsi: MAGIC,
-        };
-        // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its end.
-        let vcpu = unsafe { self.backend.new_vcpu(root, id, &entry_state) };
         // SAFETY: both are pages of atomics, in frames that the kernel keeps for ever.
         let (accounting, doorbell) = unsafe {
             (
@@ -224,15 +189,10 @@ impl Kernel {
             id,
             name: String::from(image.name),
             ending: None,
-            vcpus: Vec::from([VirtualCpu::new(
-                core,
-                vcpu,
-                ExtendedState::new(&self.extended_support),
-                doorbell,
-            )]),
-            nested: Some(nested),
+            vcpus: Vec::new(),
+            nested: None,
             quota: entry.quota_frames.min(self.frames.len()),
-            tables,
+            tables: 0,
             peak_frames: 0,
             disk_quota: u64::from(entry.disk_quota_mib) * BLOCKS_PER_MIB,
             extents: Vec::new(),
@@ -240,10 +200,46 @@ impl Kernel {
             line: Default::default(),
             accounting,
         });
+        let root = self.bind_first(id, run..claim.end(), &windows).map_err(|_| out_of_memory(self))?;
+        let entry_state = Entry {
+            rip: plan.entry,
+            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first instruction.
+            rsp: STACK_TOP - 8,
+            cr3: (run + layout.tables()) << FRAME_SHIFT,
+            rdi: (run + layout.start_info()) << FRAME_SHIFT,
+            rsi: MAGIC,
+        };
+        // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its end.
+        let vcpu = unsafe { self.backend.new_vcpu(root, id, &entry_state, accounting) };
+        let extended = ExtendedState::new(&self.extended_support);
+        self.environment(id).vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell));
         self.slices[core].add(id, entry.slices.min(MAX_SLICES) as usize);
         self.update_frames(id);
         self.update_blocks(id);
         Ok(id)
+    }
+
+    /// Makes an environment's nested page table, in which it has bound its image and what the kernel shows it; returns the
+    /// table's top frame.
+    fn bind_first(
+        &mut self,
+        id: EnvironmentId,
+        run: Range<u64>,
+        windows: &Windows,
+    ) -> Result<u64, OutOfTables> {
+        let (format, free_map, owners) = (self.backend.entry_format(), self.free_map, self.owners_frame);
+        let (place, mut memory) = self.tables(id, true);
+        let nested = place.insert(NestedTable::new(format, &mut memory)?);
+        for (first, count, rights) in [
+            (run.start, run.end - run.start, Rights::ALL),
+            (windows.accounting, 1, Rights::READ),
+            (windows.doorbell, 1, Rights::READ_WRITE),
+            (free_map.first_frame, free_map.frames, Rights::READ),
+            (owners, 1, Rights::READ),
+        ] {
+            nested.map(&mut memory, first, count, rights)?;
+        }
+        Ok(nested.root())
     }
 
     /// The extent that the manifest names.

@@ -1,7 +1,7 @@
 //! Call numbers, registers and status codes.
 //!
-//! A hypercall is the instruction `VMCALL` (Intel) or `VMMCALL` (AMD): [`crate::start::StartInfo::hypercall`] says
-//! which. Registers are the message, and the kernel touches no others:
+//! A hypercall is the instruction `VMCALL` (Intel) or `VMMCALL` (AMD), without prefixes: [`crate::start::StartInfo::hypercall`]
+//! says which. Registers are the message, and the kernel touches no others:
 //!
 //! | register | in | out |
 //! |---|---|---|

@@ -8,12 +8,14 @@ pub mod nested;
 pub mod processor;
 pub mod state;
 pub mod svm;
+pub mod switch;
 pub mod vmx;
 pub mod xstate;
 
 use crate::resource::page::EnvironmentId;
 use alloc::boxed::Box;
 use core::fmt;
+use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::start::{HYPERCALL_VMCALL, HYPERCALL_VMMCALL};
 use nested::EntryFormat;
 use svm::{Svm, SvmError, SvmVcpu};
@@ -97,17 +99,27 @@ impl Backend {
         }
     }
 
-    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`.
+    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`. Quick calls are
+    /// counted in `accounting`.
     ///
     /// # Safety
     ///
     /// As for [`SvmVcpu::new`] and [`VmxVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other environment has it.
-    pub unsafe fn new_vcpu(&self, nested_root: u64, id: EnvironmentId, entry: &Entry) -> Box<dyn Vcpu> {
-        match self {
-            // SAFETY: passed on to the caller.
-            Backend::Svm(svm) => Box::new(unsafe { SvmVcpu::new(svm, nested_root, u32::from(id), entry) }),
-            // SAFETY: passed on to the caller.
-            Backend::Vmx(vmx) => Box::new(unsafe { VmxVcpu::new(vmx, nested_root, id, entry) }),
+    pub unsafe fn new_vcpu(
+        &self,
+        nested_root: u64,
+        id: EnvironmentId,
+        entry: &Entry,
+        accounting: &'static Accounting,
+    ) -> Box<dyn Vcpu> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match self {
+                Backend::Svm(svm) => {
+                    Box::new(SvmVcpu::new(svm, nested_root, u32::from(id), entry, accounting))
+                }
+                Backend::Vmx(vmx) => Box::new(VmxVcpu::new(vmx, nested_root, id, entry, accounting)),
+            }
         }
     }
 }
@@ -229,7 +241,7 @@ pub enum Exception {
 /// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that
 /// core only.
 pub trait Vcpu: Send {
-    /// Runs the guest until the next exit, on the core whose `backend` this is: always the same.
+    /// Runs the guest until the next exit that is no quick call ([`switch`]), on the core whose `backend` this is: always the same.
     fn run(&mut self, backend: &Backend) -> VmExit;
     /// General registers.
     fn registers(&mut self) -> &mut Registers;

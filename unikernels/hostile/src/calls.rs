@@ -14,6 +14,7 @@ const KERNEL_FRAME: u64 = 0x100;
 
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("unknown-calls", "hypercalls that do not exist", unknown_calls),
+    Attempt::survives("call-registers", "what calls leave in registers that are not theirs", call_registers),
     Attempt::survives("forged-capability", "capabilities with changed bits", forged),
     Attempt::survives("stale-capability", "capabilities after free and revoke", stale),
     Attempt::survives("widen-capability", "deriving more than a capability allows", widen),
@@ -33,6 +34,26 @@ fn unknown_calls(judge: &mut Judge) {
             machine::call(number, [u64::MAX; 6]),
             Status::UnknownCall,
         );
+    }
+}
+
+/// Calls that are carried out in three places of the kernel; none may change, or show, a register of somebody else.
+fn call_registers(judge: &mut Judge) {
+    let before = machine::CallState::distinct();
+    let calls = [
+        (Call::Null as u64, Status::Ok),
+        (u64::MAX, Status::UnknownCall),
+        (Call::TimerSet as u64, Status::Ok),
+        (Call::PageUnbind as u64, Status::BadArgument),
+    ];
+    for (number, status) in calls {
+        for interrupts in [true, false] {
+            let (actual, after) = machine::call_with_state(number, &before, interrupts);
+            let what = format_args!("status of {number:#x}, interrupts {interrupts}");
+            judge.expect(what, actual, status as u64);
+            let what = format_args!("registers after {number:#x}, interrupts {interrupts}");
+            judge.expect(what, after == before, true);
+        }
     }
 }
 

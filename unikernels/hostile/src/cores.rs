@@ -76,6 +76,28 @@ pub const ATTEMPTS: &[Attempt] = &[
         },
     )
     .with_cores(),
+    Attempt::survives("exit-while-calling", "ends while another core makes calls without pause", |judge| {
+        let forever = |_| {
+            loop {
+                let _ = hypercall::null();
+                READS.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        if start(judge, forever, 0).is_some() {
+            used(judge);
+        }
+    })
+    .with_cores(),
+    Attempt::killed(
+        "shootdown-calling",
+        "reads, between calls, a frame that another core gives back",
+        |judge| {
+            shootdown_from(judge, call_and_read_forever, |capability, _| {
+                machine::page_free(capability).is_ok()
+            })
+        },
+    )
+    .with_cores(),
     Attempt::killed("die-while-running", "reads the kernel while another core computes", |judge| {
         run_forever(judge);
         machine::read_word(LINEAR_BASE + (KERNEL_FRAME << FRAME_SHIFT));
@@ -159,10 +181,27 @@ fn used(judge: &mut Judge) -> bool {
     judge.found("the other core at work", (READS.load(Ordering::SeqCst) > before).then_some(())).is_some()
 }
 
-/// Takes a frame away while another core reads it, then has the kernel clear it: nobody may see that.
+/// Reads a frame for ever, with a call after each time that the kernel answers at once, and with interrupts enabled.
+fn call_and_read_forever(frame: u64) {
+    loop {
+        let word = machine::read_word(memory::linear_address(frame));
+        if word != OWN {
+            WRONG.store(word, Ordering::SeqCst);
+        }
+        READS.fetch_add(1, Ordering::SeqCst);
+        let _ = hypercall::null();
+    }
+}
+
+/// [`shootdown_from`] a core that only reads.
 fn shootdown(judge: &mut Judge, take_away: fn(&Capability, u64) -> bool) {
+    shootdown_from(judge, read_forever, take_away);
+}
+
+/// Takes a frame away while another core reads it, then has the kernel clear it: nobody may see that.
+fn shootdown_from(judge: &mut Judge, reader: fn(u64), take_away: fn(&Capability, u64) -> bool) {
     let Some((capability, frame)) = own_frame(judge) else { return };
-    if start(judge, read_forever, frame).is_none() || !used(judge) {
+    if start(judge, reader, frame).is_none() || !used(judge) {
         return;
     }
     if !take_away(&capability, frame) {

@@ -29,7 +29,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("timer-storm", "timers in the past and at the end of time", timer_storm),
     Attempt::survives("yield-storm", "yielding to nobody and to environments that do not exist", yield_storm),
     Attempt::survives("yield-to-self", "yields to itself for a second", yield_to_self),
-    Attempt::survives("call-storm", "hypercalls without pause", call_storm),
+    Attempt::survives("call-storm", "hypercalls without pause, interrupts enabled and disabled", call_storm),
 ];
 
 fn hog(judge: &mut Judge) {
@@ -90,8 +90,21 @@ fn yield_to_self(judge: &mut Judge) {
     judge.expect("yields refused in an odd way", refused, 0);
 }
 
+/// How long each of two storms of calls lasts.
+const CALL_STORM_NS: u64 = 300_000_000;
+
+/// Calls that do nothing follow each other so fast that the kernel must be reached between them, whatever the flag says.
 fn call_storm(judge: &mut Judge) {
-    for _ in 0..STORM {
-        judge.allowed("null", hypercall::null());
-    }
+    let mut storm = |what| {
+        let end = time::now_ns() + CALL_STORM_NS;
+        while time::now_ns() < end {
+            for _ in 0..100 {
+                judge.allowed(what, hypercall::null());
+            }
+        }
+    };
+    storm("null");
+    machine::disable_interrupts();
+    storm("null with interrupts disabled");
+    machine::enable_interrupts();
 }

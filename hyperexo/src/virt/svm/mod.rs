@@ -13,6 +13,7 @@ use super::state::{
 use super::{Access, Backend, Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
+use hyperexo_abi::accounting::{Accounting, Exit};
 use switch::Switch;
 use vmcb::{Vmcb, exception, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
@@ -212,7 +213,13 @@ impl SvmVcpu {
     /// # Safety
     ///
     /// The nested page table confines the guest to what it may touch, and stays in place as long as the value lives.
-    pub unsafe fn new(svm: &Svm, nested_root: u64, asid: u32, entry: &Entry) -> SvmVcpu {
+    pub unsafe fn new(
+        svm: &Svm,
+        nested_root: u64,
+        asid: u32,
+        entry: &Entry,
+        accounting: &'static Accounting,
+    ) -> SvmVcpu {
         // SAFETY: a VMCB is integers only, for which zero is a value.
         let mut vmcb: Box<Vmcb> = unsafe { Box::new_zeroed().assume_init() };
         let control = &mut vmcb.control;
@@ -274,6 +281,7 @@ impl SvmVcpu {
             guest: (&raw const *vmcb) as u64,
             host: core::ptr::from_ref(svm.host) as u64,
             fx: (&raw const *fx) as u64,
+            hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
             mxcsr: 0x1f80,
         };
         let mut vcpu =

@@ -1,7 +1,11 @@
-//! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers.
+//! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers. Quick calls
+//! ([`crate::virt::switch`]) go back into the guest from here.
 
+use super::vmcb::{Control, Save, Vmcb, exit, tlb_control};
 use crate::virt::Registers;
-use core::arch::naked_asm;
+use crate::virt::switch::{
+    QUICK_CALLS, load_registers, return_to_host, save_host, store_registers, switch_asm,
+};
 use core::mem::offset_of;
 
 /// What [`enter`] needs, in the order it reads it.
@@ -15,14 +19,17 @@ pub struct Switch {
     pub host: u64,
     /// Address of the guest's [`FxState`](crate::virt::state::FxState).
     pub fx: u64,
+    /// Address of the atomic counter of the guest's hypercalls.
+    pub hypercalls: u64,
     /// `MXCSR` of the kernel.
     pub mxcsr: u32,
 }
 
-/// Runs the guest until its next exit.
+/// Runs the guest until its next exit that is no quick call.
 ///
 /// Interrupts are off for the host (GIF) until the guest is entered, and are taken by the host's handlers when GIF is set again;
-/// at return they are disabled by IF.
+/// at return they are disabled by IF. Between a quick call and the next entry GIF stays clear: what came meanwhile is the
+/// reason of the next exit (APM vol. 2 §15.13.1).
 ///
 /// # Safety
 ///
@@ -31,53 +38,45 @@ pub struct Switch {
 /// disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) {
-    naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
+    switch_asm!({
+        save_host!(),
         "mov rax, [rdi + {fx}]",
         "fxrstor64 [rax]",
         "clgi",
         "sti",
         "mov rax, [rdi + {guest}]",
         "vmload rax",
-        "mov rbx, [rdi + {rbx}]",
-        "mov rcx, [rdi + {rcx}]",
-        "mov rdx, [rdi + {rdx}]",
-        "mov rsi, [rdi + {rsi}]",
-        "mov rbp, [rdi + {rbp}]",
-        "mov r8, [rdi + {r8}]",
-        "mov r9, [rdi + {r9}]",
-        "mov r10, [rdi + {r10}]",
-        "mov r11, [rdi + {r11}]",
-        "mov r12, [rdi + {r12}]",
-        "mov r13, [rdi + {r13}]",
-        "mov r14, [rdi + {r14}]",
-        "mov r15, [rdi + {r15}]",
-        "mov rdi, [rdi + {rdi}]",
+        load_registers!(),
+        "2:",
         "vmrun rax",
-        // The exit restored rax and rsp; all else is the guest's.
+        // The exit restored rax and rsp; all else is the guest's. Is it a quick call, in ordinary circumstances?
+        "cmp dword ptr [rax + {exit_code}], {vmmcall}",
+        "jne 3f",
+        "cmp qword ptr [rax + {guest_rax}], {quick}",
+        "jae 3f",
+        "cmp qword ptr [rax + {shadow}], 0",
+        "jne 3f",
+        // It is: past the instruction, nothing to inject or to flush again, counted, results 0 to 3 are 0 as is the status.
+        "add qword ptr [rax + {rip}], {vmmcall_bytes}",
+        "mov qword ptr [rax + {injection}], 0",
+        "mov byte ptr [rax + {tlb}], {no_flush}",
+        "mov rdi, [rsp]",
+        "mov rdi, [rdi + {hypercalls}]",
+        "lock inc qword ptr [rdi]",
+        "mov qword ptr [rax + {guest_rax}], 0",
+        "xor edi, edi",
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r8d, r8d",
+        "jmp 2b",
+        // It is not.
+        "3:",
         "vmsave rax",
         "mov rax, [rsp]",
-        "mov [rax + {rbx}], rbx",
         "mov [rax + {rcx}], rcx",
-        "mov [rax + {rdx}], rdx",
-        "mov [rax + {rsi}], rsi",
         "mov [rax + {rdi}], rdi",
-        "mov [rax + {rbp}], rbp",
-        "mov [rax + {r8}], r8",
-        "mov [rax + {r9}], r9",
-        "mov [rax + {r10}], r10",
-        "mov [rax + {r11}], r11",
-        "mov [rax + {r12}], r12",
-        "mov [rax + {r13}], r13",
-        "mov [rax + {r14}], r14",
-        "mov [rax + {r15}], r15",
         "mov rdi, rax",
+        store_registers!(),
         "mov rax, [rdi + {host}]",
         "vmload rax",
         "mov rax, [rdi + {fx}]",
@@ -87,33 +86,29 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         "stgi",
         "nop",
         "cli",
-        "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
-        rbx = const offset_of!(Registers, rbx),
-        rcx = const offset_of!(Registers, rcx),
-        rdx = const offset_of!(Registers, rdx),
-        rsi = const offset_of!(Registers, rsi),
-        rdi = const offset_of!(Registers, rdi),
-        rbp = const offset_of!(Registers, rbp),
-        r8 = const offset_of!(Registers, r8),
-        r9 = const offset_of!(Registers, r9),
-        r10 = const offset_of!(Registers, r10),
-        r11 = const offset_of!(Registers, r11),
-        r12 = const offset_of!(Registers, r12),
-        r13 = const offset_of!(Registers, r13),
-        r14 = const offset_of!(Registers, r14),
-        r15 = const offset_of!(Registers, r15),
+        return_to_host!(),
+    }
         guest = const offset_of!(Switch, guest),
         host = const offset_of!(Switch, host),
         fx = const offset_of!(Switch, fx),
+        hypercalls = const offset_of!(Switch, hypercalls),
         mxcsr = const offset_of!(Switch, mxcsr),
-    );
+        exit_code = const CONTROL + offset_of!(Control, exit_code),
+        injection = const CONTROL + offset_of!(Control, event_injection),
+        tlb = const CONTROL + offset_of!(Control, tlb_control),
+        shadow = const CONTROL + offset_of!(Control, interrupt_shadow),
+        guest_rax = const SAVE + offset_of!(Save, rax),
+        rip = const SAVE + offset_of!(Save, rip),
+        vmmcall = const exit::VMMCALL,
+        vmmcall_bytes = const VMMCALL_BYTES,
+        quick = const QUICK_CALLS,
+        no_flush = const tlb_control::NOTHING,
+    )
 }
+
+/// Length of `VMMCALL` (0F 01 D9).
+const VMMCALL_BYTES: u64 = 3;
+const CONTROL: usize = offset_of!(Vmcb, control);
+const SAVE: usize = offset_of!(Vmcb, save);
 
 const _: () = assert!(offset_of!(Switch, registers) == 0);

@@ -1,10 +1,15 @@
 //! Into the guest and back: neither an entry nor an exit saves the general registers, and an exit does not return but
-//! goes to the address in the VMCS.
+//! goes to the address in the VMCS, where quick calls ([`crate::virt::switch`]) go straight back.
 
+use super::exit::reason;
+use super::vcpu::BLOCKED;
 use crate::virt::Registers;
-use core::arch::naked_asm;
+use crate::virt::state::RFLAGS_INTERRUPT;
+use crate::virt::switch::{
+    QUICK_CALLS, load_registers, return_to_host, save_host, store_registers, switch_asm,
+};
 use core::mem::offset_of;
-use x86::vmx::vmcs::host;
+use x86::vmx::vmcs::{guest, host, ro};
 
 /// What [`enter`] needs.
 #[repr(C)]
@@ -17,6 +22,8 @@ pub struct Switch {
     pub host_stack: u64,
     /// Whether the VMCS has been launched since it was cleared (0 or 1): the next entry is `VMRESUME`.
     pub launched: u64,
+    /// Address of the atomic counter of the guest's hypercalls.
+    pub hypercalls: u64,
     /// `MXCSR` of the kernel.
     pub mxcsr: u32,
 }
@@ -43,7 +50,7 @@ impl Entered {
     }
 }
 
-/// Runs the guest until its next exit. Returns a code for [`Entered::from_code`].
+/// Runs the guest until its next exit that is no quick call. Returns a code for [`Entered::from_code`].
 ///
 /// Interrupts stay disabled until the guest is entered, and exit from there. After the exit, the host's handlers take
 /// what is pending.
@@ -55,14 +62,8 @@ impl Entered {
 /// disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
-    naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
+    switch_asm!({
+        save_host!(),
         "cmp [rdi + {host_stack}], rsp",
         "je 2f",
         "mov [rdi + {host_stack}], rsp",
@@ -73,86 +74,93 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         "fxrstor64 [rax]",
         "cmp qword ptr [rdi + {launched}], 0",
         "mov rax, [rdi + {rax}]",
-        "mov rbx, [rdi + {rbx}]",
-        "mov rcx, [rdi + {rcx}]",
-        "mov rdx, [rdi + {rdx}]",
-        "mov rsi, [rdi + {rsi}]",
-        "mov rbp, [rdi + {rbp}]",
-        "mov r8, [rdi + {r8}]",
-        "mov r9, [rdi + {r9}]",
-        "mov r10, [rdi + {r10}]",
-        "mov r11, [rdi + {r11}]",
-        "mov r12, [rdi + {r12}]",
-        "mov r13, [rdi + {r13}]",
-        "mov r14, [rdi + {r14}]",
-        "mov r15, [rdi + {r15}]",
-        "mov rdi, [rdi + {rdi}]",
+        load_registers!(),
         "jne 3f",
         "vmlaunch",
-        "jmp 4f",
+        "jmp {refused}",
         "3:",
         "vmresume",
-        // Refused: zero flag, or carry flag if there is no current VMCS.
-        "4:",
-        "setc al",
-        "movzx eax, al",
-        "inc eax",
-        "pop rdi",
-        "ldmxcsr [rdi + {mxcsr}]",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        "jmp {refused}",
+    }
+        refused = sym refused,
         stack_field = const host::RSP,
         host_stack = const offset_of!(Switch, host_stack),
         launched = const offset_of!(Switch, launched),
         fx = const offset_of!(Switch, fx),
-        mxcsr = const offset_of!(Switch, mxcsr),
         rax = const offset_of!(Registers, rax),
-        rbx = const offset_of!(Registers, rbx),
-        rcx = const offset_of!(Registers, rcx),
-        rdx = const offset_of!(Registers, rdx),
-        rsi = const offset_of!(Registers, rsi),
-        rdi = const offset_of!(Registers, rdi),
-        rbp = const offset_of!(Registers, rbp),
-        r8 = const offset_of!(Registers, r8),
-        r9 = const offset_of!(Registers, r9),
-        r10 = const offset_of!(Registers, r10),
-        r11 = const offset_of!(Registers, r11),
-        r12 = const offset_of!(Registers, r12),
-        r13 = const offset_of!(Registers, r13),
-        r14 = const offset_of!(Registers, r14),
-        r15 = const offset_of!(Registers, r15),
-    );
+    )
 }
 
-/// Where an exit goes: the host's instruction pointer in every VMCS. Returns from the [`enter`] that entered the guest.
+/// Where [`enter`] and [`landing`] go when the processor refuses to enter: the zero flag is set, or the carry flag if there is
+/// no current VMCS. Returns from `enter`.
+///
+/// # Safety
+///
+/// To be jumped to, with the stack as `enter` left it.
+#[unsafe(naked)]
+unsafe extern "C" fn refused() {
+    core::arch::naked_asm!(
+        "setc al",
+        "movzx eax, al",
+        "inc eax",
+        "mov rdi, [rsp]",
+        "ldmxcsr [rdi + {mxcsr}]",
+        return_to_host!(),
+        mxcsr = const offset_of!(Switch, mxcsr),
+    )
+}
+
+/// Where an exit goes: the host's instruction pointer in every VMCS. Carries out a quick call and enters the guest again;
+/// after any other exit, returns from the [`enter`] that entered the guest.
+///
+/// A guest with interrupts disabled makes no quick calls. By the manual, a pending interrupt would take it out at the next entry
+/// as well; Bochs 2.7 overlooks such an interrupt, and the guest would keep the core (see [`super::fill::Leash`], whose
+/// length an ordinary entry chooses by the same flag).
 ///
 /// # Safety
 ///
 /// Not to be called: the processor jumps here with the stack pointer that `enter` wrote to the VMCS.
 #[unsafe(naked)]
 pub unsafe extern "C" fn landing() {
-    naked_asm!(
+    switch_asm!({
         "push rdi",
         "mov rdi, [rsp + 8]",
         "mov [rdi + {rax}], rax",
-        "mov [rdi + {rbx}], rbx",
         "mov [rdi + {rcx}], rcx",
-        "mov [rdi + {rdx}], rdx",
-        "mov [rdi + {rsi}], rsi",
-        "mov [rdi + {rbp}], rbp",
-        "mov [rdi + {r8}], r8",
-        "mov [rdi + {r9}], r9",
-        "mov [rdi + {r10}], r10",
-        "mov [rdi + {r11}], r11",
-        "mov [rdi + {r12}], r12",
-        "mov [rdi + {r13}], r13",
-        "mov [rdi + {r14}], r14",
-        "mov [rdi + {r15}], r15",
+        // Is it a quick call, in ordinary circumstances?
+        "mov ecx, {reason_field}",
+        "vmread rax, rcx",
+        "cmp eax, {vmcall}",
+        "jne 2f",
+        "cmp qword ptr [rdi + {rax}], {quick}",
+        "jae 2f",
+        "mov ecx, {flags_field}",
+        "vmread rax, rcx",
+        "test eax, {interrupts}",
+        "jz 2f",
+        "mov ecx, {shadow_field}",
+        "vmread rax, rcx",
+        "test eax, {blocked}",
+        "jnz 2f",
+        // It is: past the instruction, counted, results 0 to 3 are 0 as is the status.
+        "mov ecx, {rip_field}",
+        "vmread rax, rcx",
+        "add rax, {vmcall_bytes}",
+        "vmwrite rcx, rax",
+        "mov rax, [rdi + {hypercalls}]",
+        "lock inc qword ptr [rax]",
+        "mov rcx, [rdi + {rcx}]",
+        "add rsp, 8",
+        "xor eax, eax",
+        "xor edi, edi",
+        "xor esi, esi",
+        "xor edx, edx",
+        "xor r8d, r8d",
+        "vmresume",
+        "jmp {refused}",
+        // It is not.
+        "2:",
+        store_registers!(),
         "pop qword ptr [rdi + {rdi}]",
         "mov rax, [rdi + {fx}]",
         "fxsave64 [rax]",
@@ -162,31 +170,25 @@ pub unsafe extern "C" fn landing() {
         "nop",
         "cli",
         "xor eax, eax",
-        "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        return_to_host!(),
+    }
+        reason_field = const ro::EXIT_REASON,
+        flags_field = const guest::RFLAGS,
+        shadow_field = const guest::INTERRUPTIBILITY_STATE,
+        rip_field = const guest::RIP,
+        vmcall = const reason::VMCALL,
+        vmcall_bytes = const VMCALL_BYTES,
+        quick = const QUICK_CALLS,
+        interrupts = const RFLAGS_INTERRUPT,
+        blocked = const BLOCKED,
+        refused = sym refused,
+        hypercalls = const offset_of!(Switch, hypercalls),
         launched = const offset_of!(Switch, launched),
         fx = const offset_of!(Switch, fx),
         mxcsr = const offset_of!(Switch, mxcsr),
         rax = const offset_of!(Registers, rax),
-        rbx = const offset_of!(Registers, rbx),
-        rcx = const offset_of!(Registers, rcx),
-        rdx = const offset_of!(Registers, rdx),
-        rsi = const offset_of!(Registers, rsi),
-        rdi = const offset_of!(Registers, rdi),
-        rbp = const offset_of!(Registers, rbp),
-        r8 = const offset_of!(Registers, r8),
-        r9 = const offset_of!(Registers, r9),
-        r10 = const offset_of!(Registers, r10),
-        r11 = const offset_of!(Registers, r11),
-        r12 = const offset_of!(Registers, r12),
-        r13 = const offset_of!(Registers, r13),
-        r14 = const offset_of!(Registers, r14),
-        r15 = const offset_of!(Registers, r15),
-    );
+    )
 }
+
+/// Length of `VMCALL` (0F 01 C1).
+const VMCALL_BYTES: u64 = 3;

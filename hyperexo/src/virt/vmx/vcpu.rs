@@ -14,6 +14,7 @@ use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INT
 use crate::virt::{Entry, Exception, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
+use hyperexo_abi::accounting::{Accounting, Exit};
 use x86::dtables::{DescriptorTablePointer, sgdt};
 use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::PrimaryControls;
@@ -24,7 +25,7 @@ use zerocopy::FromZeros;
 const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
 
 /// Blocking by `STI` and by `MOV SS`.
-const BLOCKED: u64 = 0b11;
+pub(super) const BLOCKED: u64 = 0b11;
 
 /// A page for the processor's use.
 #[repr(C, align(4096))]
@@ -70,7 +71,13 @@ impl VmxVcpu {
     /// # Safety
     ///
     /// The nested page table confines the guest to what it may touch, and stays in place as long as the value lives.
-    pub unsafe fn new(vmx: &Vmx, nested_root: u64, vpid: u16, entry: &Entry) -> VmxVcpu {
+    pub unsafe fn new(
+        vmx: &Vmx,
+        nested_root: u64,
+        vpid: u16,
+        entry: &Entry,
+        accounting: &'static Accounting,
+    ) -> VmxVcpu {
         let mut region = Region::new_box_zeroed().expect("kernel heap");
         region.set_revision(vmx.processor.revision);
         let fx = Box::new(FxState::initial());
@@ -79,6 +86,7 @@ impl VmxVcpu {
             fx: (&raw const *fx) as u64,
             host_stack: 0,
             launched: 0,
+            hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
             mxcsr: 0x1f80,
         };
         VmxVcpu {

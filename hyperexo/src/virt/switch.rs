@@ -1,0 +1,109 @@
+//! What the ways into the guest and back have in common on both backends: the moves of general registers, which no
+//! processor makes by itself, and the *quick calls*.
+//!
+//! # Quick calls
+//!
+//! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a few
+//! instructions between the exit and the next entry. Nobody's lock is taken, no table of the kernel is read, and only those
+//! registers move that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are.
+//! That is why it is written in assembly: what the compiler makes of Rust may use SSE registers.
+//!
+//! What a quick call leaves out, and why nothing is lost by that:
+//!
+//! * It does not ask whether a device or another core wants this core. They say so by an interrupt, and one that is
+//!   pending at an entry takes the guest out before its first instruction; that exit is no hypercall. So
+//!   [`crate::interrupt::fetch_back`] needs no more patience than with any guest, and the core counts as running the guest
+//!   throughout.
+//! * It does not take the time: its ticks count among the guest's. The exit itself is counted, atomically.
+//! * Whatever is unusual (the shadow of `STI` or `MOV SS`; on VMX, interrupts disabled) goes the ordinary way, where the
+//!   same calls are answered by [`crate::hypercall`].
+
+use hyperexo_abi::hypercall::Call;
+
+/// Calls below this number are quick.
+pub const QUICK_CALLS: u64 = 1;
+
+const _: () = assert!(Call::Null as u64 == 0 && QUICK_CALLS == 1, "the assembly knows no other");
+
+/// A naked function's body with the offsets of all [`Registers`](crate::virt::Registers) but `rax` as operands; the lines in braces,
+/// then further operands.
+macro_rules! switch_asm {
+    ({ $($lines:tt)* } $($operands:tt)*) => {
+        core::arch::naked_asm!(
+            $($lines)*
+            rbx = const core::mem::offset_of!($crate::virt::Registers, rbx),
+            rcx = const core::mem::offset_of!($crate::virt::Registers, rcx),
+            rdx = const core::mem::offset_of!($crate::virt::Registers, rdx),
+            rsi = const core::mem::offset_of!($crate::virt::Registers, rsi),
+            rdi = const core::mem::offset_of!($crate::virt::Registers, rdi),
+            rbp = const core::mem::offset_of!($crate::virt::Registers, rbp),
+            r8 = const core::mem::offset_of!($crate::virt::Registers, r8),
+            r9 = const core::mem::offset_of!($crate::virt::Registers, r9),
+            r10 = const core::mem::offset_of!($crate::virt::Registers, r10),
+            r11 = const core::mem::offset_of!($crate::virt::Registers, r11),
+            r12 = const core::mem::offset_of!($crate::virt::Registers, r12),
+            r13 = const core::mem::offset_of!($crate::virt::Registers, r13),
+            r14 = const core::mem::offset_of!($crate::virt::Registers, r14),
+            r15 = const core::mem::offset_of!($crate::virt::Registers, r15),
+            $($operands)*
+        )
+    };
+}
+
+/// Loads the guest's general registers, but for `rax`, from those at `rdi`.
+macro_rules! load_registers {
+    () => {
+        concat!(
+            "mov rbx, [rdi + {rbx}]\n",
+            "mov rcx, [rdi + {rcx}]\n",
+            "mov rdx, [rdi + {rdx}]\n",
+            "mov rsi, [rdi + {rsi}]\n",
+            "mov rbp, [rdi + {rbp}]\n",
+            "mov r8, [rdi + {r8}]\n",
+            "mov r9, [rdi + {r9}]\n",
+            "mov r10, [rdi + {r10}]\n",
+            "mov r11, [rdi + {r11}]\n",
+            "mov r12, [rdi + {r12}]\n",
+            "mov r13, [rdi + {r13}]\n",
+            "mov r14, [rdi + {r14}]\n",
+            "mov r15, [rdi + {r15}]\n",
+            "mov rdi, [rdi + {rdi}]",
+        )
+    };
+}
+
+/// Stores the guest's general registers, but for `rax`, `rcx` and `rdi`, in those at `rdi`.
+macro_rules! store_registers {
+    () => {
+        concat!(
+            "mov [rdi + {rbx}], rbx\n",
+            "mov [rdi + {rdx}], rdx\n",
+            "mov [rdi + {rsi}], rsi\n",
+            "mov [rdi + {rbp}], rbp\n",
+            "mov [rdi + {r8}], r8\n",
+            "mov [rdi + {r9}], r9\n",
+            "mov [rdi + {r10}], r10\n",
+            "mov [rdi + {r11}], r11\n",
+            "mov [rdi + {r12}], r12\n",
+            "mov [rdi + {r13}], r13\n",
+            "mov [rdi + {r14}], r14\n",
+            "mov [rdi + {r15}], r15",
+        )
+    };
+}
+
+/// Saves the registers that belong to the caller of `enter`, and `rdi`, the address of the backend's `Switch`, on top.
+macro_rules! save_host {
+    () => {
+        "push rbp\npush rbx\npush r12\npush r13\npush r14\npush r15\npush rdi"
+    };
+}
+
+/// Takes back what [`save_host`] saved, and returns.
+macro_rules! return_to_host {
+    () => {
+        "pop rdi\npop r15\npop r14\npop r13\npop r12\npop rbx\npop rbp\nret"
+    };
+}
+
+pub(super) use {load_registers, return_to_host, save_host, store_registers, switch_asm};
