@@ -127,6 +127,18 @@ pub enum Error {
     /// Counters that must agree do not, or a result is missing or wrong.
     #[error("{0}")]
     Measurement(String),
+    /// A trace of block references can't be used.
+    #[error("{}{place}: {reason}", .path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        place: crate::cache::trace::Place,
+        /// What is wrong.
+        reason: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// A file system on a disk image can't be used.
     #[error("{}: {reason}", .image.display())]
     FileSystem {
@@ -159,7 +171,7 @@ impl Error {
                 "there are {}; an application elsewhere is named by the path of its directory",
                 known.join(", ")
             )),
-            Error::Argument { fix, .. } => Some(fix.clone()),
+            Error::Argument { fix, .. } | Error::Trace { fix, .. } => Some(fix.clone()),
             Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
             Error::Elf { .. } => Some("build it again, or run `exo build` to see why it fails".into()),
             _ => None,

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `doctor` | [`doctor`] |
 //! | `build` | [`build`], [`image`] |
-//! | `compare` | [`compare`] |
+//! | `compare` | [`compare`], [`page`] |
+//! | `cache` | [`cache`] |
 //! | `bench` | [`mod@bench`], [`exits`] |
 //! | `test` | [`suite`] |
 //! | `new` | [`create`] |
@@ -21,6 +22,7 @@ mod bench;
 mod bochs;
 mod build;
 mod bundle;
+mod cache;
 mod checkout;
 mod children;
 mod compare;
@@ -37,6 +39,7 @@ mod iso;
 mod linux;
 mod machine;
 mod machine_args;
+mod page;
 mod qmp;
 mod run;
 mod serial;
@@ -66,6 +69,9 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Runs workloads under several cache policies and compares block reads, hits and time
     Compare(Box<compare::CompareArgs>),
+    /// Replays traces of block references under replacement policies, on the host
+    #[command(subcommand)]
+    Cache(cache::CacheVerb),
     /// Measures
     #[command(subcommand)]
     Bench(Box<bench::BenchVerb>),
@@ -88,6 +94,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::build(args),
         Verb::Run(args) => run::run(args),
         Verb::Compare(args) => compare::compare(args),
+        Verb::Cache(verb) => cache::cache(verb),
         Verb::Bench(verb) => bench::bench(verb),
         Verb::Test(args) => suite::test(args),
         Verb::New(args) => create::create(args),

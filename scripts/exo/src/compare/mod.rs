@@ -6,10 +6,9 @@
 //! | [`peer`] | one boot of the same workload on Linux |
 //! | [`optimum`] | Belady's optimum for the recorded references |
 //! | [`summary`] | from samples to the rows of the table |
-//! | [`report`], [`chart`] | the page with charts |
+//! | [`report`] | the page with charts |
 
 mod boot;
-mod chart;
 mod optimum;
 mod peer;
 mod report;

@@ -1,5 +1,6 @@
 //! Bar charts as inline SVG: text and shapes only, colours from the page.
 
+use super::escape;
 use std::fmt::Write;
 
 /// A bar.
@@ -84,11 +85,6 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<&Mark>) -> Strin
     }
     svg.push_str("</svg>\n");
     svg
-}
-
-/// Text as HTML wants it.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -1,0 +1,33 @@
+//! `exo cache`: replacement policies on the host, without a machine.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`simulate`] | `exo cache simulate`: from a trace to tables, lines and curves |
+//! | [`trace`] | reference strings and the formats they come in |
+//! | [`sizes`] | cache sizes as the user names them |
+//! | [`replay`] | every policy at every size, on several cores |
+//! | [`plot`] | miss-ratio curves in the terminal |
+//! | [`page`] | the same as a page |
+
+mod page;
+mod plot;
+pub mod replay;
+mod simulate;
+mod sizes;
+pub mod trace;
+
+use crate::error::Result;
+
+/// Arguments of `exo cache`.
+#[derive(Debug, clap::Subcommand)]
+pub enum CacheVerb {
+    /// Replays a trace of block references under several policies and sizes, and counts misses
+    Simulate(Box<simulate::SimulateArgs>),
+}
+
+/// The verb.
+pub fn cache(verb: &CacheVerb) -> Result<()> {
+    match verb {
+        CacheVerb::Simulate(args) => simulate::simulate(args),
+    }
+}

@@ -1,0 +1,98 @@
+//! The page of `exo cache simulate`.
+
+use super::replay::Misses;
+use super::trace::Trace;
+use crate::page::lines::{Chart, Line, Scale};
+use crate::page::{Table, document, facts, series_class};
+use crate::units::{human_bytes, thousands};
+use hyperexo_abi::BLOCK_BYTES;
+
+/// The page for a trace of this name.
+pub fn page(name: &str, trace: &Trace, found: &[Misses], sizes: &[u64]) -> String {
+    let lines = miss_ratio_curves(found);
+    let chart = Chart {
+        title: "Misses, share of references",
+        x_name: "cache, blocks",
+        scale: Scale::Share,
+        lines: &lines,
+    };
+    let body = format!(
+        "{}<section>\n<h2>Miss-ratio curves</h2>\n{}{}</section>\n",
+        facts([
+            ("References", thousands(trace.length() as u64)),
+            (
+                "Distinct blocks",
+                format!(
+                    "{} ({})",
+                    thousands(trace.distinct() as u64),
+                    human_bytes(trace.distinct() as u64 * BLOCK_BYTES as u64)
+                )
+            ),
+        ]),
+        chart.svg(),
+        table(found, sizes).html()
+    );
+    document(&format!("Misses of {name}"), &body)
+}
+
+/// A curve for each policy.
+pub fn miss_ratio_curves(found: &[Misses]) -> Vec<Line> {
+    found
+        .chunk_by(|one, next| one.policy == next.policy)
+        .enumerate()
+        .map(|(index, of_policy)| Line {
+            name: of_policy[0].policy.into(),
+            points: of_policy.iter().map(|misses| (misses.size as f64, misses.ratio())).collect(),
+            class: series_class(of_policy[0].policy, index),
+        })
+        .collect()
+}
+
+/// Misses of every policy at every size: a line for each size.
+pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
+    let policies: Vec<&[Misses]> = found.chunk_by(|one, next| one.policy == next.policy).collect();
+    let cell = |of_policy: &[Misses], size: u64| {
+        of_policy
+            .iter()
+            .find(|misses| misses.size == size)
+            .map_or(String::new(), |misses| thousands(misses.misses))
+    };
+    let line = |size: &u64| {
+        let cells = policies.iter().map(|of_policy| cell(of_policy, *size));
+        (String::new(), std::iter::once(thousands(*size)).chain(cells).collect())
+    };
+    let names = policies.iter().map(|of_policy| of_policy[0].policy.to_owned());
+    Table {
+        caption: "Misses by size of the cache, in blocks of 4096 bytes. opt is Belady’s optimum, the limit of all.",
+        heads: std::iter::once("cache".to_owned()).chain(names).collect(),
+        names: 0,
+        lines: sizes.iter().map(line).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replay::{Policy, replay};
+    use super::*;
+    use crate::page::tests::stands_alone;
+    use indicatif::ProgressBar;
+    use std::num::NonZero;
+
+    #[test]
+    fn the_page_has_a_curve_and_a_column_for_each_policy() {
+        let references: Vec<u64> = (0..100).collect::<Vec<_>>().repeat(4);
+        let trace = Trace::of(&references).unwrap();
+        let (policies, sizes) = (Policy::all().collect::<Vec<_>>(), [10, 50, 90]);
+        let found = replay(&trace, &policies, &sizes, NonZero::<usize>::MIN, &ProgressBar::hidden());
+        let text = page("a <trace>", &trace, &found, &sizes);
+        if let Some(path) = std::env::var_os("EXO_TEST_CACHE_PAGE") {
+            std::fs::write(path, &text).unwrap();
+        }
+        stands_alone(&text);
+        assert!(text.contains("Misses of a &lt;trace&gt;"));
+        assert_eq!(text.matches("<polyline").count(), policies.len());
+        assert_eq!(text.matches("<th scope=\"row\">").count(), sizes.len());
+        let loop_of_opt = 100 + 3 * (100 - 90);
+        assert!(text.contains(&format!("<td>{loop_of_opt}</td></tr>")), "opt is last: {text}");
+    }
+}

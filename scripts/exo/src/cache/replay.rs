@@ -1,0 +1,267 @@
+//! Every policy at every size over one trace, on several cores.
+//!
+//! The policies are those that run in unikernels ([`libos_fs::cache`]). LRU and the optimum are stack algorithms: all
+//! their sizes take one pass. Every other policy takes a pass for each size.
+
+use super::trace::Trace;
+use indicatif::ProgressBar;
+use libos_fs::PolicyKind;
+use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation};
+use serde::Serialize;
+use std::fmt;
+use std::num::NonZero;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+/// A policy of the simulator: those of the library, and the optimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// One that can run in a cache.
+    Kind(PolicyKind),
+    /// Belady's optimum, which knows the future.
+    Opt,
+}
+
+impl Policy {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Policy> {
+        PolicyKind::ALL.into_iter().map(Policy::Kind).chain([Policy::Opt])
+    }
+
+    /// Its name, which [`Policy::from_str`] understands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Kind(kind) => kind.name(),
+            Policy::Opt => "opt",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Policy, String> {
+        Policy::all().find(|policy| policy.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Policy::all().map(Policy::name).collect();
+            format!("unknown policy {name:?}, there are: {}", known.join(", "))
+        })
+    }
+}
+
+/// One result. As JSON its fields have these names, which scripts depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Misses {
+    /// Name of the policy.
+    pub policy: &'static str,
+    /// Size of the cache in blocks.
+    pub size: u64,
+    /// References of the trace.
+    pub references: u64,
+    /// References that found no block.
+    pub misses: u64,
+}
+
+impl Misses {
+    /// Misses as a share of the references.
+    pub fn ratio(&self) -> f64 {
+        self.misses as f64 / self.references.max(1) as f64
+    }
+}
+
+/// A pass over the trace.
+#[derive(Debug)]
+enum Pass<'a> {
+    /// LRU, all sizes.
+    Lru(&'a [u64]),
+    /// The optimum, all sizes.
+    Opt(&'a [u64]),
+    /// Another policy at one size.
+    One(PolicyKind, u64),
+}
+
+/// Passes that policies at sizes take.
+fn passes<'a>(policies: &[Policy], sizes: &'a [u64]) -> Vec<Pass<'a>> {
+    let each = |kind| sizes.iter().map(move |size| Pass::One(kind, *size)).collect();
+    // The longest first, so that no core is left with it at the end.
+    let rank = |pass: &Pass<'_>| match pass {
+        Pass::Opt(_) => (0, 0),
+        Pass::Lru(_) => (1, 0),
+        Pass::One(_, size) => (2, *size),
+    };
+    let mut all: Vec<Pass<'_>> = policies
+        .iter()
+        .flat_map(|policy| match policy {
+            Policy::Opt => vec![Pass::Opt(sizes)],
+            Policy::Kind(PolicyKind::Lru) => vec![Pass::Lru(sizes)],
+            Policy::Kind(kind) => each(*kind),
+        })
+        .collect();
+    all.sort_by_key(rank);
+    all
+}
+
+/// References that all passes together make: what a progress bar counts to.
+pub fn steps(trace: &Trace, policies: &[Policy], sizes: &[u64]) -> u64 {
+    passes(policies, sizes).len() as u64 * trace.length() as u64
+}
+
+/// The misses of each policy at each size (which ascend), policy by policy, on so many threads. `progress` is told of
+/// references made.
+pub fn replay(
+    trace: &Trace,
+    policies: &[Policy],
+    sizes: &[u64],
+    threads: NonZero<usize>,
+    progress: &ProgressBar,
+) -> Vec<Misses> {
+    let waiting = Mutex::new(passes(policies, sizes).into_iter());
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let work = || {
+            // The lock lasts for this statement alone. A poisoned lock means that a policy panicked, and panics end
+            // the process.
+            while let Some(pass) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
+                let misses = pass.run(trace, progress);
+                if let Ok(mut found) = found.lock() {
+                    found.extend(misses);
+                }
+            }
+        };
+        (1..threads.get()).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let mut found: Vec<Misses> = found.into_inner().unwrap_or_default();
+    let order = |policy: &str| policies.iter().position(|known| known.name() == policy);
+    found.sort_by_key(|misses| (order(misses.policy), misses.size));
+    found
+}
+
+impl Pass<'_> {
+    fn run(&self, trace: &Trace, progress: &ProgressBar) -> Vec<Misses> {
+        let line = |policy: Policy, size: u64, misses: u64| Misses {
+            policy: policy.name(),
+            size,
+            references: trace.length() as u64,
+            misses,
+        };
+        match self {
+            Pass::Lru(sizes) => {
+                let mut stack = LruStack::default();
+                each(trace, progress, |block| stack.reference(block));
+                let lru = Policy::Kind(PolicyKind::Lru);
+                sizes.iter().map(|size| line(lru, *size, stack.misses(buffers(*size)))).collect()
+            }
+            Pass::Opt(sizes) => {
+                let buffers: Vec<usize> = sizes.iter().map(|size| buffers(*size)).collect();
+                let mut stack = OptStack::new(&buffers, trace.references());
+                each(trace, progress, |block| stack.reference(block));
+                sizes
+                    .iter()
+                    .zip(stack.misses())
+                    .map(|(size, misses)| line(Policy::Opt, *size, misses))
+                    .collect()
+            }
+            Pass::One(kind, size) => {
+                let misses = one(*kind, buffers(*size), trace, progress);
+                vec![line(Policy::Kind(*kind), *size, misses)]
+            }
+        }
+    }
+}
+
+/// A size as the simulator counts it. On a host with 64 bits nothing is lost.
+fn buffers(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+/// A policy at one size.
+fn one(kind: PolicyKind, size: usize, trace: &Trace, progress: &ProgressBar) -> u64 {
+    if size >= trace.distinct() {
+        // Nothing is ever replaced. Policies size their tables by the cache, which may be larger than the host.
+        progress.inc(trace.length() as u64);
+        return trace.distinct() as u64;
+    }
+    let mut policy = kind.build(size);
+    let mut cache = Simulation::new(&mut *policy, size);
+    let mut misses = 0;
+    each(trace, progress, |block| misses += u64::from(cache.reference(block) != Referenced::Hit));
+    misses
+}
+
+/// References between two reports of progress.
+const REPORT_EVERY: u64 = 1 << 16;
+
+/// Makes every reference of the trace.
+fn each(trace: &Trace, progress: &ProgressBar, mut reference: impl FnMut(u64)) {
+    let mut unreported = 0;
+    for block in trace.references() {
+        reference(block);
+        unreported += 1;
+        if unreported == REPORT_EVERY {
+            progress.inc(unreported);
+            unreported = 0;
+        }
+    }
+    progress.inc(unreported);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libos_fs::cache::{optimal_misses, simulate};
+
+    fn references() -> Vec<u64> {
+        // A loop with a scan through it now and then.
+        (0..40).flat_map(|round| (0..50).chain(1000 * round..1000 * round + round % 7 * 10)).collect()
+    }
+
+    #[test]
+    fn every_policy_at_every_size_is_as_one_by_one() {
+        let (references, progress) = (references(), ProgressBar::hidden());
+        let trace = Trace::of(&references).unwrap();
+        let policies: Vec<Policy> = Policy::all().collect();
+        let sizes = [1, 7, 30, 49, 50, 100, trace.distinct() as u64, u64::MAX];
+        let found = replay(&trace, &policies, &sizes, NonZero::new(3).unwrap(), &progress);
+        assert_eq!(found.len(), policies.len() * sizes.len());
+        assert_eq!(progress.position(), steps(&trace, &policies, &sizes));
+        for (line, (policy, size)) in
+            found.iter().zip(policies.iter().flat_map(|policy| sizes.map(|size| (policy, size))))
+        {
+            assert_eq!((line.policy, line.size), (policy.name(), size));
+            let fits = size.min(trace.distinct() as u64) as usize;
+            let single = match policy {
+                Policy::Opt => optimal_misses(fits, &references),
+                Policy::Kind(kind) => simulate(&mut *kind.build(fits), fits, &references),
+            };
+            assert_eq!(line.misses, single, "{policy} with {size}");
+            assert_eq!(line.references, references.len() as u64);
+        }
+    }
+
+    #[test]
+    fn stack_algorithms_take_one_pass() {
+        let sizes = [1, 2, 3];
+        let count = |name: &str| passes(&[name.parse().unwrap()], &sizes).len();
+        assert_eq!(["lru", "opt", "fifo"].map(count), [1, 1, 3]);
+    }
+
+    #[test]
+    fn lines_have_the_names_that_scripts_read() {
+        let line = Misses { policy: "lru", size: 1, references: 4, misses: 3 };
+        let json = serde_json::to_string(&line).unwrap();
+        assert_eq!(json, r#"{"policy":"lru","size":1,"references":4,"misses":3}"#);
+        assert!((line.ratio() - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn unknown_policies_are_told_what_there_is() {
+        let message = "lra".parse::<Policy>().unwrap_err();
+        assert!(message.contains("lra") && message.contains("fifo") && message.contains("opt"), "{message}");
+    }
+}

@@ -1,0 +1,106 @@
+//! `exo cache simulate` as a user runs it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A folder with a trace in it: `passes` over blocks 0 to `blocks`.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with_loop(blocks: u64, passes: u64) -> Folder {
+        let folder = tempfile::tempdir().expect("a folder for scratch files");
+        let lines: String = (0..passes).flat_map(|_| 0..blocks).map(|block| format!("{block}\n")).collect();
+        std::fs::write(folder.path().join("loop.csv"), lines).expect("a trace");
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// `exo cache simulate loop.csv` with more arguments.
+    fn simulate(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_exo"))
+            .args(["cache", "simulate", "loop.csv"])
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .expect("exo starts")
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn json_lines_have_exactly_the_keys_that_scripts_read() {
+    let (k, n, c) = (4, 100, 60);
+    let folder = Folder::with_loop(n, k);
+    let output = folder.simulate(&["--policies", "lru,opt,mru", "--sizes", "60%", "--json", "-"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let best = n + (k - 1) * (n - c);
+    let line = |policy: &str, misses: u64| {
+        format!("{{\"policy\":\"{policy}\",\"size\":60,\"references\":400,\"misses\":{misses}}}\n")
+    };
+    let expected = [line("lru", k * n), line("opt", best), line("mru", best)].concat();
+    assert_eq!(text(&output.stdout), expected, "and nothing else");
+}
+
+#[test]
+fn the_result_does_not_depend_on_the_threads() {
+    let folder = Folder::with_loop(50, 3);
+    let run = |threads| folder.simulate(&["--sizes", "1..50:7", "--json", "-", "--threads", threads]).stdout;
+    let one = run("1");
+    assert!(!one.is_empty());
+    assert_eq!(one, run("5"));
+}
+
+#[test]
+fn tables_curves_files() {
+    let folder = Folder::with_loop(64, 3);
+    let output = folder.simulate(&["--sizes", "16..64:4", "--json", "out.json", "--html", "out.html"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("192 references to 64 distinct blocks"));
+    assert!(said.contains("blocks of cache") && said.contains("100 % │") && said.contains("lru"), "{said}");
+    let json = std::fs::read_to_string(folder.path("out.json")).expect("lines");
+    let mut least: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut optimum: BTreeMap<u64, u64> = BTreeMap::new();
+    for line in json.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let (size, misses) = (line["size"].as_u64().expect("size"), line["misses"].as_u64().expect("misses"));
+        let entry = least.entry(size).or_insert(misses);
+        *entry = misses.min(*entry);
+        if line["policy"] == "opt" {
+            optimum.insert(size, misses);
+        }
+    }
+    assert_eq!(optimum.keys().copied().collect::<Vec<_>>(), [16, 32, 48, 64]);
+    assert_eq!(least, optimum, "nobody beats the optimum");
+    let page = std::fs::read_to_string(folder.path("out.html")).expect("a page");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<polyline"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_remedy() {
+    let folder = Folder::with_loop(5, 1);
+    let failure = |arguments: &[&str]| {
+        let output = folder.simulate(arguments);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        text(&output.stderr)
+    };
+    let said = failure(&["--policies", "lru,best"]);
+    assert!(said.contains("\"best\"") && said.contains("there are") && said.contains("opt"), "{said}");
+    assert!(failure(&["--policies", "lru,lru"]).contains("named twice"));
+    assert!(failure(&["--sizes", "0"]).contains("less than a block"));
+    assert!(failure(&["--sizes", "5..9"]).contains("FIRST..LAST:COUNT"));
+    assert!(failure(&["--format", "msr"]).contains("loop.csv, line 1: 1 fields"));
+    std::fs::write(folder.path("loop.csv"), "1\n2\nthree\n").expect("a trace");
+    let said = failure(&[]);
+    assert!(said.contains("loop.csv, line 3: \"three\" is no block number"), "{said}");
+    assert!(said.contains("exo: fix: "), "{said}");
+    std::fs::remove_file(folder.path("loop.csv")).expect("gone");
+    assert!(failure(&[]).contains("cannot open loop.csv"));
+}
