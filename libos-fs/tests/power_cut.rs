@@ -167,7 +167,7 @@ fn a_cut_at_any_write_leaves_the_last_committed_state() {
         steps.extend(["/x", "/a/y", "/b/z"].map(|path| Step::Create(path.into())));
         steps.extend((0..110).map(|_| a_step(&mut dice)));
         steps.push(Step::Commit);
-        let policy = PolicyKind::ALL[seed as usize % 4];
+        let policy = PolicyKind::ALL[seed as usize % PolicyKind::ALL.len()];
         let options = CacheOptions { blocks: 6 + seed as usize, policy, ..CacheOptions::default() };
         let (device, whole) = PowerCut::new(&empty, None, seed);
         let volume = Volume::mount(Box::new(device), options.clone()).unwrap();

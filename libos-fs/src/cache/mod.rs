@@ -29,7 +29,7 @@ mod transfer;
 
 pub(crate) use fetch::{Locate, Run};
 pub use opt::{Opt, optimal_misses};
-pub use order::Order;
+pub use order::{Lists, Order};
 pub use policies::*;
 pub use read_ahead::{
     Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,

@@ -1,14 +1,28 @@
 //! What decides which block leaves the cache: the trait, and the policies that come with the library, one file each.
 
+mod arc;
 mod clock;
 mod fifo;
+mod ghosts;
+mod lirs;
 mod lru;
+mod lru_2;
 mod mru;
+mod per_slot;
+mod s3_fifo;
+mod sieve;
+mod two_q;
 
+pub use arc::Arc;
 pub use clock::Clock;
 pub use fifo::Fifo;
+pub use lirs::Lirs;
 pub use lru::Lru;
+pub use lru_2::Lru2;
 pub use mru::Mru;
+pub use s3_fifo::S3Fifo;
+pub use sieve::Sieve;
+pub use two_q::TwoQ;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -132,11 +146,34 @@ pub enum PolicyKind {
     Fifo,
     /// Second chance: [`Clock`].
     Clock,
+    /// Last use but one: [`Lru2`].
+    Lru2,
+    /// Trial queue, main list and ghosts: [`TwoQ`].
+    TwoQ,
+    /// Inter-reference recency: [`Lirs`].
+    Lirs,
+    /// Adaptive: [`Arc`].
+    Arc,
+    /// Three queues: [`S3Fifo`].
+    S3Fifo,
+    /// A hand that sifts: [`Sieve`].
+    Sieve,
 }
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: [PolicyKind; 4] = [PolicyKind::Lru, PolicyKind::Mru, PolicyKind::Fifo, PolicyKind::Clock];
+    pub const ALL: [PolicyKind; 10] = [
+        PolicyKind::Fifo,
+        PolicyKind::Lru,
+        PolicyKind::Mru,
+        PolicyKind::Clock,
+        PolicyKind::Lru2,
+        PolicyKind::TwoQ,
+        PolicyKind::Lirs,
+        PolicyKind::Arc,
+        PolicyKind::S3Fifo,
+        PolicyKind::Sieve,
+    ];
 
     /// Its name, which [`PolicyKind::from_str`] understands.
     pub fn name(self) -> &'static str {
@@ -145,6 +182,12 @@ impl PolicyKind {
             PolicyKind::Mru => "mru",
             PolicyKind::Fifo => "fifo",
             PolicyKind::Clock => "clock",
+            PolicyKind::Lru2 => "lru-2",
+            PolicyKind::TwoQ => "2q",
+            PolicyKind::Lirs => "lirs",
+            PolicyKind::Arc => "arc",
+            PolicyKind::S3Fifo => "s3-fifo",
+            PolicyKind::Sieve => "sieve",
         }
     }
 
@@ -155,6 +198,12 @@ impl PolicyKind {
             PolicyKind::Mru => Box::new(Mru::default()),
             PolicyKind::Fifo => Box::new(Fifo::default()),
             PolicyKind::Clock => Box::new(Clock::default()),
+            PolicyKind::Lru2 => Box::new(Lru2::default()),
+            PolicyKind::TwoQ => Box::new(TwoQ::default()),
+            PolicyKind::Lirs => Box::new(Lirs::default()),
+            PolicyKind::Arc => Box::new(Arc::default()),
+            PolicyKind::S3Fifo => Box::new(S3Fifo::default()),
+            PolicyKind::Sieve => Box::new(Sieve::default()),
         };
         policy.resized(blocks);
         policy

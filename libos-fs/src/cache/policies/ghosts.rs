@@ -1,0 +1,101 @@
+//! Blocks that have left the cache, for policies that learn from their return.
+
+use crate::cache::Order;
+use alloc::vec::Vec;
+use hashbrown::HashMap;
+
+/// Numbers for blocks that have left, dense from 0, so that policies can keep them in [`Lists`](crate::cache::Lists).
+///
+/// A ghost takes 16 to 28 bytes here (8 for its block, the rest in the hash table), and 12 more in a list.
+#[derive(Default)]
+pub(super) struct Ghosts {
+    number_of: HashMap<u64, u32>,
+    blocks: Vec<u64>,
+    free: Vec<u32>,
+}
+
+impl Ghosts {
+    /// Remembers a block, or finds it if it is remembered. Its number stays until [`Ghosts::forget`].
+    pub(super) fn remember(&mut self, block: u64) -> usize {
+        let number = *self.number_of.entry(block).or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.blocks.push(block);
+                self.blocks.len() as u32 - 1
+            })
+        });
+        self.blocks[number as usize] = block;
+        number as usize
+    }
+
+    /// The number of a block.
+    pub(super) fn find(&self, block: u64) -> Option<usize> {
+        self.number_of.get(&block).map(|number| *number as usize)
+    }
+
+    /// The block with this number.
+    pub(super) fn block(&self, number: usize) -> u64 {
+        self.blocks[number]
+    }
+
+    /// Forgets a block. Returns the number it had.
+    pub(super) fn forget(&mut self, block: u64) -> Option<usize> {
+        let number = self.number_of.remove(&block)?;
+        self.free.push(number);
+        Some(number as usize)
+    }
+}
+
+/// Ghosts in the order in which they left.
+#[derive(Default)]
+pub(super) struct GhostQueue {
+    ghosts: Ghosts,
+    /// Front: left longest ago.
+    order: Order,
+}
+
+impl GhostQueue {
+    /// Remembers a block as the one that left last. Returns its number.
+    pub(super) fn push(&mut self, block: u64) -> usize {
+        let number = self.ghosts.remember(block);
+        self.order.push_back(number);
+        number
+    }
+
+    /// The number of a block, if it is remembered.
+    pub(super) fn find(&self, block: u64) -> Option<usize> {
+        self.ghosts.find(block)
+    }
+
+    /// Forgets a block; says whether it was remembered.
+    pub(super) fn forget(&mut self, block: u64) -> bool {
+        let number = self.ghosts.forget(block);
+        if let Some(number) = number {
+            self.order.remove(number);
+        }
+        number.is_some()
+    }
+
+    /// Forgets the block with this number.
+    pub(super) fn forget_number(&mut self, number: usize) {
+        self.forget(self.ghosts.block(number));
+    }
+
+    /// Number of the block that left longest ago.
+    pub(super) fn oldest(&self) -> Option<usize> {
+        self.order.front()
+    }
+
+    /// Forgets those that left longest ago, until so many are left.
+    pub(super) fn trim(&mut self, most: usize) {
+        while self.len() > most
+            && let Some(oldest) = self.oldest()
+        {
+            self.forget_number(oldest);
+        }
+    }
+
+    /// Ghosts.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+}

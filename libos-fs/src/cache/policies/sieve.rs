@@ -1,0 +1,56 @@
+//! SIEVE.
+
+use super::per_slot::PerSlot;
+use super::{Cached, ReplacementPolicy};
+use crate::cache::Order;
+
+/// First in, first out, where a block that was used is passed over and stays where it is (Y. Zhang et al., "SIEVE is
+/// simpler than LRU", NSDI 2024, algorithm 1). Unlike with [`Clock`](super::Clock), new blocks come in behind the hand
+/// and are sifted out soon.
+///
+/// Good for skewed popularity. Does not resist scans of blocks that are used more than once in a row.
+///
+/// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set the mark,
+/// or is the one step of this victim.
+#[derive(Default)]
+pub struct Sieve {
+    /// Front: came in longest ago.
+    queue: Order,
+    visited: PerSlot<bool>,
+    /// The next block to be looked at; `None`: the front.
+    hand: Option<usize>,
+}
+
+impl ReplacementPolicy for Sieve {
+    fn name(&self) -> &'static str {
+        "sieve"
+    }
+
+    fn inserted(&mut self, block: Cached) {
+        self.queue.push_back(block.slot);
+        self.visited.set(block.slot, false);
+    }
+
+    fn accessed(&mut self, block: Cached) {
+        self.visited.set(block.slot, true);
+    }
+
+    fn removed(&mut self, block: Cached) {
+        if self.hand == Some(block.slot) {
+            self.hand = self.queue.after(block.slot);
+        }
+        self.queue.remove(block.slot);
+    }
+
+    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
+        loop {
+            let slot = self.hand.or(self.queue.front())?;
+            if !self.visited.get(slot) {
+                self.hand = Some(slot);
+                return Some(slot);
+            }
+            self.visited.set(slot, false);
+            self.hand = self.queue.after(slot);
+        }
+    }
+}
