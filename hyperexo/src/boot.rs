@@ -24,6 +24,7 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 use hyperexo_abi::accounting::Owners;
+use hyperexo_abi::attachment::Attachment;
 use hyperexo_abi::bundle::Bundle;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
 use hyperexo_hw::acpi::Machine;
@@ -65,6 +66,11 @@ pub enum Outcome {
     KernelError = 2,
 }
 
+/// A bundle in the kernel's own file. The host tool writes its place there after the kernel was linked, so no value that
+/// the compiler knows may be assumed.
+#[used]
+static ATTACHMENT: Attachment = Attachment::new();
+
 /// What the image knows of itself.
 pub struct Image {
     /// Physical memory of the kernel: code, data, boot stack.
@@ -84,7 +90,7 @@ pub unsafe fn main(protocol: u64, information: u64, image: &Image) -> ! {
     console::install(unsafe { Serial::new() });
     // SAFETY: passed on to the caller; nothing has been overwritten yet, and `early_memory` keeps it so.
     let boot = match unsafe { BootInfo::read(protocol, information) } {
-        Ok(boot) => boot,
+        Ok(boot) => with_attachment(boot),
         Err(error) => {
             log!("error: {error}");
             finish(Outcome::KernelError, End::Exit);
@@ -95,6 +101,15 @@ pub unsafe fn main(protocol: u64, information: u64, image: &Image) -> ! {
     // SAFETY: passed on to the caller.
     let outcome = unsafe { run(&boot, &settings, boot_tsc, image) };
     finish(outcome, settings.end);
+}
+
+/// What the boot loader told, with the bundle in the kernel's own file, if there is one, as the first module.
+fn with_attachment(boot: BootInfo) -> BootInfo {
+    let Some(bundle) = ATTACHMENT.bytes() else { return boot };
+    let mut modules = Regions::default();
+    modules.push(Region { start: bundle.start, end: bundle.end });
+    boot.modules.as_slice().iter().for_each(|module| modules.push(*module));
+    BootInfo { modules, ..boot }
 }
 
 /// # Safety

@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
+pub mod attachment;
 pub mod bundle;
 pub mod capability;
 pub mod hypercall;

@@ -73,6 +73,11 @@ impl Environment {
 }
 
 impl EnvironmentArgs {
+    /// Whether parts of a machine are given to environments.
+    pub fn divides_the_machine(&self) -> bool {
+        [&self.quota, &self.disk_extent, &self.disk_quota, &self.core].iter().any(|list| !list.is_empty())
+    }
+
     /// The environments that the arguments describe, on a machine that has this to give.
     pub fn environments(&self, supply: &Supply, checkout: &Checkout) -> Result<Vec<Environment>> {
         let common = self.args.join(" ");

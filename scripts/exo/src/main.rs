@@ -9,6 +9,7 @@
 //! | `cache` | [`cache`] |
 //! | `bench` | [`mod@bench`], [`exits`] |
 //! | `test` | [`suite`] |
+//! | `image` | [`artefact`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod artefact;
 mod bench;
 mod bochs;
 mod build;
@@ -77,6 +79,8 @@ enum Verb {
     Bench(Box<bench::BenchVerb>),
     /// Runs the system tests: each boots a machine
     Test(suite::TestArgs),
+    /// Makes one bootable file: ELF, CD, disk, or container image
+    Image(artefact::ImageArgs),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Bench(verb) => bench::bench(verb),
         Verb::Test(args) => suite::test(args),
+        Verb::Image(args) => artefact::image(args),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),

@@ -6,6 +6,7 @@
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
 //! | [`hostile`] | what must not get through |
+//! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`faults`] | what must fail, with one clear line |
 //!
@@ -14,6 +15,7 @@
 mod context;
 mod faults;
 mod hostile;
+mod image;
 mod linux;
 mod platform;
 mod work;
@@ -105,6 +107,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let mut tests = work::tests();
     tests.extend(faults::tests());
     tests.extend(linux::tests());
+    tests.extend(image::tests());
     tests.extend(hostile::tests(&context)?);
     tests.retain(|test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word)));
     if tests.is_empty() {
