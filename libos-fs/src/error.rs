@@ -1,5 +1,6 @@
 //! What can go wrong between a path and a block.
 
+use crate::FileId;
 use crate::device::{DeviceError, Operation};
 use alloc::string::String;
 use core::fmt;
@@ -35,6 +36,8 @@ pub enum FsError {
     FileTooLarge(u64),
     /// The file has been removed while open.
     Removed,
+    /// The file belongs to another manager of the cache.
+    OtherManager(FileId),
     /// The cache has no buffer that can be given up: all are in the hands of the device.
     NoBuffer {
         /// Blocks the cache may hold.
@@ -92,6 +95,9 @@ impl fmt::Display for FsError {
             ),
             FsError::FileTooLarge(bytes) => write!(f, "{bytes} bytes are too many for one file"),
             FsError::Removed => f.write_str("the file has been removed"),
+            FsError::OtherManager(FileId(file)) => {
+                write!(f, "file {file} belongs to another manager of the cache")
+            }
             FsError::NoBuffer { capacity } => write!(f, "all {capacity} buffers of the cache are in use"),
             FsError::Device { operation, block, blocks, error } => {
                 write!(f, "{operation:?} of {blocks} blocks at block {block}: {error}")

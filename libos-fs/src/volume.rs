@@ -1,7 +1,7 @@
 //! Volumes and files: the interface that applications use.
 
 use crate::FsError;
-use crate::cache::{BufferCache, CacheOptions};
+use crate::cache::{BufferCache, CacheOptions, Manager, ManagerId};
 use crate::device::{BlockDevice, DeviceQueue};
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
@@ -92,6 +92,8 @@ pub(crate) trait FileSystem {
 pub struct Volume {
     cache: Rc<BufferCache>,
     format: Rc<dyn FileSystem>,
+    /// Who takes the files that are opened.
+    manager: Option<ManagerId>,
 }
 
 impl Volume {
@@ -109,7 +111,7 @@ impl Volume {
             Err(error) => return Err(error),
         };
         cache.end_of_mount();
-        Ok(Volume { cache, format })
+        Ok(Volume { cache, format, manager: None })
     }
 
     /// Which format it is.
@@ -120,6 +122,19 @@ impl Volume {
     /// The cache: policies, priorities, statistics.
     pub fn cache(&self) -> &BufferCache {
         &self.cache
+    }
+
+    /// The same volume for a manager of the cache: it takes every file that is opened or made through this handle. The
+    /// manager is made if there is none of this name.
+    ///
+    /// On ext4, where the cache knows blocks by their number on the device only, files stay with the default manager.
+    pub fn as_manager(&self, name: &str) -> Volume {
+        Volume { manager: Some(self.cache.manager(name).id()), ..self.clone() }
+    }
+
+    /// The manager that takes the files opened through this handle, or the default manager.
+    pub fn manager(&self) -> Manager<'_> {
+        self.cache.manager_by_id(self.manager.unwrap_or_default())
     }
 
     /// How full it is. An ext4 volume has nothing free: it is read-only.
@@ -172,6 +187,9 @@ impl Volume {
     }
 
     fn file(&self, id: FileId) -> File {
+        if self.manager.is_some() {
+            self.manager().take(id);
+        }
         File { format: Rc::clone(&self.format), id }
     }
 }

@@ -145,7 +145,8 @@ impl BufferCache {
         let ahead = {
             let state = &mut *self.state.borrow_mut();
             state.drop_stale();
-            let room = state.room_ahead(REQUESTS_AHEAD * max_request - 1) as u64;
+            let room =
+                state.room_ahead(state.place_of(key.0).manager, REQUESTS_AHEAD * max_request - 1) as u64;
             let wish = state.ask_read_ahead(key, room.min(max_request as u64 - 1));
             wish.max(certain).min(room)
         };
@@ -171,7 +172,7 @@ impl BufferCache {
         let wish = {
             let state = &mut *self.state.borrow_mut();
             state.drop_stale();
-            let room = state.room_ahead(max_request);
+            let room = state.room_ahead(state.place_of(key.0).manager, max_request);
             if room < max_request / 2 { 0 } else { state.ask_read_ahead(key, room as u64) }
         };
         let next = (key.0, next);

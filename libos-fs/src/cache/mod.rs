@@ -1,9 +1,11 @@
 //! The buffer cache: a strict budget of blocks, and policies that decide how it is spent.
 //!
-//! The design is that of application-controlled file caching (P. Cao, E. W. Felten, K. Li, OSDI 1994): every file has
-//! a *priority*, blocks of the same priority form a pool with a replacement policy of its own, and the pool of the
-//! lowest priority is asked for a victim first. A single block can have a *temporary priority* until it is next
-//! referenced or replaced. Policies and priorities can be changed at any time.
+//! The design is that of application-controlled file caching (P. Cao, E. W. Felten, K. Li, OSDI 1994), on two levels.
+//! *Managers* (an application, a set of files, a tenant) share the blocks; [`Allocation`] decides which of them gives
+//! one up. In a manager every file has a *priority*, blocks of the same priority form a pool with a replacement policy
+//! of its own, and the pool of the lowest priority is asked for a victim first. A single block can have a *temporary
+//! priority* until it is next referenced or replaced. Policies and priorities can be changed at any time. Who makes no
+//! [`Manager`] has one, the default.
 //!
 //! * **Budget.** Resident blocks, blocks in staging and blocks on their way never exceed [`CacheOptions::blocks`].
 //! * **Misses are clustered.** What a [`ReadAhead`] policy fetches along with a missing block waits in *staging*. The
@@ -14,10 +16,15 @@
 //! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
+mod allocation;
+pub mod criteria;
 mod fetch;
+mod managed;
+mod manager;
 mod metadata;
 mod opt;
 mod order;
+mod placeholders;
 mod policies;
 mod pools;
 mod read_ahead;
@@ -27,7 +34,10 @@ mod state;
 mod statistics;
 mod transfer;
 
+pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
 pub(crate) use fetch::{Locate, Run};
+pub use managed::ManagedSimulation;
+pub use manager::Manager;
 pub use opt::{Opt, optimal_misses};
 pub use order::{Lists, Order};
 pub use policies::*;
@@ -44,6 +54,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use allocation::Victim;
 use core::cell::RefCell;
 use core::ops::Range;
 use hyperexo_abi::Page;
@@ -57,6 +68,8 @@ pub struct CacheOptions {
     pub blocks: usize,
     /// Policy of all priorities that are not given another.
     pub policy: PolicyKind,
+    /// How room is divided between managers.
+    pub allocation: Allocation,
     /// Read-ahead policy.
     pub read_ahead: ReadAheadKind,
     /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 64. Larger requests
@@ -71,6 +84,7 @@ impl Default for CacheOptions {
         CacheOptions {
             blocks: 1024,
             policy: PolicyKind::default(),
+            allocation: Allocation::default(),
             read_ahead: ReadAheadKind::default(),
             staging: None,
             record_references: false,
@@ -102,77 +116,9 @@ impl BufferCache {
         self.state.borrow_mut().mounting = false;
     }
 
-    /// Gives the blocks of a priority another policy. It is told of those in the cache, from the one used longest ago
-    /// to the last.
-    pub fn set_policy(&self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
-        let state = &mut *self.state.borrow_mut();
-        let slots = &state.slots;
-        let block_in = |slot: usize| reference(slots[slot].key.0, slots[slot].key.1);
-        state.pools.set_policy(priority, policy.into(), block_in);
-    }
-
-    /// Name of the policy of a priority.
-    pub fn get_policy(&self, priority: i32) -> &'static str {
-        self.state.borrow().pools.policy_name(priority)
-    }
-
     /// Chooses another read-ahead policy.
     pub fn set_read_ahead(&self, policy: impl Into<Box<dyn ReadAhead>>) {
         self.state.borrow_mut().read_ahead = policy.into();
-    }
-
-    /// Gives a file a priority; files that were given none have 0. Blocks of lower priority are replaced first. Blocks
-    /// with a temporary priority keep it. Looks at every buffer.
-    pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) {
-        let file = file.into();
-        let state = &mut *self.state.borrow_mut();
-        state.priorities.insert(file, priority);
-        for slot in 0..state.slots.len() {
-            let entry = &state.slots[slot];
-            let concerned = entry.key.0 == file && !entry.temporary && entry.priority != priority;
-            if concerned && entry.condition == Condition::Resident {
-                state.move_to(slot, priority, false);
-            }
-        }
-    }
-
-    /// The priority of a file.
-    pub fn get_priority(&self, file: impl Into<FileId>) -> i32 {
-        self.state.borrow().priority_of(file.into())
-    }
-
-    /// Gives blocks of a file a priority until each is next referenced or replaced. Blocks that are not in the cache
-    /// are not concerned.
-    pub fn set_temporary_priority(&self, file: impl Into<FileId>, blocks: Range<u64>, priority: i32) {
-        let file = file.into();
-        let state = &mut *self.state.borrow_mut();
-        for key in state.known_keys(file, blocks) {
-            let Some(&slot) = state.index.get(&key) else { continue };
-            if state.slots[slot].condition == Condition::Resident {
-                state.move_to(slot, priority, true);
-            }
-        }
-    }
-
-    /// Says that blocks of a file will not be needed soon: temporary priority −1.
-    pub fn done_with(&self, file: impl Into<FileId>, blocks: Range<u64>) {
-        self.set_temporary_priority(file, blocks, -1);
-    }
-
-    /// Says something about blocks of a file to the replacement policy of its priority. What comes of it is up to that
-    /// policy; most ignore it.
-    pub fn advise(&self, file: impl Into<FileId>, blocks: Range<u64>, advice: Advice) {
-        let file = file.into();
-        let state = &mut *self.state.borrow_mut();
-        let priority = state.priority_of(file);
-        let last = blocks.end.min(1 << 32).saturating_sub(1);
-        if blocks.start <= last {
-            state.pools.advise(
-                priority,
-                reference(file, blocks.start)..reference(file, last).saturating_add(1),
-                advice,
-            );
-        }
     }
 
     /// Counters. Waits for what is on its way, so that they agree with those of the device.
@@ -215,7 +161,7 @@ impl BufferCache {
         for slot in 0..state.slots.len() {
             match state.slots[slot].condition {
                 Condition::Resident if !state.slots[slot].dirty => {
-                    state.evict(slot);
+                    state.evict(Victim::unasked(slot));
                     state.release(slot);
                 }
                 Condition::Staged => state.drop_staged(slot),
@@ -304,27 +250,13 @@ impl BufferCache {
         }
     }
 
-    /// Forgets the priority of a file that is gone.
-    pub(crate) fn forget_priority(&self, file: FileId) {
-        self.state.borrow_mut().priorities.remove(&file);
+    /// Forgets the manager and the priority of a file that is gone.
+    pub(crate) fn forget_place(&self, file: FileId) {
+        self.state.borrow_mut().places.remove(&file);
     }
 
     /// Checksums of the blocks written to the device since the last call.
     pub(crate) fn take_written(&self) -> BTreeMap<Key, u32> {
         core::mem::take(&mut self.state.borrow_mut().written)
-    }
-}
-
-impl State {
-    /// Blocks of a range that are in the cache, without looking at more blocks than there are buffers.
-    fn known_keys(&self, file: FileId, blocks: Range<u64>) -> Vec<Key> {
-        let count = blocks.end.saturating_sub(blocks.start);
-        if count <= self.slots.len() as u64 {
-            return blocks.map(|block| (file, block)).filter(|key| self.index.contains_key(key)).collect();
-        }
-        let mut keys: Vec<Key> =
-            self.index.keys().filter(|key| key.0 == file && blocks.contains(&key.1)).copied().collect();
-        keys.sort_unstable();
-        keys
     }
 }

@@ -14,16 +14,17 @@
 //!
 //! * slots that are not `Free` never exceed the capacity (except while it shrinks);
 //! * a block is in at most one slot, and `index` finds it unless it was forgotten while being read;
-//! * exactly the slots that are `Resident` or `Writing` are in a pool;
+//! * exactly the slots that are `Resident` or `Writing` are in a pool, that of their `place`;
 //! * `dirty` holds exactly the slots whose `dirty` flag is set, by their block on the device;
 //! * a slot has a page unless it is free, lost, or the device has the page.
 
-use super::pools::Pools;
-use super::{CacheOptions, CacheStatistics, Cached, Order, ReadAhead, reference};
+use super::allocation::{ManagerId, Managers, Place, Victim};
+use super::{CacheOptions, CacheStatistics, Cached, Order, ReadAhead, ReplacementPolicy, reference};
 use crate::FileId;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use hashbrown::HashMap;
 use hyperexo_abi::Page;
 
@@ -63,8 +64,8 @@ pub(super) struct Slot {
     pub(super) disk: u64,
     pub(super) page: Option<Box<Page>>,
     /// The pool it is in, while `Resident` or `Writing`.
-    pub(super) priority: i32,
-    /// Whether `priority` lasts only until the next reference.
+    pub(super) place: Place,
+    /// Whether the priority lasts only until the next reference.
     pub(super) temporary: bool,
     pub(super) dirty: bool,
     /// Number of references there had been when it was staged.
@@ -81,8 +82,9 @@ pub(super) struct State {
     pub(super) index: HashMap<Key, usize>,
     /// Slots that are `Staged` or `Reading`, oldest first.
     pub(super) staged: Order,
-    pub(super) pools: Pools,
-    pub(super) priorities: HashMap<FileId, i32>,
+    pub(super) managers: Managers,
+    /// Where blocks of a file belong, if not in priority 0 of the default manager.
+    pub(super) places: HashMap<FileId, Place>,
     pub(super) read_ahead: Box<dyn ReadAhead>,
     pub(super) dirty: BTreeMap<u64, usize>,
     /// Checksums of blocks written to the device that the file system has not yet asked for.
@@ -103,8 +105,8 @@ impl State {
             free: Vec::new(),
             index: HashMap::new(),
             staged: Order::default(),
-            pools: Pools::new(options.policy, options.blocks.max(1)),
-            priorities: HashMap::new(),
+            managers: Managers::new(options.allocation, options.policy, options.blocks.max(1)),
+            places: HashMap::new(),
             read_ahead: options.read_ahead.build(),
             dirty: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -118,7 +120,7 @@ impl State {
     /// Changes how many slots may be taken; at least 1.
     pub(super) fn set_capacity(&mut self, blocks: usize) {
         self.capacity = blocks.max(1);
-        self.pools.resize(self.capacity);
+        self.managers.resize(self.capacity);
     }
 
     /// Slots that hold something or may soon.
@@ -137,8 +139,59 @@ impl State {
             .min(self.capacity.saturating_sub(1))
     }
 
-    pub(super) fn priority_of(&self, file: FileId) -> i32 {
-        self.priorities.get(&file).copied().unwrap_or(0)
+    /// Where blocks of a file belong.
+    pub(super) fn place_of(&self, file: FileId) -> Place {
+        self.places.get(&file).copied().unwrap_or_default()
+    }
+
+    /// Says where blocks of a file belong from now on. Those with a temporary priority keep it, within the manager. Looks
+    /// at every buffer.
+    pub(super) fn set_place(&mut self, file: FileId, place: Place) {
+        if self.places.insert(file, place).unwrap_or_default() == place {
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            let entry = &self.slots[slot];
+            if entry.key.0 != file || entry.condition != Condition::Resident {
+                continue;
+            }
+            let temporary = entry.temporary;
+            let priority = if temporary { entry.place.priority } else { place.priority };
+            let place = Place { priority, ..place };
+            if entry.place != place {
+                self.move_to(slot, place, temporary);
+            }
+        }
+    }
+
+    /// Gives blocks of a file a priority until each is next referenced or replaced.
+    pub(super) fn set_temporary_priority(&mut self, file: FileId, blocks: Range<u64>, priority: i32) {
+        for key in self.known_keys(file, blocks) {
+            let Some(&slot) = self.index.get(&key) else { continue };
+            if self.slots[slot].condition == Condition::Resident {
+                let place = Place { priority, ..self.slots[slot].place };
+                self.move_to(slot, place, true);
+            }
+        }
+    }
+
+    /// Gives a pool another policy.
+    pub(super) fn set_policy(&mut self, place: Place, policy: Box<dyn ReplacementPolicy>) {
+        let slots = &self.slots;
+        let block_in = |slot: usize| reference(slots[slot].key.0, slots[slot].key.1);
+        self.managers.set_policy(place, policy, block_in);
+    }
+
+    /// Blocks of a range that are in the cache, without looking at more blocks than there are buffers.
+    pub(super) fn known_keys(&self, file: FileId, blocks: Range<u64>) -> Vec<Key> {
+        let count = blocks.end.saturating_sub(blocks.start);
+        if count <= self.slots.len() as u64 {
+            return blocks.map(|block| (file, block)).filter(|key| self.index.contains_key(key)).collect();
+        }
+        let mut keys: Vec<Key> =
+            self.index.keys().filter(|key| key.0 == file && blocks.contains(&key.1)).copied().collect();
+        keys.sort_unstable();
+        keys
     }
 
     pub(super) fn cached(&self, slot: usize) -> Cached {
@@ -157,7 +210,7 @@ impl State {
                 key: (FileId(0), 0),
                 disk: UNPLACED,
                 page: None,
-                priority: 0,
+                place: Place::default(),
                 temporary: false,
                 dirty: false,
                 staged_at: 0,
@@ -195,13 +248,11 @@ impl State {
     pub(super) fn hit(&mut self, slot: usize) {
         self.count_reference(self.slots[slot].key);
         self.statistics.hits += 1;
-        let cached = self.cached(slot);
-        if self.slots[slot].temporary {
-            let priority = self.priority_of(self.slots[slot].key.0);
-            self.move_to(slot, priority, false);
-        } else {
-            self.pools.access(self.slots[slot].priority, cached);
-        }
+        let (place, block) = (self.slots[slot].place, self.cached(slot));
+        let back = if self.slots[slot].temporary { self.place_of(self.slots[slot].key.0) } else { place };
+        self.slots[slot].place = back;
+        self.slots[slot].temporary = false;
+        self.managers.access(place, back, block);
     }
 
     /// The first reference to a `Staged` or `Taken` block: from now on it is in the care of a policy.
@@ -210,37 +261,40 @@ impl State {
         self.count_reference(key);
         self.statistics.misses += 1;
         self.staged.remove(slot);
-        let priority = self.priority_of(key.0);
+        let place = self.place_of(key.0);
         let entry = &mut self.slots[slot];
         entry.condition = Condition::Resident;
-        entry.priority = priority;
+        entry.place = place;
         entry.temporary = false;
-        self.pools.insert(priority, self.cached(slot));
+        self.managers.insert(place, self.cached(slot));
     }
 
     /// Moves a resident block to another pool.
-    pub(super) fn move_to(&mut self, slot: usize, priority: i32, temporary: bool) {
-        let cached = self.cached(slot);
-        self.pools.remove(self.slots[slot].priority, cached);
-        self.slots[slot].priority = priority;
+    fn move_to(&mut self, slot: usize, place: Place, temporary: bool) {
+        self.managers.transfer(self.slots[slot].place, place, self.cached(slot));
+        self.slots[slot].place = place;
         self.slots[slot].temporary = temporary;
-        self.pools.insert(priority, cached);
+    }
+
+    /// Takes a block out of its pool for a reason that says nothing about its worth.
+    pub(super) fn leave_pool(&mut self, slot: usize) {
+        self.managers.remove(self.slots[slot].place, self.cached(slot));
     }
 
     /// Chooses a resident block that could go to make room for another; it may be dirty.
-    pub(super) fn choose_victim(&mut self, missing: Option<Key>) -> Option<usize> {
+    pub(super) fn choose_victim(&mut self, missing: Option<Key>) -> Option<Victim> {
         let slots = &self.slots;
         let may_go = |slot: usize| slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident);
         let (victim, rejected) =
-            self.pools.victim(missing.map(|(file, block)| reference(file, block)), may_go);
+            self.managers.victim(missing.map(|(file, block)| reference(file, block)), may_go);
         self.statistics.rejected_victims += rejected;
         victim
     }
 
     /// Takes a clean resident block out of the cache. The slot is `Taken` afterwards.
-    pub(super) fn evict(&mut self, slot: usize) {
-        let cached = self.cached(slot);
-        self.pools.evict(self.slots[slot].priority, cached);
+    pub(super) fn evict(&mut self, victim: Victim) {
+        let slot = victim.slot;
+        self.managers.evict(self.slots[slot].place, victim, self.cached(slot));
         self.index.remove(&self.slots[slot].key);
         self.slots[slot].condition = Condition::Taken;
         self.statistics.evictions += 1;
@@ -260,8 +314,7 @@ impl State {
         match self.slots[slot].condition {
             Condition::Resident => {
                 self.set_clean(slot, true);
-                let cached = self.cached(slot);
-                self.pools.remove(self.slots[slot].priority, cached);
+                self.leave_pool(slot);
                 self.release(slot);
             }
             Condition::Staged => {
@@ -291,11 +344,11 @@ impl State {
 
     /// Most blocks beyond a missing one that may be fetched along with it.
     ///
-    /// Buffers that hold nothing, or only what nobody wants any more, can be used for it up to half of all. Beyond them,
+    /// Buffers that hold nothing, or only what the reader's manager wants no more, can be used for it up to half of all. Beyond them,
     /// staging has a budget, because every staged block displaces one that a policy wants to keep.
-    pub(super) fn room_ahead(&self, most: usize) -> usize {
+    pub(super) fn room_ahead(&self, manager: ManagerId, most: usize) -> usize {
         let staged = self.staged.len();
-        let free = (self.vacant() + self.pools.unwanted()).saturating_sub(1);
+        let free = (self.vacant() + self.managers.unwanted(manager)).saturating_sub(1);
         let free = free.min((self.capacity / 2).saturating_sub(staged));
         let budget = self.staging_limit().saturating_sub(staged);
         free.max(budget).min(most)

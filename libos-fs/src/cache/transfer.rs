@@ -74,8 +74,7 @@ impl State {
                     // The device may still write it, or not: nobody else has the contents.
                     self.lost_dirty = true;
                     self.set_clean(slot, false);
-                    let cached = self.cached(slot);
-                    self.pools.remove(self.slots[slot].priority, cached);
+                    self.leave_pool(slot);
                     self.index.remove(&self.slots[slot].key);
                     self.release_or_lose(slot, true);
                     continue;
@@ -156,22 +155,23 @@ impl BufferCache {
                     return Ok(slot);
                 }
                 let victim = state.choose_victim(missing);
-                (victim, victim.is_some_and(|slot| state.slots[slot].dirty))
+                (victim, victim.is_some_and(|victim| state.slots[victim.slot].dirty))
             };
             match victim {
-                Some(slot) if dirty => {
+                Some(victim) if dirty => {
+                    let slot = victim.slot;
                     if let Some(error) = self.write_around(slot) {
                         return Err(error);
                     }
                     let state = &mut *self.state.borrow_mut();
                     if state.slots[slot].condition == Condition::Resident && !state.slots[slot].dirty {
-                        state.evict(slot);
+                        state.evict(victim);
                         return Ok(slot);
                     }
                 }
-                Some(slot) => {
-                    self.state.borrow_mut().evict(slot);
-                    return Ok(slot);
+                Some(victim) => {
+                    self.state.borrow_mut().evict(victim);
+                    return Ok(victim.slot);
                 }
                 None => self.give_up_staging()?,
             }

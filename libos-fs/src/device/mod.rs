@@ -2,7 +2,7 @@
 //!
 //! [`BlockDevice`] is the only thing this crate knows about disks. [`RamDisk`] holds its blocks in memory,
 //! [`FileDisk`] in a file of the host (feature `std`), `RingDevice` is the disk of a HyperExo environment (feature
-//! `unikernel`). The wrappers of [`fault`] misbehave on demand.
+//! `unikernel`). The wrappers of [`fault`] misbehave on demand, [`TimedDisk`] calculates time.
 //!
 //! A request gives its buffers away and gets them back with its completion, so nobody can touch a buffer that the
 //! device is using.
@@ -14,6 +14,7 @@ mod queue;
 mod ram;
 #[cfg(feature = "unikernel")]
 mod ring;
+mod timed;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -25,6 +26,7 @@ pub(crate) use queue::{DeviceQueue, Finished};
 pub use ram::RamDisk;
 #[cfg(feature = "unikernel")]
 pub use ring::RingDevice;
+pub use timed::{DiskTime, SimulatedClock, TimedDisk};
 
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = hyperexo_abi::BLOCK_BYTES;

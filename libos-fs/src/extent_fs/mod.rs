@@ -139,7 +139,7 @@ impl ExtentVolume {
 
     fn forget_file(&self, file: FileId) {
         self.cache.forget(file, 0..u64::MAX);
-        self.cache.forget_priority(file);
+        self.cache.forget_place(file);
     }
 
     /// Writes the changed nodes to free blocks. Returns their places, root last, and the new superblock.
