@@ -10,7 +10,8 @@
 //! | [`act`] | the rest | the lock |
 
 use crate::emulate;
-use crate::env::{Death, Ending, count};
+use crate::env::{Death, Ending, VirtualCpu, count};
+use crate::fault;
 use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Kernel, VcpuId};
@@ -274,7 +275,15 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
         | VmExit::Port(_)
         | VmExit::Privileged(_)
         | VmExit::Undefined(_) => unreachable!("`emulate::answer` has seen to it"),
-        VmExit::NestedFault { address, access } => Death::NestedFault { address, access, rip },
+        VmExit::NestedFault(fault) => {
+            let VirtualCpu { vcpu: Some(vcpu), faults, .. } = kernel.slot(who) else {
+                unreachable!("between exit and entry the state is here")
+            };
+            if faults.is_some_and(|target| fault::deliver(&target, &fault, &mut **vcpu)) {
+                return After::Continue;
+            }
+            Death::NestedFault { address: fault.address, access: fault.access, rip }
+        }
         VmExit::MachineCheck => panic!("machine check while an environment was running"),
         VmExit::TripleFault => Death::TripleFault { rip },
         VmExit::InvalidState => Death::InvalidState { rip },
@@ -293,7 +302,7 @@ fn kind(exit: &VmExit) -> Exit {
         VmExit::Cpuid => Exit::Cpuid,
         VmExit::MsrRead(_) | VmExit::MsrWrite(_) => Exit::Msr,
         VmExit::Port(_) => Exit::Port,
-        VmExit::NestedFault { .. } => Exit::NestedFault,
+        VmExit::NestedFault(_) => Exit::NestedFault,
         VmExit::Window => Exit::Window,
         VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
         VmExit::MachineCheck | VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,

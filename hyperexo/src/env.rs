@@ -2,6 +2,7 @@
 
 use crate::console::LineBuffer;
 use crate::disk::Ring;
+use crate::fault::FaultTarget;
 use crate::memory::PhysicalMemory;
 use crate::resource::disk::Binding;
 use crate::resource::page::{EnvironmentId, FrameTable, Owner};
@@ -107,6 +108,8 @@ pub struct VirtualCpu {
     pub posted: bool,
     /// Cached translations of the nested page table must go before it runs again.
     pub flush: bool,
+    /// Where it is told of nested faults, if it takes them itself.
+    pub faults: Option<FaultTarget>,
     /// TSC value at which it wants a timer upcall.
     pub timer: Option<u64>,
     /// Extended processor state while it does not have the core.
@@ -129,6 +132,7 @@ impl VirtualCpu {
             waiting: false,
             posted: false,
             flush: false,
+            faults: None,
             timer: None,
             extended,
             doorbell,

@@ -3,6 +3,7 @@
 use crate::cores::After;
 use crate::disk::Ring;
 use crate::env::{Ending, Environment, VirtualCpu};
+use crate::fault::FaultTarget;
 use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::{EnvironmentId, Owner};
 use crate::virt::nested::TableMemory;
@@ -13,7 +14,7 @@ use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES, Results, Status};
 use hyperexo_abi::ring::RING_FRAMES;
 use hyperexo_abi::upcall::Cause;
-use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
+use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
 
 /// What a call gives back.
 type Outcome = Result<Results, Status>;
@@ -87,6 +88,7 @@ fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) 
             DONE
         }
         Call::VcpuStart => vcpu_start(kernel, id, a0, &Entry { rip: a1, rsp: a2, cr3: a3, rdi: a4, rsi: 0 }),
+        Call::FaultPage => fault_page(kernel, who, a0),
         Call::VcpuWake => {
             let environment = kernel.environment(id);
             let index = usize::try_from(a0).ok().filter(|index| *index < environment.vcpus.len());
@@ -333,6 +335,33 @@ fn ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
     // SAFETY: a `DiskRing` is atomics only; the frames are the environment's and pinned until it ends.
     kernel.environment(id).ring = Some(unsafe { Ring::new(memory.shared(first), first, who.index) });
     DONE
+}
+
+fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {
+    let target = if frame == ANY { None } else { Some(fault_target(kernel, who.environment, frame)?) };
+    let slot = kernel.slot(who);
+    let old = core::mem::replace(&mut slot.faults, target);
+    kernel.vcpu(who).deliver_faults(target.map(|target| target.frame));
+    if let Some(old) = old {
+        kernel.frames.unpin(old.frame);
+    }
+    DONE
+}
+
+/// A page for faults in a frame of an environment's own, which is pinned.
+fn fault_target(kernel: &mut Kernel, id: EnvironmentId, frame: u64) -> Result<FaultTarget, Status> {
+    let memory = kernel.memory;
+    let nested = kernel.environment(id).nested.as_ref().ok_or(Status::NotBound)?;
+    let bound = nested.lookup(&memory, frame).is_some_and(|rights| rights.contains(Rights::READ_WRITE));
+    // Its own, as the processor writes it whatever the nested page table says.
+    if !bound || kernel.frames.owner(frame) != Owner::Environment(id) {
+        return Err(Status::NotBound);
+    }
+    if !kernel.frames.pin(frame) {
+        return Err(Status::Busy);
+    }
+    // SAFETY: a `FaultPage` is atomics only; the frame is the environment's and pinned until it has this use no more.
+    Ok(FaultTarget { frame, page: unsafe { memory.shared(frame) } })
 }
 
 /// Whom a `Yield` names, if that environment has something to do on the caller's core.

@@ -239,6 +239,11 @@ impl Kernel {
             let frames = ring.first_frame..ring.first_frame + hyperexo_abi::ring::RING_FRAMES;
             frames.for_each(|frame| self.frames.unpin(frame));
         }
+        for index in 0..self.environment(id).vcpus.len() {
+            if let Some(target) = self.environment(id).vcpus[index].faults.take() {
+                self.frames.unpin(target.frame);
+            }
+        }
         let (nested, mut memory) = self.tables(id, true);
         if let Some(nested) = nested.take() {
             nested.destroy(&mut memory);

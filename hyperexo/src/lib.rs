@@ -31,6 +31,7 @@ pub mod disk;
 pub mod early;
 pub mod emulate;
 pub mod env;
+pub mod fault;
 pub mod hypercall;
 pub mod image;
 pub mod interrupt;

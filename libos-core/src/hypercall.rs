@@ -224,3 +224,14 @@ pub fn vcpu_wake(index: u64) -> Result<(), Status> {
     // SAFETY: an upcall is all that follows, and its handler is this library's.
     unsafe { call(Call::VcpuWake, [index, 0, 0, 0, 0, 0]) }.map(drop)
 }
+
+/// Has nested faults of the calling virtual CPU delivered to it, with this frame for the report; `None`: not any more. Programs use
+/// [`crate::faults`].
+///
+/// # Safety
+/// The frame must hold a [`hyperexo_abi::fault::FaultPage`] and nothing else until this is called again, and the trap of
+/// [`hyperexo_abi::fault::VECTOR`] must be handled.
+pub unsafe fn fault_page(frame: Option<u64>) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::FaultPage, [frame.unwrap_or(hyperexo_abi::ANY), 0, 0, 0, 0, 0]) }.map(drop)
+}

@@ -12,6 +12,7 @@
 //! | [`frames`] | runs of frames with an owner |
 //! | [`paging`] | page tables as data |
 //! | [`trap`] | exceptions: handlers by vector |
+//! | [`faults`] | accesses without a binding, handled |
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
 //! | [`disk`] | asynchronous block requests through the shared ring |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
@@ -33,6 +34,7 @@ pub mod console;
 pub mod cores;
 pub mod disk;
 pub mod entry;
+pub mod faults;
 pub mod frames;
 pub mod heap;
 pub mod hypercall;

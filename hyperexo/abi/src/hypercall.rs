@@ -78,11 +78,15 @@ pub enum Call {
     VcpuStart = 17,
     /// Raises [`crate::upcall::Cause::Wake`] on a virtual CPU of the caller. 0: its index.
     VcpuWake = 18,
+    /// Has nested faults of the calling virtual CPU delivered to it as exceptions ([`crate::fault`]) instead of ending the
+    /// environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound read-write, or [`crate::ANY`] to end
+    /// this again. The frame can be neither unbound nor freed meanwhile.
+    FaultPage = 19,
 }
 
 impl Call {
     /// All calls, in the order of their numbers.
-    pub const ALL: [Call; 19] = [
+    pub const ALL: [Call; 20] = [
         Call::Null,
         Call::ConsoleWrite,
         Call::Exit,
@@ -102,6 +106,7 @@ impl Call {
         Call::Yield,
         Call::VcpuStart,
         Call::VcpuWake,
+        Call::FaultPage,
     ];
 
     /// The call with this number, if there is one.

@@ -12,6 +12,7 @@
 //! | [`ring`] | the shared-memory ring of block requests |
 //! | [`accounting`] | read-only pages: counters of an environment, free frames, owners |
 //! | [`upcall`] | how the kernel calls an environment |
+//! | [`fault`] | accesses without a binding, as exceptions |
 //! | [`bundle`] | several unikernel images in one file |
 //!
 //! # Memory as an environment sees it
@@ -33,6 +34,7 @@ pub mod accounting;
 pub mod attachment;
 pub mod bundle;
 pub mod capability;
+pub mod fault;
 pub mod hypercall;
 pub mod ring;
 pub mod start;

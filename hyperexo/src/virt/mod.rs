@@ -167,6 +167,21 @@ pub enum Access {
     Execute,
 }
 
+/// An access that the nested page table does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedFault {
+    /// Physical address.
+    pub address: u64,
+    /// What it wanted.
+    pub access: Access,
+    /// Virtual address, if the processor tells it.
+    pub linear: Option<u64>,
+    /// It happened while an event was being delivered, which would be lost if another came in its place.
+    pub in_delivery: bool,
+    /// Number of the view that was in use.
+    pub view: u16,
+}
+
 /// Why a guest stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmExit {
@@ -185,12 +200,7 @@ pub enum VmExit {
     /// `IN` or `OUT`; not passed.
     Port(u16),
     /// An access that the nested page table does not allow.
-    NestedFault {
-        /// Physical address.
-        address: u64,
-        /// What it wanted.
-        access: Access,
-    },
+    NestedFault(NestedFault),
     /// An instruction (its name) that is not the guest's to use, and for which the processor would raise #UD without
     /// virtualization extensions; not passed.
     Undefined(&'static str),
@@ -236,6 +246,8 @@ pub enum Exception {
     GeneralProtection,
     /// #AC with error code 0.
     AlignmentCheck,
+    /// #VE, of which the guest is told in its [`hyperexo_abi::fault::FaultPage`].
+    Virtualization,
 }
 
 /// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that
@@ -267,6 +279,9 @@ pub trait Vcpu: Send {
     fn efer(&self) -> u64;
     /// Sets the guest's view of the register. Returns whether the value is one a guest may have.
     fn set_efer(&mut self, value: u64) -> bool;
+    /// Has the processor deliver nested faults to the guest by itself, with this frame for its report, if it can; `None`: not
+    /// any more. Otherwise they remain exits.
+    fn deliver_faults(&mut self, _page: Option<u64>) {}
     /// Forgets cached translations of the nested table before the guest runs again.
     fn flush_nested(&mut self);
     /// Takes from this core what entries and exits do not switch. Before another virtual CPU runs on the core, and

@@ -14,7 +14,7 @@ use hyperexo_abi::hypercall::{Arguments, Status};
 use hyperexo_abi::ring::DiskRing;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
 use libos_core::trap::{self, Handled, TrapFrame};
-use libos_core::{hypercall, memory};
+use libos_core::{faults, hypercall, memory};
 
 /// An exception that an instruction raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -478,6 +478,72 @@ pub fn call_with_state(number: u64, before: &CallState, interrupts: bool) -> (u6
     let status = run(number, vmmcall, before, &raw mut after);
     enable_interrupts();
     (status, after)
+}
+
+/// How to touch memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// By reading.
+    Read,
+    /// By writing.
+    Write,
+}
+
+/// Physical address of the last nested fault, and whether it was a write.
+static FAULT_ADDRESS: AtomicU64 = AtomicU64::new(0);
+static FAULT_WRITE: AtomicBool = AtomicBool::new(false);
+
+/// Has [`touch`] go on after a nested fault.
+pub fn catch_faults() -> Result<(), Status> {
+    faults::set_handler(|fault, frame| {
+        let resume = RESUME.swap(0, Ordering::Relaxed);
+        FAULT_ADDRESS.store(fault.physical, Ordering::Relaxed);
+        FAULT_WRITE.store(fault.access == faults::Access::Write, Ordering::Relaxed);
+        frame.rip = resume;
+        if resume == 0 { Handled::No } else { Handled::Yes }
+    })
+}
+
+/// Touches the first word of a frame; a nested fault is an error: its physical address and kind. [`catch_faults`] comes first.
+pub fn touch(frame: u64, how: Touch) -> Result<(), (u64, Touch)> {
+    let address = memory::linear_address(frame);
+    let touched: u64;
+    // SAFETY: none for a foreign frame: that is what is being tried. A fault goes on behind the access, with `r9` still 0.
+    unsafe {
+        match how {
+            Touch::Read => asm!("lea r8, [rip + 77f]", "mov [rip + {resume}], r8", "mov rax, [{address}]",
+                "inc r9", "77:", resume = sym RESUME, address = in(reg) address, out("rax") _, out("r8") _,
+                inout("r9") 0u64 => touched),
+            Touch::Write => asm!("lea r8, [rip + 77f]", "mov [rip + {resume}], r8", "mov [{address}], rax",
+                "inc r9", "77:", resume = sym RESUME, address = in(reg) address, in("rax") 0u64, out("r8") _,
+                inout("r9") 0u64 => touched),
+        }
+    }
+    RESUME.store(0, Ordering::Relaxed);
+    let written = FAULT_WRITE.load(Ordering::Relaxed);
+    let kind = if written { Touch::Write } else { Touch::Read };
+    if touched != 0 { Ok(()) } else { Err((FAULT_ADDRESS.load(Ordering::Relaxed), kind)) }
+}
+
+/// Reads the first word of a frame. As a handler of nested faults it goes on only if the read was allowed.
+pub fn read_foreign(frame: u64) -> Handled {
+    read_word(memory::linear_address(frame));
+    Handled::Yes
+}
+
+/// Has nested faults reported to a frame, without a handler for them.
+pub fn fault_page(frame: Option<u64>) -> Result<(), Status> {
+    // SAFETY: callers pass frames allocated for this, or that must be refused.
+    unsafe { hypercall::fault_page(frame) }
+}
+
+/// Raises an exception through a descriptor table at an address.
+pub fn trap_through(table: u64) {
+    let mut operand = [0u8; 10];
+    operand[..2].copy_from_slice(&0xfffu16.to_le_bytes());
+    operand[2..].copy_from_slice(&table.to_le_bytes());
+    // SAFETY: none: this ends the environment.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) operand.as_ptr()) };
 }
 
 /// Gives frames back. Only for frames that hold nothing.

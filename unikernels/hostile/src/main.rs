@@ -19,6 +19,7 @@
 //! | [`ring`] | disk requests for foreign blocks and frames, lies in the ring's indices |
 //! | [`instructions`] | virtualization, MSRs, ports, control registers |
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
+//! | [`faults`] | nested faults that it handles itself |
 //! | [`disturbance`] | endless loops, storms, suicide |
 //! | [`machine`] | the instructions themselves: the only `unsafe` code |
 #![no_std]
@@ -30,6 +31,7 @@ extern crate alloc;
 mod calls;
 mod cores;
 mod disturbance;
+mod faults;
 mod instructions;
 mod judge;
 mod machine;
@@ -50,6 +52,7 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
         instructions::ATTEMPTS,
         disturbance::ATTEMPTS,
         cores::ATTEMPTS,
+        faults::ATTEMPTS,
     ]
     .into_iter()
     .flatten()

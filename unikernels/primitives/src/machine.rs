@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use libos_core::trap::{self, Handled};
-use libos_core::{hypercall, memory};
+use libos_core::{faults, hypercall, memory};
 
 /// An address in the guard below the image: nothing is ever mapped there.
 const NOWHERE: u64 = 8;
@@ -43,6 +44,25 @@ pub fn load_cr3() {
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
 }
 
+/// A frame of this environment that is not bound.
+static UNBOUND: AtomicU64 = AtomicU64::new(0);
+
+/// Has accesses to `frame`, which is not bound, passed over.
+pub fn prepare_nested_fault(frame: &SpareFrame) -> Result<(), Status> {
+    UNBOUND.store(memory::linear_address(frame.first()), Ordering::Relaxed);
+    faults::set_handler(|_, frame| {
+        frame.rip += LOAD_BYTES;
+        Handled::Yes
+    })
+}
+
+/// Reads memory that is mapped but not bound; the handler skips the instruction. [`prepare_nested_fault`] comes first.
+pub fn nested_fault() {
+    let address = UNBOUND.load(Ordering::Relaxed);
+    // SAFETY: as in `page_fault`.
+    unsafe { asm!(".byte 0x48, 0x8b, 0x07", in("rdi") address, out("rax") _, options(nostack)) };
+}
+
 /// A frame of this environment that nothing in the image uses.
 pub struct SpareFrame(Capability);
 
@@ -52,9 +72,14 @@ impl SpareFrame {
         hypercall::page_alloc(ANY, 1, 1).map(SpareFrame)
     }
 
+    /// Its number.
+    fn first(&self) -> u64 {
+        self.0.claim().map_or(0, |claim| claim.first)
+    }
+
     /// Binds the frame, touches it, and ends the binding.
     pub fn bind_touch_unbind(&self) -> Result<(), Status> {
-        let frame = self.0.claim().map_or(0, |claim| claim.first);
+        let frame = self.first();
         let address = memory::linear_address(frame) as *mut u64;
         // SAFETY: the frame was allocated here and no Rust object lives in it; while it is bound, the linear map reaches it.
         unsafe {

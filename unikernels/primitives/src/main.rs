@@ -55,6 +55,8 @@ fn run(rounds: u64) -> Result<(), &'static str> {
     });
     let frame = SpareFrame::new().map_err(|_| "no frame to spare")?;
     measure("bind-touch-unbind", rounds, || refused_never(frame.bind_touch_unbind()));
+    machine::prepare_nested_fault(&frame).map_err(|_| "nested faults are not delivered")?;
+    measure("nested-fault", rounds, machine::nested_fault);
     measure("breakpoint", rounds, machine::breakpoint);
     measure("page-fault", rounds, machine::page_fault);
     measure("cr3-load", rounds, machine::load_cr3);

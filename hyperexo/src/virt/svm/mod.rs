@@ -10,7 +10,7 @@ use super::state::{
     CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
     EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
-use super::{Access, Backend, Entry, Exception, Registers, Vcpu, VmExit};
+use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
 use hyperexo_abi::accounting::{Accounting, Exit};
@@ -32,6 +32,9 @@ const AVIC: u32 = 1 << 13;
 const CLEAN_ALL: u64 = 0xfff;
 const CLEAN_INTERRUPT: u64 = 1 << 3;
 const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
+
+/// `EXITINTINFO` and `EVENTINJ`: there is an event.
+const INTERRUPT_INFO_VALID: u64 = 1 << 31;
 
 /// Why SVM can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,14 +323,14 @@ impl SvmVcpu {
 
     /// Keeps an event that an exit interrupted, unless executing its instruction again raises it again.
     fn keep_interrupted_event(&mut self) {
-        const VALID: u64 = 1 << 31;
         const KIND_SHIFT: u32 = 8;
         const EXCEPTION: u64 = 3;
         const SOFTWARE: u64 = 4;
         let info = self.vmcb.control.exit_interrupt_info;
         let (vector, kind) = (info & 0xff, info >> KIND_SHIFT & 7);
         let repeats = kind == SOFTWARE || kind == EXCEPTION && matches!(vector, 3 | 4);
-        self.vmcb.control.event_injection = if info & VALID != 0 && !repeats { info } else { 0 };
+        self.vmcb.control.event_injection =
+            if info & INTERRUPT_INFO_VALID != 0 && !repeats { info } else { 0 };
     }
 
     fn decode(&mut self) -> VmExit {
@@ -359,7 +362,13 @@ impl SvmVcpu {
                     (_, true) => Access::Write,
                     _ => Access::Read,
                 };
-                VmExit::NestedFault { address: info2, access }
+                VmExit::NestedFault(NestedFault {
+                    address: info2,
+                    access,
+                    linear: None,
+                    in_delivery: self.vmcb.control.exit_interrupt_info & INTERRUPT_INFO_VALID != 0,
+                    view: 0,
+                })
             }
             exit::SHUTDOWN => VmExit::TripleFault,
             exit::XSETBV => VmExit::Xsetbv,
@@ -435,12 +444,15 @@ impl Vcpu for SvmVcpu {
     }
 
     fn raise(&mut self, exception: Exception) {
-        const VALID_EXCEPTION: u64 = 1 << 31 | 3 << 8;
+        const VALID_EXCEPTION: u64 = INTERRUPT_INFO_VALID | 3 << 8;
         const WITH_ERROR_CODE: u64 = 1 << 11;
         self.vmcb.control.event_injection = match exception {
             Exception::InvalidOpcode => VALID_EXCEPTION | 6,
             Exception::GeneralProtection => VALID_EXCEPTION | WITH_ERROR_CODE | 13,
             Exception::AlignmentCheck => VALID_EXCEPTION | WITH_ERROR_CODE | 17,
+            // Not one of AMD's exceptions, and as such the processor would refuse it; as an interrupt it is delivered alike, whatever
+            // the guest's flag says (APM vol. 2 §15.20).
+            Exception::Virtualization => INTERRUPT_INFO_VALID | u64::from(hyperexo_abi::fault::VECTOR),
         };
     }
 

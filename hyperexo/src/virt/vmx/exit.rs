@@ -98,6 +98,16 @@ pub fn access(qualification: u64) -> Access {
     }
 }
 
+/// Whether the guest's linear address counts, from the qualification of an EPT violation.
+pub fn has_linear(qualification: u64) -> bool {
+    qualification & 1 << 7 != 0
+}
+
+/// Whether an exit came while an event was being delivered, from its IDT-vectoring information (§28.2.4).
+pub fn in_delivery(vectoring: u32) -> bool {
+    vectoring & VALID != 0
+}
+
 /// Port of an I/O exit, from its qualification (table 28-5).
 pub fn port(qualification: u64) -> u16 {
     (qualification >> 16) as u16
@@ -176,6 +186,7 @@ impl Event {
             Exception::InvalidOpcode => 6,
             Exception::GeneralProtection => 13 | DELIVERS_ERROR_CODE,
             Exception::AlignmentCheck => 17 | DELIVERS_ERROR_CODE,
+            Exception::Virtualization => u32::from(hyperexo_abi::fault::VECTOR),
         };
         Event { information: VALID | KIND_EXCEPTION << KIND_SHIFT | vector, error_code: 0 }
     }

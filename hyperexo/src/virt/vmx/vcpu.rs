@@ -11,13 +11,14 @@ use super::vmcs::{self, Region, read};
 use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
 use crate::log;
 use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INTERRUPT};
-use crate::virt::{Entry, Exception, Registers, Vcpu, VmExit};
+use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit};
 use alloc::boxed::Box;
 use core::arch::asm;
+use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
 use x86::dtables::{DescriptorTablePointer, sgdt};
 use x86::msr::{rdmsr, wrmsr};
-use x86::vmx::vmcs::control::PrimaryControls;
+use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::{control, guest, ro};
 use zerocopy::FromZeros;
 
@@ -62,6 +63,10 @@ pub struct VmxVcpu {
     leash: Option<Leash>,
     /// Cached translations of the nested table must go.
     flush: bool,
+    /// Frame in which the processor reports nested faults to the guest.
+    fault_page: Option<u64>,
+    /// The VMCS does not have the optional controls yet that the guest has asked for.
+    options_changed: bool,
 }
 
 impl VmxVcpu {
@@ -109,6 +114,8 @@ impl VmxVcpu {
             window: false,
             leash: None,
             flush: false,
+            fault_page: None,
+            options_changed: false,
         }
     }
 
@@ -165,6 +172,19 @@ impl VmxVcpu {
             // SAFETY: offered (`Features`), and VMX is on.
             unsafe { vmcs::flush_identifier(reach, self.vpid) };
         }
+    }
+
+    /// Writes the controls that a guest can ask for.
+    #[cold]
+    #[inline(never)]
+    fn write_options(&self) {
+        let mut secondary = SecondaryControls::empty();
+        if let Some(frame) = self.fault_page {
+            set(control::VIRT_EXCEPTION_INFO_ADDR_FULL, frame << FRAME_SHIFT);
+            secondary |= SecondaryControls::EPT_VIOLATION_VE;
+        }
+        let value = self.processor.controls.secondary | secondary.bits();
+        set(control::SECONDARY_PROCBASED_EXEC_CONTROLS, value.into());
     }
 
     /// Decides what the next entry delivers, whether the guest must say when it can take an interrupt, and how long it
@@ -249,10 +269,16 @@ impl VmxVcpu {
             reason::RDMSR => VmExit::MsrRead(self.switch.registers.rcx as u32),
             reason::WRMSR => VmExit::MsrWrite(self.switch.registers.rcx as u32),
             reason::PORT => VmExit::Port(exit::port(read(ro::EXIT_QUALIFICATION))),
-            reason::EPT_VIOLATION => VmExit::NestedFault {
-                address: read(ro::GUEST_PHYSICAL_ADDR_FULL),
-                access: exit::access(read(ro::EXIT_QUALIFICATION)),
-            },
+            reason::EPT_VIOLATION => {
+                let qualification = read(ro::EXIT_QUALIFICATION);
+                VmExit::NestedFault(NestedFault {
+                    address: read(ro::GUEST_PHYSICAL_ADDR_FULL),
+                    access: exit::access(qualification),
+                    linear: exit::has_linear(qualification).then(|| read(ro::GUEST_LINEAR_ADDR)),
+                    in_delivery: exit::in_delivery(vectoring),
+                    view: 0,
+                })
+            }
             reason::TRIPLE_FAULT => VmExit::TripleFault,
             reason::XSETBV => VmExit::Xsetbv,
             reason::CONTROL_REGISTER => self.decode_control_register(),
@@ -347,6 +373,9 @@ impl Vcpu for VmxVcpu {
             // SAFETY: offered (`Features`), and VMX is on.
             unsafe { vmcs::flush_nested(self.processor.features.invept, self.eptp) };
         }
+        if core::mem::take(&mut self.options_changed) {
+            self.write_options();
+        }
         self.prepare_entry();
         // SAFETY: VMX is on, `take_core` made the VMCS current and complete, with this core's host state; the nested
         // page table confines the guest (`new`); the switch belongs to this VMCS.
@@ -416,6 +445,13 @@ impl Vcpu for VmxVcpu {
         }
         set(guest::IA32_EFER_FULL, value);
         true
+    }
+
+    fn deliver_faults(&mut self, page: Option<u64>) {
+        if self.processor.features.virtualization_exception {
+            self.fault_page = page;
+            self.options_changed = true;
+        }
     }
 
     fn flush_nested(&mut self) {
