@@ -32,10 +32,11 @@ use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 use hyperexo_hw::pci::{self, Msix, PortAccess};
+use hyperexo_hw::power;
 use hyperexo_hw::serial::Serial;
 use hyperexo_hw::time;
 use hyperexo_hw::virtio::LinearHal;
-use hyperexo_hw::virtio::block::VirtioBlock;
+use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
@@ -48,13 +49,6 @@ const HEAP_SHARE_LIMIT_BYTES: u64 = 64 << 20;
 const TRAP_STACK_BYTES: u64 = 16 << 10;
 /// Memory below 1 MiB is the firmware's, whatever the map says.
 const FIRMWARE: Region = Region { start: 0, end: 1 << 20 };
-/// Port of QEMU's `isa-debug-exit` (`iobase=0xf4`).
-const DEBUG_EXIT_PORT: u16 = 0xf4;
-/// Port of Bochs's debug output.
-const BOCHS_E9_PORT: u16 = 0xe9;
-/// Port at which Bochs listens for the word "Shutdown".
-const BOCHS_SHUTDOWN_PORT: u16 = 0x8900;
-
 /// How everything ended, as the machine's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -362,7 +356,7 @@ fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, Devi
             return None;
         }
     };
-    let device = match VirtioBlock::new(transport) {
+    let device = match VirtioBlock::new(transport, Indirect::Required) {
         Ok(device) => device,
         Err(error) => {
             log!("warning: virtio disk at {function} not used: {error}");
@@ -455,36 +449,13 @@ fn report(kernel: &Kernel) -> Outcome {
     outcome
 }
 
-/// Ends the machine if it is Bochs (with `port_e9_hack`, which answers with its own number): after 'D' its debugger reads the
-/// next command, which is expected to be `q` (status 0); without a debugger, or if not all went well, "Shutdown" ends
-/// it (status 1).
-///
-/// # Safety
-///
-/// Ring 0.
-unsafe fn end_bochs(outcome: Outcome) {
-    // SAFETY: the first port is Bochs's, or QEMU's debug console, or nobody's; the second is used on Bochs only.
-    unsafe {
-        if x86::io::inb(BOCHS_E9_PORT) != BOCHS_E9_PORT as u8 {
-            return;
-        }
-        if outcome == Outcome::Success {
-            x86::io::outb(BOCHS_SHUTDOWN_PORT, b'D');
-        }
-        b"Shutdown".iter().for_each(|byte| x86::io::outb(BOCHS_SHUTDOWN_PORT, *byte));
-    }
-}
-
 /// Ends the machine, or halts it for ever.
 pub fn finish(outcome: Outcome, end: End) -> ! {
     log!("finished: status {}", outcome as u8);
     console::drain();
     if end == End::Exit {
-        // SAFETY: ring 0; where there is no such device nobody listens.
-        unsafe {
-            x86::io::outb(DEBUG_EXIT_PORT, outcome as u8);
-            end_bochs(outcome);
-        }
+        // SAFETY: ring 0.
+        unsafe { power::end_emulator(outcome as u8) };
     }
     loop {
         // SAFETY: halts this core with interrupts disabled.

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
-use hyperexo_abi::accounting::{Accounting, EXIT_NAMES};
+use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::upcall::{Cause, Doorbell};
 
 /// Why an environment was ended by the kernel.
@@ -200,43 +200,13 @@ impl Environment {
 
     /// The accounting line of the final report.
     pub fn report(&self) -> impl fmt::Display + '_ {
-        Report(self)
+        self.accounting.report(&self.name, self.peak_frames)
     }
 }
 
 /// Adds to a counter that only the kernel writes, perhaps from several cores at once.
 pub fn count(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
-}
-
-struct Report<'a>(&'a Environment);
-
-impl fmt::Display for Report<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = self.0.accounting;
-        // Names come from the operator's bundle; whoever puts a quote there gets it escaped.
-        write!(f, "{{\"accounting\":{:?},\"exits\":{{", self.0.name)?;
-        for (index, name) in EXIT_NAMES.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}\"{name}\":{}", read(&counters.exits[index]))?;
-        }
-        write!(f, "}}")?;
-        for (name, counter) in [
-            ("guest_cycles", &counters.guest_cycles),
-            ("disk_blocks_read", &counters.disk_blocks_read),
-            ("disk_blocks_written", &counters.disk_blocks_written),
-            ("disk_read_requests", &counters.disk_read_requests),
-            ("disk_write_requests", &counters.disk_write_requests),
-            ("disk_flush_requests", &counters.disk_flush_requests),
-            ("disk_errors", &counters.disk_errors),
-            ("upcalls", &counters.upcalls),
-            ("slices", &counters.slices),
-        ] {
-            write!(f, ",\"{name}\":{}", read(counter))?;
-        }
-        write!(f, ",\"peak_frames\":{}}}", self.0.peak_frames)
-    }
 }
 
 /// Memory for nested page tables, on the account of one environment.

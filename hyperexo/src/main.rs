@@ -14,7 +14,7 @@ use talc::TalcLock;
 use talc::source::Manual;
 
 #[cfg(bare_metal)]
-hyperexo_hw::boot_entry!(start);
+hyperexo_hw::boot_entry!("hx_kernel_start");
 
 #[cfg_attr(bare_metal, global_allocator)]
 static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
@@ -28,7 +28,8 @@ unsafe extern "C" {
     static boot_stack_end: u8;
 }
 
-extern "C" fn start(protocol: u64, information: u64) -> ! {
+#[unsafe(no_mangle)]
+extern "C" fn hx_kernel_start(protocol: u64, information: u64) -> ! {
     let memory = (&raw const hx_rodata_start) as u64..(&raw const hx_bss_end) as u64;
     // SAFETY: called once, by the entry code; the linker's symbols bound the image.
     unsafe { main(protocol, information, &Image { memory, give_heap }) }

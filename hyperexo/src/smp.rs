@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use hyperexo_abi::{ANY, FRAME_SHIFT};
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::descriptor::TrapStacks;
+use hyperexo_hw::smp::{Birth, current_root};
 use hyperexo_hw::time::ticks;
 use spin::Once;
 
@@ -57,10 +58,11 @@ pub fn start_cores(kernel: &mut Kernel) {
         };
         let base = run.first << FRAME_SHIFT;
         let stack = (run.first + STACK_FRAMES) << FRAME_SHIFT;
+        let birth = Birth { root: current_root(), entry: enter, argument: base, stack };
         // SAFETY: ring 0, identity map, page tables in the kernel's image; low memory is the firmware's, who is done with
         // it; the run of frames is the new core's alone; cores are started one at a time, and one that
         // does not come in time ends the loop.
-        unsafe { hyperexo_hw::smp::start(&kernel.apic, apic_id, enter, base, stack, pause) };
+        unsafe { hyperexo_hw::smp::start(&kernel.apic, apic_id, &birth, pause) };
         let deadline = deadline_of(PATIENCE_US);
         while interrupt::cores() == before {
             if ticks() > deadline {

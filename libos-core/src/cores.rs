@@ -5,7 +5,7 @@
 //!                            (or the parked one called)    └─ f(argument)                   └─ parked, until the next start
 //! ```
 //!
-//! The kernel gives an environment at most one virtual CPU on a core, and never takes it away: when its function has
+//! The platform gives at most one virtual CPU on a core, and never takes it away: when its function has
 //! returned it halts, and costs nothing. All virtual CPUs share address space, heap, console and trap handlers. Each has
 //! a stack of [`STACK_BYTES`] with a guard page, trap stacks, a timer ([`crate::time::sleep`]) and upcalls of its own: a
 //! handler of [`crate::upcall`] runs on the virtual CPU that is called.
@@ -48,7 +48,7 @@ pub enum StartError {
     TooMany,
     /// No frames for the stacks.
     NoMemory(Status),
-    /// The kernel refuses a virtual CPU.
+    /// The platform refuses a virtual CPU, or the processor did not come.
     Refused(Status),
 }
 
@@ -61,7 +61,7 @@ impl core::fmt::Display for StartError {
             StartError::Busy { core } => write!(f, "core {core} runs a function of this unikernel already"),
             StartError::TooMany => write!(f, "more than {MAX_VIRTUAL_CPUS} virtual CPUs"),
             StartError::NoMemory(status) => write!(f, "no frames for the stacks of another core: {status}"),
-            StartError::Refused(status) => write!(f, "the kernel refuses a virtual CPU: {status}"),
+            StartError::Refused(status) => write!(f, "no virtual CPU on the core: {status}"),
         }
     }
 }
@@ -234,8 +234,9 @@ unsafe extern "C" fn live(birth: *mut Birth) -> ! {
     unsafe {
         memory::protect_from_writes();
         trap::load(tables, stacks.traps, *number, stacks.stack.clone());
+        platform::current().core_runs(*number);
     }
-    // Who started us is about to hear from the kernel where our doorbell is.
+    // Who started us is about to hear from the platform how to call us.
     while !platform::current().core_ready(*number) {
         lock::relax();
     }

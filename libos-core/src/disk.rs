@@ -1,23 +1,23 @@
 //! The disk: asynchronous requests of whole blocks, straight from the application's pages to the device.
 //!
-//! A [`Disk`] is the extent that the environment's manifest names; its blocks count from 0. Buffers travel by ownership: a
+//! A [`Disk`] is the extent that the environment's manifest names, or, directly on a machine, its first disk; its blocks count from 0. Buffers travel by ownership: a
 //! [`Request`] takes boxed pages of the heap, its [`Completion`] brings them back. In between they belong to the device, and
 //! nobody can touch them. After a timeout they stay there: the device may still write them.
 //!
-//! Requests go through a ring in shared memory (see [`hyperexo_abi::ring`]). The kernel is called only when it does not look
-//! at the ring by itself, and calls back only when [`Disk::wait`] sleeps. It calls the virtual CPU that opened the disk first, which
-//! passes the call on if another one is waiting: best use it on the core that opened it.
+//! How a request gets to the device is the platform's business: through a ring that is shared with the exokernel, or a virtio
+//! queue. Nobody is called, and nobody calls back, unless [`Disk::wait`] sleeps. The virtual CPU that opened the disk first is
+//! called, and passes the call on if another one is waiting: best use it on the core that opened it.
 
-use crate::platform::exo;
-use crate::{hypercall, memory, platform, upcall};
+use crate::platform::{BlockQueue, OpenDisk, QueueFull};
+use crate::{memory, platform, upcall};
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hyperexo_abi::Page;
-use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
-use hyperexo_abi::ring::{self, DiskRing, MAX_REQUEST_BLOCKS, Outcome, RING_FRAMES, SUBMISSIONS};
+use hyperexo_abi::ring::{self, MAX_REQUEST_BLOCKS, Outcome};
 use hyperexo_hw::descriptor::core_number;
 
+pub use crate::platform::DeviceFault;
 pub use hyperexo_abi::ring::Operation;
 
 /// Requests in flight at most: every one has its place among the completions.
@@ -32,6 +32,8 @@ pub enum DiskError {
     NoExtent,
     /// It is open already: there is one ring.
     AlreadyOpen,
+    /// There is one, but it can't be used.
+    Unusable(DeviceFault),
     /// The kernel refused a step.
     Refused {
         /// What was asked.
@@ -47,6 +49,7 @@ impl core::fmt::Display for DiskError {
             DiskError::NoDisk => f.write_str("the machine has no disk"),
             DiskError::NoExtent => f.write_str("this environment was given no disk extent"),
             DiskError::AlreadyOpen => f.write_str("the disk is open already"),
+            DiskError::Unusable(fault) => write!(f, "the disk can't be used: {fault}"),
             DiskError::Refused { step, status } => write!(f, "disk: {step}: {status}"),
         }
     }
@@ -136,18 +139,20 @@ pub struct Rejected {
     pub reason: Reason,
 }
 
-/// The disk extent of this environment.
+/// The disk of this unikernel.
 pub struct Disk {
-    queue: Queue<'static>,
+    requests: Requests<'static>,
     extent: Extent,
+    /// Goes last, when the queue is closed.
+    _turn: Turn,
 }
 
-/// What the manifest gave.
+/// Which blocks are ours.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
     first: u64,
     blocks: u64,
-    rights: Rights,
+    read_only: bool,
 }
 
 impl Extent {
@@ -157,7 +162,7 @@ impl Extent {
         match request.operation {
             Operation::Flush if count > 0 => return Err(Reason::FlushWithBuffers),
             Operation::Flush => return Ok(()),
-            Operation::Write if !self.rights.contains(Rights::WRITE) => return Err(Reason::ReadOnly),
+            Operation::Write if self.read_only => return Err(Reason::ReadOnly),
             _ if count == 0 => return Err(Reason::NoBuffers),
             _ if count > MAX_REQUEST_BLOCKS => {
                 return Err(Reason::TooManyBuffers { buffers: count, most: MAX_REQUEST_BLOCKS });
@@ -173,8 +178,21 @@ impl Extent {
 
 /// Whether there is a [`Disk`].
 static OPEN: AtomicBool = AtomicBool::new(false);
-/// The ring that the kernel knows: bound once, used by one [`Disk`] after the other.
-static RING: AtomicPtr<DiskRing> = AtomicPtr::new(core::ptr::null_mut());
+/// The right to have the disk open, until it is dropped.
+struct Turn(());
+
+impl Turn {
+    fn take() -> Option<Turn> {
+        (!OPEN.swap(true, Ordering::AcqRel)).then_some(Turn(()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        OPEN.store(false, Ordering::Release);
+    }
+}
+
 /// Number of the virtual CPU that waits for the disk, or was the last to do so.
 static WAITER: AtomicUsize = AtomicUsize::new(0);
 
@@ -187,25 +205,15 @@ pub(crate) fn pass_on_upcall() {
 }
 
 impl Disk {
-    /// Binds the extent, and gives the kernel a ring if it has none yet. The disk can be open once at a time.
+    /// Opens it. It can be open once at a time.
+    ///
+    /// # Errors
+    /// [`DiskError`].
     pub fn open() -> Result<Disk, DiskError> {
-        let start = exo::start_info();
-        if start.disk_blocks == 0 {
-            return Err(DiskError::NoDisk);
-        }
-        let claim = start.disk_capability.claim().ok_or(DiskError::NoExtent)?;
-        let rights = claim.rights.intersection(Rights::READ_WRITE);
-        if OPEN.swap(true, Ordering::AcqRel) {
-            return Err(DiskError::AlreadyOpen);
-        }
-        let opened = hypercall::disk_bind(&start.disk_capability, rights)
-            .map_err(|status| DiskError::Refused { step: "binding the extent", status })
-            .and_then(|()| ring());
-        if opened.is_err() {
-            OPEN.store(false, Ordering::Release);
-        }
-        let extent = Extent { first: claim.first, blocks: claim.count, rights };
-        Ok(Disk { queue: Queue::new(opened?, memory::frame_of), extent })
+        let turn = Turn::take().ok_or(DiskError::AlreadyOpen)?;
+        let OpenDisk { queue, first_block, blocks, read_only } = platform::current().open_disk()?;
+        let extent = Extent { first: first_block, blocks, read_only };
+        Ok(Disk { requests: Requests::new(queue, memory::frame_of), extent, _turn: turn })
     }
 
     /// Number of blocks.
@@ -225,12 +233,12 @@ impl Disk {
 
     /// Whether writing is not allowed.
     pub fn read_only(&self) -> bool {
-        !self.extent.rights.contains(Rights::WRITE)
+        self.extent.read_only
     }
 
     /// Requests that have been taken and not yet polled.
     pub fn in_flight(&self) -> usize {
-        self.queue.in_flight
+        self.requests.in_flight
     }
 
     /// Takes a request and lets the kernel know.
@@ -243,27 +251,22 @@ impl Disk {
     /// Takes a request. Several can follow each other; then [`Disk::kick`] must be called.
     pub fn enqueue(&mut self, request: Request) -> Result<(), Rejected> {
         match self.extent.check(&request) {
-            Ok(()) => self.queue.put(request, self.extent.first),
+            Ok(()) => self.requests.put(request, self.extent.first),
             Err(reason) => Err(Rejected { request, reason }),
         }
     }
 
-    /// Lets the kernel know of enqueued requests, by a hypercall if it does not look by itself.
+    /// Lets the device know of enqueued requests.
     ///
     /// # Panics
-    /// If the kernel refuses to look at the ring: it has been damaged, and no request would ever end.
+    /// Under HyperExo, if the kernel refuses to look at the ring: it has been damaged, and no request would ever end.
     pub fn kick(&mut self) {
-        if self.queue.needs_kick() {
-            // SAFETY: the ring holds requests of this queue only, whose frames it keeps.
-            if let Err(status) = unsafe { hypercall::ring_kick() } {
-                panic!("the kernel refuses the disk ring: {status}");
-            }
-        }
+        self.requests.queue.kick();
     }
 
     /// A finished request, if there is one.
     pub fn poll(&mut self) -> Option<Completion> {
-        self.queue.take()
+        self.requests.take()
     }
 
     /// Sleeps until [`Disk::poll`] has something; returns at once if nothing is in flight.
@@ -271,47 +274,21 @@ impl Disk {
     /// # Panics
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self) {
-        if self.queue.in_flight > 0 && !self.queue.has_completion() {
+        if self.requests.in_flight > 0 && !self.requests.queue.has_completion() {
             WAITER.store(core_number(), Ordering::Release);
-            upcall::wait_until(|| self.queue.completion_or_wake());
+            upcall::wait_until(|| self.requests.queue.completion_or_wake());
         }
     }
 }
 
-/// Waits for what is in flight, so that no page is freed which the device may use, and ends the binding of the extent.
+/// Waits for what is in flight, so that no page is freed which the device may use.
 impl Drop for Disk {
     fn drop(&mut self) {
-        while self.queue.in_flight > 0 {
+        while self.requests.in_flight > 0 {
             self.wait();
             self.poll();
         }
-        // A binding that the kernel has ended by itself, by revocation, is gone already.
-        let _ = hypercall::disk_unbind(self.extent.first, self.extent.blocks);
-        OPEN.store(false, Ordering::Release);
     }
-}
-
-/// The ring that the kernel knows, with nothing in flight.
-fn ring() -> Result<&'static DiskRing, DiskError> {
-    // SAFETY: only `new_ring` below is stored, which lives for ever.
-    if let Some(ring) = unsafe { RING.load(Ordering::Acquire).as_ref() } {
-        return Ok(ring);
-    }
-    let ring = new_ring()?;
-    RING.store(core::ptr::from_ref(ring).cast_mut(), Ordering::Release);
-    Ok(ring)
-}
-
-/// An empty ring, bound.
-fn new_ring() -> Result<&'static DiskRing, DiskError> {
-    let first = memory::acquire_frames(RING_FRAMES, 1)
-        .map_err(|status| DiskError::Refused { step: "frames for the ring", status })?;
-    // SAFETY: the frames are fresh, hold zeros, which is an empty ring, and serve nothing else, for ever.
-    let ring = unsafe { &*(memory::linear_address(first) as *const DiskRing) };
-    // SAFETY: as above.
-    unsafe { hypercall::ring_bind(first) }
-        .map_err(|status| DiskError::Refused { step: "binding the ring", status })?;
-    Ok(ring)
 }
 
 /// Buffers that the device may be using: nobody holds a reference to them.
@@ -326,40 +303,34 @@ struct InFlight {
     lent: Lent,
 }
 
-/// Our side of a ring.
+/// Requests in flight, with their buffers.
 ///
-/// Invariant: each submission in the ring, or taken from it and not completed, has the number of an occupied slot as its tag,
-/// and names the frames of that slot's buffers only.
-struct Queue<'a> {
-    ring: &'a DiskRing,
+/// Invariant: the queue knows of requests with the numbers of occupied slots only, and of frames of those slots' buffers only.
+struct Requests<'a> {
+    queue: Box<dyn BlockQueue + 'a>,
     frame_of: fn(&Page) -> Option<u64>,
     slots: Vec<Option<InFlight>>,
     free_slots: Vec<usize>,
     in_flight: usize,
-    tail: u32,
-    head: u32,
 }
 
-impl<'a> Queue<'a> {
-    /// A queue over a ring with nothing in flight; it goes on where the queue before it ended.
-    fn new(ring: &'a DiskRing, frame_of: fn(&Page) -> Option<u64>) -> Queue<'a> {
-        Queue {
-            ring,
+impl<'a> Requests<'a> {
+    /// None, over a queue that is empty.
+    fn new(queue: Box<dyn BlockQueue + 'a>, frame_of: fn(&Page) -> Option<u64>) -> Requests<'a> {
+        Requests {
+            queue,
             frame_of,
             slots: (0..MAX_IN_FLIGHT).map(|_| None).collect(),
             free_slots: (0..MAX_IN_FLIGHT).rev().collect(),
             in_flight: 0,
-            tail: ring.sq_tail.0.load(Ordering::Relaxed),
-            head: ring.cq_head.0.load(Ordering::Relaxed),
         }
     }
 
-    /// Writes a request into the ring, its block counted from `first`.
+    /// Puts a request into the queue, its block counted from `first`.
     fn put(&mut self, request: Request, first: u64) -> Result<(), Rejected> {
-        let waiting = self.tail.wrapping_sub(self.ring.sq_head.0.load(Ordering::Acquire));
-        if waiting as usize >= SUBMISSIONS || self.free_slots.is_empty() {
+        let Some(slot) = self.free_slots.last().copied() else {
             return Err(Rejected { request, reason: Reason::QueueFull });
-        }
+        };
         let mut frames = [0; MAX_REQUEST_BLOCKS];
         for (frame, buffer) in frames.iter_mut().zip(&request.buffers) {
             match (self.frame_of)(buffer) {
@@ -367,64 +338,31 @@ impl<'a> Queue<'a> {
                 None => return Err(Rejected { request, reason: Reason::ForeignBuffer }),
             }
         }
-        let Some(slot) = self.free_slots.pop() else {
+        let frames = &frames[..request.buffers.len()];
+        // SAFETY: from here on the buffers belong to the slot, which gives them back with a completion other than a timeout, or
+        // never.
+        let put = unsafe { self.queue.put(slot, request.operation, first + request.block, frames) };
+        if let Err(QueueFull) = put {
             return Err(Rejected { request, reason: Reason::QueueFull });
-        };
-        let submission = ring::Submission {
-            tag: slot as u64,
-            operation: request.operation as u8,
-            block: first + request.block,
-            count: request.buffers.len() as u32,
-            frames,
-        };
+        }
+        self.free_slots.pop();
         let lent = Lent(request.buffers.into_iter().map(Box::into_raw).collect());
         self.slots[slot] = Some(InFlight { tag: request.tag, lent });
         self.in_flight += 1;
-        self.ring.submissions[self.tail as usize % SUBMISSIONS].store(&submission);
-        self.tail = self.tail.wrapping_add(1);
-        self.ring.sq_tail.0.store(self.tail, Ordering::Release);
         Ok(())
     }
 
-    /// Whether there are requests of which the kernel must be told.
-    fn needs_kick(&self) -> bool {
-        // The kernel sets `need_kick`, then looks at the tail once more; here the order is the reverse.
-        fence(Ordering::SeqCst);
-        self.ring.sq_head.0.load(Ordering::Relaxed) != self.tail
-            && self.ring.need_kick.0.load(Ordering::Relaxed) != 0
-    }
-
-    fn has_completion(&self) -> bool {
-        self.ring.cq_tail.0.load(Ordering::Acquire) != self.head
-    }
-
-    /// Takes a completion from the ring.
+    /// Takes a completion.
     fn take(&mut self) -> Option<Completion> {
-        while self.has_completion() {
-            let completion = self.ring.completions[self.head as usize % ring::COMPLETIONS].load();
-            self.head = self.head.wrapping_add(1);
-            self.ring.cq_head.0.store(self.head, Ordering::Release);
-            let slot = completion.tag as usize;
-            // A completion for an empty slot would be the kernel's mistake; there is nothing to give back.
+        while let Some((slot, outcome)) = self.queue.take() {
+            // A completion for an empty slot would be the platform's mistake; there is nothing to give back.
             if let Some(request) = self.slots.get_mut(slot).and_then(Option::take) {
                 self.in_flight -= 1;
                 self.free_slots.push(slot);
-                return Some(finish(request, completion.outcome));
+                return Some(finish(request, outcome));
             }
         }
         None
-    }
-
-    /// Whether there is a completion; if not, the next one raises an upcall.
-    fn completion_or_wake(&self) -> bool {
-        self.ring.wake.0.store(1, Ordering::Relaxed);
-        // The kernel moves the tail, then looks at `wake`.
-        fence(Ordering::SeqCst);
-        let found = self.has_completion();
-        if found {
-            self.ring.wake.0.store(0, Ordering::Relaxed);
-        }
-        found
     }
 }
 
@@ -443,5 +381,4 @@ fn finish(request: InFlight, outcome: Outcome) -> Completion {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

@@ -2,6 +2,10 @@
 
 use crate::{console, memory, platform, println, trap};
 use core::fmt::Display;
+use spin::Once;
+
+/// The program.
+static MAIN: Once<fn() -> i32> = Once::new();
 
 /// What a unikernel's `main` may return.
 pub trait Termination {
@@ -40,7 +44,8 @@ pub fn exit(code: i32) -> ! {
     platform::current().exit(code as u32)
 }
 
-/// What the entry code of an image calls: brings up platform, address space and traps, then runs `main` and exits.
+/// What the entry code of an image calls: brings up HyperExo as the platform, address space and traps, then runs `main` and
+/// exits.
 ///
 /// # Safety
 /// To be called once, by the code at the ELF entry point, with `rdi` and `rsi` as they were there.
@@ -53,12 +58,46 @@ pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
             core::hint::spin_loop();
         }
     }
-    // SAFETY: called once, in this order, on the start-up stack.
+    // SAFETY: there is a platform now, and this is called once.
+    unsafe { build(main) }
+}
+
+/// What the boot code of an image calls: the same without HyperExo.
+///
+/// # Safety
+/// To be called once, by the code of [`hyperexo_hw::boot_entry!`], with what it was given.
+#[doc(hidden)]
+pub unsafe fn start_directly(protocol: u64, information: u64, name: &'static str, main: fn() -> i32) -> ! {
+    // SAFETY: by the caller's promise; then there is a platform.
     unsafe {
-        let stacks = memory::start();
-        trap::start(stacks);
+        platform::direct::start(protocol, information, name);
+        build(main)
     }
-    exit(main())
+}
+
+/// Brings up the address space.
+///
+/// # Safety
+/// To be called once, on the start-up stack, with a platform and the linear map in place.
+unsafe fn build(main: fn() -> i32) -> ! {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        MAIN.call_once(|| main);
+        memory::start(run)
+    }
+}
+
+/// Brings up traps, runs `main` and exits.
+///
+/// # Safety
+/// To be called once, by [`build`], in the new address space.
+unsafe extern "C" fn run() -> ! {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        memory::settle();
+        trap::start(memory::trap_stacks());
+    }
+    exit(MAIN.get().map_or(0, |main| main()))
 }
 
 /// Makes a function the program of a unikernel: defines entry point, panic handler and global allocator.
@@ -83,6 +122,10 @@ macro_rules! main {
         #[cfg(not(bare_metal))]
         $crate::host_program!();
 
+        // Where a boot loader enters the same image.
+        #[cfg(bare_metal)]
+        $crate::hyperexo_hw::boot_entry!("hx_start_directly");
+
         // A host program checks all of it but has no use for it.
         #[cfg_attr(not(bare_metal), allow(dead_code))]
         const _: () = {
@@ -102,6 +145,19 @@ macro_rules! main {
             unsafe extern "C" fn run(start_info: u64, magic: u64) -> ! {
                 // SAFETY: the registers are those of the entry point, and this is called there only.
                 unsafe { $crate::entry::start(start_info, magic, program) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn hx_start_directly(protocol: u64, information: u64) -> ! {
+                // SAFETY: the arguments are those of the boot code, and this is called there only.
+                unsafe {
+                    $crate::entry::start_directly(
+                        protocol,
+                        information,
+                        ::core::env!("CARGO_PKG_NAME"),
+                        program,
+                    )
+                }
             }
 
             fn program() -> i32 {

@@ -14,7 +14,7 @@
 //! | [`trap`] | exceptions: handlers by vector |
 //! | [`faults`] | accesses without a binding, handled |
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
-//! | [`disk`] | asynchronous block requests through the shared ring |
+//! | [`disk`] | asynchronous block requests |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
@@ -49,12 +49,27 @@ pub mod upcall;
 
 pub use arguments::Arguments;
 pub use entry::{Termination, exit};
-pub use platform::exo::{accounting, start_info};
+pub use platform::Host;
+pub use platform::exo::start_info;
 
-/// Name of this unikernel.
+#[doc(hidden)]
+pub use hyperexo_hw;
+
+/// What this unikernel runs on.
 ///
 /// # Panics
 /// In a test program of the host. So do the other functions here.
+pub fn host() -> Host {
+    platform::current().host()
+}
+
+/// The counters of this unikernel: those that HyperExo keeps for the environment, or, directly on a machine, those of its own
+/// drivers.
+pub fn accounting() -> &'static hyperexo_abi::accounting::Accounting {
+    platform::current().accounting()
+}
+
+/// Name of this unikernel.
 pub fn name() -> &'static str {
     platform::facts().name
 }

@@ -57,7 +57,18 @@ unsafe extern "C" {
     static hx_text_start: u8;
     static hx_text_end: u8;
     static hx_data_start: u8;
+    static hx_boot_start: u8;
     static hx_data_end: u8;
+}
+
+/// Addresses of the image.
+pub(crate) fn image() -> Range<u64> {
+    &raw const hx_rodata_start as u64..&raw const hx_data_end as u64
+}
+
+/// The part of the image that only its boot code uses: page tables and a stack.
+pub(crate) fn boot_area() -> Range<u64> {
+    &raw const hx_boot_start as u64..&raw const hx_data_end as u64
 }
 
 /// Addresses of the image's code.
@@ -167,12 +178,29 @@ fn tables_for(facts: &Facts) -> u64 {
     let lowest = TrapAreas::below(facts.stack.virtual_start, 0).critical.virtual_start;
     1 + tables_needed(facts.image.virtual_start, facts.image.bytes, PageSize::Small)
         + tables_needed(lowest, facts.stack.virtual_end() - lowest, PageSize::Small)
-        + tables_needed(LINEAR_BASE, linear_bytes(facts), PageSize::Large)
+        + linear_map(facts)
+            .iter()
+            .map(|part| tables_needed(part.virtual_start, part.bytes, part.size))
+            .sum::<u64>()
 }
 
-/// Bytes of the linear map.
-fn linear_bytes(facts: &Facts) -> u64 {
-    (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES)
+/// The linear map: RAM, around the addresses of device registers, and these.
+fn linear_map(facts: &Facts) -> [Mapping; 3] {
+    let end = (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES);
+    let devices = &facts.devices;
+    let part = |start: u64, end: u64, access| Mapping {
+        virtual_start: LINEAR_BASE + start,
+        physical_start: start,
+        bytes: end.saturating_sub(start),
+        access,
+        size: PageSize::Large,
+    };
+    let low_end = if devices.is_empty() { end } else { end.min(devices.start) };
+    [
+        part(0, low_end, Access::Write),
+        part(devices.start, devices.end, Access::Device),
+        part(devices.end.max(low_end), end, Access::Write),
+    ]
 }
 
 /// Fills the tables of an image whose parts have the given borders.
@@ -201,23 +229,25 @@ fn build(
     for stack in [traps.exception, traps.interrupt, traps.critical, facts.stack] {
         tables.map(small(stack, Access::Write))?;
     }
-    tables.map(Mapping {
-        virtual_start: LINEAR_BASE,
-        physical_start: 0,
-        bytes: linear_bytes(facts),
-        access: Access::Write,
-        size: PageSize::Large,
-    })
+    linear_map(facts).into_iter().try_for_each(|part| tables.map(part))
 }
 
-/// Builds the address space and enters it; returns the tops of the trap stacks.
+/// The tops of the first virtual CPU's trap stacks.
+pub(crate) fn trap_stacks() -> TrapStacks {
+    tops(TrapAreas::below(platform::facts().stack.virtual_start, 0))
+}
+
+/// Top page table of the start, as a physical address.
+static START_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Builds the address space, enters it and goes on at `then`.
 ///
 /// # Safety
 /// To be called once, at the start, on the start-up stack, with the linear map in place.
 ///
 /// # Panics
 /// If the platform gives no frames, or describes areas that overlap.
-pub(crate) unsafe fn start() -> TrapStacks {
+pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
     let facts = platform::facts();
     let table_count = tables_for(facts);
     let first = acquire_frames(table_count + TRAP_STACK_PAGES, 1)
@@ -230,21 +260,38 @@ pub(crate) unsafe fn start() -> TrapStacks {
     let parts = [
         (&raw const hx_rodata_start as u64..&raw const hx_rodata_end as u64, Access::Read),
         (text(), Access::Execute),
-        (&raw const hx_data_start as u64..&raw const hx_data_end as u64, Access::Write),
+        (&raw const hx_data_start as u64..&raw const hx_boot_start as u64, Access::Write),
     ];
     build(&mut tables, facts, traps, &parts).unwrap_or_else(|error| panic!("address space: {error:?}"));
-    // SAFETY: the new tables map code, data and stack in use where they are, and the linear map; their frames are
+    START_ROOT.store(root_address(), Ordering::Relaxed);
+    // SAFETY: the new tables map code and data in use where they are, the stack, and the linear map; their frames are
     // written by nobody from now on.
-    let old = unsafe { switch_root(tables.root_frame()) };
+    unsafe { enter(tables.root_frame(), then) }
+}
+
+/// Protects what may not be written, and gives what only the start needed to the heap.
+///
+/// # Safety
+/// To be called once, where [`start`] goes on.
+pub(crate) unsafe fn settle() {
+    let facts = platform::facts();
+    // SAFETY: the address space is ours. By the platform's word nothing uses the frames, which are ours too.
+    unsafe {
+        protect_from_writes();
+        facts.unused_frames.clone().for_each(|frame| heap::donate(frame));
+    }
+    if facts.keeps_start_tables {
+        return;
+    }
     let read = |physical: u64| {
         // SAFETY: only words of the old tables are read, which the linear map reaches.
         unsafe { ((LINEAR_BASE + physical) as *const u64).read() }
     };
+    let old = START_ROOT.load(Ordering::Relaxed) >> FRAME_SHIFT;
     paging::visit_tables(old, &read, &mut |frame| {
         // SAFETY: the old tables are ours, are not in use any more, and each is visited once and last of its part.
         unsafe { heap::donate(frame) }
     });
-    tops(traps)
 }
 
 /// Physical address of the top page table in use.
@@ -271,19 +318,37 @@ pub(crate) unsafe fn protect_from_writes() {
     }
 }
 
-/// Enters an address space, with write protection for this privilege level too; returns the frame of the old root.
+/// Enters an address space and goes on at `then`, on the same stack: at the addresses where it has a guard page below it, if
+/// the caller is not there already.
 ///
 /// # Safety
-/// The tables must map all that is in use.
-unsafe fn switch_root(root_frame: u64) -> u64 {
-    let old = root_address();
-    // SAFETY: by the caller's promise the instructions after the switch are mapped. The kernel starts environments with
-    // EFER.NXE set, as its own tables use the bit.
+/// The tables must map all that `then` uses; the stack in use is the start-up stack.
+unsafe fn enter(root_frame: u64, then: unsafe extern "C" fn() -> !) -> ! {
+    let stack = platform::facts().stack;
+    // SAFETY: both addresses of the stack lead to the same memory, and between the switch and its move nothing is pushed;
+    // `then` needs nothing of the caller's. EFER.NXE is set, as the tables in use so far have the bit, or the boot code set it.
     unsafe {
-        asm!("mov cr3, {}", in(reg) root_frame << FRAME_SHIFT);
-        protect_from_writes();
+        asm!(
+            "mov {offset}, rsp",
+            "sub {offset}, {bottom}",
+            "cmp {offset}, {bytes}",
+            "jb 2f",
+            "add rsp, {distance}",
+            "2:",
+            "mov cr3, {root}",
+            "and rsp, -16",
+            "xor ebp, ebp",
+            "call {then}",
+            "ud2",
+            offset = in(reg) 0u64,
+            bottom = in(reg) stack.virtual_start,
+            bytes = in(reg) stack.bytes,
+            distance = in(reg) stack.virtual_start.wrapping_sub(stack.physical_start),
+            root = in(reg) root_frame << FRAME_SHIFT,
+            then = in(reg) then,
+            options(noreturn),
+        )
     }
-    old >> FRAME_SHIFT
 }
 
 /// The address at which the linear map shows a frame.
@@ -327,11 +392,16 @@ pub fn quota_frames() -> u64 {
 }
 
 /// Frames of the machine that belong to nobody.
-///
-/// # Panics
-/// If the image does not run as an environment of HyperExo.
 pub fn free_frames() -> u64 {
-    platform::exo::owners().free_frames.load(Ordering::Relaxed)
+    platform::current().free_frames()
+}
+
+/// Frames of the image: code, data, start-up stack.
+pub fn image_frames() -> u64 {
+    let facts = platform::facts();
+    // A stack of the image is not counted twice.
+    let stack = if facts.image.holds(facts.stack) { 0 } else { facts.stack.bytes };
+    (facts.image.bytes + stack) >> FRAME_SHIFT
 }
 
 /// The start-up stack.
@@ -387,7 +457,29 @@ mod tests {
         quota_frames: 64,
         image: Area { virtual_start: 0x10_0000, physical_start: 0x30_0000, bytes: 0x4000 },
         stack: Area { virtual_start: STACK_TOP - 0x1_0000, physical_start: 0x31_0000, bytes: 0x1_0000 },
+        devices: 0..0,
+        keeps_start_tables: false,
+        unused_frames: 0..0,
     };
+
+    #[test]
+    fn device_registers_lie_beside_memory() {
+        let gigabyte = 1 << 30;
+        let parts = |memory_bytes: u64| {
+            let facts = Facts {
+                memory_end_frame: memory_bytes >> FRAME_SHIFT,
+                devices: 3 * gigabyte..4 * gigabyte,
+                ..FACTS
+            };
+            linear_map(&facts).map(|part| (part.physical_start >> 20, part.bytes >> 20, part.access))
+        };
+        let devices = (3 << 10, 1 << 10, Access::Device);
+        assert_eq!(parts(3 << 20), [(0, 4, Access::Write), devices, (4 << 10, 0, Access::Write)]);
+        assert_eq!(
+            parts(5 * gigabyte),
+            [(0, 3 << 10, Access::Write), devices, (4 << 10, 1 << 10, Access::Write)]
+        );
+    }
 
     #[test]
     fn the_address_space_has_guards_and_rights() {

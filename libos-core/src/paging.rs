@@ -9,6 +9,8 @@ use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
+const WRITE_THROUGH: u64 = 1 << 3;
+const CACHE_DISABLE: u64 = 1 << 4;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -35,6 +37,8 @@ pub enum Access {
     Execute,
     /// Read and write.
     Write,
+    /// Read and write, not cached: registers of devices.
+    Device,
 }
 
 impl Access {
@@ -43,6 +47,7 @@ impl Access {
             Access::Read => PRESENT | NO_EXECUTE,
             Access::Execute => PRESENT,
             Access::Write => PRESENT | WRITABLE | NO_EXECUTE,
+            Access::Device => PRESENT | WRITABLE | NO_EXECUTE | WRITE_THROUGH | CACHE_DISABLE,
         }
     }
 }
@@ -195,6 +200,7 @@ pub fn translate(root_frame: u64, address: u64, read: impl Fn(u64) -> u64) -> Op
         if level == 0 || entry & LARGE != 0 {
             let page = 1u64 << (FRAME_SHIFT + 9 * level);
             let access = match (entry & WRITABLE != 0, entry & NO_EXECUTE != 0) {
+                (true, _) if entry & CACHE_DISABLE != 0 => Access::Device,
                 (true, _) => Access::Write,
                 (false, true) => Access::Read,
                 (false, false) => Access::Execute,

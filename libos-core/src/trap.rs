@@ -6,11 +6,10 @@
 //!
 //! Handlers are common to all cores; one runs on the core whose trap it is, perhaps on several at the same time.
 
-use crate::{memory, panic, upcall};
+use crate::{memory, panic, platform, upcall};
 use alloc::boxed::Box;
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use hyperexo_abi::upcall::VECTOR;
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 use hyperexo_hw::trap as hw;
 
@@ -44,7 +43,8 @@ static HANDLERS: [AtomicPtr<Stored>; 256] = [const { AtomicPtr::new(core::ptr::n
 
 /// Makes `handler` responsible for a vector, instead of the one before, which stays allocated: it may be running.
 ///
-/// The vector of upcalls ([`VECTOR`]) is the library's; a handler for it is never called.
+/// The vectors of the platform's interrupts, from [`hyperexo_abi::upcall::VECTOR`] on, are the library's; handlers for them are never
+/// called.
 pub fn set_handler(vector: u8, handler: impl Fn(&mut TrapFrame) -> Handled + Send + Sync + 'static) {
     let stored: Stored = Box::new(handler);
     HANDLERS[usize::from(vector)].store(Box::into_raw(Box::new(stored)), Ordering::Release);
@@ -67,6 +67,7 @@ pub(crate) unsafe fn start(stacks: TrapStacks) {
     unsafe {
         let tables = &raw mut TABLES;
         load(&mut *tables, stacks, 0, memory::main_stack());
+        platform::current().core_runs(0);
         hw::enable_interrupts();
     }
 }
@@ -89,8 +90,10 @@ pub(crate) unsafe fn load(
 }
 
 fn dispatch(frame: &mut TrapFrame) {
-    if frame.vector == u64::from(VECTOR) {
-        return upcall::dispatch();
+    if frame.vector >= FIRST_INTERRUPT
+        && let Some(causes) = platform::current().interrupt(frame.vector as u8)
+    {
+        return upcall::dispatch(causes);
     }
     if frame.vector < FIRST_INTERRUPT && hw::on_trap_stack(frame) {
         // The interrupted stack is full, or the vector one that can come at any time: no place for a handler.

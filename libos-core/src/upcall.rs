@@ -1,9 +1,9 @@
-//! Calls from the kernel: an interrupt with one or several causes, and sleeping until one comes.
+//! Calls from the kernel, or from devices: an interrupt with one or several causes, and sleeping until one comes.
 //!
 //! Each virtual CPU is called by itself; handlers are common to all, and run on the one that was called: for the timer the
 //! one that set it, for the disk the one that opened it first, for a wake the one that was named.
 
-use crate::{disk, platform};
+use crate::disk;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hyperexo_abi::upcall::Cause;
 use hyperexo_hw::trap;
@@ -25,9 +25,8 @@ fn bit(cause: Cause) -> usize {
     (cause as u64).trailing_zeros() as usize
 }
 
-/// Takes the causes and calls their handlers.
-pub(crate) fn dispatch() {
-    let mut causes = platform::current().take_upcalls();
+/// Calls the handlers of these causes.
+pub(crate) fn dispatch(mut causes: u64) {
     while causes != 0 {
         let cause = causes.trailing_zeros() as usize;
         causes &= causes - 1;

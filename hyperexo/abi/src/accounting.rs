@@ -7,7 +7,8 @@
 //!
 //! The kernel writes while others read, so every field is atomic; fields are not consistent with each other.
 
-use core::sync::atomic::AtomicU64;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Kinds of exit that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,47 @@ pub struct Accounting {
     pub frames: AtomicU64,
     /// Times the environment was given the processor.
     pub slices: AtomicU64,
+}
+
+impl Accounting {
+    /// The counters as one line of JSON, with the name of whose they are and the most frames it held at once.
+    pub fn report<'a>(&'a self, name: &'a str, peak_frames: u64) -> impl fmt::Display + 'a {
+        Report { counters: self, name, peak_frames }
+    }
+}
+
+struct Report<'a> {
+    counters: &'a Accounting,
+    name: &'a str,
+    peak_frames: u64,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = self.counters;
+        // Names come from an operator; whoever puts a quote there gets it escaped.
+        write!(f, "{{\"accounting\":{:?},\"exits\":{{", self.name)?;
+        for (index, name) in EXIT_NAMES.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}\"{name}\":{}", read(&counters.exits[index]))?;
+        }
+        write!(f, "}}")?;
+        for (name, counter) in [
+            ("guest_cycles", &counters.guest_cycles),
+            ("disk_blocks_read", &counters.disk_blocks_read),
+            ("disk_blocks_written", &counters.disk_blocks_written),
+            ("disk_read_requests", &counters.disk_read_requests),
+            ("disk_write_requests", &counters.disk_write_requests),
+            ("disk_flush_requests", &counters.disk_flush_requests),
+            ("disk_errors", &counters.disk_errors),
+            ("upcalls", &counters.upcalls),
+            ("slices", &counters.slices),
+        ] {
+            write!(f, ",\"{name}\":{}", read(counter))?;
+        }
+        write!(f, ",\"peak_frames\":{}}}", self.peak_frames)
+    }
 }
 
 /// Environments that [`Owners`] has room for.

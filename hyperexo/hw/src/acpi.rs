@@ -1,5 +1,8 @@
 //! What the ACPI tables say about the machine, read by the crate `acpi`.
 
+use crate::ioapic::IoApic;
+use crate::linear;
+use crate::virtio::mmio::{self, Window};
 use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
@@ -7,11 +10,20 @@ use core::ptr::NonNull;
 /// Most processors that [`Machine`] keeps.
 pub const MAX_PROCESSORS: usize = 64;
 
-/// Processors, by their local APIC numbers.
+/// Most I/O APICs that [`Machine`] keeps.
+pub const MAX_IO_APICS: usize = 4;
+/// Most windows of virtio devices that [`Machine`] keeps: QEMU's `microvm` has 24.
+pub const MAX_WINDOWS: usize = 32;
+
+/// Processors, by their local APIC numbers, I/O APICs, and virtio devices that are not on PCI.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     apic_ids: [u8; MAX_PROCESSORS],
     count: usize,
+    io_apics: [IoApic; MAX_IO_APICS],
+    io_apic_count: usize,
+    windows: [Window; MAX_WINDOWS],
+    window_count: usize,
 }
 
 impl Machine {
@@ -19,50 +31,90 @@ impl Machine {
     pub fn apic_ids(&self) -> &[u8] {
         &self.apic_ids[..self.count]
     }
+
+    /// I/O APICs.
+    pub fn io_apics(&self) -> &[IoApic] {
+        &self.io_apics[..self.io_apic_count]
+    }
+
+    /// Windows in which there may be virtio devices.
+    pub fn virtio_windows(&self) -> &[Window] {
+        &self.windows[..self.window_count]
+    }
 }
 
-/// Tables are reached where they lie: memory is mapped by identity.
+/// Tables are reached where physical memory is mapped.
 #[derive(Clone)]
-struct Identity;
+struct Linear;
 
-impl AcpiHandler for Identity {
+impl AcpiHandler for Linear {
     unsafe fn map_physical_region<T>(&self, address: usize, bytes: usize) -> PhysicalMapping<Self, T> {
-        let start = NonNull::new(address as *mut T).unwrap_or(NonNull::dangling());
-        // SAFETY: the region is mapped by identity for as long as anyone reads tables (`Machine::read`).
-        unsafe { PhysicalMapping::new(address, start, bytes, bytes, Identity) }
+        let start = NonNull::new(linear::pointer(address as u64)).unwrap_or(NonNull::dangling());
+        // SAFETY: the region is mapped for as long as anyone reads tables (`Machine::read`).
+        unsafe { PhysicalMapping::new(address, start, bytes, bytes, Linear) }
     }
 
     fn unmap_physical_region<T>(_region: &PhysicalMapping<Self, T>) {}
 }
 
 impl Machine {
-    /// Reads the MADT. Without ACPI, or with tables that make no sense, there is the boot processor alone (`None`).
+    /// Reads MADT and DSDT. Without ACPI, or with tables that make no sense, there is the boot processor alone (`None`).
     ///
     /// # Safety
     ///
-    /// All ACPI tables are mapped by identity; `rsdp`, if given, is the address of a root pointer. If it is not given,
+    /// All ACPI tables are mapped ([`crate::linear`]); `rsdp`, if given, is the address of a root pointer. If it is not given,
     /// the BIOS area below 1 MiB is searched, which must be readable.
     pub unsafe fn read(rsdp: Option<u64>) -> Option<Machine> {
         // SAFETY: passed on to the caller.
         let tables = unsafe {
             match rsdp {
-                Some(address) => AcpiTables::from_rsdp(Identity, address as usize),
-                None => AcpiTables::search_for_rsdp_bios(Identity),
+                Some(address) => AcpiTables::from_rsdp(Linear, address as usize),
+                None => AcpiTables::search_for_rsdp_bios(Linear),
             }
         }
         .ok()?;
         let madt = tables.find_table::<Madt>().ok()?;
-        let mut machine = Machine { apic_ids: [0; MAX_PROCESSORS], count: 0 };
+        let mut machine = Machine {
+            apic_ids: [0; MAX_PROCESSORS],
+            count: 0,
+            io_apics: [IoApic::default(); MAX_IO_APICS],
+            io_apic_count: 0,
+            windows: [Window::default(); MAX_WINDOWS],
+            window_count: 0,
+        };
         for entry in madt.get().entries() {
-            // Flag bit 0: enabled.
-            if let MadtEntry::LocalApic(processor) = entry
-                && { processor.flags } & 1 != 0
-                && machine.count < MAX_PROCESSORS
-            {
-                machine.apic_ids[machine.count] = processor.apic_id;
-                machine.count += 1;
+            match entry {
+                // Flag bit 0: enabled.
+                MadtEntry::LocalApic(processor) if { processor.flags } & 1 != 0 => {
+                    push(&mut machine.apic_ids, &mut machine.count, processor.apic_id);
+                }
+                MadtEntry::IoApic(chip) => {
+                    let chip = IoApic {
+                        address: { chip.io_apic_address }.into(),
+                        first_line: chip.global_system_interrupt_base,
+                    };
+                    push(&mut machine.io_apics, &mut machine.io_apic_count, chip);
+                }
+                _ => {}
+            }
+        }
+        if let Ok(code) = tables.dsdt() {
+            // SAFETY: the table is where the FADT says, mapped like all of them (caller), and nobody writes it.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(linear::pointer::<u8>(code.address as u64), code.length as usize)
+            };
+            for window in mmio::in_table(bytes) {
+                push(&mut machine.windows, &mut machine.window_count, window);
             }
         }
         Some(machine)
+    }
+}
+
+/// Adds to an array of which `count` items are in use, if there is room.
+fn push<T>(items: &mut [T], count: &mut usize, item: T) {
+    if let Some(slot) = items.get_mut(*count) {
+        *slot = item;
+        *count += 1;
     }
 }

@@ -1,7 +1,7 @@
 //! What an x86-64 image needs before it has an operating system.
 //!
 //! Written once for the exokernel and for unikernels that run without it. Everything here touches hardware or memory
-//! that Rust does not know of; everything here expects physical memory to be mapped by identity.
+//! that Rust does not know of; physical memory is mapped by identity, or where [`linear`] was told.
 #![no_std]
 
 extern crate alloc;
@@ -11,8 +11,11 @@ pub mod apic;
 pub mod backtrace;
 pub mod boot;
 pub mod descriptor;
+pub mod ioapic;
+pub mod linear;
 pub mod memory;
 pub mod pci;
+pub mod power;
 pub mod serial;
 pub mod smp;
 pub mod time;

@@ -2,6 +2,7 @@
 //!
 //! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths come here.
 
+use crate::linear;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, PciRoot,
 };
@@ -66,6 +67,18 @@ pub fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
     root.set_command(device, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
 }
 
+/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC of the same numbering;
+/// `None` if it has no pin or no line.
+pub fn interrupt_line(_root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Option<u32> {
+    const LINE_AND_PIN: u8 = 0x3c;
+    /// "Unknown", and beyond what a line of this kind can be.
+    const UNKNOWN: u32 = 0xff;
+    // SAFETY: configuration accesses are single-threaded: `_root` is borrowed exclusively.
+    let word = unsafe { PortAccess::new() }.read_word(device, LINE_AND_PIN);
+    let (line, pin) = (word & 0xff, word >> 8 & 0xff);
+    (pin != 0 && line != UNKNOWN).then_some(line)
+}
+
 /// Why MSI-X could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsixError {
@@ -86,7 +99,7 @@ impl Msix {
     ///
     /// # Safety
     ///
-    /// The function's BARs must have been assigned by firmware and be mapped by identity, and nobody else may use its
+    /// The function's BARs must have been assigned by firmware and be mapped ([`crate::linear`]), and nobody else may use its
     /// MSI-X table.
     pub unsafe fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Result<Msix, MsixError> {
         let offset = root
@@ -106,7 +119,7 @@ impl Msix {
             return Err(MsixError::BadTable);
         }
         access.write_word(device, offset, control & !MSIX_FUNCTION_MASK | MSIX_ENABLE);
-        Ok(Msix { table: (address + within) as *mut u32, entries })
+        Ok(Msix { table: linear::pointer(address + within), entries })
     }
 
     /// Sends table entry `index` to `vector` of the core with local APIC number `apic_id`. Returns whether there is such an
@@ -150,10 +163,10 @@ pub unsafe fn route_virtio_queue(
     let offset = access.read_word(device, common.offset + 8);
     let Ok(Some(BarInfo::Memory { address, .. })) = root.bar_info(device, bar) else { return false };
     let base = address + u64::from(offset);
-    // SAFETY: registers of the common configuration in an assigned, identity-mapped BAR.
+    // SAFETY: registers of the common configuration in an assigned, mapped BAR.
     unsafe {
-        ((base + QUEUE_SELECT) as *mut u16).write_volatile(queue);
-        let vector = (base + QUEUE_MSIX_VECTOR) as *mut u16;
+        linear::pointer::<u16>(base + QUEUE_SELECT).write_volatile(queue);
+        let vector = linear::pointer::<u16>(base + QUEUE_MSIX_VECTOR);
         vector.write_volatile(entry);
         vector.read_volatile() == entry
     }

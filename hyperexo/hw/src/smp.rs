@@ -5,6 +5,7 @@
 //! and calls a Rust function on a stack of its own.
 
 use crate::apic::LocalApic;
+use crate::linear;
 use core::arch::global_asm;
 
 /// Physical address of the trampoline: conventional memory that no firmware keeps after boot.
@@ -80,33 +81,49 @@ unsafe extern "C" {
     static hx_trampoline_end: u8;
 }
 
-/// Starts the processor with local APIC number `apic_id`: it calls `entry(argument)` on the stack that ends at `stack`.
-/// Returns at once; whether the processor came is for `entry` to say. `pause` waits for a number of microseconds.
+/// How a processor begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// Physical address of the top page table, below 4 GiB. It maps the page of the trampoline by identity, executable, and what
+    /// the processor needs until it loads another.
+    pub root: u64,
+    /// What it calls.
+    pub entry: extern "C" fn(u64) -> !,
+    /// With what.
+    pub argument: u64,
+    /// Where its stack ends.
+    pub stack: u64,
+}
+
+/// The page tables of the calling processor, for [`Birth::root`].
+pub fn current_root() -> u64 {
+    let root: u64;
+    // SAFETY: reading CR3 at privilege level 0 has no effect.
+    unsafe { core::arch::asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+    root
+}
+
+/// Starts the processor with local APIC number `apic_id`. Returns at once; whether the processor came is for
+/// its entry to say. `pause` waits for a number of microseconds.
 ///
 /// # Safety
 ///
-/// Ring 0, with memory mapped by identity and the top page table below 4 GiB; the page at [`TRAMPOLINE_ADDRESS`] is unused; the
+/// Ring 0; `birth` is as its fields say; the page at [`TRAMPOLINE_ADDRESS`] is unused and mapped writable ([`crate::linear`]); the
 /// stack is the new processor's alone, a multiple of 16. The next processor is started only after this one has
-/// reached `entry`, or never will.
-pub unsafe fn start(
-    apic: &LocalApic,
-    apic_id: u8,
-    entry: extern "C" fn(u64) -> !,
-    argument: u64,
-    stack: u64,
-    pause: impl Fn(u64),
-) {
-    let cr3: u64;
-    // SAFETY: ring 0; the trampoline's page is unused (caller), and the code fits in front of what it is told.
+/// reached its entry, or never will.
+pub unsafe fn start(apic: &LocalApic, apic_id: u8, birth: &Birth, pause: impl Fn(u64)) {
+    // SAFETY: the trampoline's page is unused and mapped (caller), and the code fits in front of what it is told.
     unsafe {
-        core::arch::asm!("mov {}, cr3", out(reg) cr3, options(nomem, nostack, preserves_flags));
         let start = &raw const hx_trampoline_start;
         let bytes = (&raw const hx_trampoline_end) as usize - start as usize;
-        core::ptr::copy_nonoverlapping(start, TRAMPOLINE_ADDRESS as *mut u8, bytes);
-        for (offset, value) in
-            [(CR3, cr3), (STACK, stack), (ARGUMENT, argument), (ENTRY, entry as usize as u64)]
-        {
-            ((TRAMPOLINE_ADDRESS + offset) as *mut u64).write_volatile(value);
+        core::ptr::copy_nonoverlapping(start, linear::pointer(TRAMPOLINE_ADDRESS), bytes);
+        for (offset, value) in [
+            (CR3, birth.root),
+            (STACK, birth.stack),
+            (ARGUMENT, birth.argument),
+            (ENTRY, birth.entry as usize as u64),
+        ] {
+            linear::pointer::<u64>(TRAMPOLINE_ADDRESS + offset).write_volatile(value);
         }
     }
     apic.send_init(apic_id);

@@ -26,7 +26,8 @@
 //!
 //! Every part starts a page. Physical and virtual addresses are the same. The symbols `hx_rodata_start`, `hx_rodata_end`,
 //! `hx_text_start`, `hx_text_end`, `hx_data_start`, `hx_data_end` bound them (ends are rounded up to a page),
-//! `hx_bss_start` and `hx_bss_end` the zeroed data.
+//! `hx_bss_start` and `hx_bss_end` the zeroed data. From `hx_boot_start` on, at the end of it, lie the page tables and the stack
+//! of an image that a boot loader enters.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -143,7 +144,7 @@ SECTIONS
     hx_data_start = .;
     .data : { *(.data.rel.ro .data.rel.ro.*) *(.got .got.*) *(.data .data.*) } :data
     hx_bss_start = .;
-    .bss : { *(.bss .bss.*) *(COMMON) } :data
+    .bss : { *(.bss .bss.*) *(COMMON) . = ALIGN(4096); hx_boot_start = .; *(.boot.bss) } :data
     hx_bss_end = .;
     . = ALIGN(4096);
     hx_data_end = .;

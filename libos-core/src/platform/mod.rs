@@ -1,15 +1,25 @@
 //! What a unikernel runs on: the only part of the library that knows.
 //!
-//! `Platform` is what a host must offer, `Facts` what it tells at the start. Today there is one host, HyperExo
-//! ([`exo`]); running directly on a machine is another implementation of the same trait, chosen in `entry`.
+//! `Platform` is what a host must offer, `Facts` what it tells at the start. There are two: HyperExo ([`exo`]), and the machine
+//! itself (`direct`). Which it is shows at the entry point: the kernel enters an image at its ELF entry, a boot loader
+//! at the one that the image's notes name. Nothing above this module knows.
 
+pub(crate) mod direct;
 pub mod exo;
 
+use crate::disk::DiskError;
+use alloc::boxed::Box;
+use core::ops::Range;
+use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::ring::{Operation, Outcome};
 use spin::Once;
 
 /// What a host must offer.
 pub(crate) trait Platform: Sync {
+    /// What it is.
+    fn host(&self) -> Host;
+
     /// Writes `bytes` bytes at a physical address (of this image's memory) to the console.
     fn console_write(&self, physical: u64, bytes: u64);
 
@@ -23,8 +33,15 @@ pub(crate) trait Platform: Sync {
     /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches `ticks`.
     fn set_timer(&self, ticks: u64);
 
-    /// The causes of upcalls to the calling virtual CPU since its last call: bits of [`hyperexo_abi::upcall::Cause`].
-    fn take_upcalls(&self) -> u64;
+    /// Frames of the machine that belong to nobody.
+    fn free_frames(&self) -> u64;
+
+    /// The counters of this unikernel.
+    fn accounting(&self) -> &'static Accounting;
+
+    /// Takes an interrupt of the platform: the causes of the upcall that it is, bits of [`hyperexo_abi::upcall::Cause`]; `None` if the
+    /// vector is not one of the platform's.
+    fn interrupt(&self, vector: u8) -> Option<u64>;
 
     /// Where the unikernel may run.
     fn cores(&self) -> Cores;
@@ -39,8 +56,117 @@ pub(crate) trait Platform: Sync {
     /// Whether [`Platform::start_core`] is over for `number`, so that its upcalls will be told.
     fn core_ready(&self, number: usize) -> bool;
 
+    /// Turns on what each core has for itself, on virtual CPU `number`.
+    ///
+    /// # Safety
+    /// On that virtual CPU, once, when its descriptor tables are loaded and before it enables interrupts.
+    unsafe fn core_runs(&self, number: usize);
+
     /// Raises [`hyperexo_abi::upcall::Cause::Wake`] on virtual CPU `number`; nothing if there is none.
     fn call_core(&self, number: usize);
+
+    /// Opens the disk, which nobody else has open.
+    fn open_disk(&self) -> Result<OpenDisk, DiskError>;
+}
+
+/// What a unikernel runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// HyperExo.
+    HyperExo {
+        /// Number of the environment, from 1.
+        environment: u64,
+    },
+    /// The machine itself, without an exokernel.
+    Machine,
+}
+
+impl core::fmt::Display for Host {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Host::HyperExo { environment } => write!(f, "environment {environment} of HyperExo"),
+            Host::Machine => f.write_str("directly on the machine"),
+        }
+    }
+}
+
+/// Why a device that is there can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceFault {
+    /// Its registers lie outside the part of physical memory that is mapped for devices.
+    OutOfReach,
+    /// It does not speak the protocol of version 1.0.
+    Transport,
+    /// It has neither messages nor a pin to interrupt with.
+    NoInterrupt,
+    /// Its queue is too short.
+    ShortQueue {
+        /// Entries that it has.
+        entries: u32,
+        /// Entries that are needed.
+        needed: u32,
+    },
+    /// It refuses to be started.
+    Refused,
+}
+
+impl core::fmt::Display for DeviceFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            DeviceFault::OutOfReach => {
+                f.write_str("its registers lie outside the fourth GiB of physical memory")
+            }
+            DeviceFault::Transport => f.write_str("it does not offer virtio 1.0 (QEMU: disable-modern=off)"),
+            DeviceFault::NoInterrupt => f.write_str("it has neither MSI-X nor an interrupt pin"),
+            DeviceFault::ShortQueue { entries, needed } => {
+                write!(f, "its queue has {entries} entries, {needed} are needed (QEMU: queue-size={needed})")
+            }
+            DeviceFault::Refused => f.write_str("it refuses to be started"),
+        }
+    }
+}
+
+/// A disk just opened.
+pub(crate) struct OpenDisk {
+    /// Takes requests; their blocks count from the first of the whole disk.
+    pub queue: Box<dyn BlockQueue>,
+    /// Number of the unikernel's first block on the whole disk.
+    pub first_block: u64,
+    /// Blocks of the unikernel.
+    pub blocks: u64,
+    /// Whether writing is not allowed.
+    pub read_only: bool,
+}
+
+/// The queue can take no more requests now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull;
+
+/// The requests of an open disk on their way.
+pub(crate) trait BlockQueue: Send {
+    /// Takes a request, whose completion will bear `number`; the device need not hear of it before [`BlockQueue::kick`].
+    ///
+    /// # Safety
+    /// Until the completion, and after it if it says [`Outcome::Timeout`], the frames serve this request alone.
+    unsafe fn put(
+        &mut self,
+        number: usize,
+        operation: Operation,
+        block: u64,
+        frames: &[u64],
+    ) -> Result<(), QueueFull>;
+
+    /// Lets the device know of what was put.
+    fn kick(&mut self);
+
+    /// Whether [`BlockQueue::take`] has something.
+    fn has_completion(&self) -> bool;
+
+    /// A completion: the number of the request, and how it ended.
+    fn take(&mut self) -> Option<(usize, Outcome)>;
+
+    /// Whether there is a completion; if not, the next one, or the end of a request's time, raises an upcall.
+    fn completion_or_wake(&mut self) -> bool;
 }
 
 /// The cores of a machine.
@@ -54,6 +180,7 @@ pub(crate) struct Cores {
 
 /// How a virtual CPU starts.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct CoreEntry {
     /// First instruction.
     pub instruction: u64,
@@ -66,7 +193,7 @@ pub(crate) struct CoreEntry {
 }
 
 /// What the host tells at the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// Name of the unikernel.
     pub name: &'static str,
@@ -84,6 +211,12 @@ pub(crate) struct Facts {
     pub image: Area,
     /// Where the start-up stack lies.
     pub stack: Area,
+    /// Physical addresses of device registers, multiples of a large page; empty if the unikernel has no devices.
+    pub devices: Range<u64>,
+    /// Whether the page tables it started with are needed later.
+    pub keeps_start_tables: bool,
+    /// Frames of the image that nothing uses.
+    pub unused_frames: Range<u64>,
 }
 
 /// A run of memory with both its addresses.
@@ -101,6 +234,12 @@ impl Area {
     /// One past the last virtual address.
     pub fn virtual_end(&self) -> u64 {
         self.virtual_start + self.bytes
+    }
+
+    /// Whether the physical addresses of another area are among those of this one.
+    pub fn holds(&self, other: Area) -> bool {
+        self.physical_start <= other.physical_start
+            && other.physical_start + other.bytes <= self.physical_start + self.bytes
     }
 
     /// The physical address of a virtual address in the area.

@@ -24,25 +24,26 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::time::Duration;
 use hyperexo_abi::accounting::Exit;
-use libos_core::{Arguments, accounting, argument, command_line, memory, println, start_info, time};
+use libos_core::disk::{Disk, DiskError};
+use libos_core::{Arguments, accounting, argument, command_line, memory, println, time};
 
 libos_core::main!(main);
 
 fn main() -> i32 {
     let since_boot_us = time::since_boot_ns() / 1000;
-    let start = start_info();
-    println!("Hello from {}, environment {} of HyperExo", libos_core::name(), start.environment);
+    println!("Hello from {}, {}", libos_core::name(), libos_core::host());
     println!("command line: \"{}\"", command_line());
     println!(
         "frames: {} of the image, {} of the runtime, quota {}, {} free in the machine",
-        start.image_frames,
+        memory::image_frames(),
         memory::acquired_frames(),
         memory::quota_frames(),
         memory::free_frames()
     );
-    match start.disk_capability.claim() {
-        Some(extent) => println!("disk: {} blocks from block {}", extent.count, extent.first),
-        None => println!("disk: none"),
+    match Disk::open() {
+        Ok(disk) => println!("disk: {} blocks from block {}", disk.blocks(), disk.first_block()),
+        Err(DiskError::NoDisk | DiskError::NoExtent) => println!("disk: none"),
+        Err(error) => println!("disk: {error}"),
     }
     println!("{{\"hello\":{{\"since_boot_us\":{since_boot_us},\"hypercalls\":{}}}}}", hypercalls());
     obey(libos_core::arguments())

@@ -134,15 +134,16 @@ impl BootInfo {
     }
 }
 
-/// Emits the entry points of an image: PVH note, Multiboot2 header, and the way into `fn main(protocol: u64,
-/// information: u64) -> !` in 64-bit mode.
+/// Emits the entry points of an image: PVH note, Multiboot2 header, and the way into `extern "C" fn main(protocol: u64,
+/// information: u64) -> !` in 64-bit mode. The argument is the symbol of that function, a string.
 ///
 /// `main` runs with interrupts disabled on a stack of 64 KiB, with the first 4 GiB mapped by identity (writable and
 /// executable), `CR0.WP` and SSE on, `EFER.NXE` on, and no interrupt descriptor table. The linker script must keep the sections
-/// `.note.Xen` in a `PT_NOTE` segment and `.multiboot2` within the first 32 KiB of the file.
+/// `.note.Xen` in a `PT_NOTE` segment and `.multiboot2` within the first 32 KiB of the file; `.boot.bss` holds page tables
+/// (`boot_tables`) and stack (`boot_stack` to `boot_stack_end`), whole pages of zeros.
 #[macro_export]
 macro_rules! boot_entry {
-    ($main:path) => {
+    ($main:literal) => {
         core::arch::global_asm!(
             // PVH: note of owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), naming the 32-bit entry point.
             ".pushsection .note.Xen, \"a\", @note",
@@ -227,7 +228,7 @@ macro_rules! boot_entry {
             "xor ebp, ebp",
             "mov edi, esi",
             "mov esi, ebx",
-            "call {main}",
+            concat!("call ", $main),
             "ud2",
             ".popsection",
             ".pushsection .rodata.boot, \"a\"",
@@ -238,8 +239,9 @@ macro_rules! boot_entry {
             ".short 15",
             ".long boot_gdt",
             ".popsection",
-            ".pushsection .bss.boot, \"aw\", @nobits",
+            ".pushsection .boot.bss, \"aw\", @nobits",
             ".balign 4096",
+            ".global boot_tables",
             "boot_tables:",
             ".skip 0x6000",
             ".global boot_stack",
@@ -248,7 +250,6 @@ macro_rules! boot_entry {
             ".global boot_stack_end",
             "boot_stack_end:",
             ".popsection",
-            main = sym $main,
         );
     };
 }

@@ -67,6 +67,47 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
+/// Whether a device must offer indirect descriptors, with which every request takes one entry of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indirect {
+    /// It must: without them a few scattered requests would fill the queue for everybody.
+    Required,
+    /// It may.
+    Optional,
+}
+
+/// Why a device can't be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// The transport or the queue refuses.
+    Driver(Error),
+    /// The device's queue has fewer than [`SLOTS`] entries.
+    ShortQueue {
+        /// Entries it has.
+        entries: u32,
+    },
+    /// It offers no indirect descriptors, and they are required.
+    NoIndirect,
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> StartError {
+        StartError::Driver(error)
+    }
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            StartError::Driver(error) => error.fmt(f),
+            StartError::ShortQueue { entries } => {
+                write!(f, "its queue has {entries} entries, {SLOTS} are needed (QEMU: queue-size={SLOTS})")
+            }
+            StartError::NoIndirect => f.write_str("it has no indirect descriptors (QEMU: indirect_desc=on)"),
+        }
+    }
+}
+
 /// The part of a request that the device reads and writes besides the data.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -106,22 +147,25 @@ impl<T: Transport> VirtioBlock<T> {
     ///
     /// # Errors
     ///
-    /// Those of the transport; [`Error::InvalidParam`] when the device's queue has fewer than [`SLOTS`] entries;
-    /// [`Error::Unsupported`] when it offers no indirect descriptors: without them a few scattered requests would fill the queue
-    /// for everybody.
-    pub fn new(mut transport: T) -> Result<Self, Error> {
+    /// [`StartError`].
+    pub fn new(mut transport: T, need: Indirect) -> Result<Self, StartError> {
         let features: Features = transport.begin_init(Features::all());
         let sectors: u64 = transport.read_consistent(|| {
             let low: u32 = transport.read_config_space(CONFIG_CAPACITY)?;
             let high: u32 = transport.read_config_space(CONFIG_CAPACITY + 4)?;
             Ok(u64::from(low) | u64::from(high) << 32)
         })?;
-        if !features.contains(Features::INDIRECT) {
-            return Err(Error::Unsupported);
+        let indirect = features.contains(Features::INDIRECT);
+        if need == Indirect::Required && !indirect {
+            return Err(StartError::NoIndirect);
         }
-        let queue = VirtQueue::new(&mut transport, QUEUE, true, false)?;
+        let entries = transport.max_queue_size(QUEUE);
+        if entries < SLOTS as u32 {
+            return Err(StartError::ShortQueue { entries });
+        }
+        let queue = VirtQueue::new(&mut transport, QUEUE, indirect, false)?;
         transport.finish_init();
-        let headers = <[Header; SLOTS]>::new_box_zeroed().map_err(|_| Error::DmaError)?;
+        let headers = <[Header; SLOTS]>::new_box_zeroed().map_err(|_| StartError::Driver(Error::DmaError))?;
         let blocks = sectors / SECTORS_PER_BLOCK;
         let slots = (0..SLOTS).map(|_| None).collect();
         Ok(VirtioBlock { transport, queue, headers, slots, blocks, features })
@@ -145,6 +189,25 @@ impl<T: Transport> VirtioBlock<T> {
     /// Requests in the device's hands.
     pub fn in_flight(&self) -> usize {
         self.slots.iter().flatten().count()
+    }
+
+    /// Whether some request is done.
+    pub fn has_completed(&self) -> bool {
+        self.queue.can_pop()
+    }
+
+    /// Has the device interrupt when requests are done, or not: then somebody looks. A request that was done before does not
+    /// interrupt: look after turning them on. The device may interrupt all the same.
+    pub fn set_interrupts(&mut self, wanted: bool) {
+        self.queue.set_dev_notify(wanted);
+        // The device publishes a completion, then reads the flag; whoever looks for completions after this sees it, or is
+        // interrupted.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that an interrupt of a pin has been seen: the device lets go of it.
+    pub fn acknowledge(&mut self) {
+        self.transport.ack_interrupt();
     }
 
     /// Tells the device to look at its queue if it wants to be told.

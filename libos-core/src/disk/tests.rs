@@ -1,8 +1,10 @@
 //! Tests of the queue against a kernel played by hand, on a ring in ordinary memory.
 
 use super::*;
+use crate::platform::exo::disk::RingQueue;
 use alloc::vec;
 use hyperexo_abi::FRAME_BYTES;
+use hyperexo_abi::ring::{DiskRing, SUBMISSIONS};
 
 /// A ring of zeros, as fresh frames are.
 fn empty_ring() -> Box<DiskRing> {
@@ -14,6 +16,10 @@ fn empty_ring() -> Box<DiskRing> {
 /// In a test, a page's "frame" is its address without the page offset.
 fn fake_frame(page: &Page) -> Option<u64> {
     Some(&raw const *page as u64 >> 12)
+}
+
+fn over(ring: &DiskRing, frame_of: fn(&Page) -> Option<u64>) -> Requests<'_> {
+    Requests::new(Box::new(RingQueue::new(ring)), frame_of)
 }
 
 fn page(fill: u8) -> Box<Page> {
@@ -45,7 +51,7 @@ fn kernel_complete(ring: &DiskRing, tag: u64, outcome: Outcome) {
 #[test]
 fn requests_come_back_with_their_own_buffers_in_any_order() {
     let ring = empty_ring();
-    let mut queue = Queue::new(&ring, fake_frame);
+    let mut queue = over(&ring, fake_frame);
     queue.put(read(70, 5, 2), 100).unwrap();
     queue.put(read(71, 9, 1), 100).unwrap();
     let first = kernel_take(&ring).unwrap();
@@ -70,7 +76,7 @@ fn requests_come_back_with_their_own_buffers_in_any_order() {
 #[test]
 fn a_timeout_keeps_the_buffers() {
     let ring = empty_ring();
-    let mut queue = Queue::new(&ring, fake_frame);
+    let mut queue = over(&ring, fake_frame);
     queue.put(read(1, 0, 3), 0).unwrap();
     let submission = kernel_take(&ring).unwrap();
     kernel_complete(&ring, submission.tag, Outcome::Timeout);
@@ -81,7 +87,7 @@ fn a_timeout_keeps_the_buffers() {
 #[test]
 fn a_full_queue_gives_the_request_back() {
     let ring = empty_ring();
-    let mut queue = Queue::new(&ring, fake_frame);
+    let mut queue = over(&ring, fake_frame);
     for tag in 0..SUBMISSIONS as u64 {
         queue.put(read(tag, 0, 1), 0).unwrap();
     }
@@ -106,7 +112,7 @@ fn indices_wrap() {
     for index in [&ring.sq_head, &ring.sq_tail, &ring.cq_head, &ring.cq_tail] {
         index.0.store(u32::MAX - 5, Ordering::Relaxed);
     }
-    let mut queue = Queue::new(&ring, fake_frame);
+    let mut queue = over(&ring, fake_frame);
     for tag in 0..200 {
         queue.put(read(tag, tag, 1), 0).unwrap();
         let submission = kernel_take(&ring).unwrap();
@@ -117,35 +123,18 @@ fn indices_wrap() {
 }
 
 #[test]
-fn kicks_and_wakes_only_when_asked_for() {
-    let ring = empty_ring();
-    let mut queue = Queue::new(&ring, fake_frame);
-    queue.put(read(0, 0, 1), 0).unwrap();
-    assert!(!queue.needs_kick(), "the kernel is looking");
-    ring.need_kick.0.store(1, Ordering::Relaxed);
-    assert!(queue.needs_kick());
-    let submission = kernel_take(&ring).unwrap();
-    assert!(!queue.needs_kick(), "nothing new");
-    assert!(!queue.completion_or_wake());
-    assert_eq!(ring.wake.0.load(Ordering::Relaxed), 1);
-    kernel_complete(&ring, submission.tag, Outcome::Ok);
-    assert!(queue.completion_or_wake());
-    assert_eq!(ring.wake.0.load(Ordering::Relaxed), 0);
-}
-
-#[test]
 fn unknown_tags_are_ignored() {
     let ring = empty_ring();
-    let mut queue = Queue::new(&ring, fake_frame);
+    let mut queue = over(&ring, fake_frame);
     kernel_complete(&ring, 5, Outcome::Ok);
     kernel_complete(&ring, u64::MAX, Outcome::Ok);
     assert!(queue.take().is_none());
-    assert!(!queue.has_completion());
+    assert!(!queue.queue.has_completion());
 }
 
 #[test]
 fn requests_are_checked_against_the_extent() {
-    let extent = Extent { first: 8, blocks: 10, rights: Rights::READ };
+    let extent = Extent { first: 8, blocks: 10, read_only: true };
     let check = |operation, block, count| {
         extent.check(&Request { tag: 0, operation, block, buffers: (0..count).map(|_| page(0)).collect() })
     };
@@ -166,7 +155,7 @@ fn requests_are_checked_against_the_extent() {
 #[test]
 fn a_foreign_buffer_is_refused() {
     let ring = empty_ring();
-    let mut queue = Queue::new(&ring, |_| None);
+    let mut queue = over(&ring, |_| None);
     let rejected = queue.put(read(1, 0, 1), 0).unwrap_err();
     assert_eq!(rejected.reason, Reason::ForeignBuffer);
     assert_eq!(ring.sq_tail.0.load(Ordering::Relaxed), 0);

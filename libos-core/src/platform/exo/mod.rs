@@ -1,13 +1,16 @@
 //! HyperExo as the host: everything by hypercall and by the pages that [`StartInfo`] names.
 
-use super::{Area, CoreEntry, Cores, Facts, Platform};
-use crate::hypercall;
+pub(crate) mod disk;
+
+use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
+use crate::disk::DiskError;
+use crate::{hypercall, memory};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hyperexo_abi::accounting::{Accounting, Owners};
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{MAX_ALLOCATION_FRAMES, Status};
 use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
-use hyperexo_abi::upcall::Doorbell;
+use hyperexo_abi::upcall::{Doorbell, VECTOR};
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
 use spin::Once;
@@ -85,6 +88,9 @@ fn text(bytes: &'static [u8]) -> &'static str {
 }
 
 fn facts(start: &'static StartInfo) -> Facts {
+    // What a boot loader would need of the image, the kernel has done.
+    let boot = memory::boot_area();
+    let frame_of = |address: u64| (start.image_address + (address - start.image_virtual)) >> FRAME_SHIFT;
     let line_bytes = (start.command_line_bytes as usize).min(start.command_line.len());
     Facts {
         name: text(&start.name),
@@ -103,6 +109,9 @@ fn facts(start: &'static StartInfo) -> Facts {
             physical_start: start.stack_address,
             bytes: start.stack_bytes,
         },
+        devices: 0..0,
+        keeps_start_tables: false,
+        unused_frames: frame_of(boot.start)..frame_of(boot.end),
     }
 }
 
@@ -116,11 +125,6 @@ fn pages() -> &'static Pages {
 /// If the image does not run as an environment of HyperExo. So do the other functions of this module.
 pub fn start_info() -> &'static StartInfo {
     pages().start
-}
-
-/// The counters that the kernel keeps for this environment.
-pub fn accounting() -> &'static Accounting {
-    pages().accounting
 }
 
 /// Frames and blocks held by each environment.
@@ -203,6 +207,10 @@ fn free_run(words: impl Iterator<Item = u64>, count: u64, alignment: u64) -> Opt
 }
 
 impl Platform for Exo {
+    fn host(&self) -> Host {
+        Host::HyperExo { environment: pages().start.environment }
+    }
+
     fn console_write(&self, physical: u64, bytes: u64) {
         // A console that refuses can't be told about.
         let _ = hypercall::console_write(physical, bytes);
@@ -225,10 +233,21 @@ impl Platform for Exo {
         let _ = hypercall::timer_set(ticks);
     }
 
-    fn take_upcalls(&self) -> u64 {
+    fn free_frames(&self) -> u64 {
+        owners().free_frames.load(Ordering::Relaxed)
+    }
+
+    fn accounting(&self) -> &'static Accounting {
+        pages().accounting
+    }
+
+    fn interrupt(&self, vector: u8) -> Option<u64> {
+        if vector != VECTOR {
+            return None;
+        }
         let doorbell = VCPUS[core_number()].doorbell.load(Ordering::Acquire);
         // SAFETY: a pointer that is not null is valid for ever.
-        unsafe { doorbell.as_ref() }.map_or(0, |doorbell| doorbell.pending.swap(0, Ordering::AcqRel))
+        Some(unsafe { doorbell.as_ref() }.map_or(0, |doorbell| doorbell.pending.swap(0, Ordering::AcqRel)))
     }
 
     fn cores(&self) -> Cores {
@@ -250,11 +269,17 @@ impl Platform for Exo {
         !VCPUS[number].doorbell.load(Ordering::Acquire).is_null()
     }
 
+    unsafe fn core_runs(&self, _number: usize) {}
+
     fn call_core(&self, number: usize) {
         if self.core_ready(number) {
             // The kernel refuses only what it has not made itself.
             let _ = hypercall::vcpu_wake(VCPUS[number].index.load(Ordering::Relaxed));
         }
+    }
+
+    fn open_disk(&self) -> Result<OpenDisk, DiskError> {
+        disk::open()
     }
 }
 

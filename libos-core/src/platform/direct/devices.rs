@@ -1,0 +1,197 @@
+//! Devices of a machine: where they are, and how they interrupt.
+//!
+//! On PCI a virtio device interrupts by messages (MSI-X) or, without these, by a pin; in a window of memory always by a pin. A pin
+//! is held until its device is told to let go: the handler masks it, and who looks after the device tells the device, then
+//! unmasks it ([`Interrupt::listen`]).
+
+use super::Machine;
+use crate::platform::DeviceFault;
+use core::ops::Range;
+use core::ptr::NonNull;
+use hyperexo_hw::acpi::{self, MAX_IO_APICS, MAX_WINDOWS};
+use hyperexo_hw::ioapic::{IoApic, Pin};
+use hyperexo_hw::linear;
+use hyperexo_hw::pci::{self, Msix, PortAccess};
+use hyperexo_hw::virtio::LinearHal;
+use hyperexo_hw::virtio::mmio::{self, Window};
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+use virtio_drivers::transport::{DeviceType, SomeTransport, Transport};
+
+/// What the firmware and the command line tell of devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    io_apics: [IoApic; MAX_IO_APICS],
+    io_apic_count: usize,
+    windows: [Window; MAX_WINDOWS],
+    window_count: usize,
+}
+
+/// The I/O APIC of a machine that does not describe any.
+const USUAL_IO_APIC: IoApic = IoApic { address: 0xfec0_0000, first_line: 0 };
+
+impl Places {
+    /// Those of the tables, and those of the command line.
+    pub fn new(tables: Option<&acpi::Machine>, command_line: &str) -> Places {
+        let mut places = Places {
+            io_apics: [USUAL_IO_APIC; MAX_IO_APICS],
+            io_apic_count: 1,
+            windows: [Window::default(); MAX_WINDOWS],
+            window_count: 0,
+        };
+        let chips = tables.map_or(&[][..], acpi::Machine::io_apics);
+        if !chips.is_empty() {
+            places.io_apics[..chips.len()].copy_from_slice(chips);
+            places.io_apic_count = chips.len();
+        }
+        let told = tables.map_or(&[][..], acpi::Machine::virtio_windows).iter().copied();
+        for (slot, window) in places.windows.iter_mut().zip(mmio::on_command_line(command_line).chain(told)) {
+            *slot = window;
+            places.window_count += 1;
+        }
+        places
+    }
+
+    fn io_apics(&self) -> &[IoApic] {
+        &self.io_apics[..self.io_apic_count]
+    }
+
+    fn windows(&self) -> &[Window] {
+        &self.windows[..self.window_count]
+    }
+}
+
+/// Where a device is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// A function on PCI.
+    Pci(DeviceFunction),
+    /// Registers in memory.
+    Memory(Window),
+}
+
+/// A device found, not yet started.
+pub(super) struct Found {
+    /// The way to its registers.
+    pub transport: SomeTransport<'static>,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// The first device of a kind: on PCI, else in a window. `None` if there is none.
+pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    find_on_pci(kind)
+        .or_else(|| machine.devices.windows().iter().find_map(|window| open_window(window, kind)))
+}
+
+fn root() -> PciRoot<PortAccess> {
+    // SAFETY: privilege level 0, and this module is the only one to use configuration space, under the lock of the disk's or
+    // the network's opening.
+    PciRoot::new(unsafe { PortAccess::new() })
+}
+
+fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    let mut root = root();
+    let (function, _) =
+        pci::functions(&root).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
+    let place = Place::Pci(function);
+    pci::enable(&mut root, function);
+    let bars = root.bars(function).unwrap_or_default();
+    let in_reach = bars.into_iter().flatten().all(|bar| match bar {
+        BarInfo::Memory { address, size, .. } => size == 0 || reaches(address, size),
+        BarInfo::IO { .. } => true,
+    });
+    if !in_reach {
+        return Some(Err(DeviceFault::OutOfReach));
+    }
+    Some(match PciTransport::new::<LinearHal, _>(&mut root, function) {
+        Ok(transport) => Ok(Found { transport: transport.into(), place }),
+        Err(_) => Err(DeviceFault::Transport),
+    })
+}
+
+/// Whether registers are mapped.
+fn reaches(address: u64, bytes: u64) -> bool {
+    let Range { start, end } = crate::platform::facts().devices;
+    start <= address && address.checked_add(bytes).is_some_and(|last| last <= end)
+}
+
+/// The device in a window, if it is of that kind.
+fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    let place = Place::Memory(*window);
+    if !reaches(window.address, window.bytes) {
+        return Some(Err(DeviceFault::OutOfReach));
+    }
+    let header = NonNull::new(linear::pointer(window.address))?;
+    // SAFETY: the registers are where the firmware or the operator says, mapped for good; a window without a device says so
+    // in its own registers.
+    let transport = unsafe { MmioTransport::new(header, window.bytes as usize) }.ok()?;
+    (transport.device_type() == kind).then(|| Ok(Found { transport: transport.into(), place }))
+}
+
+/// How a device interrupts.
+#[derive(Debug)]
+pub(super) enum Interrupt {
+    /// By messages: nothing to look after.
+    Messages,
+    /// By a pin.
+    Pin(Pin),
+}
+
+impl Interrupt {
+    /// Has the queues of a started device interrupt the first core with `vector`.
+    ///
+    /// # Errors
+    /// [`DeviceFault::NoInterrupt`].
+    pub fn connect(
+        machine: &Machine,
+        place: Place,
+        queues: u16,
+        vector: u8,
+    ) -> Result<Interrupt, DeviceFault> {
+        let target = machine.processors.apic_id(0).unwrap_or_default();
+        let line = match place {
+            Place::Pci(function) => {
+                let mut root = root();
+                // SAFETY: the firmware assigned the BARs, `find` saw that they are mapped, and nobody else uses the table.
+                let routed = unsafe {
+                    Msix::enable(&mut root, function).is_ok_and(|mut table| {
+                        (0..queues).all(|queue| {
+                            table.route(queue, target, vector)
+                                && pci::route_virtio_queue(&mut root, function, queue, queue)
+                        })
+                    })
+                };
+                if routed {
+                    return Ok(Interrupt::Messages);
+                }
+                pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?
+            }
+            Place::Memory(window) => window.line,
+        };
+        // SAFETY: the firmware describes the chips; they lie in the fourth GiB, which is mapped. The line is this device's.
+        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
+        pin.map(Interrupt::Pin).ok_or(DeviceFault::NoInterrupt)
+    }
+
+    /// The pin, if it is one.
+    pub fn pin(&self) -> Option<Pin> {
+        match self {
+            Interrupt::Messages => None,
+            Interrupt::Pin(pin) => Some(*pin),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_names_windows() {
+        let places = Places::new(None, "a virtio_mmio.device=512@0xfeb00e00:12");
+        assert_eq!(places.windows(), [Window { address: 0xfeb0_0e00, bytes: 512, line: 12 }]);
+        assert_eq!(places.io_apics(), [USUAL_IO_APIC]);
+    }
+}

@@ -1,0 +1,180 @@
+//! Which frames of the machine are free: a short list of runs.
+//!
+//! An image takes frames in runs and rarely gives any back, so that there are few gaps. A gap too many for the list is lost,
+//! and counted.
+#![forbid(unsafe_code)]
+
+use core::ops::Range;
+
+/// Most runs that are kept.
+const MOST_RUNS: usize = 128;
+
+/// Free frames.
+///
+/// Invariant: the first `count` runs are not empty, in rising order, and do not touch each other.
+pub(crate) struct FreeFrames {
+    runs: [Range<u64>; MOST_RUNS],
+    count: usize,
+    lost: u64,
+}
+
+impl FreeFrames {
+    /// None.
+    pub const fn new() -> FreeFrames {
+        FreeFrames { runs: [const { 0..0 }; MOST_RUNS], count: 0, lost: 0 }
+    }
+
+    fn runs(&self) -> &[Range<u64>] {
+        &self.runs[..self.count]
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.runs().iter().map(|run| run.end - run.start).sum()
+    }
+
+    /// Frames that found no room in the list.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// One past the highest.
+    pub fn end(&self) -> u64 {
+        self.runs().last().map_or(0, |run| run.end)
+    }
+
+    /// Makes frames free, whether or not some of them are already.
+    pub fn add(&mut self, frames: Range<u64>) {
+        if frames.is_empty() {
+            return;
+        }
+        // Those that overlap or touch it become one with it.
+        let first = self.runs().iter().take_while(|run| run.end < frames.start).count();
+        let merged = self.runs()[first..].iter().take_while(|run| run.start <= frames.end).count();
+        if merged == 0 {
+            return self.insert(first, frames);
+        }
+        let start = self.runs[first].start.min(frames.start);
+        let end = self.runs[first + merged - 1].end.max(frames.end);
+        self.runs[first] = start..end;
+        self.runs[first + 1..self.count].rotate_left(merged - 1);
+        self.count -= merged - 1;
+    }
+
+    /// Takes whatever is free of these frames.
+    pub fn remove(&mut self, frames: Range<u64>) {
+        let mut at = 0;
+        while at < self.count {
+            let run = self.runs[at].clone();
+            let (before, after) = (run.start..frames.start.min(run.end), frames.end.max(run.start)..run.end);
+            if frames.is_empty() || run.end <= frames.start || frames.end <= run.start {
+                at += 1;
+                continue;
+            }
+            match (before.is_empty(), after.is_empty()) {
+                (true, true) => {
+                    self.runs[at..self.count].rotate_left(1);
+                    self.count -= 1;
+                }
+                (false, true) => self.runs[at] = before,
+                (true, false) => self.runs[at] = after,
+                (false, false) => {
+                    self.runs[at] = before;
+                    self.insert(at + 1, after);
+                }
+            }
+        }
+    }
+
+    /// The lowest run of `count` free frames whose first is a multiple of `alignment`, taken.
+    pub fn take(&mut self, count: u64, alignment: u64) -> Option<u64> {
+        let first = self.runs().iter().find_map(|run| {
+            let first = run.start.checked_next_multiple_of(alignment)?;
+            (first.checked_add(count)? <= run.end).then_some(first)
+        })?;
+        self.remove(first..first + count);
+        Some(first)
+    }
+
+    /// Puts a run at a place of the list.
+    fn insert(&mut self, at: usize, run: Range<u64>) {
+        if self.count == MOST_RUNS {
+            self.lost += run.end - run.start;
+            return;
+        }
+        self.runs[at..=self.count].rotate_right(1);
+        self.runs[at] = run;
+        self.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn runs(free: &FreeFrames) -> Vec<(u64, u64)> {
+        free.runs().iter().map(|run| (run.start, run.end)).collect()
+    }
+
+    #[test]
+    fn the_lowest_run_that_fits_is_taken() {
+        let mut free = FreeFrames::new();
+        free.add(1..10);
+        free.add(20..600);
+        free.add(1024..2048);
+        assert_eq!((free.take(4, 4), free.take(5, 1)), (Some(4), Some(20)));
+        assert_eq!(free.take(512, 512), Some(1024));
+        assert_eq!(free.take(600, 1), None);
+        assert_eq!(free.take(u64::MAX, 1), None);
+        assert_eq!(runs(&free), [(1, 4), (8, 10), (25, 600), (1536, 2048)]);
+    }
+
+    #[test]
+    fn more_gaps_than_the_list_holds_are_counted() {
+        let mut free = FreeFrames::new();
+        free.add(0..1000);
+        (0..200).for_each(|gap| free.remove(gap * 2 + 1..gap * 2 + 2));
+        assert_eq!(runs(&free).len(), MOST_RUNS);
+        // The gap that no longer fits loses all behind it.
+        assert_eq!(free.count() + free.lost() + MOST_RUNS as u64, 1000);
+    }
+
+    /// Against a list of frames, by steps drawn from a fixed sequence.
+    #[test]
+    fn agrees_with_a_list_of_frames() {
+        const FRAMES: u64 = 160;
+        let mut seed = 7u64;
+        let mut draw = |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        let (mut free, mut list) = (FreeFrames::new(), [false; FRAMES as usize]);
+        for _ in 0..20_000 {
+            let start = draw(FRAMES);
+            let range = start..(start + draw(20)).min(FRAMES);
+            match draw(3) {
+                0 => {
+                    free.add(range.clone());
+                    range.for_each(|frame| list[frame as usize] = true);
+                }
+                1 => {
+                    free.remove(range.clone());
+                    range.for_each(|frame| list[frame as usize] = false);
+                }
+                _ => {
+                    let (count, alignment) = (1 + draw(9), 1 << draw(4));
+                    let fits = |first: &u64| (*first..first + count).all(|frame| list[frame as usize]);
+                    let expected = (0..=FRAMES - count).filter(|first| first % alignment == 0).find(fits);
+                    assert_eq!(free.take(count, alignment), expected);
+                    expected.into_iter().for_each(|first| {
+                        (first..first + count).for_each(|frame| list[frame as usize] = false);
+                    });
+                }
+            }
+            let expected = list.iter().filter(|free| **free).count() as u64;
+            assert_eq!(free.count(), expected);
+            assert!(free.runs().windows(2).all(|pair| pair[0].end < pair[1].start), "{:?}", runs(&free));
+        }
+    }
+}
