@@ -149,7 +149,7 @@ pub unsafe fn kvm_clock_hz() -> Option<u64> {
 /// The frequency whose ticks, shifted left by `shift` and times `factor` / 2³², are nanoseconds.
 fn hz_of_factor(factor: u32, shift: i8) -> Option<u64> {
     let hz = (1_000_000_000u128 << 32).checked_div(factor.into())?;
-    let hz = if shift < 0 { hz.checked_shl(u32::from(shift.unsigned_abs()))? } else { hz >> shift.min(127) };
+    let hz = if shift < 0 { hz.checked_shl(u32::from(shift.unsigned_abs()))? } else { hz >> shift };
     u64::try_from(hz).ok().filter(|hz| *hz > 0)
 }
 

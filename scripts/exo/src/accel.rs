@@ -83,6 +83,14 @@ impl Host {
         }
     }
 
+    /// The best accelerator for what needs no virtualization of its own, and why.
+    pub fn choose_direct(&self) -> (Accel, String) {
+        match (self.extension, self.kvm_usable) {
+            (Some(_), true) => (Accel::Kvm, "the processor has virtualization".to_owned()),
+            _ => self.choose(),
+        }
+    }
+
     /// The best accelerator, and why.
     pub fn choose(&self) -> (Accel, String) {
         let tcg = |why: &str| (Accel::Tcg, why.to_owned());
@@ -123,5 +131,11 @@ mod tests {
         assert_eq!(host(Some(Extension::Svm), true, false).choose().0, Accel::Tcg);
         assert_eq!(host(Some(Extension::Vmx), true, true).choose().0, Accel::Kvm);
         assert_eq!(host(Some(Extension::Vmx), false, true).choose().0, Accel::Tcg);
+        assert_eq!(
+            host(Some(Extension::Vmx), true, false).choose_direct().0,
+            Accel::Kvm,
+            "no nesting needed"
+        );
+        assert_eq!(host(None, true, true).choose_direct().0, Accel::Tcg);
     }
 }

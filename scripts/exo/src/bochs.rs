@@ -89,6 +89,9 @@ pub fn check(machine: &Machine) -> Result<()> {
     let refuse = |what: &str, fix: &str| {
         Err(Error::Argument { what: format!("{what} is not possible on Bochs"), fix: fix.to_owned() })
     };
+    if machine.direct.is_some() && machine.disk.is_some() {
+        return refuse("a disk without HyperExo", "Bochs has no virtio; use --on qemu");
+    }
     if let Some(disk) = &machine.disk {
         // The disk is a copy in memory, read whole before the kernel starts.
         let slowed = disk.iops.is_some() || disk.megabytes_per_second.is_some();
@@ -120,8 +123,8 @@ pub fn prepare(machine: &Machine, folder: &Path) -> Result<Prepared> {
     check(machine)?;
     let image = folder.join("image.iso");
     let command_line = machine.kernel_command_line();
-    let mut modules = vec![machine.bundle.as_path()];
-    modules.extend(machine.disk.as_ref().map(|disk| disk.image.as_path()));
+    let disk = machine.disk.as_ref().map(|disk| disk.image.as_path());
+    let modules: Vec<&Path> = machine.bundle.as_deref().into_iter().chain(disk).collect();
     let contents = iso::Contents { kernel: &machine.kernel, command_line: &command_line, modules: &modules };
     iso::write(&image, &contents, folder)?;
     let prepared = Prepared {

@@ -20,6 +20,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// CRC-32 of what is booted.
+    pub fn checksum(&self) -> u32 {
+        crc32fast::hash(&self.bytes)
+    }
+
     /// Reads an ELF file and cuts it down.
     pub fn read(name: &str, elf: &Path) -> Result<Image> {
         let bytes = std::fs::read(elf).map_err(Error::io("read", elf))?;

@@ -21,8 +21,10 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// ELF of the kernel.
     pub kernel: PathBuf,
-    /// The bundle.
-    pub bundle: PathBuf,
+    /// The bundle; none if `kernel` is a unikernel that runs without HyperExo.
+    pub bundle: Option<PathBuf>,
+    /// That unikernel.
+    pub direct: Option<Direct>,
     /// CD to boot from instead, with kernel, command line and bundle on it. QEMU only: Bochs always has one.
     pub boot_image: Option<PathBuf>,
     /// What the kernel does when it is done.
@@ -50,6 +52,19 @@ pub enum Board {
     Q35,
     /// PCI.
     Pc,
+    /// No PCI, devices in memory; only for `--direct`.
+    Microvm,
+}
+
+/// A unikernel that runs directly on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Its name.
+    pub name: String,
+    /// Its command line.
+    pub words: String,
+    /// Whether its lines bear its name, so that this tool can tell them from those about the run.
+    pub labelled: bool,
 }
 
 /// What the kernel does when all environments have ended.
@@ -74,6 +89,8 @@ pub struct Disk {
     pub megabytes_per_second: Option<u64>,
     /// Rules of QEMU's `blkdebug` filter, which makes chosen requests fail.
     pub faults: Option<PathBuf>,
+    /// Further properties of the device, as QEMU takes them.
+    pub device_options: Option<String>,
 }
 
 /// Where writes go.
@@ -113,7 +130,18 @@ impl Machine {
             words.push("disk-timeout-ms=30000".into());
         }
         words.extend(self.kernel_args.iter().cloned());
-        words.join(" ")
+        if let Some(Direct { name, words: program, labelled }) = &self.direct {
+            words.insert(0, format!("name={name}"));
+            words.extend(labelled.then(|| "lines=labelled".to_owned()));
+            words.extend(["--".to_owned(), program.clone()]);
+        }
+        words.join(" ").trim_end().to_owned()
+    }
+
+    /// What it is called: after the bundle, or after the unikernel that runs on it.
+    pub fn label(&self) -> String {
+        let file = self.bundle.as_ref().unwrap_or(&self.kernel);
+        file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The arguments for QEMU.
@@ -121,6 +149,7 @@ impl Machine {
         let board = match self.board {
             Board::Q35 => "q35",
             Board::Pc => "pc",
+            Board::Microvm => "microvm",
         };
         let cpu = self.cpu.as_deref().unwrap_or(self.accel.default_cpu());
         let mut args: Vec<String> = Vec::new();
@@ -136,7 +165,9 @@ impl Machine {
             Some(image) => add("-cdrom", text(image)),
             None => {
                 add("-kernel", text(&self.kernel));
-                add("-initrd", text(&self.bundle));
+                if let Some(bundle) = &self.bundle {
+                    add("-initrd", text(bundle));
+                }
                 add("-append", self.kernel_command_line());
             }
         }
@@ -145,7 +176,7 @@ impl Machine {
         add("-display", "none".into());
         if let Some(disk) = &self.disk {
             add("-drive", disk.drive());
-            add("-device", format!("virtio-blk-pci,drive={DRIVE},rerror=report,werror=report"));
+            add("-device", disk.device(self.board));
         }
         if let Some(icount) = &self.icount {
             add("-icount", icount.clone());
@@ -172,6 +203,19 @@ impl Machine {
 }
 
 impl Disk {
+    /// The device in the machine.
+    fn device(&self, board: Board) -> String {
+        let bus = match board {
+            Board::Q35 | Board::Pc => "virtio-blk-pci",
+            Board::Microvm => "virtio-blk-device",
+        };
+        let mut device = format!("{bus},drive={DRIVE},rerror=report,werror=report");
+        if let Some(options) = &self.device_options {
+            device.push_str(&format!(",{options}"));
+        }
+        device
+    }
+
     fn drive(&self) -> String {
         // In QEMU's option syntax a comma inside a value is doubled.
         let escape = |path: &Path| text(path).replace(',', ",,");
@@ -212,7 +256,8 @@ mod tests {
             cores: 1,
             memory_bytes: 64 << 20,
             kernel: "k.elf".into(),
-            bundle: "a b.bundle".into(),
+            bundle: Some("a b.bundle".into()),
+            direct: None,
             boot_image: None,
             end: EndBy::Halt,
             kernel_args: vec![],
@@ -252,6 +297,7 @@ mod tests {
             iops: Some(100),
             megabytes_per_second: Some(20),
             faults: None,
+            device_options: None,
         };
         assert_eq!(
             disk.drive(),
@@ -261,6 +307,18 @@ mod tests {
         disk = Disk { writes: Writes::Refused, iops: None, megabytes_per_second: None, ..disk };
         disk.faults = Some("/rules".into());
         assert_eq!(disk.drive(), "if=none,id=d0,file=blkdebug:/rules:/d,,1.img,format=raw,readonly=on");
+    }
+
+    #[test]
+    fn a_unikernel_alone_gets_its_words_behind_a_mark() {
+        let direct = Direct { name: "a".into(), words: "x=1 y".into(), labelled: true };
+        let machine = Machine { board: Board::Microvm, bundle: None, direct: Some(direct), ..machine() };
+        assert_eq!(
+            machine.kernel_command_line(),
+            "name=a end=halt disk-timeout-ms=30000 lines=labelled -- x=1 y"
+        );
+        let command = machine.shell_command();
+        assert!(command.contains("-M microvm") && !command.contains("-initrd"), "{command}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::checkout::Checkout;
 use crate::environments::Supply;
 use crate::error::{Error, Result};
 use crate::iso;
-use crate::machine::{Board, Disk, EndBy, Machine, Writes};
+use crate::machine::{Board, Direct, Disk, EndBy, Machine, Writes};
 use crate::units::parse_size;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +39,9 @@ pub struct MachineArgs {
     /// Makes chosen disk requests fail, by rules of QEMU's blkdebug filter
     #[arg(long, requires = "disk", value_name = "RULES")]
     pub disk_faults: Option<PathBuf>,
+    /// Further properties of the disk's device, as QEMU takes them, such as queue-size=64
+    #[arg(long, requires = "disk", value_name = "KEY=VALUE,...")]
+    pub disk_device: Option<String>,
     /// Emulator: bochs has Intel VMX, and the disk is a copy in memory there
     #[arg(long, value_enum, value_name = "EMULATOR")]
     pub on: Option<Emulator>,
@@ -142,6 +145,14 @@ impl MachineArgs {
         }
     }
 
+    /// The accelerator for a unikernel without HyperExo, which needs no virtualization of its own, and why it was taken.
+    pub fn direct_accelerator(&self) -> Result<(Accel, String)> {
+        match (self.on, self.accel) {
+            (None | Some(Emulator::Qemu), AccelChoice::Auto) => Ok(Host::look().choose_direct()),
+            _ => self.accelerator(),
+        }
+    }
+
     /// The time limit.
     pub fn limit(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_secs)
@@ -149,7 +160,25 @@ impl MachineArgs {
 
     /// The machine for a kernel and a bundle.
     pub fn machine(&self, kernel: &Path, bundle: &Path) -> Result<Machine> {
-        let accel = self.accelerator()?.0;
+        if self.machine == Board::Microvm {
+            return Err(Error::Argument {
+                what: "HyperExo needs a machine with PCI, which microvm has not".into(),
+                fix: "--machine q35, or --direct to run one unikernel without HyperExo".into(),
+            });
+        }
+        self.booting(kernel, Some(bundle.to_path_buf()), None)
+    }
+
+    /// The machine for a unikernel without HyperExo.
+    pub fn direct_machine(&self, image: &Path, direct: Direct) -> Result<Machine> {
+        self.booting(image, None, Some(direct))
+    }
+
+    fn booting(&self, kernel: &Path, bundle: Option<PathBuf>, direct: Option<Direct>) -> Result<Machine> {
+        let accel = match direct {
+            Some(_) => self.direct_accelerator()?.0,
+            None => self.accelerator()?.0,
+        };
         let machine = Machine {
             qemu: self.qemu.clone(),
             board: self.machine,
@@ -158,7 +187,8 @@ impl MachineArgs {
             cores: self.cores,
             memory_bytes: self.memory,
             kernel: kernel.to_path_buf(),
-            bundle: bundle.to_path_buf(),
+            bundle,
+            direct,
             boot_image: None,
             // QEMU's counters are read after the kernel's end; Bochs has none, and is ended by the kernel.
             end: if accel == Accel::Bochs { EndBy::Exit } else { EndBy::Halt },
@@ -185,7 +215,7 @@ impl MachineArgs {
         let contents = iso::Contents {
             kernel: &machine.kernel,
             command_line: &command_line,
-            modules: &[&machine.bundle],
+            modules: &machine.bundle.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
         };
         let folder = checkout.artefacts("boot")?;
         let scratch = tempfile::tempdir_in(&folder).map_err(Error::io("create a directory in", &folder))?;
@@ -211,6 +241,7 @@ impl MachineArgs {
             iops: self.disk_iops,
             megabytes_per_second: self.disk_mbps,
             faults: self.disk_faults.as_deref().map(absolute).transpose()?,
+            device_options: self.disk_device.clone(),
         }))
     }
 

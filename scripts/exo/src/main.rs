@@ -13,7 +13,7 @@
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
-//! | `run` | [`run`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ mod compare;
 mod conditions;
 mod create;
 mod data;
+mod direct;
 mod doctor;
 mod environments;
 mod error;

@@ -6,8 +6,10 @@ use crate::bochs;
 use crate::build::{Freshness, Source, images};
 use crate::bundle;
 use crate::checkout::Checkout;
+use crate::direct;
 use crate::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::machine::{EndBy, Machine};
 use crate::machine_args::MachineArgs;
 use crate::serial::{Line, parse};
@@ -21,7 +23,8 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
                         'a=hello:greeting=1' --app 'b=hello' --memory 64M\n  exo run filecache --disk data/filecache.img \
-                        --disk-mbps 20 -- workload=cs policy=own cache=80%\n  exo run hello --on bochs\n  exo run \
+                        --disk-mbps 20 -- workload=cs policy=own cache=80%\n  exo run hello --on bochs\n  exo run --direct hello \
+                        --machine microvm\n  exo run \
                         --cores 2 --app a=hello:spin-ms=200 --app b=hello:spin-ms=200 --core b=1"
 )]
 pub struct RunArgs {
@@ -30,6 +33,9 @@ pub struct RunArgs {
     /// Runs a bundle made before, as it is
     #[arg(long, conflicts_with_all = ["apps", "labelled", "quota", "disk_extent", "disk_quota", "core"], value_name = "FILE")]
     bundle: Option<PathBuf>,
+    /// Runs one unikernel without HyperExo: the same image, directly on the machine
+    #[arg(long, conflicts_with_all = ["bundle", "quota", "disk_extent", "disk_quota", "core"])]
+    direct: bool,
     /// Uses the images of the last build
     #[arg(long)]
     no_build: bool,
@@ -49,37 +55,11 @@ pub struct RunArgs {
 /// The verb.
 pub fn run(args: &RunArgs) -> Result<()> {
     let checkout = Checkout::find()?;
-    let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let mut symbols = Symbols::default();
-    let (kernel_file, bundle_file, count) = match &args.bundle {
-        Some(path) => {
-            let built = images(&checkout, &[], freshness)?;
-            symbols.add(symbols::KERNEL, &built.kernel.elf);
-            let bytes = std::fs::read(path).map_err(Error::io("read bundle", path))?;
-            let several = bundle::names(path, &bytes).map(|names| names.len()).unwrap_or_else(|error| {
-                eprintln!("exo: warning: {error}; booting it all the same");
-                1
-            });
-            (built.kernel_file, path.clone(), several)
-        }
-        None => {
-            let environments = args.environments.environments(&args.machine.supply(), &checkout)?;
-            let sources: Vec<Source> = environments.iter().map(|one| one.source.clone()).collect();
-            let built = images(&checkout, &sources, freshness)?;
-            let bundle = pack(
-                &checkout,
-                &built.kernel,
-                &built.apps,
-                &environments,
-                &args.machine.supply(),
-                &mut symbols,
-            )?;
-            (built.kernel_file, bundle, environments.len())
-        }
-    };
-    let mut machine = args.machine.machine(&kernel_file, &bundle_file)?;
+    let Prepared { mut machine, count, why } = prepare(args, &checkout, &mut symbols)?;
     if args.print_command {
         machine.end = EndBy::Exit;
+        machine.direct.iter_mut().for_each(|direct| direct.labelled = false);
     }
     args.machine.make_boot_image(&mut machine, &checkout)?;
     if args.print_command {
@@ -87,7 +67,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         return Ok(());
     }
     if !args.quiet {
-        announce(&machine, &args.machine.accelerator()?.1);
+        announce(&machine, &why);
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| print.line(line))?;
@@ -98,6 +78,59 @@ pub fn run(args: &RunArgs) -> Result<()> {
         write_lines(path, outcome.accounting.iter())?;
     }
     outcome.check()
+}
+
+/// What is about to run.
+struct Prepared {
+    machine: Machine,
+    /// Environments.
+    count: usize,
+    /// Why this accelerator.
+    why: String,
+}
+
+/// Builds, packs, and describes the machine.
+fn prepare(args: &RunArgs, checkout: &Checkout, symbols: &mut Symbols) -> Result<Prepared> {
+    let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
+    if let Some(path) = &args.bundle {
+        let built = images(checkout, &[], freshness)?;
+        symbols.add(symbols::KERNEL, &built.kernel.elf);
+        let bytes = std::fs::read(path).map_err(Error::io("read bundle", path))?;
+        let count = bundle::names(path, &bytes).map(|names| names.len()).unwrap_or_else(|error| {
+            eprintln!("exo: warning: {error}; booting it all the same");
+            1
+        });
+        let machine = args.machine.machine(&built.kernel_file, path)?;
+        return Ok(Prepared { machine, count, why: args.machine.accelerator()?.1 });
+    }
+    let environments = args.environments.environments(&args.machine.supply(), checkout)?;
+    let sources: Vec<Source> = environments.iter().map(|one| one.source.clone()).collect();
+    let built = images(checkout, &sources, freshness)?;
+    if !args.quiet {
+        built.apps.iter().for_each(tell_image);
+    }
+    let (machine, why) = if args.direct {
+        let environment = direct::single(&environments)?;
+        let image = &built.apps[0];
+        symbols.add(&environment.label, &image.elf);
+        let machine = direct::machine(checkout, image, environment, &args.machine)?;
+        (machine, args.machine.direct_accelerator()?.1)
+    } else {
+        let supply = args.machine.supply();
+        let bundle = pack(checkout, &built.kernel, &built.apps, &environments, &supply, symbols)?;
+        (args.machine.machine(&built.kernel_file, &bundle)?, args.machine.accelerator()?.1)
+    };
+    Ok(Prepared { machine, count: environments.len(), why })
+}
+
+/// Says which image runs: the same bytes have the same checksum, whatever they run on.
+fn tell_image(image: &Image) {
+    eprintln!(
+        "exo: image {}: {} bytes, CRC-32 {:08x}",
+        image.name,
+        thousands(image.bytes.len() as u64),
+        image.checksum()
+    );
 }
 
 /// Says which command is run, and on what.
@@ -117,8 +150,7 @@ fn command_to_keep(machine: &Machine, checkout: &Checkout) -> Result<String> {
     if machine.accel != Accel::Bochs {
         return Ok(machine.shell_command());
     }
-    let name = machine.bundle.file_stem().unwrap_or_default();
-    let folder = checkout.artefacts("bochs")?.join(name);
+    let folder = checkout.artefacts("bochs")?.join(machine.label());
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     Ok(bochs::prepare(machine, &folder)?.shell_command())
 }
@@ -146,7 +178,8 @@ impl Printer {
                 }
             }
             Line::Kernel(text) if !self.quiet => {
-                eprintln!("hyperexo: {}", self.symbols.annotate(symbols::KERNEL, text));
+                let speaker = line.split_once(':').map_or(symbols::KERNEL, |(speaker, _)| speaker);
+                eprintln!("{speaker}: {}", self.symbols.annotate(symbols::KERNEL, text));
             }
             Line::Other(text) if !self.quiet => eprintln!("{text}"),
             // Shown by the summary, or as the error.

@@ -99,10 +99,12 @@ pub struct Accounting {
 
 /// Prefix of the kernel's lines.
 const KERNEL: &str = "hyperexo: ";
+/// Prefix of such lines where there is no kernel, from the unikernel's own runtime.
+const DIRECT: &str = "direct: ";
 
 /// Tells a line apart.
 pub fn parse(line: &str) -> Line<'_> {
-    if let Some(text) = line.strip_prefix(KERNEL) {
+    if let Some(text) = line.strip_prefix(KERNEL).or_else(|| line.strip_prefix(DIRECT)) {
         return parse_kernel(text);
     }
     if let Some(reason) = line.strip_prefix(linux_init::ERROR) {
@@ -189,6 +191,8 @@ mod tests {
         assert_eq!(parse("hello| Hello, a | b"), Line::Guest { name: "hello", text: "Hello, a | b" });
         assert_eq!(parse("hello|"), Line::Guest { name: "hello", text: "" });
         assert_eq!(parse("hyperexo: booting"), Line::Kernel("booting"));
+        assert_eq!(parse("direct: finished: status 1"), Line::Finished(1));
+        assert_eq!(parse("direct| booting"), Line::Guest { name: "direct", text: "booting" });
         assert_eq!(parse("hyperexo: error: no disk"), Line::Error("no disk"));
         assert_eq!(parse("hyperexo: finished: status 2"), Line::Finished(2));
         assert_eq!(parse("linux: error: no disk"), Line::Error("no disk"));

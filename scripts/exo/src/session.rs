@@ -77,7 +77,7 @@ pub fn run(
     on_line: &mut dyn FnMut(&str, Duration),
 ) -> Result<Outcome> {
     // Named after the bundle, so that a process list tells the runs apart.
-    let label = machine.bundle.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let label = machine.label();
     let scratch = tempfile::Builder::new()
         .prefix(&format!("exo-{label}-"))
         .tempdir()
