@@ -1,7 +1,9 @@
 //! Policies against each other and against Belady's optimum.
 
 use libos_fs::PolicyKind;
-use libos_fs::cache::{Cached, Opt, ReplacementPolicy, optimal_misses, simulate};
+use libos_fs::cache::{
+    Advice, Cached, Hinted, Opt, Referenced, ReplacementPolicy, Simulation, optimal_misses, simulate,
+};
 use proptest::prelude::*;
 
 /// The fewest misses, by trying every choice of victim.
@@ -92,4 +94,133 @@ fn clock_gives_a_second_chance() {
     // 1 is used again before room is needed: 2 goes.
     assert_eq!(simulate(&mut *PolicyKind::Clock.build(2), 2, &[1, 2, 1, 3, 1]), 3);
     assert_eq!(simulate(&mut *PolicyKind::Fifo.build(2), 2, &[1, 2, 1, 3, 1]), 4);
+}
+
+/// Blocks of a file, as policies see them.
+fn of_file(file: u64, blocks: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
+    blocks.map(move |block| file << 32 | block)
+}
+
+#[test]
+fn ubm_finds_loops_by_itself() {
+    let once: Vec<u64> = of_file(5, 0..1024).collect();
+    let references = once.repeat(9);
+    for capacity in [200, 819, 1000] {
+        let misses = simulate(&mut *PolicyKind::Ubm.build(capacity), capacity, &references);
+        assert!(misses <= optimal_misses(capacity, &references) + 1, "{capacity}: {misses}");
+    }
+}
+
+#[test]
+fn ubm_lets_a_scan_pass_by_what_is_used_again() {
+    // A hot set that fits, used in no order, then scans of what never comes back.
+    let hot = (0..2000u64).map(|step| step * step % 97 * 1000);
+    let mut references: Vec<u64> = hot.clone().collect();
+    for scan in 1..6 {
+        references.extend(of_file(scan, 0..500));
+        references.extend(hot.clone().take(100));
+    }
+    let misses = |kind: PolicyKind| simulate(&mut *kind.build(120), 120, &references);
+    assert!(
+        misses(PolicyKind::Ubm) <= optimal_misses(120, &references) + 5 * 8,
+        "the start of a scan is no scan yet"
+    );
+    assert!(misses(PolicyKind::Lru) > misses(PolicyKind::Ubm));
+}
+
+#[test]
+fn ubm_gives_up_a_loop_that_has_ended() {
+    // A short loop fills the cache; then a longer one comes instead.
+    let first: Vec<u64> = of_file(1, 0..100).collect();
+    let second: Vec<u64> = of_file(2, 0..150).collect();
+    let references = [first.repeat(10), second.repeat(40)].concat();
+    let best = optimal_misses(100, &references);
+    let misses = simulate(&mut *PolicyKind::Ubm.build(100), 100, &references);
+    assert!(misses <= best + 6 * 150, "{misses} of {best}");
+}
+
+/// Misses under [`Hinted`], told something before the first reference.
+fn hinted_misses(capacity: usize, advice: &[(std::ops::Range<u64>, Advice)], references: &[u64]) -> u64 {
+    let mut policy = Hinted::default();
+    for (blocks, advice) in advice {
+        policy.advised(blocks.clone(), *advice);
+    }
+    simulate(&mut policy, capacity, references)
+}
+
+#[test]
+fn hints_are_followed() {
+    let (n, k, c) = (100, 5, 80);
+    let looping: Vec<u64> = (0..n).collect::<Vec<_>>().repeat(k);
+    let best = optimal_misses(c, &looping);
+    assert_eq!(hinted_misses(c, &[(0..n, Advice::Loop)], &looping), best);
+    assert_eq!(hinted_misses(c, &[], &looping), n * k as u64, "without hints it is LRU");
+    assert_eq!(
+        hinted_misses(c, &[(0..n, Advice::Loop), (0..n, Advice::Normal)], &looping),
+        n * k as u64,
+        "a hint can be taken back"
+    );
+    // A scan between two uses of a set that fits.
+    let scan = (0..60).chain(1000..2000).chain(0..60).collect::<Vec<u64>>();
+    assert_eq!(hinted_misses(80, &[(1000..2000, Advice::Sequential)], &scan), 1060);
+    assert_eq!(
+        hinted_misses(80, &[(500..3000, Advice::Sequential), (1500..1501, Advice::Normal)], &scan),
+        1060
+    );
+    assert_eq!(
+        hinted_misses(80, &[(1000..1900, Advice::Sequential)], &scan),
+        1120,
+        "100 blocks were not named"
+    );
+}
+
+#[test]
+fn what_is_done_with_goes_first_and_what_is_wanted_last() {
+    let mut policy = Hinted::default();
+    for slot in 0..4 {
+        policy.inserted(Cached { slot, block: 10 + slot as u64 });
+    }
+    policy.advised(10..11, Advice::WillNeed);
+    policy.advised(12..100, Advice::DoneWith);
+    let mut order = Vec::new();
+    while let Some(slot) = policy.victim(None) {
+        policy.evicted(Cached { slot, block: 10 + slot as u64 });
+        order.push(slot);
+    }
+    assert_eq!(order, [2, 3, 1, 0]);
+}
+
+#[test]
+fn lru_includes_what_a_smaller_one_holds() {
+    let references: Vec<u64> = (0..20_000u64).map(|step| step * step % 1009 % 300).collect();
+    let mut policies: Vec<_> = (1..40).map(|capacity| (capacity, PolicyKind::Lru.build(capacity))).collect();
+    let mut caches: Vec<Simulation> =
+        policies.iter_mut().map(|(capacity, policy)| Simulation::new(&mut **policy, *capacity)).collect();
+    for block in references {
+        let hits: Vec<bool> =
+            caches.iter_mut().map(|cache| cache.reference(block) == Referenced::Hit).collect();
+        assert!(hits.is_sorted(), "a larger cache misses what a smaller one has");
+    }
+}
+
+#[test]
+fn frequent_blocks_stay_under_lfu_until_they_age() {
+    let hot: Vec<u64> = (0..10).collect::<Vec<u64>>().repeat(5);
+    let scan: Vec<u64> = (100..200).collect();
+    let references: Vec<u64> = hot.iter().chain(&scan).chain(&hot[..10]).copied().collect();
+    assert_eq!(simulate(&mut *PolicyKind::Lfu.build(20), 20, &references), 10 + 100);
+    // In time another set takes over, though the first was used more often.
+    let later: Vec<u64> = (200..220).collect::<Vec<u64>>().repeat(200);
+    let references: Vec<u64> = hot.repeat(10).into_iter().chain(later).collect();
+    assert!(simulate(&mut *PolicyKind::Lfu.build(20), 20, &references) < 10 + 20 * 100);
+}
+
+#[test]
+fn names_are_understood() {
+    for kind in PolicyKind::ALL {
+        assert_eq!(kind.name().parse(), Ok(kind));
+        assert_eq!(kind.build(1).name(), kind.name());
+    }
+    let error = "best".parse::<PolicyKind>().unwrap_err().to_string();
+    assert!(PolicyKind::ALL.iter().all(|kind| error.contains(kind.name())), "{error}");
 }

@@ -183,6 +183,11 @@ impl Order {
         self.0.remove(slot);
     }
 
+    /// Puts a slot before another one, towards the front.
+    pub fn insert_before(&mut self, slot: usize, next: usize) {
+        self.0.insert_before(slot, next);
+    }
+
     /// Puts a slot where another one is, which goes out.
     pub fn replace(&mut self, slot: usize, by: usize) {
         self.0.replace(slot, by);

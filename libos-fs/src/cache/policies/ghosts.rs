@@ -4,6 +4,29 @@ use crate::cache::Order;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
+/// An entry of a list that has both: a block in the cache, by its slot, or a ghost, by its number. In the list they share
+/// one range of numbers, so that one can take the place of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Slot(usize),
+    Ghost(usize),
+}
+
+impl Entry {
+    /// Its number in the list.
+    pub(super) fn item(self) -> usize {
+        match self {
+            Entry::Slot(slot) => 2 * slot,
+            Entry::Ghost(number) => 2 * number + 1,
+        }
+    }
+
+    /// The entry with this number in the list.
+    pub(super) fn of(item: usize) -> Entry {
+        if item.is_multiple_of(2) { Entry::Slot(item / 2) } else { Entry::Ghost(item / 2) }
+    }
+}
+
 /// Numbers for blocks that have left, dense from 0, so that policies can keep them in [`Lists`](crate::cache::Lists).
 ///
 /// A ghost takes 16 to 28 bytes here (8 for its block, the rest in the hash table), and 12 more in a list.

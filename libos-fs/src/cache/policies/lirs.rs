@@ -1,30 +1,9 @@
 //! LIRS.
 
-use super::ghosts::GhostQueue;
+use super::ghosts::{Entry, GhostQueue};
 use super::per_slot::PerSlot;
 use super::{Cached, ReplacementPolicy};
 use crate::cache::Order;
-
-/// Something in the stack: a block in the cache, by its slot, or a ghost, by its number. One range of numbers for both,
-/// so that one list holds them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Slot(usize),
-    Ghost(usize),
-}
-
-impl Entry {
-    fn item(self) -> usize {
-        match self {
-            Entry::Slot(slot) => 2 * slot,
-            Entry::Ghost(number) => 2 * number + 1,
-        }
-    }
-
-    fn of(item: usize) -> Entry {
-        if item.is_multiple_of(2) { Entry::Slot(item / 2) } else { Entry::Ghost(item / 2) }
-    }
-}
 
 /// Keeps blocks of low inter-reference recency (LIR): those between whose last two uses the fewest other blocks were
 /// used; the others (HIR) share a hundredth of the cache (S. Jiang, X. Zhang, "LIRS: an efficient low inter-reference

@@ -2,8 +2,11 @@
 
 mod arc;
 mod clock;
+mod clock_pro;
 mod fifo;
 mod ghosts;
+mod hinted;
+mod lfu;
 mod lirs;
 mod lru;
 mod lru_2;
@@ -11,11 +14,17 @@ mod mru;
 mod per_slot;
 mod s3_fifo;
 mod sieve;
+mod sketch;
 mod two_q;
+mod ubm;
+mod w_tinylfu;
 
 pub use arc::Arc;
 pub use clock::Clock;
+pub use clock_pro::ClockPro;
 pub use fifo::Fifo;
+pub use hinted::Hinted;
+pub use lfu::Lfu;
 pub use lirs::Lirs;
 pub use lru::Lru;
 pub use lru_2::Lru2;
@@ -23,6 +32,8 @@ pub use mru::Mru;
 pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use two_q::TwoQ;
+pub use ubm::Ubm;
+pub use w_tinylfu::WTinyLfu;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -146,6 +157,8 @@ pub enum PolicyKind {
     Fifo,
     /// Second chance: [`Clock`].
     Clock,
+    /// Least often used, with aging: [`Lfu`].
+    Lfu,
     /// Last use but one: [`Lru2`].
     Lru2,
     /// Trial queue, main list and ghosts: [`TwoQ`].
@@ -154,25 +167,38 @@ pub enum PolicyKind {
     Lirs,
     /// Adaptive: [`Arc`].
     Arc,
+    /// LIRS by a clock: [`ClockPro`].
+    ClockPro,
     /// Three queues: [`S3Fifo`].
     S3Fifo,
     /// A hand that sifts: [`Sieve`].
     Sieve,
+    /// Admission by frequency: [`WTinyLfu`].
+    WTinyLfu,
+    /// Sequences and loops, detected: [`Ubm`].
+    Ubm,
+    /// What the application says: [`Hinted`].
+    Hinted,
 }
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: [PolicyKind; 10] = [
+    pub const ALL: [PolicyKind; 15] = [
         PolicyKind::Fifo,
         PolicyKind::Lru,
         PolicyKind::Mru,
         PolicyKind::Clock,
+        PolicyKind::Lfu,
         PolicyKind::Lru2,
         PolicyKind::TwoQ,
         PolicyKind::Lirs,
         PolicyKind::Arc,
+        PolicyKind::ClockPro,
         PolicyKind::S3Fifo,
         PolicyKind::Sieve,
+        PolicyKind::WTinyLfu,
+        PolicyKind::Ubm,
+        PolicyKind::Hinted,
     ];
 
     /// Its name, which [`PolicyKind::from_str`] understands.
@@ -182,12 +208,17 @@ impl PolicyKind {
             PolicyKind::Mru => "mru",
             PolicyKind::Fifo => "fifo",
             PolicyKind::Clock => "clock",
+            PolicyKind::Lfu => "lfu",
             PolicyKind::Lru2 => "lru-2",
             PolicyKind::TwoQ => "2q",
             PolicyKind::Lirs => "lirs",
             PolicyKind::Arc => "arc",
+            PolicyKind::ClockPro => "clock-pro",
             PolicyKind::S3Fifo => "s3-fifo",
             PolicyKind::Sieve => "sieve",
+            PolicyKind::WTinyLfu => "w-tinylfu",
+            PolicyKind::Ubm => "ubm",
+            PolicyKind::Hinted => "hinted",
         }
     }
 
@@ -198,12 +229,17 @@ impl PolicyKind {
             PolicyKind::Mru => Box::new(Mru::default()),
             PolicyKind::Fifo => Box::new(Fifo::default()),
             PolicyKind::Clock => Box::new(Clock::default()),
+            PolicyKind::Lfu => Box::new(Lfu::default()),
             PolicyKind::Lru2 => Box::new(Lru2::default()),
             PolicyKind::TwoQ => Box::new(TwoQ::default()),
             PolicyKind::Lirs => Box::new(Lirs::default()),
             PolicyKind::Arc => Box::new(Arc::default()),
+            PolicyKind::ClockPro => Box::new(ClockPro::default()),
             PolicyKind::S3Fifo => Box::new(S3Fifo::default()),
             PolicyKind::Sieve => Box::new(Sieve::default()),
+            PolicyKind::WTinyLfu => Box::new(WTinyLfu::default()),
+            PolicyKind::Ubm => Box::new(Ubm::default()),
+            PolicyKind::Hinted => Box::new(Hinted::default()),
         };
         policy.resized(blocks);
         policy

@@ -29,6 +29,9 @@ pub struct S3Fifo {
     queues: Lists,
     frequency: PerSlot<u8>,
     ghosts: GhostQueue,
+    /// The last victim, if it was one of the small queue's and is still there. The search may have made that queue so
+    /// short that the next one would be the main queue's.
+    named: Option<usize>,
     /// Whether there has been a victim.
     filled: bool,
     capacity: usize,
@@ -40,6 +43,7 @@ impl Default for S3Fifo {
             queues: Lists::new(2),
             frequency: PerSlot::default(),
             ghosts: GhostQueue::default(),
+            named: None,
             filled: false,
             capacity: 0,
         }
@@ -58,6 +62,7 @@ impl S3Fifo {
     fn victim_of_small(&mut self) -> Option<usize> {
         while let Some(slot) = self.queues.front(SMALL) {
             if self.frequency.get(slot) <= 1 {
+                self.named = Some(slot);
                 return Some(slot);
             }
             self.frequency.set(slot, 0);
@@ -103,6 +108,7 @@ impl ReplacementPolicy for S3Fifo {
     }
 
     fn removed(&mut self, block: Cached) {
+        self.named = self.named.filter(|slot| *slot != block.slot);
         self.queues.remove(block.slot);
     }
 
@@ -115,7 +121,7 @@ impl ReplacementPolicy for S3Fifo {
 
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.filled = true;
-        let small = self.queues.len(SMALL) >= self.small_target();
+        let small = self.named.is_some() || self.queues.len(SMALL) >= self.small_target();
         let victim = if small { self.victim_of_small() } else { self.victim_of_main() };
         victim.or_else(|| self.victim_of_main()).or_else(|| self.victim_of_small())
     }
