@@ -296,10 +296,10 @@ impl Managers {
         let kept = victim.kept.filter(|kept| self.recency.contains(*kept));
         match (self.allocation, kept) {
             (Allocation::LruSp, Some(kept)) => {
-                self.recency.take_place(kept, victim.slot);
+                self.recency.replace(victim.slot, kept);
                 self.placeholders.make(block.block, kept);
             }
-            (Allocation::LruS, Some(kept)) => self.recency.take_place(kept, victim.slot),
+            (Allocation::LruS, Some(kept)) => self.recency.replace(victim.slot, kept),
             _ => self.recency.remove(victim.slot),
         }
         self.placeholders.slot_is_over(victim.slot);

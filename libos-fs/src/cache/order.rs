@@ -193,28 +193,6 @@ impl Order {
         self.0.replace(slot, by);
     }
 
-    /// Takes `gone` out and puts `slot`, wherever it was, in its place. If `gone` is not in, nothing changes.
-    pub fn take_place(&mut self, slot: usize, gone: usize) {
-        if slot == gone || !self.contains(gone) {
-            return;
-        }
-        self.remove(slot);
-        if slot >= self.links.len() {
-            self.links.resize(slot + 1, Links { before: NONE, after: NONE, linked: false });
-        }
-        let place = self.links[gone];
-        self.links[slot] = place;
-        self.links[gone].linked = false;
-        match place.before {
-            NONE => self.front = slot,
-            before => self.links[before].after = slot,
-        }
-        match place.after {
-            NONE => self.back = slot,
-            after => self.links[after].before = slot,
-        }
-    }
-
     /// Whether a slot is in.
     pub fn contains(&self, slot: usize) -> bool {
         self.0.contains(0, slot)
@@ -304,33 +282,6 @@ mod tests {
                     prop_assert_eq!(lists.len(number), expected.len());
                 }
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_takes_the_place_of_another() {
-        for (slot, gone, expected) in [
-            (0, 2, &[1, 0, 3][..]),
-            (3, 0, &[3, 1, 2]),
-            (0, 3, &[1, 2, 0]),
-            (1, 2, &[0, 1, 3]),
-            (2, 1, &[0, 2, 3]),
-            (9, 0, &[9, 1, 2, 3]),
-            (1, 1, &[0, 1, 2, 3]),
-            (1, 7, &[0, 1, 2, 3]),
-        ] {
-            let mut order = Order::default();
-            (0..4).for_each(|slot| order.push_back(slot));
-            order.take_place(slot, gone);
-            assert_eq!(order.iter().collect::<Vec<_>>(), expected, "{slot} for {gone}");
-            assert_eq!((order.len(), order.back()), (expected.len(), expected.last().copied()));
-            expected.iter().for_each(|slot| order.remove(*slot));
-            assert!(order.is_empty() && order.front().is_none() && order.back().is_none());
         }
     }
 }
