@@ -18,6 +18,7 @@
 
 mod allocation;
 pub mod criteria;
+mod event;
 mod fetch;
 mod managed;
 mod manager;
@@ -35,6 +36,7 @@ mod statistics;
 mod transfer;
 
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
+pub use event::{Event, Observer};
 pub(crate) use fetch::{Locate, Run};
 pub use managed::ManagedSimulation;
 pub use manager::Manager;
@@ -178,6 +180,11 @@ impl BufferCache {
     /// Ends recording and returns the references since its start, as the replacement policies saw them.
     pub fn take_references(&self) -> Vec<u64> {
         self.state.borrow_mut().recording.take().unwrap_or_default()
+    }
+
+    /// From here on, tells `observer` of every event; `None` ends that.
+    pub fn observe(&self, observer: Option<Observer>) {
+        self.state.borrow_mut().observer = observer;
     }
 
     /// References a block and shows its contents, or says `false` for a hole; see [`BufferCache::access`] for `certain`

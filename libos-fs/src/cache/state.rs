@@ -19,7 +19,9 @@
 //! * a slot has a page unless it is free, lost, or the device has the page.
 
 use super::allocation::{ManagerId, Managers, Place, Victim};
-use super::{CacheOptions, CacheStatistics, Cached, Order, ReadAhead, ReplacementPolicy, reference};
+use super::{
+    CacheOptions, CacheStatistics, Cached, Event, Observer, Order, ReadAhead, ReplacementPolicy, reference,
+};
 use crate::FileId;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -90,6 +92,7 @@ pub(super) struct State {
     /// Checksums of blocks written to the device that the file system has not yet asked for.
     pub(super) written: BTreeMap<Key, u32>,
     pub(super) recording: Option<Vec<u64>>,
+    pub(super) observer: Option<Observer>,
     pub(super) statistics: CacheStatistics,
     pub(super) mounting: bool,
     /// A dirty block was lost in the device: its contents can't be written any more.
@@ -111,6 +114,7 @@ impl State {
             dirty: BTreeMap::new(),
             written: BTreeMap::new(),
             recording: options.record_references.then(Vec::new),
+            observer: None,
             statistics: CacheStatistics::default(),
             mounting: true,
             lost_dirty: false,
@@ -236,17 +240,21 @@ impl State {
         }
     }
 
-    /// Counts a reference and notes it if they are being recorded.
-    pub(super) fn count_reference(&mut self, key: Key) {
+    /// Counts a reference, and notes it if they are being recorded or observed.
+    fn count_reference(&mut self, key: Key, event: impl FnOnce(u64) -> Event) {
         self.statistics.references += 1;
+        let block = reference(key.0, key.1);
         if let Some(recording) = &mut self.recording {
-            recording.push(reference(key.0, key.1));
+            recording.push(block);
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(event(block));
         }
     }
 
     /// A reference to a resident block.
     pub(super) fn hit(&mut self, slot: usize) {
-        self.count_reference(self.slots[slot].key);
+        self.count_reference(self.slots[slot].key, Event::Hit);
         self.statistics.hits += 1;
         let (place, block) = (self.slots[slot].place, self.cached(slot));
         let back = if self.slots[slot].temporary { self.place_of(self.slots[slot].key.0) } else { place };
@@ -258,7 +266,7 @@ impl State {
     /// The first reference to a `Staged` or `Taken` block: from now on it is in the care of a policy.
     pub(super) fn promote(&mut self, slot: usize) {
         let key = self.slots[slot].key;
-        self.count_reference(key);
+        self.count_reference(key, Event::Miss);
         self.statistics.misses += 1;
         self.staged.remove(slot);
         let place = self.place_of(key.0);
@@ -294,10 +302,14 @@ impl State {
     /// Takes a clean resident block out of the cache. The slot is `Taken` afterwards.
     pub(super) fn evict(&mut self, victim: Victim) {
         let slot = victim.slot;
-        self.managers.evict(self.slots[slot].place, victim, self.cached(slot));
+        let cached = self.cached(slot);
+        self.managers.evict(self.slots[slot].place, victim, cached);
         self.index.remove(&self.slots[slot].key);
         self.slots[slot].condition = Condition::Taken;
         self.statistics.evictions += 1;
+        if let Some(observer) = &mut self.observer {
+            observer(Event::Evicted(cached.block));
+        }
     }
 
     /// Drops a staged block.

@@ -49,5 +49,5 @@ pub mod workload;
 pub use cache_size::{BadCacheSize, CacheSize};
 pub use catalogue::{DataFamily, UnknownWorkload, Workload};
 pub use policy::{Policy, UnknownPolicy};
-pub use run::{Options, Outcome, run, run_program};
+pub use run::{Options, Outcome, run, run_observed, run_program};
 pub use workload::RunError;

@@ -14,6 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
+use libos_fs::cache::Observer;
 use libos_fs::{BlockDevice, CacheOptions, CacheStatistics, ReadAheadKind, Volume};
 use results::{BENCH_COMPARE, CompareLine};
 
@@ -113,6 +114,19 @@ pub fn run(
     options: &Options,
     now_ns: &dyn Fn() -> u64,
 ) -> Result<Outcome, RunError> {
+    run_observed(device, options, now_ns, None)
+}
+
+/// As [`run`]; `observer` is told of every event in the cache, once the volume is mounted.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_observed(
+    device: Box<dyn BlockDevice>,
+    options: &Options,
+    now_ns: &dyn Fn() -> u64,
+    observer: Option<Observer>,
+) -> Result<Outcome, RunError> {
     let mount_start_ns = now_ns();
     let cache_options = CacheOptions {
         blocks: START_BLOCKS,
@@ -122,6 +136,7 @@ pub fn run(
         ..CacheOptions::default()
     };
     let volume = Volume::mount(device, cache_options).map_err(|error| RunError::file("the volume", error))?;
+    volume.cache().observe(observer);
     let start_ns = now_ns();
     let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
     let context = Context { storage: &volume, advice };
