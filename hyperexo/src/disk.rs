@@ -9,25 +9,24 @@ use crate::env::{Environment, count};
 use crate::memory::PhysicalMemory;
 use crate::resource::disk::{Binding, ExtentTable};
 use crate::resource::page::{EnvironmentId, FrameTable};
+use crate::ring::KernelRing;
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::ring::{
-    COMPLETIONS, Completion, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, SUBMISSIONS, Submission,
+    COMPLETIONS, Completion, CompletionSlot, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, SUBMISSIONS,
+    Submission, SubmissionSlot,
 };
 use hyperexo_abi::upcall::Cause;
 use hyperexo_hw::virtio::block::{self, SLOTS};
 
-/// The kernel's side of an environment's ring. Its own indices are kept here: those in the ring are the environment's to spoil.
+/// The kernel's side of an environment's ring.
 pub struct Ring {
-    shared: &'static DiskRing,
+    ring: KernelRing<SubmissionSlot, CompletionSlot, SUBMISSIONS, COMPLETIONS>,
     /// First frame of the ring.
     pub first_frame: u64,
     /// Index of the virtual CPU that bound it, and that is called.
     vcpu: usize,
-    sq_head: u32,
-    cq_tail: u32,
     /// Requests taken whose completions have not been posted.
     outstanding: u32,
 }
@@ -37,41 +36,24 @@ impl Ring {
     ///
     /// `shared` lies in pinned frames of the environment from `first_frame` on.
     pub unsafe fn new(shared: &'static DiskRing, first_frame: u64, vcpu: usize) -> Ring {
-        let (sq_head, cq_tail) =
-            (shared.sq_head.0.load(Ordering::Relaxed), shared.cq_tail.0.load(Ordering::Relaxed));
-        shared.need_kick.0.store(1, Ordering::Release);
-        Ring { shared, first_frame, vcpu, sq_head, cq_tail, outstanding: 0 }
-    }
-
-    /// Submissions waiting, or `None` if the environment's index can't be.
-    fn waiting(&self) -> Option<u32> {
-        let waiting = self.shared.sq_tail.0.load(Ordering::Acquire).wrapping_sub(self.sq_head);
-        (waiting <= SUBMISSIONS as u32).then_some(waiting)
+        Ring { ring: KernelRing::new(shared), first_frame, vcpu, outstanding: 0 }
     }
 
     /// Whether one more completion is sure to find a place.
     fn has_room(&self) -> bool {
-        let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
         // No more than half of the device for one environment: others find room.
-        unread.saturating_add(self.outstanding) < COMPLETIONS as u32 && self.outstanding < SLOTS as u32 / 2
+        self.ring.has_room(self.outstanding) && self.outstanding < SLOTS as u32 / 2
     }
 
     fn take(&mut self) -> Submission {
-        let slot = &self.shared.submissions[self.sq_head as usize % SUBMISSIONS];
-        let submission = slot.load();
-        self.sq_head = self.sq_head.wrapping_add(1);
-        self.shared.sq_head.0.store(self.sq_head, Ordering::Release);
         self.outstanding += 1;
-        submission
+        self.ring.take()
     }
 
     /// Posts a completion. Returns whether the environment wants to be called.
     fn post(&mut self, tag: u64, outcome: Outcome) -> bool {
-        self.shared.completions[self.cq_tail as usize % COMPLETIONS].store(&Completion { tag, outcome });
-        self.cq_tail = self.cq_tail.wrapping_add(1);
-        self.shared.cq_tail.0.store(self.cq_tail, Ordering::Release);
         self.outstanding = self.outstanding.saturating_sub(1);
-        self.shared.wake.0.swap(0, Ordering::AcqRel) != 0
+        self.ring.post(&Completion { tag, outcome })
     }
 }
 
@@ -163,7 +145,7 @@ impl Disk {
         for _ in 0..SUBMISSIONS {
             let dead = self.is_dead();
             let Some(ring) = &mut environment.ring else { return Err(Status::NotBound) };
-            let Some(waiting) = ring.waiting() else {
+            let Some(waiting) = ring.ring.waiting() else {
                 result = Err(Status::BadArgument);
                 break;
             };

@@ -1,15 +1,17 @@
-//! The shared-memory ring of block requests.
+//! Rings in shared memory, and the one of block requests.
 //!
-//! The environment owns the frames; it writes submissions and moves `sq_tail`, the kernel takes them, moves `sq_head`,
+//! The environment owns the frames of a [`Ring`]; it writes submissions and moves `sq_tail`, the kernel takes them, moves `sq_head`,
 //! and later writes completions and moves `cq_tail`; the environment moves `cq_head`. Indices run freely and wrap at
 //! 2³²; slot = index modulo size. All words are atomic because the other side may be changing them: each side reads a
 //! slot once, then judges its copy.
 //!
-//! * A submission needs [`crate::hypercall::Call::RingKick`] only while `need_kick` is set.
-//! * A completion raises [`crate::upcall::Cause::Disk`] only while `wake` is set; the kernel clears it when it does.
-//!   To sleep: disable interrupts, set `wake`, look at the completions once more, then `sti; hlt`.
-//! * Between taking a submission and posting its completion the kernel (and the device) use the frames it names. They
+//! * A submission needs a kick (for block requests [`crate::hypercall::Call::RingKick`]) only while `need_kick` is set.
+//! * A completion raises an upcall (for block requests [`crate::upcall::Cause::Disk`]) only while `wake` is set; the kernel
+//!   clears it when it does. To sleep: disable interrupts, set `wake`, look at the completions once more, then `sti; hlt`.
+//! * Between taking a block request and posting its completion the kernel (and the device) use the frames it names. They
 //!   can't be freed or unbound in that time.
+//!
+//! Packets go through two such rings: [`crate::net`].
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -111,9 +113,11 @@ pub struct Completion {
 #[repr(C)]
 pub struct SubmissionSlot([AtomicU64; 4 + MAX_REQUEST_BLOCKS]);
 
-impl SubmissionSlot {
-    /// Writes a submission into the slot; frames beyond `count` are left as they are.
-    pub fn store(&self, submission: &Submission) {
+impl Slot for SubmissionSlot {
+    type Value = Submission;
+
+    /// Frames beyond `count` are left as they are.
+    fn store(&self, submission: &Submission) {
         let words = &self.0;
         words[0].store(submission.tag, Ordering::Relaxed);
         words[1]
@@ -125,8 +129,8 @@ impl SubmissionSlot {
         }
     }
 
-    /// Copies the slot, each word once. `count` may exceed [`MAX_REQUEST_BLOCKS`]: the reader must check it.
-    pub fn load(&self) -> Submission {
+    /// `count` may exceed [`MAX_REQUEST_BLOCKS`]: the reader must check it.
+    fn load(&self) -> Submission {
         let word = |index: usize| self.0[index].load(Ordering::Relaxed);
         let operation_and_count = word(1);
         let count = (operation_and_count >> 32) as u32;
@@ -142,15 +146,15 @@ impl SubmissionSlot {
 #[repr(C)]
 pub struct CompletionSlot([AtomicU64; 2]);
 
-impl CompletionSlot {
-    /// Writes a completion into the slot.
-    pub fn store(&self, completion: &Completion) {
+impl Slot for CompletionSlot {
+    type Value = Completion;
+
+    fn store(&self, completion: &Completion) {
         self.0[0].store(completion.tag, Ordering::Relaxed);
         self.0[1].store(completion.outcome as u64, Ordering::Relaxed);
     }
 
-    /// Copies the slot.
-    pub fn load(&self) -> Completion {
+    fn load(&self) -> Completion {
         Completion {
             tag: self.0[0].load(Ordering::Relaxed),
             outcome: Outcome::from_number(self.0[1].load(Ordering::Relaxed) as u32),
@@ -159,12 +163,25 @@ impl CompletionSlot {
 }
 
 /// An index in a cache line of its own, so that the two sides do not fight over it.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub struct Index(pub AtomicU32);
 
-/// The ring. A frame of zeros is an empty ring.
+/// Words of shared memory that hold a value.
+pub trait Slot {
+    /// The value.
+    type Value;
+
+    /// Writes a value into the slot, each word once.
+    fn store(&self, value: &Self::Value);
+
+    /// Copies the value, each word once. The other side may have written anything.
+    fn load(&self) -> Self::Value;
+}
+
+/// A ring of `SUBMISSIONS` and `COMPLETIONS` slots. A frame of zeros is an empty ring.
 #[repr(C, align(4096))]
-pub struct DiskRing {
+pub struct Ring<S, C, const SUBMISSIONS: usize, const COMPLETIONS: usize> {
     /// One past the last submission written. Moved by the environment.
     pub sq_tail: Index,
     /// First submission not yet taken. Moved by the kernel.
@@ -178,10 +195,13 @@ pub struct DiskRing {
     /// Non-zero when the environment wants an upcall for the next completion. Set by the environment.
     pub wake: Index,
     /// Completions.
-    pub completions: [CompletionSlot; COMPLETIONS],
+    pub completions: [C; COMPLETIONS],
     /// Submissions.
-    pub submissions: [SubmissionSlot; SUBMISSIONS],
+    pub submissions: [S; SUBMISSIONS],
 }
+
+/// The ring of block requests.
+pub type DiskRing = Ring<SubmissionSlot, CompletionSlot, SUBMISSIONS, COMPLETIONS>;
 
 const _: () = assert!(size_of::<DiskRing>() == RING_FRAMES as usize * crate::FRAME_BYTES);
 

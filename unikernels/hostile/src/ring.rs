@@ -7,7 +7,8 @@ use core::sync::atomic::Ordering;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::ring::{
-    COMPLETIONS, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, RING_FRAMES, SUBMISSIONS, Submission,
+    COMPLETIONS, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, RING_FRAMES, SUBMISSIONS, Slot as _,
+    Submission,
 };
 use hyperexo_abi::{ANY, LINEAR_BASE};
 use libos_core::time::sleep;

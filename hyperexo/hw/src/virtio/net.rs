@@ -76,11 +76,11 @@ enum Writer {
 ///
 /// Invariant: an occupied slot's header and buffer are in the device's hands, and nobody else touches the header.
 struct Direction {
-    queue: VirtQueue<LinearHal, DESCRIPTORS>,
+    /// On the heap, as all that is large here: an image starts on a small stack.
+    queue: Box<VirtQueue<LinearHal, DESCRIPTORS>>,
     writer: Writer,
     header_bytes: usize,
     headers: Box<[Header; SLOTS]>,
-    /// On the heap: an image starts on a small stack.
     slots: Box<[Option<Buffer>]>,
     /// Buffers have been given since the device was last told.
     untold: bool,
@@ -93,7 +93,7 @@ impl Direction {
         writer: Writer,
         header_bytes: usize,
     ) -> Result<Direction, Error> {
-        let queue = VirtQueue::new(transport, number, false, false)?;
+        let queue = Box::new(VirtQueue::new(transport, number, false, false)?);
         let headers = <[Header; SLOTS]>::new_box_zeroed().map_err(|_| Error::DmaError)?;
         let slots = (0..SLOTS).map(|_| None).collect();
         Ok(Direction { queue, writer, header_bytes, headers, slots, untold: false })
