@@ -4,7 +4,9 @@ use crate::capability::Authority;
 use crate::console;
 use crate::cores::Core;
 use crate::device::block::BlockDevice;
+use crate::device::net::NetDevice;
 use crate::device::ram::RamDisk;
+use crate::device::wire::{WIRE_FRAMES, Wire};
 use crate::disk::Disk;
 use crate::early::{self, Bump, MAX_GAPS};
 use crate::env::Ending;
@@ -12,6 +14,7 @@ use crate::interrupt;
 use crate::kernel::{Clock, FreeMap, Kernel};
 use crate::log;
 use crate::memory::{self, PhysicalMemory};
+use crate::net::Net;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
 use crate::settings::{End, Settings};
@@ -37,6 +40,7 @@ use hyperexo_hw::serial::Serial;
 use hyperexo_hw::time;
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
+use hyperexo_hw::virtio::net::{RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
@@ -187,6 +191,7 @@ unsafe fn build(
     let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
     let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
     let disk = find_disk(boot, &mut frames, memory, &clock, &apic, settings);
+    let net = find_network(&mut frames, memory, &clock, &apic);
     let owners_frame = frames
         .allocate(Owner::Kernel, ANY, 1, 1)
         .map_err(|_| StartError::Memory("the page of owners"))?
@@ -197,6 +202,7 @@ unsafe fn build(
         frames,
         authority: Authority::new(draw_key()),
         disk,
+        net,
         environments: Vec::new(),
         first_served: 0,
         slices: Vec::from([SliceVector::default()]),
@@ -342,36 +348,75 @@ fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
     Some(RamDisk::new(bytes, memory))
 }
 
+/// Finds the network: the first virtio network device, or else none but the environments themselves.
+fn find_network(frames: &mut FrameTable, memory: PhysicalMemory, clock: &Clock, apic: &LocalApic) -> Net {
+    let device = find_virtio_net(apic).and_then(|(device, function)| {
+        let buffers = frames.allocate(Owner::Kernel, ANY, WIRE_FRAMES, 1).ok()?;
+        let wire = Wire::new(device, memory, buffers.first)?;
+        log!("network {} at {function}", wire.address());
+        Some(NetDevice::Wire(Box::new(wire)))
+    });
+    Net::new(device.unwrap_or(NetDevice::Loopback), draw_key(), clock)
+}
+
+/// Finds the first virtio network device and routes its interrupts here.
+fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceFunction)> {
+    let queues = [RECEIVE_QUEUE, TRANSMIT_QUEUE];
+    let kind =
+        VirtioKind { device: DeviceType::Network, name: "network device", vector: interrupt::NET_VECTOR };
+    find_virtio(apic, &kind, &queues, VirtioNet::new)
+}
+
 /// Finds the first virtio disk and routes its interrupt here.
 fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
+    let kind = VirtioKind { device: DeviceType::Block, name: "disk", vector: interrupt::DISK_VECTOR };
+    find_virtio(apic, &kind, &[0], |transport| VirtioBlock::new(transport, Indirect::Required))
+}
+
+/// What to look for.
+struct VirtioKind {
+    device: DeviceType,
+    name: &'static str,
+    /// Of its interrupts.
+    vector: u8,
+}
+
+/// Finds the first virtio device of a kind, starts it, and routes the interrupts of its queues here.
+fn find_virtio<D>(
+    apic: &LocalApic,
+    kind: &VirtioKind,
+    queues: &[u16],
+    start: impl FnOnce(PciTransport) -> Result<D, virtio_drivers::Error>,
+) -> Option<(D, DeviceFunction)> {
     // SAFETY: ring 0, and the kernel is the only one to use configuration space.
     let mut root = PciRoot::new(unsafe { PortAccess::new() });
     let (function, _) = pci::functions(&root)
-        .find(|(_, information)| virtio_device_type(information) == Some(DeviceType::Block))?;
+        .find(|(_, information)| virtio_device_type(information) == Some(kind.device))?;
     pci::enable(&mut root, function);
+    let unused = |why: &dyn fmt::Display| log!("warning: virtio {} at {function} not used: {why}", kind.name);
     let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
         Ok(transport) => transport,
         Err(error) => {
-            log!("warning: virtio disk at {function} not used: {error}");
+            unused(&error);
             return None;
         }
     };
-    let device = match VirtioBlock::new(transport, Indirect::Required) {
+    let device = match start(transport) {
         Ok(device) => device,
         Err(error) => {
-            log!("warning: virtio disk at {function} not used: {error}");
+            unused(&error);
             return None;
         }
     };
     // SAFETY: firmware assigned the BARs; they are mapped by identity below 4 GiB; nobody else uses the table.
     let routed = unsafe {
         Msix::enable(&mut root, function).is_ok_and(|mut table| {
-            table.route(0, apic.id(), interrupt::DISK_VECTOR)
-                && pci::route_virtio_queue(&mut root, function, 0, 0)
+            table.route(0, apic.id(), kind.vector)
+                && queues.iter().all(|queue| pci::route_virtio_queue(&mut root, function, *queue, 0))
         })
     };
     if !routed {
-        log!("warning: virtio disk at {function} not used: it has no working MSI-X interrupt");
+        unused(&"it has no working MSI-X interrupt");
         return None;
     }
     Some((device, function))

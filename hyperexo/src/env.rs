@@ -4,6 +4,7 @@ use crate::console::LineBuffer;
 use crate::disk::Ring;
 use crate::fault::FaultTarget;
 use crate::memory::PhysicalMemory;
+use crate::net::Rings;
 use crate::resource::disk::Binding;
 use crate::resource::page::{EnvironmentId, FrameTable, Owner};
 use crate::virt::nested::{NestedTable, TableMemory, TableReader};
@@ -164,6 +165,10 @@ pub struct Environment {
     pub extents: Vec<Binding>,
     /// Its ring of disk requests.
     pub ring: Option<Ring>,
+    /// Whether its manifest lets it use the network.
+    pub network: bool,
+    /// Its rings of packets.
+    pub net_rings: Option<Rings>,
     /// What it has written to the console since its last line end.
     pub line: LineBuffer,
     /// Its counters, in a page that it can read.

@@ -5,6 +5,7 @@ use crate::disk::Ring;
 use crate::env::{Ending, Environment, VirtualCpu};
 use crate::fault::FaultTarget;
 use crate::kernel::{Kernel, VcpuId};
+use crate::net::{Rings, calls as net};
 use crate::resource::page::{EnvironmentId, Owner};
 use crate::virt::nested::TableMemory;
 use crate::virt::xstate::ExtendedState;
@@ -12,6 +13,7 @@ use crate::virt::{Entry, Registers, Vcpu};
 use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES, Results, Status};
+use hyperexo_abi::net::NET_RING_FRAMES;
 use hyperexo_abi::ring::RING_FRAMES;
 use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
@@ -95,6 +97,12 @@ fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) 
             environment.upcall(index.ok_or(Status::NoSuch)?, Cause::Wake);
             DONE
         }
+        Call::FilterAlloc => net::filter_alloc(kernel, id, [a0, a1]).map(|capability| capability.0),
+        Call::FilterFree => net::filter_free(kernel, &capability).and(DONE),
+        Call::FilterBind => net::filter_bind(kernel, id, &capability, rights(a4)?).and(DONE),
+        Call::FilterUnbind => kernel.net.filters.unbind(id, a0).and(DONE),
+        Call::NetRingBind => net_ring_bind(kernel, who, a0),
+        Call::NetKick => net::kick(kernel, id).and(DONE),
     }
 }
 
@@ -242,10 +250,11 @@ fn derive(kernel: &mut Kernel, capability: &Capability, first: u64, count_and_ri
     Ok(kernel.authority.derive(&claim, first, count, wanted)?.0)
 }
 
-fn check_current(kernel: &Kernel, claim: &Claim) -> Result<(), Status> {
+fn check_current(kernel: &mut Kernel, claim: &Claim) -> Result<(), Status> {
     match claim.resource {
         Resource::Page => kernel.frames.check(claim).map(drop),
         Resource::Disk => kernel.disk.as_ref().ok_or(Status::NoDevice)?.extents.check(claim).map(drop),
+        Resource::Filter => kernel.net.filters.check(claim).map(drop),
     }
 }
 
@@ -261,6 +270,7 @@ fn revoke(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability) -> Ou
             fresh
         }
         Resource::Disk => kernel.disk.as_mut().ok_or(Status::NoDevice)?.extents.revoke(&claim)?,
+        Resource::Filter => kernel.net.filters.revoke(&claim, id)?,
     };
     Ok(kernel.authority.seal(&fresh).0)
 }
@@ -316,10 +326,31 @@ fn ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
     if kernel.environment(id).ring.is_some() {
         return Err(Status::InUse);
     }
+    pin_own(kernel, id, frames)?;
+    // SAFETY: a `DiskRing` is atomics only; the frames are the environment's and pinned until it ends.
+    kernel.environment(id).ring = Some(unsafe { Ring::new(kernel.memory.shared(first), first, who.index) });
+    DONE
+}
+
+fn net_ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
+    let id = who.environment;
+    net::require_network(kernel, id)?;
+    let frames = run(first, NET_RING_FRAMES)?;
+    if kernel.environment(id).net_rings.is_some() {
+        return Err(Status::InUse);
+    }
+    pin_own(kernel, id, frames)?;
+    // SAFETY: `NetRings` are atomics only; the frames are the environment's and pinned until it ends.
+    let shared = unsafe { kernel.memory.shared(first) };
+    kernel.environment(id).net_rings = Some(Rings::new(shared, first, who.index));
+    DONE
+}
+
+/// Pins frames that an environment owns and has bound read-write, all or none.
+fn pin_own(kernel: &mut Kernel, id: EnvironmentId, frames: Range<u64>) -> Result<(), Status> {
     let memory = kernel.memory;
     for frame in frames.clone() {
-        let environment = kernel.environment(id);
-        let nested = environment.nested.as_ref().ok_or(Status::NotBound)?;
+        let nested = kernel.environment(id).nested.as_ref().ok_or(Status::NotBound)?;
         let bound = nested.lookup(&memory, frame).is_some_and(|rights| rights.contains(Rights::READ_WRITE));
         // Its own, not just shared with it: pinned for as long as it lives, it must not hold somebody else's.
         if !bound || kernel.frames.owner(frame) != Owner::Environment(id) {
@@ -328,13 +359,11 @@ fn ring_bind(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
     }
     for frame in frames.clone() {
         if !kernel.frames.pin(frame) {
-            (first..frame).for_each(|frame| kernel.frames.unpin(frame));
+            (frames.start..frame).for_each(|frame| kernel.frames.unpin(frame));
             return Err(Status::Busy);
         }
     }
-    // SAFETY: a `DiskRing` is atomics only; the frames are the environment's and pinned until it ends.
-    kernel.environment(id).ring = Some(unsafe { Ring::new(memory.shared(first), first, who.index) });
-    DONE
+    Ok(())
 }
 
 fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {

@@ -18,6 +18,8 @@ pub const TIMER_VECTOR: u8 = 0x30;
 pub const DISK_VECTOR: u8 = 0x31;
 /// Vector by which cores call each other: it wakes from `HLT` and takes a guest out, and says no more.
 pub const CALL_VECTOR: u8 = 0x32;
+/// Vector of the network device.
+pub const NET_VECTOR: u8 = 0x33;
 
 /// Most cores that are used.
 pub const MAX_CORES: usize = 16;
@@ -50,6 +52,8 @@ static CORES: [PerCore; MAX_CORES] = [const {
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The disk has something to say.
 static DISK: AtomicBool = AtomicBool::new(false);
+/// The network device has something to say.
+static NET: AtomicBool = AtomicBool::new(false);
 static APIC: Once<LocalApic> = Once::new();
 
 /// Makes this module the handler of all traps of the calling core, whose number it returns. Cores come one by one.
@@ -85,6 +89,11 @@ pub fn disk_pending() -> bool {
     DISK.load(Ordering::Acquire)
 }
 
+/// Whether the network device has said something since the last time; asking clears it.
+pub fn take_net() -> bool {
+    NET.swap(false, Ordering::Acquire)
+}
+
 /// Whether a core has handled an interrupt since [`take_notice`].
 pub fn noticed(core: usize) -> bool {
     CORES[core].noticed.load(Ordering::Acquire)
@@ -106,9 +115,9 @@ pub fn note_disk() {
 }
 
 /// Halts until an interrupt comes; interrupts are disabled before and after. Whatever came since they were disabled
-/// ends the halt at once. The disk speaks to the first core.
+/// ends the halt at once. Devices speak to the first core.
 pub fn wait(core: usize) {
-    if core != 0 || !DISK.load(Ordering::Acquire) {
+    if core != 0 || !DISK.load(Ordering::Acquire) && !NET.load(Ordering::Acquire) {
         // SAFETY: descriptor tables are loaded before a core gets here, and no handler waits for anything.
         unsafe { trap::wait_for_interrupt() };
     }
@@ -153,6 +162,7 @@ fn dispatch(frame: &mut TrapFrame) {
         vector if vector < FIRST_INTERRUPT => fatal(frame),
         vector if vector == u64::from(TIMER_VECTOR) => note(|core| core.timer.store(true, Ordering::Release)),
         vector if vector == u64::from(DISK_VECTOR) => note(|_| DISK.store(true, Ordering::Release)),
+        vector if vector == u64::from(NET_VECTOR) => note(|_| NET.store(true, Ordering::Release)),
         vector if vector == u64::from(CALL_VECTOR) => note(|_| {}),
         // Spurious ones, of the local APIC or of the masked 8259s, want no acknowledgement.
         _ => return,

@@ -11,6 +11,7 @@ use crate::env::{Ending, Environment, NestedMemory, VirtualCpu};
 use crate::interrupt;
 use crate::log;
 use crate::memory::PhysicalMemory;
+use crate::net::Net;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{EnvironmentId, FrameTable};
 use crate::settings::Settings;
@@ -86,6 +87,8 @@ pub struct Kernel {
     pub authority: Authority,
     /// The disk, if there is one.
     pub disk: Option<Disk>,
+    /// The network.
+    pub net: Net,
     /// Environments; number `n` has index `n - 1`.
     pub environments: Vec<Environment>,
     /// Index of the environment whose ring is looked at first when the disk has room.
@@ -232,6 +235,7 @@ impl Kernel {
         environment.vcpus.iter_mut().for_each(|slot| slot.timer = None);
         environment.extents.clear();
         let ring = environment.ring.take();
+        let net_rings = environment.net_rings.take();
         self.slices.iter_mut().for_each(|slices| slices.remove(id));
         // Nothing is taken apart while another core still runs on it.
         interrupt::fetch_back(id);
@@ -244,6 +248,11 @@ impl Kernel {
                 self.frames.unpin(target.frame);
             }
         }
+        if let Some(rings) = net_rings {
+            let frames = rings.first_frame..rings.first_frame + hyperexo_abi::net::NET_RING_FRAMES;
+            frames.for_each(|frame| self.frames.unpin(frame));
+        }
+        self.net.filters.release_all(id);
         let (nested, mut memory) = self.tables(id, true);
         if let Some(nested) = nested.take() {
             nested.destroy(&mut memory);
@@ -293,6 +302,10 @@ impl Kernel {
         if interrupt::take_disk() || disk_due {
             self.attend_disk(now);
         }
+        let net_due = self.net.next_deadline().is_some_and(|deadline| deadline <= now);
+        if interrupt::take_net() || net_due {
+            self.net.attend(&mut self.environments, self.memory, now);
+        }
         for environment in &mut self.environments {
             let Some(index) = environment.on_core(core) else { continue };
             if environment.vcpus[index].timer.is_some_and(|deadline| deadline <= now) {
@@ -321,10 +334,11 @@ impl Kernel {
     pub fn next_deadline(&self, core: usize) -> Option<u64> {
         let vcpus = self.environments.iter().flat_map(|environment| &environment.vcpus);
         let timers = vcpus.filter(|slot| slot.core == core).filter_map(|slot| slot.timer);
-        // The first core, where the disk's interrupts arrive, minds its deadlines too.
+        // The first core, where devices' interrupts arrive, minds their deadlines too.
         let disk = self.disk.as_ref().filter(|_| core == 0).and_then(Disk::next_deadline);
+        let net = Some(&self.net).filter(|_| core == 0).and_then(Net::next_deadline);
         // A disk in memory finishes what it is given without an interrupt to say so.
         let said = interrupt::disk_pending().then_some(0);
-        timers.chain(disk).chain(said).min()
+        timers.chain(disk).chain(net).chain(said).min()
     }
 }

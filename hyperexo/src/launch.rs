@@ -176,6 +176,10 @@ impl Kernel {
         start.environment = u64::from(id);
         start.image_capability = self.authority.seal(&claim);
         start.disk_capability = disk_capability;
+        if entry.network != 0 {
+            start.net_address = self.net.address_of(id).to_bits();
+            start.net_shared_address = self.net.address().to_bits();
+        }
         self.memory.write(run + layout.start_info(), 0, start.as_bytes());
 
         // SAFETY: both are pages of atomics, in frames that the kernel keeps for ever.
@@ -197,6 +201,8 @@ impl Kernel {
             disk_quota: u64::from(entry.disk_quota_mib) * BLOCKS_PER_MIB,
             extents: Vec::new(),
             ring: None,
+            network: entry.network != 0,
+            net_rings: None,
             line: Default::default(),
             accounting,
         });
@@ -321,6 +327,8 @@ impl Kernel {
             free_map_frames: self.free_map.frames,
             owners_frame: self.owners_frame,
             disk_blocks: self.disk.as_ref().map_or(0, |disk| disk.extents.blocks()),
+            net_address: 0,
+            net_shared_address: 0,
             core: image.entry.core.into(),
             cores: self.slices.len() as u64,
             image_capability: Capability::default(),

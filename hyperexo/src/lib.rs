@@ -9,10 +9,10 @@
 //! | [`hypercall`] | the one table from call number to function |
 //! | [`env`](mod@env) | an environment |
 //! | [`launch`], [`image`], [`startup`] | from an ELF file to an environment |
-//! | [`resource`] | tables of owners: frames, slices, extents |
+//! | [`resource`] | tables of owners: frames, slices, extents, filters |
 //! | [`capability`] | sealing and checking |
 //! | [`virt`] | virtual CPUs, nested page tables, what a guest sees of the processor |
-//! | [`disk`], [`device`] | rings of requests, and the devices behind them |
+//! | [`disk`], [`net`], [`ring`], [`device`] | requests and packets, the rings they come through, and the devices behind them |
 //! | [`memory`], [`early`] | physical memory, with and without a frame table |
 //! | [`console`], [`interrupt`], [`settings`] | the rest |
 //!
@@ -38,7 +38,9 @@ pub mod interrupt;
 pub mod kernel;
 pub mod launch;
 pub mod memory;
+pub mod net;
 pub mod resource;
+pub mod ring;
 pub mod settings;
 pub mod smp;
 pub mod startup;

@@ -75,6 +75,18 @@ pub struct Accounting {
     pub disk_flush_requests: AtomicU64,
     /// Requests that ended in an error, refused ones included.
     pub disk_errors: AtomicU64,
+    /// Packets taken from the environment and passed on.
+    pub net_packets_sent: AtomicU64,
+    /// Bytes of those, Ethernet headers included.
+    pub net_bytes_sent: AtomicU64,
+    /// Packets put into frames of the environment.
+    pub net_packets_received: AtomicU64,
+    /// Bytes of those, Ethernet headers included.
+    pub net_bytes_received: AtomicU64,
+    /// Packets for the environment that found no place in its ring.
+    pub net_packets_dropped: AtomicU64,
+    /// Packets of the environment that were refused.
+    pub net_packets_refused: AtomicU64,
     /// Frames owned.
     pub frames: AtomicU64,
     /// Times the environment was given the processor.
@@ -113,6 +125,12 @@ impl fmt::Display for Report<'_> {
             ("disk_write_requests", &counters.disk_write_requests),
             ("disk_flush_requests", &counters.disk_flush_requests),
             ("disk_errors", &counters.disk_errors),
+            ("net_packets_sent", &counters.net_packets_sent),
+            ("net_bytes_sent", &counters.net_bytes_sent),
+            ("net_packets_received", &counters.net_packets_received),
+            ("net_bytes_received", &counters.net_bytes_received),
+            ("net_packets_dropped", &counters.net_packets_dropped),
+            ("net_packets_refused", &counters.net_packets_refused),
             ("upcalls", &counters.upcalls),
             ("slices", &counters.slices),
         ] {

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a bundle.
 pub const MAGIC: [u8; 8] = *b"HXBUNDLE";
 /// Version of the format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Images that a bundle can hold.
 pub const MAX_ENTRIES: usize = 32;
 
@@ -63,6 +63,10 @@ pub struct Entry {
     pub core: u32,
     /// Disk space that it may allocate besides the extent, in MiB.
     pub disk_quota_mib: u32,
+    /// 1 if it may use the network; 0 if not.
+    pub network: u32,
+    /// Zero.
+    pub reserved: u32,
     /// CRC-32 (IEEE) of the image.
     pub crc: u32,
     /// Bytes of `command_line` in use.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! word 0   resource 0–7 | rights 8–15 | zero 16–31 | generation, low half 32–63
-//! word 1   first frame or block 0–47 | generation, high half 48–63
+//! word 1   first frame, block or filter 0–47 | generation, high half 48–63
 //! word 2   count 0–47 | zero 48–63
 //! word 3   MAC over words 0–2
 //! ```
@@ -19,6 +19,8 @@ pub enum Resource {
     Page = 1,
     /// A run of disk blocks.
     Disk = 2,
+    /// A filter of packets: `first` is its number, `count` 1.
+    Filter = 3,
 }
 
 /// What the holder may do. A bit set; see the constants.
@@ -26,9 +28,9 @@ pub enum Resource {
 pub struct Rights(pub u8);
 
 impl Rights {
-    /// Read.
+    /// Read; of a filter, receive.
     pub const READ: Rights = Rights(1);
-    /// Write.
+    /// Write; of a filter, transmit.
     pub const WRITE: Rights = Rights(2);
     /// Execute (pages only).
     pub const EXECUTE: Rights = Rights(4);
@@ -82,6 +84,7 @@ impl Capability {
         let resource = match a as u8 {
             1 => Resource::Page,
             2 => Resource::Disk,
+            3 => Resource::Filter,
             _ => return None,
         };
         if a >> 16 & 0xffff != 0 || c >> 48 != 0 {

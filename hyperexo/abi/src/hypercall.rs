@@ -46,9 +46,10 @@ pub enum Call {
     /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count. Refused while the device uses one.
     PageUnbind = 6,
     /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
-    /// Results: the new capability. Works for pages and extents.
+    /// Results: the new capability. Works for pages, extents and filters.
     Derive = 7,
-    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all). Requests that are in
+    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all; of a filter: all but the
+    /// caller's). Requests that are in
     /// the device's hands already are finished: until [`Call::PageFree`] or [`Call::PageUnbind`] no longer says busy, the
     /// device may still write to the frames. 0–3: capability with
     /// [`crate::capability::Rights::GRANT`] for the whole allocation range it names. Results: a fresh capability.
@@ -82,11 +83,27 @@ pub enum Call {
     /// environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound read-write, or [`crate::ANY`] to end
     /// this again. The frame can be neither unbound nor freed meanwhile.
     FaultPage = 19,
+    /// Allocates a filter of packets. 0, 1: a [`crate::net::Filter`] as words. Results: a filter capability. Refused as in use
+    /// when it overlaps a filter of another environment, or is one of the caller's own.
+    FilterAlloc = 20,
+    /// Gives a filter back; bindings of it, everybody's, end. 0–3: filter capability with
+    /// [`crate::capability::Rights::GRANT`].
+    FilterFree = 21,
+    /// Binds a filter to the caller's rings. 0–3: filter capability, 4: rights. To read: packets that match come to the
+    /// caller's receive ring; one environment at a time. To write: the caller may send packets to which an answer would match.
+    FilterBind = 22,
+    /// Ends the caller's binding of a filter. 0: its number.
+    FilterUnbind = 23,
+    /// Gives the kernel [`crate::net::NetRings`]. 0: first of [`crate::net::NET_RING_FRAMES`] adjacent frames, bound read-write by
+    /// the caller and owned by it. One pair per environment; the frames can't be unbound until it ends.
+    NetRingBind = 24,
+    /// Says that the ring of packets to be sent has some.
+    NetKick = 25,
 }
 
 impl Call {
     /// All calls, in the order of their numbers.
-    pub const ALL: [Call; 20] = [
+    pub const ALL: [Call; 26] = [
         Call::Null,
         Call::ConsoleWrite,
         Call::Exit,
@@ -107,6 +124,12 @@ impl Call {
         Call::VcpuStart,
         Call::VcpuWake,
         Call::FaultPage,
+        Call::FilterAlloc,
+        Call::FilterFree,
+        Call::FilterBind,
+        Call::FilterUnbind,
+        Call::NetRingBind,
+        Call::NetKick,
     ];
 
     /// The call with this number, if there is one.

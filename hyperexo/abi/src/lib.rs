@@ -36,6 +36,7 @@ pub mod bundle;
 pub mod capability;
 pub mod fault;
 pub mod hypercall;
+pub mod net;
 pub mod ring;
 pub mod start;
 pub mod upcall;

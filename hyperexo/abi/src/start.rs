@@ -64,6 +64,10 @@ pub struct StartInfo {
     pub owners_frame: u64,
     /// Blocks of the disk; 0 if there is none.
     pub disk_blocks: u64,
+    /// The environment's hardware address ([`crate::net::MacAddress::to_bits`]); 0 if it may not use the network.
+    pub net_address: u64,
+    /// The machine's hardware address, which all environments on the network share; 0 as above.
+    pub net_shared_address: u64,
     /// Core of the first virtual CPU.
     pub core: u64,
     /// Cores of the machine, numbered from 0.

@@ -20,6 +20,8 @@ pub enum Cause {
     Timer = 1 << 1,
     /// Another virtual CPU of the environment asked for it.
     Wake = 1 << 2,
+    /// A packet has arrived, or one has been sent, while the `wake` word of its ring was set.
+    Net = 1 << 3,
 }
 
 /// A page of the kernel that an environment may write: it holds nothing the kernel relies on.

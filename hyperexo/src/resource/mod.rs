@@ -4,4 +4,5 @@
 
 pub mod core;
 pub mod disk;
+pub mod net;
 pub mod page;

@@ -1,0 +1,484 @@
+//! The network: hardware addresses, filters, and the rings that packets go through.
+//!
+//! A *packet* here is an Ethernet frame without its check sequence; a *frame* is memory, as everywhere else.
+//!
+//! * Each environment on the network has a hardware address of its own, and all share the machine's
+//!   ([`MacAddress::of_environment`]).
+//! * A [`Filter`] is a predicate on header fields. An environment allocates filters and gets capabilities for them; who binds one
+//!   to read gets the packets that match, who binds one to write may send packets to which an answer would match.
+//!   No two environments own filters that overlap; among those of one owner the one with most fields decides.
+//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frame, judges the copy, and puts it
+//!   into the receiver's frame or onto the wire. So a frame is in the kernel's hands only during a kick (to send), and when a
+//!   packet comes (to receive).
+//!
+//! A submission of the transmit ring needs [`crate::hypercall::Call::NetKick`]; one of the receive ring needs none. A completion
+//! of either raises [`crate::upcall::Cause::Net`] if the ring's `wake` is set.
+
+use crate::ring::{Ring, Slot};
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_HEADER_BYTES: usize = 14;
+/// Bytes of the longest packet: header and 1,500 bytes.
+pub const MAX_PACKET_BYTES: usize = ETHERNET_HEADER_BYTES + 1500;
+/// Packets that each ring holds.
+pub const RING_PACKETS: usize = 64;
+/// Adjacent frames that [`NetRings`] take.
+pub const NET_RING_FRAMES: u64 = 2;
+
+/// EtherType of IPv4 (RFC 894).
+pub const ETHER_IPV4: u16 = 0x0800;
+/// EtherType of ARP (RFC 826).
+pub const ETHER_ARP: u16 = 0x0806;
+/// IPv4 protocol number of TCP (RFC 9293).
+pub const PROTOCOL_TCP: u8 = 6;
+/// IPv4 protocol number of UDP (RFC 768).
+pub const PROTOCOL_UDP: u8 = 17;
+
+/// A hardware address (IEEE 802 MAC address).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl MacAddress {
+    /// All stations.
+    pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
+    /// The machine's address where it has no network device: locally administered, "HX".
+    pub const LOOPBACK: MacAddress = MacAddress([0x02, 0, b'H', b'X', 0, 0]);
+
+    /// The address of environment `number` on a machine with this address: locally administered (bit 1 of the first byte), as
+    /// different from those of other machines as their last four bytes are, and never the machine's own.
+    pub const fn of_environment(machine: MacAddress, number: u8) -> MacAddress {
+        let [first, _, a, b, c, d] = machine.0;
+        MacAddress([if first == 0x02 { 0x06 } else { 0x02 }, number, a, b, c, d])
+    }
+
+    /// The environment whose address this is, if it has the form of one on a machine with this address.
+    pub fn environment_on(self, machine: MacAddress) -> Option<u8> {
+        let number = self.0[1];
+        (number != 0 && self == MacAddress::of_environment(machine, number)).then_some(number)
+    }
+
+    /// Whether it is for a group of stations: multicast, or broadcast.
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// As a number, first byte highest.
+    pub const fn to_bits(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// From a number below 2⁴⁸; higher bits are left out.
+    pub const fn from_bits(bits: u64) -> MacAddress {
+        let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
+        MacAddress([a, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whom a filter's packets are addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Destination {
+    /// The address of the environment that allocates the filter.
+    Own = 0,
+    /// The machine's address, which environments share.
+    Shared = 1,
+    /// Groups of stations. Every environment with such a filter gets a copy, and nothing is sent by it.
+    Group = 2,
+}
+
+/// Which fields of [`Fields`] are there: a bit set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shape(pub u8);
+
+/// Header fields as seen from the receiver: *local* is the destination of a packet, *remote* its source. Of an ARP packet they are
+/// the target's and the sender's protocol addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Fields {
+    /// EtherType.
+    pub ether_type: Option<u16>,
+    /// IPv4 protocol number.
+    pub protocol: Option<u8>,
+    /// Address of the receiver.
+    pub local: Option<Ipv4Addr>,
+    /// Address of the sender.
+    pub remote: Option<Ipv4Addr>,
+    /// TCP or UDP port of the receiver. No fragment but the first has ports.
+    pub local_port: Option<u16>,
+    /// TCP or UDP port of the sender.
+    pub remote_port: Option<u16>,
+}
+
+const ETHER_TYPE: u8 = 1 << 0;
+const PROTOCOL: u8 = 1 << 1;
+const LOCAL: u8 = 1 << 2;
+const REMOTE: u8 = 1 << 3;
+const LOCAL_PORT: u8 = 1 << 4;
+const REMOTE_PORT: u8 = 1 << 5;
+
+impl Fields {
+    /// Which fields are there.
+    pub fn shape(&self) -> Shape {
+        let bit = |there: bool, bit: u8| if there { bit } else { 0 };
+        Shape(
+            bit(self.ether_type.is_some(), ETHER_TYPE)
+                | bit(self.protocol.is_some(), PROTOCOL)
+                | bit(self.local.is_some(), LOCAL)
+                | bit(self.remote.is_some(), REMOTE)
+                | bit(self.local_port.is_some(), LOCAL_PORT)
+                | bit(self.remote_port.is_some(), REMOTE_PORT),
+        )
+    }
+
+    /// The fields of a shape alone; `None` if one of them is not there.
+    pub fn only(&self, shape: Shape) -> Option<Fields> {
+        let has = |bit: u8| shape.0 & bit != 0;
+        let part = Fields {
+            ether_type: self.ether_type.filter(|_| has(ETHER_TYPE)),
+            protocol: self.protocol.filter(|_| has(PROTOCOL)),
+            local: self.local.filter(|_| has(LOCAL)),
+            remote: self.remote.filter(|_| has(REMOTE)),
+            local_port: self.local_port.filter(|_| has(LOCAL_PORT)),
+            remote_port: self.remote_port.filter(|_| has(REMOTE_PORT)),
+        };
+        (part.shape() == shape).then_some(part)
+    }
+
+    /// The fields of an answer.
+    pub fn swapped(&self) -> Fields {
+        Fields {
+            local: self.remote,
+            remote: self.local,
+            local_port: self.remote_port,
+            remote_port: self.local_port,
+            ..*self
+        }
+    }
+
+    /// Whether some packet could have all these values: a protocol goes with IPv4, addresses with IPv4 or ARP, ports with TCP or
+    /// UDP.
+    pub fn is_consistent(&self) -> bool {
+        let ipv4 = self.ether_type == Some(ETHER_IPV4);
+        let addressed = ipv4 || self.ether_type == Some(ETHER_ARP);
+        let ported = matches!(self.protocol, Some(PROTOCOL_TCP | PROTOCOL_UDP));
+        (ipv4 || self.protocol.is_none())
+            && (addressed || self.local.is_none() && self.remote.is_none())
+            && (ported || self.local_port.is_none() && self.remote_port.is_none())
+    }
+
+    /// Whether a packet could match both.
+    pub fn overlaps(&self, other: &Fields) -> bool {
+        fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_none_or(|(one, other)| one == other)
+        }
+        agree(self.ether_type, other.ether_type)
+            && agree(self.protocol, other.protocol)
+            && agree(self.local, other.local)
+            && agree(self.remote, other.remote)
+            && agree(self.local_port, other.local_port)
+            && agree(self.remote_port, other.remote_port)
+    }
+}
+
+/// A predicate on packets: all that is said must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Filter {
+    /// Whom they are addressed to.
+    pub destination: Destination,
+    /// Values of header fields; a field that is not there may have any.
+    pub fields: Fields,
+}
+
+impl Filter {
+    /// All packets to a destination.
+    pub const fn all(destination: Destination) -> Filter {
+        let fields = Fields {
+            ether_type: None,
+            protocol: None,
+            local: None,
+            remote: None,
+            local_port: None,
+            remote_port: None,
+        };
+        Filter { destination, fields }
+    }
+
+    /// As it travels:
+    ///
+    /// ```text
+    /// word 0   local address 0–31 | remote address 32–63
+    /// word 1   local port 0–15 | remote port 16–31 | EtherType 32–47 | protocol 48–55 | shape 56–61 | destination 62–63
+    /// ```
+    pub fn to_words(&self) -> [u64; 2] {
+        let Fields { ether_type, protocol, local, remote, local_port, remote_port } = self.fields;
+        let address = |address: Option<Ipv4Addr>| u64::from(address.map_or(0, Ipv4Addr::to_bits));
+        let short = |value: Option<u16>| u64::from(value.unwrap_or(0));
+        [
+            address(local) | address(remote) << 32,
+            short(local_port)
+                | short(remote_port) << 16
+                | short(ether_type) << 32
+                | u64::from(protocol.unwrap_or(0)) << 48
+                | u64::from(self.fields.shape().0) << 56
+                | (self.destination as u64) << 62,
+        ]
+    }
+
+    /// From words of somebody untrusted. `None` if they make no sense: no such destination, bits of a field that is not there,
+    /// fields that no packet has together.
+    pub fn from_words(words: [u64; 2]) -> Option<Filter> {
+        let [addresses, rest] = words;
+        let shape = (rest >> 56) as u8 & 0x3f;
+        let has = |bit: u8| shape & bit != 0;
+        let address = |shift: u32| Ipv4Addr::from_bits((addresses >> shift) as u32);
+        let short = |shift: u32| (rest >> shift) as u16;
+        let destination = match rest >> 62 {
+            0 => Destination::Own,
+            1 => Destination::Shared,
+            2 => Destination::Group,
+            _ => return None,
+        };
+        let fields = Fields {
+            ether_type: has(ETHER_TYPE).then(|| short(32)),
+            protocol: has(PROTOCOL).then_some((rest >> 48) as u8),
+            local: has(LOCAL).then(|| address(0)),
+            remote: has(REMOTE).then(|| address(32)),
+            local_port: has(LOCAL_PORT).then(|| short(0)),
+            remote_port: has(REMOTE_PORT).then(|| short(16)),
+        };
+        let filter = Filter { destination, fields };
+        (fields.is_consistent() && filter.to_words() == words).then_some(filter)
+    }
+}
+
+/// How a packet's way through a ring ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PacketOutcome {
+    /// Sent, or received.
+    Ok = 0,
+    /// Shorter than an Ethernet header, or longer than [`MAX_PACKET_BYTES`].
+    BadLength = 1,
+    /// The frame is not bound by the environment with the right that is needed.
+    FrameNotBound = 2,
+    /// To send it, the environment would have to have bound a filter that an answer matches.
+    NotAllowed = 3,
+    /// The device has taken no packets for too long.
+    Timeout = 4,
+}
+
+impl PacketOutcome {
+    /// The outcome with this number; `None` if nobody defined it.
+    pub fn from_number(number: u32) -> Option<PacketOutcome> {
+        [Self::Ok, Self::BadLength, Self::FrameNotBound, Self::NotAllowed, Self::Timeout]
+            .into_iter()
+            .find(|outcome| *outcome as u32 == number)
+    }
+}
+
+impl fmt::Display for PacketOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PacketOutcome::Ok => "done",
+            PacketOutcome::BadLength => "too short or too long for a packet",
+            PacketOutcome::FrameNotBound => "frame is not bound",
+            PacketOutcome::NotAllowed => "no filter bound for sending is answered by it",
+            PacketOutcome::Timeout => "the device has stopped taking packets",
+        })
+    }
+}
+
+/// A packet to be sent, or room for one that comes; it starts at the frame's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketSubmission {
+    /// The frame.
+    pub frame: u64,
+    /// Returned with the completion; means nothing to the kernel.
+    pub tag: u32,
+    /// Bytes to be sent. Of no meaning for room: that is [`MAX_PACKET_BYTES`].
+    pub bytes: u32,
+}
+
+/// What has become of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketCompletion {
+    /// Tag of the submission.
+    pub tag: u32,
+    /// Bytes sent or received; 0 unless all went well.
+    pub bytes: u16,
+    /// How it ended. `None`: a number that nobody defined.
+    pub outcome: Option<PacketOutcome>,
+}
+
+/// Memory of a submission: frame; tag | bytes << 32.
+#[repr(C)]
+pub struct PacketSubmissionSlot([AtomicU64; 2]);
+
+impl Slot for PacketSubmissionSlot {
+    type Value = PacketSubmission;
+
+    fn store(&self, submission: &PacketSubmission) {
+        self.0[0].store(submission.frame, Ordering::Relaxed);
+        let tag_and_bytes = u64::from(submission.tag) | u64::from(submission.bytes) << 32;
+        self.0[1].store(tag_and_bytes, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> PacketSubmission {
+        let tag_and_bytes = self.0[1].load(Ordering::Relaxed);
+        PacketSubmission {
+            frame: self.0[0].load(Ordering::Relaxed),
+            tag: tag_and_bytes as u32,
+            bytes: (tag_and_bytes >> 32) as u32,
+        }
+    }
+}
+
+/// Memory of a completion: tag | bytes << 32 | outcome << 48.
+#[repr(C)]
+pub struct PacketCompletionSlot(AtomicU64);
+
+impl Slot for PacketCompletionSlot {
+    type Value = PacketCompletion;
+
+    fn store(&self, completion: &PacketCompletion) {
+        let outcome = completion.outcome.map_or(u64::from(u16::MAX), |outcome| outcome as u64);
+        let word = u64::from(completion.tag) | u64::from(completion.bytes) << 32 | outcome << 48;
+        self.0.store(word, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> PacketCompletion {
+        let word = self.0.load(Ordering::Relaxed);
+        PacketCompletion {
+            tag: word as u32,
+            bytes: (word >> 32) as u16,
+            outcome: PacketOutcome::from_number((word >> 48) as u32),
+        }
+    }
+}
+
+/// A ring of packets, one direction.
+pub type PacketRing = Ring<PacketSubmissionSlot, PacketCompletionSlot, RING_PACKETS, RING_PACKETS>;
+
+/// The rings of an environment. Frames of zeros are empty rings.
+#[repr(C)]
+pub struct NetRings {
+    /// Packets to be sent.
+    pub transmit: PacketRing,
+    /// Room for packets that come, taken in order, one a packet.
+    pub receive: PacketRing,
+}
+
+const _: () = assert!(size_of::<NetRings>() == NET_RING_FRAMES as usize * crate::FRAME_BYTES);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+
+    fn full() -> Filter {
+        Filter {
+            destination: Destination::Shared,
+            fields: Fields {
+                ether_type: Some(ETHER_IPV4),
+                protocol: Some(PROTOCOL_UDP),
+                local: Some(Ipv4Addr::new(10, 0, 2, 15)),
+                remote: Some(Ipv4Addr::new(255, 1, 0, 254)),
+                local_port: Some(53),
+                remote_port: Some(0xfffe),
+            },
+        }
+    }
+
+    #[test]
+    fn words_and_filters_are_inverse() {
+        for shape in 0..64 {
+            let fields = full().fields.only(Shape(shape)).unwrap();
+            assert_eq!(fields.shape(), Shape(shape));
+            for destination in [Destination::Own, Destination::Shared, Destination::Group] {
+                let filter = Filter { destination, fields };
+                let expected = fields.is_consistent().then_some(filter);
+                assert_eq!(Filter::from_words(filter.to_words()), expected, "{filter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_no_filter() {
+        let [addresses, rest] = Filter::all(Destination::Own).to_words();
+        assert_eq!(Filter::from_words([addresses | 1, rest]), None);
+        assert_eq!(Filter::from_words([addresses, rest | 1 << 48]), None);
+        assert_eq!(Filter::from_words([addresses, rest | 3 << 62]), None);
+        let mut icmp_port = full();
+        icmp_port.fields.protocol = Some(1);
+        assert_eq!(Filter::from_words(icmp_port.to_words()), None);
+    }
+
+    #[test]
+    fn overlap_means_that_a_packet_matches_both() {
+        let all = full().fields;
+        let http = Fields { local_port: Some(80), ..all };
+        assert!(!all.overlaps(&http));
+        assert!(Fields::default().overlaps(&all));
+        let to_port = Fields { local: None, remote: None, remote_port: None, ..all };
+        let from_host = Fields { local_port: None, ..all };
+        assert!(to_port.overlaps(&from_host) && from_host.overlaps(&to_port));
+    }
+
+    #[test]
+    fn answers_swap_the_sides() {
+        let all = full().fields;
+        assert_eq!(all.swapped().local, all.remote);
+        assert_eq!(all.swapped().remote_port, all.local_port);
+        assert_eq!(all.swapped().swapped(), all);
+    }
+
+    #[test]
+    fn environments_have_addresses_of_their_own() {
+        let machine = MacAddress([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
+        let seven = MacAddress::of_environment(machine, 7);
+        assert_eq!(seven.to_string(), "02:07:00:12:34:56");
+        assert_eq!(seven.environment_on(machine), Some(7));
+        assert_eq!(machine.environment_on(machine), None);
+        assert_eq!(seven.environment_on(MacAddress::LOOPBACK), None);
+        assert_eq!(MacAddress::LOOPBACK.environment_on(MacAddress::LOOPBACK), None);
+        // A machine whose own address looks like that of an environment.
+        assert_eq!(seven.environment_on(seven), None);
+        assert_eq!(MacAddress::of_environment(seven, 7).environment_on(seven), Some(7));
+        assert_eq!(MacAddress::from_bits(seven.to_bits()), seven);
+        assert!(MacAddress::BROADCAST.is_group() && !seven.is_group());
+    }
+
+    #[test]
+    fn slots_give_back_what_was_stored() {
+        let slot = PacketSubmissionSlot([const { AtomicU64::new(0) }; 2]);
+        let submission = PacketSubmission { frame: 1 << 51, tag: u32::MAX, bytes: 1514 };
+        slot.store(&submission);
+        assert_eq!(slot.load(), submission);
+        let slot = PacketCompletionSlot(AtomicU64::new(0));
+        for outcome in 0..5 {
+            let outcome = PacketOutcome::from_number(outcome);
+            let completion = PacketCompletion { tag: u32::MAX, bytes: u16::MAX, outcome };
+            slot.store(&completion);
+            assert_eq!(slot.load(), completion);
+        }
+        slot.0.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(slot.load().outcome, None);
+    }
+}
