@@ -382,11 +382,11 @@ struct VirtioKind {
 }
 
 /// Finds the first virtio device of a kind, starts it, and routes the interrupts of its queues here.
-fn find_virtio<D>(
+fn find_virtio<D, E: fmt::Display>(
     apic: &LocalApic,
     kind: &VirtioKind,
     queues: &[u16],
-    start: impl FnOnce(PciTransport) -> Result<D, virtio_drivers::Error>,
+    start: impl FnOnce(PciTransport) -> Result<D, E>,
 ) -> Option<(D, DeviceFunction)> {
     // SAFETY: ring 0, and the kernel is the only one to use configuration space.
     let mut root = PciRoot::new(unsafe { PortAccess::new() });

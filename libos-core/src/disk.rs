@@ -11,11 +11,10 @@
 use crate::platform::{BlockQueue, OpenDisk, QueueFull};
 use crate::{memory, platform, upcall};
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hyperexo_abi::Page;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::ring::{self, MAX_REQUEST_BLOCKS, Outcome};
-use hyperexo_hw::descriptor::core_number;
 
 pub use crate::platform::DeviceFault;
 pub use hyperexo_abi::ring::Operation;
@@ -193,15 +192,12 @@ impl Drop for Turn {
     }
 }
 
-/// Number of the virtual CPU that waits for the disk, or was the last to do so.
-static WAITER: AtomicUsize = AtomicUsize::new(0);
+/// Who waits for the disk.
+static WAITER: upcall::Waiter = upcall::Waiter::new();
 
 /// Called by an upcall of the disk: wakes who waits for it, if that is another virtual CPU.
 pub(crate) fn pass_on_upcall() {
-    let waiter = WAITER.load(Ordering::Acquire);
-    if waiter != core_number() {
-        platform::current().call_core(waiter);
-    }
+    WAITER.pass_on();
 }
 
 impl Disk {
@@ -275,7 +271,7 @@ impl Disk {
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self) {
         if self.requests.in_flight > 0 && !self.requests.queue.has_completion() {
-            WAITER.store(core_number(), Ordering::Release);
+            WAITER.wait_here();
             upcall::wait_until(|| self.requests.queue.completion_or_wake());
         }
     }

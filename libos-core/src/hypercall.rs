@@ -7,6 +7,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hyperexo_abi::capability::{Capability, MAX_FIELD, Rights};
 use hyperexo_abi::hypercall::{Arguments, Call, Results, Status};
+use hyperexo_abi::net::Filter;
 
 /// Whether the instruction is `VMMCALL` (else `VMCALL`).
 static VMMCALL: AtomicBool = AtomicBool::new(false);
@@ -234,4 +235,49 @@ pub fn vcpu_wake(index: u64) -> Result<(), Status> {
 pub unsafe fn fault_page(frame: Option<u64>) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::FaultPage, [frame.unwrap_or(hyperexo_abi::ANY), 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Allocates a filter of packets.
+pub fn filter_alloc(filter: &Filter) -> Result<Capability, Status> {
+    let [first, second] = filter.to_words();
+    // SAFETY: filters are not memory.
+    unsafe { call(Call::FilterAlloc, [first, second, 0, 0, 0, 0]) }.map(Capability)
+}
+
+/// Gives a filter back.
+pub fn filter_free(capability: &Capability) -> Result<(), Status> {
+    // SAFETY: filters are not memory.
+    unsafe { call_with(Call::FilterFree, capability, 0, 0) }.map(drop)
+}
+
+/// Binds a filter with the given rights to the rings of this environment.
+pub fn filter_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
+    // SAFETY: packets go into frames that the receive ring names, and whoever names them there answers for that
+    // (`net_ring_bind`).
+    unsafe { call_with(Call::FilterBind, capability, u64::from(rights.0), 0) }.map(drop)
+}
+
+/// Ends the binding of the filter with this number.
+pub fn filter_unbind(number: u64) -> Result<(), Status> {
+    // SAFETY: filters are not memory.
+    unsafe { call(Call::FilterUnbind, [number, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Gives the kernel rings of packets in [`hyperexo_abi::net::NET_RING_FRAMES`] frames from `first`.
+///
+/// # Safety
+/// The frames must hold [`hyperexo_abi::net::NetRings`] and nothing else, for as long as the environment lives. Frames named in
+/// the receive ring are written whenever a packet comes: they must hold no Rust object, or one that its owner alone knows.
+pub unsafe fn net_ring_bind(first: u64) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::NetRingBind, [first, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Says that the transmit ring has packets.
+///
+/// # Safety
+/// As for [`net_ring_bind`]: a packet may come back to this environment.
+pub unsafe fn net_kick() -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call(Call::NetKick, [0; 6]) }.map(drop)
 }

@@ -15,6 +15,7 @@
 //! | [`faults`] | accesses without a binding, handled |
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
 //! | [`disk`] | asynchronous block requests |
+//! | [`net`] | Ethernet packets |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
@@ -40,6 +41,7 @@ pub mod heap;
 pub mod hypercall;
 pub mod lock;
 pub mod memory;
+pub mod net;
 pub mod paging;
 pub mod panic;
 pub mod platform;

@@ -32,7 +32,7 @@ pub fn since_boot_ns() -> u64 {
 /// # Panics
 /// With interrupts disabled, see [`upcall::wait_until`].
 pub fn sleep(duration: Duration) {
-    sleep_until(ticks().saturating_add(to_ticks(duration, tsc_hz())));
+    sleep_until(deadline_after(duration));
 }
 
 /// Sleeps until [`ticks`] has reached `deadline`.
@@ -40,14 +40,22 @@ pub fn sleep(duration: Duration) {
 /// # Panics
 /// As [`sleep`].
 pub fn sleep_until(deadline: u64) {
-    upcall::wait_until(|| {
-        let reached = ticks() >= deadline;
-        if !reached {
-            // Also after an upcall for another cause, or a timer that somebody else has set meanwhile.
-            platform::current().set_timer(deadline);
-        }
-        reached
-    });
+    upcall::wait_until(|| !wake_at(deadline));
+}
+
+/// The value of [`ticks`] after a duration.
+pub(crate) fn deadline_after(duration: Duration) -> u64 {
+    ticks().saturating_add(to_ticks(duration, tsc_hz()))
+}
+
+/// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`; `false` if it has already. To be called again after every
+/// upcall: somebody else may have set the timer meanwhile.
+pub(crate) fn wake_at(deadline: u64) -> bool {
+    let ahead = ticks() < deadline;
+    if ahead {
+        platform::current().set_timer(deadline);
+    }
+    ahead
 }
 
 fn to_ns(ticks: u64, hz: u64) -> u64 {

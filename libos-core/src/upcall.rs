@@ -1,11 +1,12 @@
 //! Calls from the kernel, or from devices: an interrupt with one or several causes, and sleeping until one comes.
 //!
 //! Each virtual CPU is called by itself; handlers are common to all, and run on the one that was called: for the timer the
-//! one that set it, for the disk the one that opened it first, for a wake the one that was named.
+//! one that set it, for disk and network the one that opened it first, for a wake the one that was named.
 
-use crate::disk;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use crate::{disk, net, platform};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use hyperexo_abi::upcall::Cause;
+use hyperexo_hw::descriptor::core_number;
 use hyperexo_hw::trap;
 
 /// Called once for an upcall with its cause, in interrupt context: interrupts are disabled.
@@ -32,6 +33,8 @@ pub(crate) fn dispatch(mut causes: u64) {
         causes &= causes - 1;
         if cause == bit(Cause::Disk) {
             disk::pass_on_upcall();
+        } else if cause == bit(Cause::Net) {
+            net::pass_on_upcall();
         }
         let handler = HANDLERS[cause].load(Ordering::Acquire);
         if !handler.is_null() {
@@ -55,4 +58,27 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     }
     // SAFETY: as above.
     unsafe { trap::enable_interrupts() };
+}
+
+/// The virtual CPU that waits for a device, or was the last to do so: the one that opened it is called.
+pub(crate) struct Waiter(AtomicUsize);
+
+impl Waiter {
+    /// The first virtual CPU.
+    pub(crate) const fn new() -> Waiter {
+        Waiter(AtomicUsize::new(0))
+    }
+
+    /// Makes it the calling one.
+    pub(crate) fn wait_here(&self) {
+        self.0.store(core_number(), Ordering::Release);
+    }
+
+    /// Wakes it, if it is another one than the calling.
+    pub(crate) fn pass_on(&self) {
+        let waiter = self.0.load(Ordering::Acquire);
+        if waiter != core_number() {
+            platform::current().call_core(waiter);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::platform::exo::disk::RingQueue;
 use alloc::vec;
 use hyperexo_abi::FRAME_BYTES;
-use hyperexo_abi::ring::{DiskRing, SUBMISSIONS};
+use hyperexo_abi::ring::{DiskRing, SUBMISSIONS, Slot as _};
 
 /// A ring of zeros, as fresh frames are.
 fn empty_ring() -> Box<DiskRing> {

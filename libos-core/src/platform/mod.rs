@@ -8,10 +8,12 @@ pub(crate) mod direct;
 pub mod exo;
 
 use crate::disk::DiskError;
+use crate::net::{NetError, NetPort};
 use alloc::boxed::Box;
 use core::ops::Range;
 use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::net::Filter;
 use hyperexo_abi::ring::{Operation, Outcome};
 use spin::Once;
 
@@ -67,6 +69,10 @@ pub(crate) trait Platform: Sync {
 
     /// Opens the disk, which nobody else has open.
     fn open_disk(&self) -> Result<OpenDisk, DiskError>;
+
+    /// Opens the network for packets that match one of the filters, if the host can tell them apart. Called again only when what
+    /// it returned has been dropped.
+    fn open_network(&self, filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError>;
 }
 
 /// What a unikernel runs on.

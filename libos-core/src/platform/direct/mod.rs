@@ -28,10 +28,13 @@ mod options;
 use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
 use crate::lock::Masked;
+use crate::net::{NetError, NetPort};
+use alloc::boxed::Box;
 use clock::Clock;
 use frames::FreeFrames;
 use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::net::Filter;
 use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::{LocalApic, SPURIOUS_VECTOR};
@@ -355,5 +358,9 @@ impl Platform for Direct {
 
     fn open_disk(&self) -> Result<OpenDisk, DiskError> {
         disk::open(machine())
+    }
+
+    fn open_network(&self, _filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError> {
+        Err(NetError::NoNetwork)
     }
 }

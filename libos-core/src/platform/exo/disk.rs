@@ -11,7 +11,9 @@ use crate::{hypercall, memory};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering, fence};
 use hyperexo_abi::capability::Rights;
-use hyperexo_abi::ring::{self, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, RING_FRAMES, SUBMISSIONS};
+use hyperexo_abi::ring::{
+    self, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, RING_FRAMES, SUBMISSIONS, Slot as _,
+};
 
 /// The ring that the kernel knows: bound once, used by one [`RingQueue`] after the other.
 static RING: AtomicPtr<DiskRing> = AtomicPtr::new(core::ptr::null_mut());

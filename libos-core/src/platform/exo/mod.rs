@@ -1,14 +1,18 @@
 //! HyperExo as the host: everything by hypercall and by the pages that [`StartInfo`] names.
 
 pub(crate) mod disk;
+mod net;
 
 use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
+use crate::net::{NetError, NetPort};
 use crate::{hypercall, memory};
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hyperexo_abi::accounting::{Accounting, Owners};
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{MAX_ALLOCATION_FRAMES, Status};
+use hyperexo_abi::net::Filter;
 use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
 use hyperexo_abi::upcall::{Doorbell, VECTOR};
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
@@ -280,6 +284,10 @@ impl Platform for Exo {
 
     fn open_disk(&self) -> Result<OpenDisk, DiskError> {
         disk::open()
+    }
+
+    fn open_network(&self, filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError> {
+        Ok(Box::new(net::open(filters)?))
     }
 }
 
