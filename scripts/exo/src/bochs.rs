@@ -8,6 +8,7 @@ use crate::children::program_path;
 use crate::error::{Error, Result};
 use crate::iso;
 use crate::machine::{Machine, Writes};
+use crate::network::Network;
 use crate::units::shell_quote;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,6 +102,9 @@ pub fn check(machine: &Machine) -> Result<()> {
         if disk.writes == Writes::Kept {
             return refuse("--keep-writes", "the disk is a copy in memory; use --on qemu to keep writes");
         }
+    }
+    if !matches!(machine.network, Network::None | Network::Loopback) {
+        return refuse("a network device", "use --net loopback, or --on qemu");
     }
     if machine.icount.is_some() || machine.gdb.is_some() || !machine.extra.is_empty() {
         return refuse("--icount, --gdb or --qemu-arg", "leave it out, or use --on qemu");

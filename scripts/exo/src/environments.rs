@@ -44,6 +44,8 @@ pub struct Supply {
     pub cores: u32,
     /// Its disk, if it has one.
     pub disk: Option<Writable>,
+    /// Whether it has a network.
+    pub network: bool,
 }
 
 /// One environment to be.
@@ -199,6 +201,7 @@ pub fn pack(
             disk: one.extent.zip(supply.disk),
             disk_quota_mib: one.disk_quota_mib,
             core: one.core,
+            network: supply.network,
         };
         parts.push((manifest, image.bytes.as_slice()));
     }

@@ -1,6 +1,7 @@
 //! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`crate::bochs`].
 
 use crate::accel::Accel;
+use crate::network::Network;
 use crate::units::shell_quote;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub struct Machine {
     pub command_line: Option<String>,
     /// The disk.
     pub disk: Option<Disk>,
+    /// The network.
+    pub network: Network,
     /// Value of QEMU's `-icount`.
     pub icount: Option<String>,
     /// TCP port of a gdb stub; the machine waits for the debugger.
@@ -178,6 +181,8 @@ impl Machine {
             add("-drive", disk.drive());
             add("-device", disk.device(self.board));
         }
+        args.extend(self.network.arguments());
+        let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         if let Some(icount) = &self.icount {
             add("-icount", icount.clone());
         }
@@ -217,8 +222,6 @@ impl Disk {
     }
 
     fn drive(&self) -> String {
-        // In QEMU's option syntax a comma inside a value is doubled.
-        let escape = |path: &Path| text(path).replace(',', ",,");
         let file = match &self.faults {
             Some(rules) => format!("blkdebug:{}:{}", escape(rules), escape(&self.image)),
             None => escape(&self.image),
@@ -239,8 +242,14 @@ impl Disk {
     }
 }
 
-fn text(path: &Path) -> String {
+/// A path as text.
+pub fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// A path as a value in QEMU's option syntax, where a comma is doubled.
+pub fn escape(path: &Path) -> String {
+    text(path).replace(',', ",,")
 }
 
 #[cfg(test)]
@@ -263,6 +272,7 @@ mod tests {
             kernel_args: vec![],
             command_line: None,
             disk: None,
+            network: Network::None,
             icount: None,
             gdb: None,
             qmp: None,

@@ -8,6 +8,7 @@ use crate::environments::Supply;
 use crate::error::{Error, Result};
 use crate::iso;
 use crate::machine::{Board, Direct, Disk, EndBy, Machine, Writes};
+use crate::network::Network;
 use crate::units::parse_size;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +43,10 @@ pub struct MachineArgs {
     /// Further properties of the disk's device, as QEMU takes them, such as queue-size=64
     #[arg(long, requires = "disk", value_name = "KEY=VALUE,...")]
     pub disk_device: Option<String>,
+    /// Network: none, loopback (environments among each other), user (QEMU's own host 10.0.2.2, cut off from the world) or
+    /// dgram:LOCAL:REMOTE (another program, by UNIX datagram sockets). Each environment gets a hardware address
+    #[arg(long, default_value_t, value_name = "NET")]
+    pub net: Network,
     /// Emulator: bochs has Intel VMX, and the disk is a copy in memory there
     #[arg(long, value_enum, value_name = "EMULATOR")]
     pub on: Option<Emulator>,
@@ -195,6 +200,7 @@ impl MachineArgs {
             kernel_args: self.kernel_args.clone(),
             command_line: None,
             disk: self.disk()?,
+            network: self.net.clone(),
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,
@@ -248,6 +254,11 @@ impl MachineArgs {
     /// What the machine has to give to environments.
     pub fn supply(&self) -> Supply {
         let rights = if self.disk_read_only { Writable::No } else { Writable::Yes };
-        Supply { memory_bytes: self.memory, cores: self.cores, disk: self.disk.as_ref().map(|_| rights) }
+        Supply {
+            memory_bytes: self.memory,
+            cores: self.cores,
+            disk: self.disk.as_ref().map(|_| rights),
+            network: self.net.is_on(),
+        }
     }
 }

@@ -13,7 +13,7 @@
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
-//! | `run` | [`run`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`network`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
@@ -42,6 +42,7 @@ mod iso;
 mod linux;
 mod machine;
 mod machine_args;
+mod network;
 mod page;
 mod qmp;
 mod run;

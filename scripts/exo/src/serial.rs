@@ -89,6 +89,14 @@ pub struct Accounting {
     pub disk_flush_requests: u64,
     /// Requests that ended in an error.
     pub disk_errors: u64,
+    /// Packets sent.
+    pub net_packets_sent: u64,
+    /// Packets received.
+    pub net_packets_received: u64,
+    /// Packets that found no place in its ring.
+    pub net_packets_dropped: u64,
+    /// Packets it was not allowed to send, or that were malformed.
+    pub net_packets_refused: u64,
     /// Upcalls delivered.
     pub upcalls: u64,
     /// Times it was given the processor.

@@ -31,6 +31,9 @@ pub struct PayloadArgs {
     /// Cores of the machine that it is for
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cores: u32,
+    /// Lets the environments use the machine's network
+    #[arg(long)]
+    pub network: bool,
     /// Words for the kernel's command line, such as slice-us=1000
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub kernel_args: Vec<String>,
@@ -62,7 +65,8 @@ impl Payload {
         freshness: Freshness,
     ) -> Result<Payload> {
         let rights = disk.map(|_| Writable::Yes);
-        let supply = Supply { memory_bytes: args.memory, cores: args.cores, disk: rights };
+        let supply =
+            Supply { memory_bytes: args.memory, cores: args.cores, disk: rights, network: args.network };
         let mut list = environments.environments(&supply, checkout)?;
         let name = list[0].label.clone();
         if args.direct {

@@ -1,0 +1,102 @@
+//! `network`: packets between environments, and between one and whoever is outside.
+//!
+//! | word | what |
+//! |---|---|
+//! | `role=ping` | finds an echo by broadcast, then sends it requests and checks the answers |
+//! | `role=echo` | answers requests |
+//! | `role=arp` | asks who has an IPv4 address |
+//! | `count=N` | requests to send, or to answer (1000) |
+//! | `batch=N` | requests on their way at once, at most 32 (1) |
+//! | `bytes=N` | bytes of a request, 28 to 1514 (64) |
+//! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |
+//!
+//! Results are JSON objects, one a line. Exit code 1 if an answer does not come within [`PATIENCE`] or is wrong, 2 for a command
+//! line that makes no sense.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod roles;
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use libos_core::net::NetError;
+use libos_core::{argument, arguments, println};
+use network::message;
+use roles::{Ping, arp, echo, ping};
+
+libos_core::main!(main);
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most requests on their way at once: their answers find room whatever else comes.
+const MAX_BATCH: u64 = 32;
+
+/// Why it did not work.
+#[derive(Debug)]
+enum Failure {
+    /// A word of the command line makes no sense; what would.
+    Word(&'static str),
+    /// The network could not be opened.
+    Network(NetError),
+    /// Nothing came, after so many answers.
+    Silence {
+        /// Answers until then.
+        answers: u64,
+    },
+    /// As many packets as possible are on their way, and none leaves.
+    NoRoom,
+}
+
+impl From<NetError> for Failure {
+    fn from(error: NetError) -> Failure {
+        Failure::Network(error)
+    }
+}
+
+fn main() -> i32 {
+    match run() {
+        Ok(()) => 0,
+        Err(failure) => {
+            match &failure {
+                Failure::Word(what) => println!("error: {what}"),
+                Failure::Network(error) => println!("error: {error}"),
+                Failure::Silence { answers } => println!("error: nothing came after {answers} packets"),
+                Failure::NoRoom => println!("error: packets do not leave"),
+            }
+            if matches!(failure, Failure::Word(_)) { 2 } else { 1 }
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let number = |key, default, what| match arguments().number(key) {
+        Ok(value) => Ok(value.unwrap_or(default)),
+        Err(_) => Err(Failure::Word(what)),
+    };
+    let count = number("count", 1000, "count=N: a number of requests")?;
+    let batch = number("batch", 1, "batch=N: 1 to 32")?;
+    let bytes = number("bytes", 64, "bytes=N: 28 to 1514")?;
+    if !(1..=MAX_BATCH).contains(&batch) {
+        return Err(Failure::Word("batch=N: 1 to 32"));
+    }
+    if !(message::MIN_BYTES as u64..=message::MAX_BYTES as u64).contains(&bytes) {
+        return Err(Failure::Word("bytes=N: 28 to 1514"));
+    }
+    match argument("role") {
+        Some("ping") => ping(Ping { count, batch, bytes: bytes as usize }),
+        Some("echo") => echo(count),
+        Some("arp") => {
+            arp(address("own", Ipv4Addr::new(10, 0, 2, 15))?, address("wanted", Ipv4Addr::new(10, 0, 2, 2))?)
+        }
+        _ => Err(Failure::Word("role=ping, role=echo or role=arp must be given")),
+    }
+}
+
+fn address(key: &str, default: Ipv4Addr) -> Result<Ipv4Addr, Failure> {
+    argument(key)
+        .map_or(Ok(default), str::parse)
+        .map_err(|_| Failure::Word("own=A, wanted=A: IPv4 addresses"))
+}
