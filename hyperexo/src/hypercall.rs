@@ -379,18 +379,10 @@ fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {
 
 /// A page for faults in a frame of an environment's own, which is pinned.
 fn fault_target(kernel: &mut Kernel, id: EnvironmentId, frame: u64) -> Result<FaultTarget, Status> {
-    let memory = kernel.memory;
-    let nested = kernel.environment(id).nested.as_ref().ok_or(Status::NotBound)?;
-    let bound = nested.lookup(&memory, frame).is_some_and(|rights| rights.contains(Rights::READ_WRITE));
     // Its own, as the processor writes it whatever the nested page table says.
-    if !bound || kernel.frames.owner(frame) != Owner::Environment(id) {
-        return Err(Status::NotBound);
-    }
-    if !kernel.frames.pin(frame) {
-        return Err(Status::Busy);
-    }
+    pin_own(kernel, id, frame..frame + 1)?;
     // SAFETY: a `FaultPage` is atomics only; the frame is the environment's and pinned until it has this use no more.
-    Ok(FaultTarget { frame, page: unsafe { memory.shared(frame) } })
+    Ok(FaultTarget { frame, page: unsafe { kernel.memory.shared(frame) } })
 }
 
 /// Whom a `Yield` names, if that environment has something to do on the caller's core.
