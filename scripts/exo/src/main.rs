@@ -10,6 +10,7 @@
 //! | `bench` | [`mod@bench`], [`exits`] |
 //! | `test` | [`suite`] |
 //! | `image` | [`artefact`] |
+//! | `deploy` | [`deploy`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
@@ -31,6 +32,7 @@ mod compare;
 mod conditions;
 mod create;
 mod data;
+mod deploy;
 mod direct;
 mod doctor;
 mod environments;
@@ -83,6 +85,8 @@ enum Verb {
     Test(suite::TestArgs),
     /// Makes one bootable file: ELF, CD, disk, or container image
     Image(artefact::ImageArgs),
+    /// Prints what a hypervisor or systemd wants to be told to run it
+    Deploy(deploy::DeployArgs),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Verb::Bench(verb) => bench::bench(verb),
         Verb::Test(args) => suite::test(args),
         Verb::Image(args) => artefact::image(args),
+        Verb::Deploy(args) => deploy::deploy(args),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),

@@ -20,7 +20,7 @@ use crate::environments::EnvironmentArgs;
 use crate::error::{Error, Result};
 use crate::iso;
 use crate::units::human_bytes;
-pub use payload::{Payload, PayloadArgs};
+pub use payload::{BUNDLE_PATH, KERNEL_PATH, Payload, PayloadArgs};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
 //! | [`hostile`] | what must not get through |
+//! | [`deploy`] | what others are told, against their own checks |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`faults`] | what must fail, with one clear line |
@@ -13,6 +14,7 @@
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
 mod context;
+mod deploy;
 mod faults;
 mod hostile;
 mod image;
@@ -108,6 +110,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(faults::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
+    tests.extend(deploy::tests());
     tests.extend(hostile::tests(&context)?);
     tests.retain(|test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word)));
     if tests.is_empty() {
