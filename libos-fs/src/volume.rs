@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Number of a file in its volume. Never used for another file of the same volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +80,7 @@ pub(crate) trait FileSystem {
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError>;
     fn bytes(&self, file: FileId) -> Result<u64, FsError>;
     fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError>;
+    fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError>;
     fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError>;
     fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError>;
     fn commit(&self) -> Result<(), FsError>;
@@ -221,6 +223,18 @@ impl File {
     /// file. Bytes that were never written are zeros.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
         self.format.read_at(self.id, offset, into)
+    }
+
+    /// Discloses that these blocks will be read, in this order, after all that its manager's files were disclosed for
+    /// before. What comes of it is up to the read-ahead policy: `directed` and `aggressive` start to fetch them (see
+    /// [`cache::Disclosed`](crate::cache::Disclosed)), others ignore it. Wrong disclosures cost time, nothing else.
+    ///
+    /// Has no effect on ext4, where the cache does not know the blocks of a file.
+    ///
+    /// # Errors
+    /// [`FsError::Removed`] if the file is gone.
+    pub fn will_need(&self, blocks: Range<u64>) -> Result<(), FsError> {
+        self.format.will_need(self.id, blocks)
     }
 
     /// Writes all of `from` at an offset in bytes; the file grows as needed.

@@ -23,7 +23,16 @@ pub(crate) struct Run {
 
 /// Says where on the device a block of a file and at most a given number of blocks in all are, as far as they are
 /// adjacent there. `None` for a block that the device does not hold: a hole, or beyond the end.
-pub(crate) type Locate<'a> = &'a dyn Fn(u64, u64) -> Result<Option<Run>, FsError>;
+pub(crate) type Locate<'a> = &'a dyn Fn(FileId, u64, u64) -> Result<Option<Run>, FsError>;
+
+/// A block that is about to be read.
+pub(super) struct Incoming {
+    pub(super) key: Key,
+    /// The slot that was taken for it.
+    pub(super) slot: usize,
+    /// CRC-32 that it must have, if the format knows.
+    pub(super) checksum: Option<u32>,
+}
 
 /// What a look at the index says.
 enum Found {
@@ -44,6 +53,9 @@ impl State {
     }
 
     fn ask_read_ahead(&mut self, key: Key, limit: u64) -> u64 {
+        if self.is_disclosed(key.0).is_some() {
+            return 0;
+        }
         let (FileId(file), block) = key;
         self.read_ahead.blocks_ahead(&Reference { file, block, limit }).min(limit)
     }
@@ -66,9 +78,11 @@ impl BufferCache {
             let found = self.state.borrow().find(key);
             match found {
                 Found::Resident(slot) => {
-                    let state = &mut *self.state.borrow_mut();
-                    state.hit(slot);
-                    state.ask_read_ahead(key, 0);
+                    {
+                        let state = &mut *self.state.borrow_mut();
+                        state.hit(slot);
+                        state.ask_read_ahead(key, 0);
+                    }
                     return Ok(Some(slot));
                 }
                 Found::Staged(slot) => {
@@ -150,7 +164,7 @@ impl BufferCache {
             let wish = state.ask_read_ahead(key, room.min(max_request as u64 - 1));
             wish.max(certain).min(room)
         };
-        let Some(run) = locate(key.1, 1 + ahead)? else { return Ok(false) };
+        let Some(run) = locate(key.0, key.1, 1 + ahead)? else { return Ok(false) };
         let slots = self.take_slots(key, run.count, 1)?;
         let first = self.start_reads(key, &run, &slots, max_request);
         match first.and_then(|tag| self.finish(tag)) {
@@ -179,7 +193,7 @@ impl BufferCache {
         if wish == 0 || self.state.borrow().index.contains_key(&next) {
             return Ok(());
         }
-        let Some(run) = locate(next.1, wish)? else { return Ok(()) };
+        let Some(run) = locate(next.0, next.1, wish)? else { return Ok(()) };
         let slots = self.take_slots(next, run.count, 0)?;
         self.start_reads(next, &run, &slots, max_request);
         Ok(())
@@ -208,7 +222,9 @@ impl BufferCache {
     fn start_reads(&self, key: Key, run: &Run, slots: &[usize], max_request: usize) -> Option<u64> {
         let mut first_tag = None;
         for (number, part) in slots.chunks(max_request).enumerate() {
-            let tag = self.start_read(key, run, (number * max_request) as u64, part);
+            let offset = (number * max_request) as u64;
+            let incoming = self.incoming(key, run, offset, part);
+            let tag = self.start_read(run.disk + offset, incoming);
             first_tag.get_or_insert(tag);
         }
         if slots.len() > 2 {
@@ -219,33 +235,43 @@ impl BufferCache {
         first_tag
     }
 
-    /// Submits a read of part of a run into slots that were taken for it.
-    fn start_read(&self, key: Key, run: &Run, offset: u64, slots: &[usize]) -> u64 {
-        let mut checksums = Vec::with_capacity(slots.len());
-        let mut pages = Vec::with_capacity(slots.len());
+    /// Part of a run, from `offset` on, with the slots that were taken for it.
+    fn incoming(&self, key: Key, run: &Run, offset: u64, slots: &[usize]) -> Vec<Incoming> {
+        let state = self.state.borrow();
+        let mut incoming = Vec::with_capacity(slots.len());
+        for (position, &slot) in (offset..).zip(slots) {
+            let key = (key.0, key.1 + position);
+            let promised = run.checksums.as_ref().and_then(|sums| sums.get(position as usize).copied());
+            incoming.push(Incoming { key, slot, checksum: state.written.get(&key).copied().or(promised) });
+        }
+        incoming
+    }
+
+    /// Submits a read of adjacent blocks into slots that were taken for them.
+    pub(super) fn start_read(&self, disk: u64, incoming: Vec<Incoming>) -> u64 {
+        let mut slots = Vec::with_capacity(incoming.len());
+        let mut checksums = Vec::with_capacity(incoming.len());
+        let mut pages = Vec::with_capacity(incoming.len());
         {
             let state = &mut *self.state.borrow_mut();
-            for (position, &slot) in slots.iter().enumerate() {
-                let position = offset + position as u64;
-                let key = (key.0, key.1 + position);
-                let promised = run.checksums.as_ref().and_then(|sums| sums.get(position as usize).copied());
-                checksums.push(state.written.get(&key).copied().or(promised));
-                let now = state.statistics.references;
+            let now = state.statistics.references;
+            for (disk, Incoming { key, slot, checksum }) in (disk..).zip(incoming) {
                 let entry = &mut state.slots[slot];
                 pages.push(entry.page.take().unwrap_or_else(zeroed_page));
                 entry.key = key;
-                entry.disk = run.disk + position;
+                entry.disk = disk;
                 entry.dirty = false;
                 entry.staged_at = now;
                 entry.goes_on = None;
                 state.index.insert(key, slot);
                 state.staged.push_back(slot);
+                slots.push(slot);
+                checksums.push(checksum);
             }
             state.statistics.read_requests += 1;
         }
-        let disk = run.disk + offset;
         let tag = self.queue.submit(Operation::Read, disk, pages);
-        self.launch(tag, Flight { operation: Operation::Read, disk, slots: slots.to_vec(), checksums });
+        self.launch(tag, Flight { operation: Operation::Read, disk, slots, checksums });
         tag
     }
 }

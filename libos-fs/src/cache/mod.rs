@@ -18,6 +18,7 @@
 
 mod allocation;
 pub mod criteria;
+mod disclosure;
 mod event;
 mod fetch;
 mod managed;
@@ -28,6 +29,7 @@ mod order;
 mod placeholders;
 mod policies;
 mod pools;
+mod prefetch;
 mod read_ahead;
 mod simulation;
 mod stack;
@@ -44,7 +46,8 @@ pub use opt::{Opt, optimal_misses};
 pub use order::{Lists, Order};
 pub use policies::*;
 pub use read_ahead::{
-    Cluster, NoReadAhead, ReadAhead, ReadAheadKind, Reference, Sequential, UnknownReadAhead,
+    Aggressive, Cluster, Directed, Disclosed, NoReadAhead, OneBlock, ReadAhead, ReadAheadKind, Reference,
+    Sequential, UnknownReadAhead,
 };
 pub use simulation::{Referenced, Simulation, simulate};
 pub use stack::{LruStack, OptStack};
@@ -118,9 +121,11 @@ impl BufferCache {
         self.state.borrow_mut().mounting = false;
     }
 
-    /// Chooses another read-ahead policy.
+    /// Chooses another read-ahead policy. What was disclosed to the old one is forgotten.
     pub fn set_read_ahead(&self, policy: impl Into<Box<dyn ReadAhead>>) {
-        self.state.borrow_mut().read_ahead = policy.into();
+        let state = &mut *self.state.borrow_mut();
+        state.read_ahead = policy.into();
+        state.disclosures.clear();
     }
 
     /// Counters. Waits for what is on its way, so that they agree with those of the device.
@@ -200,6 +205,8 @@ impl BufferCache {
         if let Some(page) = &self.state.borrow().slots[slot].page {
             show(page);
         }
+        // Now, as the block may have to go for others.
+        self.prefetch(key.0, locate);
         Ok(true)
     }
 

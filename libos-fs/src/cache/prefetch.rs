@@ -5,7 +5,8 @@
 //! room is decided by [`Disclosed`]. With `DoNoHarm` these are the rules of P. Cao, E. W. Felten, A. R. Karlin, K. Li,
 //! "Implementation and performance of integrated application-controlled file caching, prefetching, and disk
 //! scheduling" (ACM TOCS 14(4), 1996): fetch what is missing first, replace what is needed last, and nothing that is
-//! needed before the block that is fetched. Only blocks of the manager itself are replaced, so nobody else is harmed.
+//! needed before the block that is fetched. What is controlled is how far ahead: as much as hides the device's time, no
+//! further, which keeps the number of reads near the least. Only blocks of the manager itself are replaced, so nobody else is harmed.
 
 use super::allocation::{ManagerId, Victim};
 use super::disclosure::Disclosure;
@@ -22,8 +23,12 @@ const DEPTH: usize = 4;
 /// Blocks in a batch.
 const BATCH: usize = 16;
 
+/// Blocks that come so many references later are not yet fetched in the place of others: the sooner a block is replaced,
+/// the fewer there are to choose from, and the more often one is read again.
+const HORIZON: u64 = 8 * BATCH as u64;
+
 /// While the first missing block is so many references away, a batch may wait until half of it finds room.
-const COMFORTABLE: u64 = 4 * BATCH as u64;
+const COMFORTABLE: u64 = HORIZON / 2;
 
 /// Where a fetched block goes.
 enum Room {
@@ -110,6 +115,10 @@ impl State {
         if vacant < self.vacant() {
             return Some(Room::Vacant);
         }
+        let horizon = HORIZON.min((self.capacity / 8).max(BATCH) as u64);
+        if self.disclosures.get(&manager)?.distance(position) > horizon {
+            return None;
+        }
         match self.read_ahead.disclosed() {
             Disclosed::DoNoHarm => self.harmless_victim(manager, position).map(Room::Of),
             _ => None,
@@ -167,9 +176,10 @@ impl BufferCache {
             }
         }
         let state = &mut *self.state.borrow_mut();
+        let comfortable = COMFORTABLE.min(state.capacity as u64 / 16);
         let Some(disclosure) = state.disclosures.get_mut(&manager) else { return batch };
         let Some(first) = batch.first().map(|wanted| wanted.position) else { return batch };
-        let can_wait = batch.len() < BATCH / 2 && disclosure.distance(first) > COMFORTABLE;
+        let can_wait = batch.len() < BATCH / 2 && disclosure.distance(first) > comfortable;
         if can_wait {
             disclosure.look_again(first);
             for wanted in batch.drain(..) {

@@ -29,8 +29,24 @@ pub struct Reference {
 pub trait ReadAhead {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
-    /// How many blocks should be fetched, up to `reference.limit`.
+    /// How many blocks should be fetched, up to `reference.limit`. Not asked while the future is disclosed and
+    /// [`ReadAhead::disclosed`] makes use of it.
     fn blocks_ahead(&mut self, reference: &Reference) -> u64;
+    /// What use is made of what the application disclosed by [`File::will_need`](crate::File::will_need).
+    fn disclosed(&self) -> Disclosed {
+        Disclosed::Ignored
+    }
+}
+
+/// What use read-ahead makes of references that an application has disclosed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disclosed {
+    /// None.
+    Ignored,
+    /// Blocks are fetched in the disclosed order into buffers that hold nothing.
+    WhereVacant,
+    /// Blocks are fetched in the disclosed order, also instead of blocks that are needed later.
+    DoNoHarm,
 }
 
 /// Fetches what is asked for, nothing more.
@@ -90,27 +106,96 @@ impl ReadAhead for Sequential {
     }
 }
 
+/// Fetches the block after a missing one (one-block look-ahead on a miss: A. J. Smith, "Sequentiality and prefetching in
+/// database systems", ACM TODS 3(3), 1978).
+#[derive(Default)]
+pub struct OneBlock;
+
+impl ReadAhead for OneBlock {
+    fn name(&self) -> &'static str {
+        "one-block"
+    }
+
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
+        reference.limit.min(1)
+    }
+}
+
+/// Fetches what the application has disclosed, as far as there are buffers that hold nothing; where it has disclosed
+/// nothing, as [`Sequential`] does.
+#[derive(Default)]
+pub struct Directed(Sequential);
+
+impl ReadAhead for Directed {
+    fn name(&self) -> &'static str {
+        "directed"
+    }
+
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
+        self.0.blocks_ahead(reference)
+    }
+
+    fn disclosed(&self) -> Disclosed {
+        Disclosed::WhereVacant
+    }
+}
+
+/// Fetches what the application has disclosed whenever the device has little to do, and replaces for it what is needed
+/// last, but never what is needed sooner: controlled-aggressive prefetching (P. Cao, E. W. Felten, A. R. Karlin, K. Li,
+/// ACM TOCS 14(4), 1996). Where nothing is disclosed, as [`Sequential`] does.
+#[derive(Default)]
+pub struct Aggressive(Sequential);
+
+impl ReadAhead for Aggressive {
+    fn name(&self) -> &'static str {
+        "aggressive"
+    }
+
+    fn blocks_ahead(&mut self, reference: &Reference) -> u64 {
+        self.0.blocks_ahead(reference)
+    }
+
+    fn disclosed(&self) -> Disclosed {
+        Disclosed::DoNoHarm
+    }
+}
+
 /// The read-ahead policies that come with the library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadAheadKind {
     /// [`NoReadAhead`].
     None,
+    /// [`OneBlock`].
+    OneBlock,
     /// [`Sequential`].
     #[default]
     Sequential,
     /// [`Cluster`].
     Cluster,
+    /// [`Directed`].
+    Directed,
+    /// [`Aggressive`].
+    Aggressive,
 }
 
 impl ReadAheadKind {
     /// All of them.
-    pub const ALL: [ReadAheadKind; 3] =
-        [ReadAheadKind::None, ReadAheadKind::Sequential, ReadAheadKind::Cluster];
+    pub const ALL: [ReadAheadKind; 6] = [
+        ReadAheadKind::None,
+        ReadAheadKind::OneBlock,
+        ReadAheadKind::Sequential,
+        ReadAheadKind::Cluster,
+        ReadAheadKind::Directed,
+        ReadAheadKind::Aggressive,
+    ];
 
     /// Its name, which [`ReadAheadKind::from_str`] understands.
     pub fn name(self) -> &'static str {
         match self {
             ReadAheadKind::None => "none",
+            ReadAheadKind::OneBlock => "one-block",
+            ReadAheadKind::Directed => "directed",
+            ReadAheadKind::Aggressive => "aggressive",
             ReadAheadKind::Sequential => "sequential",
             ReadAheadKind::Cluster => "cluster",
         }
@@ -120,6 +205,9 @@ impl ReadAheadKind {
     pub fn build(self) -> Box<dyn ReadAhead> {
         match self {
             ReadAheadKind::None => Box::new(NoReadAhead),
+            ReadAheadKind::OneBlock => Box::new(OneBlock),
+            ReadAheadKind::Directed => Box::new(Directed::default()),
+            ReadAheadKind::Aggressive => Box::new(Aggressive::default()),
             ReadAheadKind::Sequential => Box::new(Sequential::default()),
             ReadAheadKind::Cluster => Box::new(Cluster),
         }
@@ -138,7 +226,9 @@ pub struct UnknownReadAhead;
 
 impl fmt::Display for UnknownReadAhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown read-ahead, there are: none, sequential, cluster")
+        f.write_str(
+            "unknown read-ahead, there are: none, one-block, sequential, cluster, directed, aggressive",
+        )
     }
 }
 

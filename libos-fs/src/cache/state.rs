@@ -19,6 +19,7 @@
 //! * a slot has a page unless it is free, lost, or the device has the page.
 
 use super::allocation::{ManagerId, Managers, Place, Victim};
+use super::disclosure::Disclosure;
 use super::{
     CacheOptions, CacheStatistics, Cached, Event, Observer, Order, ReadAhead, ReplacementPolicy, reference,
 };
@@ -70,6 +71,8 @@ pub(super) struct Slot {
     /// Whether the priority lasts only until the next reference.
     pub(super) temporary: bool,
     pub(super) dirty: bool,
+    /// Number of references there had been when it was last referenced.
+    pub(super) last_used: u64,
     /// Number of references there had been when it was staged.
     pub(super) staged_at: u64,
     /// When this block is first referenced, read-ahead should go on from here.
@@ -88,6 +91,8 @@ pub(super) struct State {
     /// Where blocks of a file belong, if not in priority 0 of the default manager.
     pub(super) places: HashMap<FileId, Place>,
     pub(super) read_ahead: Box<dyn ReadAhead>,
+    /// What is known of the future of managers; of those that are not here, nothing.
+    pub(super) disclosures: BTreeMap<ManagerId, Disclosure>,
     pub(super) dirty: BTreeMap<u64, usize>,
     /// Checksums of blocks written to the device that the file system has not yet asked for.
     pub(super) written: BTreeMap<Key, u32>,
@@ -111,6 +116,7 @@ impl State {
             managers: Managers::new(options.allocation, options.policy, options.blocks.max(1)),
             places: HashMap::new(),
             read_ahead: options.read_ahead.build(),
+            disclosures: BTreeMap::new(),
             dirty: BTreeMap::new(),
             written: BTreeMap::new(),
             recording: options.record_references.then(Vec::new),
@@ -217,6 +223,7 @@ impl State {
                 place: Place::default(),
                 temporary: false,
                 dirty: false,
+                last_used: 0,
                 staged_at: 0,
                 goes_on: None,
             });
@@ -261,6 +268,7 @@ impl State {
         self.slots[slot].place = back;
         self.slots[slot].temporary = false;
         self.managers.access(place, back, block);
+        self.follow(slot);
     }
 
     /// The first reference to a `Staged` or `Taken` block: from now on it is in the care of a policy.
@@ -275,6 +283,7 @@ impl State {
         entry.place = place;
         entry.temporary = false;
         self.managers.insert(place, self.cached(slot));
+        self.follow(slot);
     }
 
     /// Moves a resident block to another pool.

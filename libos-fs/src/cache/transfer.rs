@@ -123,11 +123,26 @@ impl BufferCache {
     /// Waits for the end of a request of the cache. Returns the error of its first block, if any.
     pub(super) fn finish(&self, tag: u64) -> Option<FsError> {
         let finished = self.queue.wait_for(tag);
+        self.settle(tag, finished)
+    }
+
+    /// Takes note of the end of a request of the cache. Returns the error of its first block, if any.
+    fn settle(&self, tag: u64, finished: Finished) -> Option<FsError> {
         let flight = self.flights.borrow_mut().remove(&tag)?;
         let state = &mut *self.state.borrow_mut();
         match flight.operation {
             Operation::Read => state.settle_read(&flight, finished),
             _ => state.settle_write(&flight, finished),
+        }
+    }
+
+    /// Takes note of the requests that have ended. Does not wait.
+    pub(super) fn settle_finished(&self) {
+        let tags: Vec<u64> = self.flights.borrow().keys().copied().collect();
+        for tag in tags {
+            if let Some(finished) = self.queue.take(tag) {
+                self.settle(tag, finished);
+            }
         }
     }
 

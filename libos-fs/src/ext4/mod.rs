@@ -25,6 +25,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::error::Error;
+use core::ops::Range;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, PathBuf};
 
 /// What the callback is reading for.
@@ -39,7 +40,7 @@ struct Reader {
 impl Reader {
     fn read_contents(&self, block: u64, last: u64, show: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
         let blocks = self.cache.device_blocks();
-        let locate = |block: u64, most: u64| match blocks.saturating_sub(block).min(most) {
+        let locate = |_, block: u64, most: u64| match blocks.saturating_sub(block).min(most) {
             0 => Ok(None),
             count => Ok(Some(Run { disk: block, count, checksums: None })),
         };
@@ -245,6 +246,11 @@ impl FileSystem for Ext4Volume {
             open.file = self.image.open(&open.path).map_err(|e| error("", e))?;
         }
         result
+    }
+
+    /// The cache knows blocks by their number on the device, the application by that in the file.
+    fn will_need(&self, _: FileId, _: Range<u64>) -> Result<(), FsError> {
+        Ok(())
     }
 
     fn write_at(&self, _: FileId, _: u64, _: &[u8]) -> Result<(), FsError> {

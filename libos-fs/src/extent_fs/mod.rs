@@ -52,6 +52,7 @@ use crate::{FileId, FsError};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::ops::Range;
 use format::{MAX_NUMBER, ObjectKind, Pointer, SUPERBLOCKS, Superblock};
 use hyperexo_abi::Page;
 use load::Loaded;
@@ -120,7 +121,7 @@ impl ExtentVolume {
         want: u64,
         change: impl FnOnce(&mut Page),
     ) -> Result<(), FsError> {
-        let locate = |block, most| self.locate(file, block, most);
+        let locate = |file, block, most| self.locate(file, block, most);
         let locate: Option<Locate<'_>> = if piece.bytes < BLOCK_BYTES { Some(&locate) } else { None };
         let place = || self.metadata.borrow_mut().place(file, piece.block, want);
         self.cache.write((file, piece.block), locate, place, change)
@@ -240,13 +241,21 @@ impl FileSystem for ExtentVolume {
         for Piece { block, offset, bytes } in pieces(offset, bytes) {
             let (part, rest) = into.split_at_mut(bytes);
             into = rest;
-            let locate = |block, most| self.locate(file, block, most);
+            let locate = |file, block, most| self.locate(file, block, most);
             let show = |page: &Page| part.copy_from_slice(&page.0[offset..offset + bytes]);
             if !self.cache.read((file, block), last - block, &locate, show)? {
                 part.fill(0);
             }
         }
         Ok(bytes)
+    }
+
+    fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError> {
+        let end = blocks.end.min(blocks_of(self.bytes(file)?));
+        self.cache.disclose(file, blocks.start..end);
+        let locate = |file, block, most| self.locate(file, block, most);
+        self.cache.prefetch(file, &locate);
+        Ok(())
     }
 
     fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError> {
