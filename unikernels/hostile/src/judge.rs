@@ -34,6 +34,8 @@ pub struct Attempt {
     pub end: End,
     /// Whether it needs a disk extent.
     pub needs_disk: bool,
+    /// Whether it needs the network.
+    pub needs_network: bool,
     /// Cores that the machine must have.
     pub needs_cores: u64,
     /// What it does, in a few words.
@@ -45,22 +47,36 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt that must survive.
     pub const fn survives(name: &'static str, what: &'static str, run: fn(&mut Judge)) -> Attempt {
-        Attempt { name, end: End::Survives, needs_disk: false, needs_cores: 1, what, run }
+        Attempt {
+            name,
+            end: End::Survives,
+            needs_disk: false,
+            needs_network: false,
+            needs_cores: 1,
+            what,
+            run,
+        }
     }
 
     /// An attempt that must be the environment's end.
     pub const fn killed(name: &'static str, what: &'static str, run: fn(&mut Judge)) -> Attempt {
-        Attempt { name, end: End::Killed, needs_disk: false, needs_cores: 1, what, run }
+        Attempt { name, end: End::Killed, needs_disk: false, needs_network: false, needs_cores: 1, what, run }
     }
 
     /// An attempt that may end either way, as long as nobody else notices.
     pub const fn either(name: &'static str, what: &'static str, run: fn(&mut Judge)) -> Attempt {
-        Attempt { name, end: End::Either, needs_disk: false, needs_cores: 1, what, run }
+        Attempt { name, end: End::Either, needs_disk: false, needs_network: false, needs_cores: 1, what, run }
     }
 
     /// The same attempt, which needs a second core.
     pub const fn with_cores(mut self) -> Attempt {
         self.needs_cores = 2;
+        self
+    }
+
+    /// The same attempt, which needs the network.
+    pub const fn with_network(mut self) -> Attempt {
+        self.needs_network = true;
         self
     }
 

@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyperexo_abi::capability::Capability;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::{Arguments, Status};
+use hyperexo_abi::net::NetRings;
 use hyperexo_abi::ring::DiskRing;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
 use libos_core::trap::{self, Handled, TrapFrame};
@@ -580,4 +582,41 @@ pub fn ring_kick() -> Result<(), Status> {
 pub fn ring_at(first: u64) -> &'static DiskRing {
     // SAFETY: the frames hold zeros, which is a ring, are bound, and serve nothing else.
     unsafe { &*((LINEAR_BASE + (first << FRAME_SHIFT)) as *const DiskRing) }
+}
+
+/// Has the kernel take frames as rings of packets.
+pub fn net_ring_bind(first: u64) -> Result<(), Status> {
+    // SAFETY: callers pass frames allocated for this, or that must be refused; packets come into frames that hold nothing.
+    unsafe { hypercall::net_ring_bind(first) }
+}
+
+/// Has the kernel look at the ring of packets to be sent.
+pub fn net_kick() -> Result<(), Status> {
+    // SAFETY: as above.
+    unsafe { hypercall::net_kick() }
+}
+
+/// Rings of packets in frames allocated and bound for them, from `first` on.
+pub fn net_rings_at(first: u64) -> &'static NetRings {
+    // SAFETY: the frames hold zeros, which are rings, are bound, and serve nothing else.
+    unsafe { &*((LINEAR_BASE + (first << FRAME_SHIFT)) as *const NetRings) }
+}
+
+/// Writes the first bytes of a frame allocated and bound for it.
+pub fn write_frame(frame: u64, bytes: &[u8]) {
+    assert!(bytes.len() <= FRAME_BYTES);
+    // SAFETY: within the frame, which is bound read-write and holds no object.
+    unsafe {
+        let start = (LINEAR_BASE + (frame << FRAME_SHIFT)) as *mut u8;
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+    }
+}
+
+/// The first bytes of a frame allocated and bound for it.
+pub fn read_frame(frame: u64, bytes: usize) -> Vec<u8> {
+    assert!(bytes <= FRAME_BYTES);
+    // SAFETY: within the frame, which is bound, and nobody writes it now.
+    unsafe {
+        core::slice::from_raw_parts((LINEAR_BASE + (frame << FRAME_SHIFT)) as *const u8, bytes).to_vec()
+    }
 }

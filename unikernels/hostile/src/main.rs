@@ -6,7 +6,8 @@
 //! * `killed`: HyperExo ends this environment, and gives the reason. Exit code 1 if it does not.
 //! * `either`: processors differ; what counts is that nobody else notices.
 //!
-//! The end of an attempt that needs more than one core is followed by `cores=2`; where there are fewer it says so, does
+//! The end of an attempt that needs more than one core is followed by `cores=2`, of one that needs the network by `network`;
+//! where there are fewer it says so, does
 //! nothing, and the exit code is 0.
 //!
 //! `attempt=all` runs all that must survive on one core. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
@@ -17,6 +18,7 @@
 //! | [`memory`] | frames of others, by every kind of access and by page table |
 //! | [`calls`] | hypercalls with forged, stale, narrow and absurd arguments |
 //! | [`ring`] | disk requests for foreign blocks and frames, lies in the ring's indices |
+//! | [`net`] | filters, packets and frames of others on the network |
 //! | [`instructions`] | virtualization, MSRs, ports, control registers |
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
@@ -36,6 +38,7 @@ mod instructions;
 mod judge;
 mod machine;
 mod memory;
+mod net;
 mod ring;
 
 use judge::{Attempt, End, Judge};
@@ -49,6 +52,7 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
         memory::ATTEMPTS,
         calls::ATTEMPTS,
         ring::ATTEMPTS,
+        net::ATTEMPTS,
         instructions::ATTEMPTS,
         disturbance::ATTEMPTS,
         cores::ATTEMPTS,
@@ -60,10 +64,11 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
 
 /// The line of an attempt in the list.
 fn list(attempt: &Attempt) {
-    let Attempt { name, end, needs_cores, what, .. } = attempt;
-    match needs_cores {
-        1 => println!("{name} {end}: {what}"),
-        cores => println!("{name} {end} cores={cores}: {what}"),
+    let Attempt { name, end, needs_cores, needs_network, what, .. } = attempt;
+    match (needs_cores, needs_network) {
+        (1, false) => println!("{name} {end}: {what}"),
+        (1, true) => println!("{name} {end} network: {what}"),
+        (cores, _) => println!("{name} {end} cores={cores}: {what}"),
     }
 }
 
@@ -79,7 +84,9 @@ fn main() -> i32 {
         }
         "all" => {
             let codes = attempts()
-                .filter(|attempt| attempt.end == End::Survives && attempt.needs_cores == 1)
+                .filter(|attempt| {
+                    attempt.end == End::Survives && attempt.needs_cores == 1 && !attempt.needs_network
+                })
                 .map(run);
             // The first failure decides.
             codes.fold(0, |first, code| if first == 0 { code } else { first })
@@ -98,6 +105,10 @@ fn main() -> i32 {
 fn run(attempt: &Attempt) -> i32 {
     if attempt.needs_disk && libos_core::start_info().disk_capability.claim().is_none() {
         println!("error: attempt={}: needs a disk extent", attempt.name);
+        return 3;
+    }
+    if attempt.needs_network && libos_core::start_info().net_address == 0 {
+        println!("error: attempt={}: needs the network", attempt.name);
         return 3;
     }
     let cores = libos_core::cores::count();

@@ -3,14 +3,15 @@
 //! | word | what |
 //! |---|---|
 //! | `role=ping` | finds an echo by broadcast, then sends it requests and checks the answers |
-//! | `role=echo` | answers requests |
+//! | `role=echo` | answers requests, until it has seen all numbers |
 //! | `role=arp` | asks who has an IPv4 address |
 //! | `count=N` | requests to send, or to answer (1000) |
 //! | `batch=N` | requests on their way at once, at most 32 (1) |
 //! | `bytes=N` | bytes of a request, 28 to 1514 (64) |
+//! | `shared=1` | `role=echo` takes requests to the machine's address, too |
 //! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |
 //!
-//! Results are JSON objects, one a line. Exit code 1 if an answer does not come within [`PATIENCE`] or is wrong, 2 for a command
+//! Results are JSON objects, one a line. Exit code 1 if an answer does not come at all, 2 for a command
 //! line that makes no sense.
 #![no_std]
 #![no_main]
@@ -29,7 +30,7 @@ use roles::{Ping, arp, echo, ping};
 
 libos_core::main!(main);
 
-/// How long an answer may take.
+/// How long a packet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most requests on their way at once: their answers find room whatever else comes.
 const MAX_BATCH: u64 = 32;
@@ -87,7 +88,7 @@ fn run() -> Result<(), Failure> {
     }
     match argument("role") {
         Some("ping") => ping(Ping { count, batch, bytes: bytes as usize }),
-        Some("echo") => echo(count),
+        Some("echo") => echo(count, arguments().number("shared") == Ok(Some(1))),
         Some("arp") => {
             arp(address("own", Ipv4Addr::new(10, 0, 2, 15))?, address("wanted", Ipv4Addr::new(10, 0, 2, 2))?)
         }

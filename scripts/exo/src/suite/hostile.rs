@@ -1,6 +1,6 @@
 //! What must not get through: every attempt of the unikernel `hostile`, with an environment beside it that must finish.
 
-use super::context::{Context, text};
+use super::context::{Context, Said, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::error::{Error, Result};
@@ -24,11 +24,15 @@ pub fn tests(context: &Context) -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-/// A line `NAME END: what it does`; `cores=N` after the end if it takes several.
+/// A line `NAME END: what it does`; after the end `cores=N` if it takes several, or `network`.
 fn attempt(line: &str) -> Option<Test> {
     let mut words = line.split_once(':')?.0.split(' ');
     let (name, end) = (words.next()?, words.next()?);
-    let cores = words.next().map_or(Some(1), |word| word.strip_prefix("cores=")?.parse().ok())?;
+    let needs = match words.next() {
+        None => Need::Cores(1),
+        Some("network") => Need::Network,
+        Some(word) => Need::Cores(word.strip_prefix("cores=")?.parse().ok()?),
+    };
     let end = match end {
         "survives" => End::Survives,
         "killed" => End::Killed,
@@ -36,9 +40,11 @@ fn attempt(line: &str) -> Option<Test> {
         _ => return None,
     };
     let attempt = name.to_owned();
-    let run = move |context: &Context| check(context, &attempt, end, cores);
-    let needs = vec![Need::Disk, Need::Cores(cores)];
-    Some(Test { name: format!("hostile-{name}"), needs, run: Box::new(run) })
+    let run = move |context: &Context| match needs {
+        Need::Cores(cores) => check(context, &attempt, end, cores),
+        _ => check_on_network(context, &attempt, end),
+    };
+    Some(Test { name: format!("hostile-{name}"), needs: vec![Need::Disk, needs], run: Box::new(run) })
 }
 
 /// Where there are several cores, the victim shares the last one with the attacker's virtual CPU there.
@@ -68,6 +74,29 @@ fn check(context: &Context, attempt: &str, end: End, cores: u32) -> Verdict {
         "--app",
         &attacker,
     ])?;
+    judge(said, end)
+}
+
+/// Two victims that need each other, and get along.
+fn check_on_network(context: &Context, attempt: &str, end: End) -> Verdict {
+    let attacker = format!("attacker=hostile:attempt={attempt}");
+    let said = context.run(&[
+        "--memory",
+        "64M",
+        "--net",
+        "loopback",
+        "--app",
+        "victim=network:role=ping count=300 batch=4",
+        "--app",
+        "friend=network:role=echo count=300 shared=1",
+        "--app",
+        &attacker,
+    ])?;
+    judge(said.tells("friend ended: exit code 0")?, end)
+}
+
+/// The victim must finish, and the attacker end as it should.
+fn judge(said: Said, end: End) -> Verdict {
     let said = said.tells("victim ended: exit code 0")?;
     match end {
         End::Survives => said.succeeded()?.tells("attacker ended: exit code 0").map(drop),
@@ -86,6 +115,7 @@ mod tests {
         assert_eq!(attempt("read-kernel killed: reads: all of it").unwrap().name, "hostile-read-kernel");
         let on_two = attempt("steal survives cores=2: from the other core").unwrap();
         assert_eq!((on_two.name.as_str(), on_two.needs[1]), ("hostile-steal", Need::Cores(2)));
+        assert_eq!(attempt("flood survives network: all").unwrap().needs[1], Need::Network);
         assert!(attempt("steal survives cores: what").is_none());
         assert!(attempt("hello").is_none() && attempt("a b: c").is_none());
     }

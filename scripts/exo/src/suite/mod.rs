@@ -5,6 +5,7 @@
 //! | [`platform`] | where tests run, and what each place offers |
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
+//! | [`network`] | packets between environments, and to the outside |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`image`] | images that boot without this tool |
@@ -19,6 +20,7 @@ mod faults;
 mod hostile;
 mod image;
 mod linux;
+mod network;
 mod platform;
 mod work;
 
@@ -102,12 +104,14 @@ struct Entry {
 pub fn test(args: &TestArgs) -> Result<()> {
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache", "cores"].map(|name| Source::Member(name.to_owned()));
+    let names =
+        ["hello", "hostile", "filecache", "cores", "network"].map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(faults::tests());
+    tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
     tests.extend(deploy::tests());

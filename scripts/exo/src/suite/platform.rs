@@ -23,6 +23,10 @@ pub enum Need {
     DiskFaults,
     /// A disk that can be slowed down.
     DiskThrottling,
+    /// A network between environments.
+    Network,
+    /// A network device, and somebody beyond it.
+    NetworkDevice,
     /// So many cores.
     Cores(u32),
     /// QEMU itself: its machine types, its ways to boot.
@@ -44,6 +48,8 @@ impl std::fmt::Display for Need {
             Need::KeptWrites => f.write_str("a disk that keeps what is written"),
             Need::DiskFaults => f.write_str("a disk that fails on demand"),
             Need::DiskThrottling => f.write_str("a disk that can be slowed down"),
+            Need::Network => f.write_str("a network between environments"),
+            Need::NetworkDevice => f.write_str("a network device"),
             Need::Cores(count) => write!(f, "{count} cores"),
             Need::Qemu => f.write_str("QEMU"),
             Need::BootImages => f.write_str("GRUB to make boot images with"),
@@ -85,12 +91,13 @@ impl Platform {
             }
             (_, Need::BootImages) => iso::missing().is_none(),
             (_, Need::Cores(count)) => count <= 4,
-            (_, Need::Disk) | (Platform::QemuSvm, _) => true,
+            (_, Need::Disk | Need::Network) | (Platform::QemuSvm, _) => true,
             (
                 Platform::BochsVmx,
                 Need::KeptWrites
                 | Need::DiskFaults
                 | Need::DiskThrottling
+                | Need::NetworkDevice
                 | Need::Qemu
                 | Need::LinuxKernel
                 | Need::Speed,
