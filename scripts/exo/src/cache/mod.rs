@@ -9,11 +9,11 @@
 //! | [`plot`] | miss-ratio curves in the terminal |
 //! | [`page`] | the same as a page |
 
-mod page;
+pub mod page;
 mod plot;
 pub mod replay;
 mod simulate;
-mod sizes;
+pub mod sizes;
 pub mod trace;
 
 use crate::error::Result;

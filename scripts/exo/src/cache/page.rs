@@ -41,9 +41,9 @@ pub fn miss_ratio_curves(found: &[Misses]) -> Vec<Line> {
         .chunk_by(|one, next| one.policy == next.policy)
         .enumerate()
         .map(|(index, of_policy)| Line {
-            name: of_policy[0].policy.into(),
+            name: of_policy[0].policy.to_string(),
             points: of_policy.iter().map(|misses| (misses.size as f64, misses.ratio())).collect(),
-            class: series_class(of_policy[0].policy, index),
+            class: series_class(&of_policy[0].policy, index),
         })
         .collect()
 }
@@ -55,13 +55,13 @@ pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
         of_policy
             .iter()
             .find(|misses| misses.size == size)
-            .map_or(String::new(), |misses| thousands(misses.misses))
+            .map_or_else(|| "—".into(), |misses| thousands(misses.misses))
     };
     let line = |size: &u64| {
         let cells = policies.iter().map(|of_policy| cell(of_policy, *size));
         (String::new(), std::iter::once(thousands(*size)).chain(cells).collect())
     };
-    let names = policies.iter().map(|of_policy| of_policy[0].policy.to_owned());
+    let names = policies.iter().map(|of_policy| of_policy[0].policy.to_string());
     Table {
         caption: "Misses by size of the cache, in blocks of 4096 bytes. opt is Belady’s optimum, the limit of all.",
         heads: std::iter::once("cache".to_owned()).chain(names).collect(),

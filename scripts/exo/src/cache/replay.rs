@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use libos_fs::PolicyKind;
 use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZero;
 use std::str::FromStr;
@@ -58,7 +59,7 @@ impl FromStr for Policy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Misses {
     /// Name of the policy.
-    pub policy: &'static str,
+    pub policy: Cow<'static, str>,
     /// Size of the cache in blocks.
     pub size: u64,
     /// References of the trace.
@@ -120,32 +121,43 @@ pub fn replay(
     threads: NonZero<usize>,
     progress: &ProgressBar,
 ) -> Vec<Misses> {
-    let waiting = Mutex::new(passes(policies, sizes).into_iter());
-    let found = Mutex::new(Vec::new());
+    let passes = passes(policies, sizes);
+    let mut found: Vec<Misses> = in_parallel(passes, threads, |pass| pass.run(trace, progress)).concat();
+    let order = |policy: &str| policies.iter().position(|known| known.name() == policy);
+    found.sort_by_key(|misses| (order(&misses.policy), misses.size));
+    found
+}
+
+/// Does work on so many threads; the results are in the order of the work.
+pub fn in_parallel<W: Send, R: Send>(
+    work: Vec<W>,
+    threads: NonZero<usize>,
+    perform: impl Fn(W) -> R + Sync,
+) -> Vec<R> {
+    let waiting = Mutex::new(work.into_iter().enumerate());
+    let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        let work = || {
-            // The lock lasts for this statement alone. A poisoned lock means that a policy panicked, and panics end
-            // the process.
-            while let Some(pass) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
-                let misses = pass.run(trace, progress);
-                if let Ok(mut found) = found.lock() {
-                    found.extend(misses);
+        let perform_all = || {
+            // The lock lasts for this statement alone. No lock is ever poisoned: panics end the process.
+            while let Some((number, work)) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
+                let result = perform(work);
+                if let Ok(mut done) = done.lock() {
+                    done.push((number, result));
                 }
             }
         };
-        (1..threads.get()).for_each(|_| drop(scope.spawn(work)));
-        work();
+        (1..threads.get()).for_each(|_| drop(scope.spawn(perform_all)));
+        perform_all();
     });
-    let mut found: Vec<Misses> = found.into_inner().unwrap_or_default();
-    let order = |policy: &str| policies.iter().position(|known| known.name() == policy);
-    found.sort_by_key(|misses| (order(misses.policy), misses.size));
-    found
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 impl Pass<'_> {
     fn run(&self, trace: &Trace, progress: &ProgressBar) -> Vec<Misses> {
         let line = |policy: Policy, size: u64, misses: u64| Misses {
-            policy: policy.name(),
+            policy: policy.name().into(),
             size,
             references: trace.length() as u64,
             misses,
@@ -176,7 +188,7 @@ impl Pass<'_> {
 }
 
 /// A size as the simulator counts it. On a host with 64 bits nothing is lost.
-fn buffers(size: u64) -> usize {
+pub fn buffers(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
@@ -233,7 +245,7 @@ mod tests {
         for (line, (policy, size)) in
             found.iter().zip(policies.iter().flat_map(|policy| sizes.map(|size| (policy, size))))
         {
-            assert_eq!((line.policy, line.size), (policy.name(), size));
+            assert_eq!((&*line.policy, line.size), (policy.name(), size));
             let fits = size.min(trace.distinct() as u64) as usize;
             let single = match policy {
                 Policy::Opt => optimal_misses(fits, &references),
@@ -253,7 +265,7 @@ mod tests {
 
     #[test]
     fn lines_have_the_names_that_scripts_read() {
-        let line = Misses { policy: "lru", size: 1, references: 4, misses: 3 };
+        let line = Misses { policy: "lru".into(), size: 1, references: 4, misses: 3 };
         let json = serde_json::to_string(&line).unwrap();
         assert_eq!(json, r#"{"policy":"lru","size":1,"references":4,"misses":3}"#);
         assert!((line.ratio() - 0.75).abs() < 1e-12);

@@ -126,7 +126,8 @@ fn table(found: &[Misses], sizes: &[u64]) -> String {
         ];
         for of_policy in found.chunk_by(|one, next| one.policy == next.policy) {
             let cells = of_policy.iter().filter(|misses| part.contains(&misses.size)).map(cell);
-            lines.push(std::iter::once(of_policy[0].policy.to_owned()).chain(cells).collect::<Vec<String>>());
+            lines
+                .push(std::iter::once(of_policy[0].policy.to_string()).chain(cells).collect::<Vec<String>>());
         }
         if !text.is_empty() {
             text.push('\n');
@@ -163,6 +164,6 @@ fn curves(found: &[Misses]) -> Vec<Curve<'_>> {
     };
     found
         .chunk_by(|one, next| one.policy == next.policy)
-        .map(|of_policy| Curve { name: of_policy[0].policy, points: curve(of_policy) })
+        .map(|of_policy| Curve { name: &of_policy[0].policy, points: curve(of_policy) })
         .collect()
 }

@@ -6,12 +6,18 @@
 //! | [`peer`] | one boot of the same workload on Linux |
 //! | [`optimum`] | Belady's optimum for the recorded references |
 //! | [`summary`] | from samples to the rows of the table |
-//! | [`report`] | the page with charts |
+//! | [`analysis`], [`history`] | misses at other sizes, hits over time, ages of evicted blocks |
+//! | [`report`], [`charts`] | the page |
+//! | [`spreadsheet`] | comma-separated values |
 
+mod analysis;
 mod boot;
+mod charts;
+mod history;
 mod optimum;
 mod peer;
 mod report;
+mod spreadsheet;
 mod summary;
 
 use crate::bench::write_lines;
@@ -21,6 +27,7 @@ use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
+use analysis::{Analysis, HostProgram};
 use boot::{Sample, Setting};
 use filecache::linux::PeerPolicy;
 use filecache::{CacheSize, DataFamily, Workload};
@@ -65,6 +72,9 @@ pub struct CompareArgs {
     /// Writes one JSON line for each boot
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the same as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Writes a page with table and charts
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -114,8 +124,12 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     if let Some(path) = &args.json {
         write_lines(path, json_lines(&samples, &conditions))?;
     }
+    if let Some(path) = &args.csv {
+        spreadsheet::write(path, &samples, &conditions)?;
+    }
     if let Some(path) = &args.html {
-        let text = report::page(&rows, &samples, &conditions);
+        let analyses = comparison.analyses(&rows, &optima)?;
+        let text = report::page(&rows, &samples, &conditions, &analyses);
         write_atomically(path, text.as_bytes())?;
         eprintln!("exo: report in {}", path.display());
     }
@@ -203,6 +217,33 @@ impl<'a> Comparison<'a> {
             optima.insert(workload.clone(), optimum);
         }
         Ok((samples, optima))
+    }
+
+    /// What the page shows beside the rows.
+    fn analyses(
+        &self,
+        rows: &[summary::Row],
+        optima: &BTreeMap<String, Optimum>,
+    ) -> Result<BTreeMap<String, Analysis>> {
+        let read_ahead =
+            self.args.read_ahead.as_deref().and_then(|name| name.parse().ok()).unwrap_or_default();
+        let mut analyses = BTreeMap::new();
+        for (name, optimum) in optima {
+            eprintln!("exo: {name}: curves for the page");
+            let rows: Vec<&summary::Row> = rows.iter().filter(|row| row.line.workload == *name).collect();
+            let workload = self.source_is_filecache().then(|| name.parse().ok()).flatten();
+            let machine = self.machine_of(name)?;
+            let program = workload.zip(machine.disk.as_deref());
+            let program = program.map(|(workload, image)| HostProgram { workload, image, read_ahead });
+            if let Some(analysis) = analysis::analyse(optimum, &rows, program.as_ref())? {
+                analyses.insert(name.clone(), analysis);
+            }
+        }
+        Ok(analyses)
+    }
+
+    fn source_is_filecache(&self) -> bool {
+        self.source == Source::Member("filecache".into())
     }
 
     /// Boots once with recording, on a disk that is not slowed down.

@@ -29,6 +29,11 @@ impl Optimum {
         simulate(&mut *policy, cache_blocks as usize, &self.references)
     }
 
+    /// The references.
+    pub fn recorded(&self) -> &[u64] {
+        &self.references
+    }
+
     /// Number of references.
     pub fn references(&self) -> u64 {
         self.references.len() as u64

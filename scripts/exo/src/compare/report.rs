@@ -1,16 +1,23 @@
 //! The page: one file, no scripts, readable in light and dark, every chart also a table.
 
+use super::analysis::Analysis;
 use super::boot::Sample;
+use super::charts::section;
 use super::summary::{HEADS, Row, cells, counters, signed_percent};
 use crate::conditions::Conditions;
-use crate::page::bars::{Bar, Mark, bars};
 use crate::page::{Table, document, escape, facts};
 use crate::units::{human_bytes, thousands};
 use results::Role;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The page.
-pub fn page(rows: &[Row], samples: &[Sample], conditions: &Conditions) -> String {
+/// The page. `analyses` are by workload; one without shows only what was measured.
+pub fn page(
+    rows: &[Row],
+    samples: &[Sample],
+    conditions: &Conditions,
+    analyses: &BTreeMap<String, Analysis>,
+) -> String {
     let mut body = String::new();
     for headline in headlines(rows) {
         let _ = writeln!(body, "<p class=\"headline\">{}</p>", escape(&headline).replace(" %", "&nbsp;%"));
@@ -18,7 +25,7 @@ pub fn page(rows: &[Row], samples: &[Sample], conditions: &Conditions) -> String
     body.push_str(&table(rows));
     for workload in workloads(rows) {
         let own: Vec<&Row> = rows.iter().filter(|row| row.line.workload == workload).collect();
-        body.push_str(&charts(workload, &own));
+        body.push_str(&section(workload, &own, analyses.get(workload)));
     }
     body.push_str(&about(samples, conditions));
     document("File caching: the application’s policy against the default", &body)
@@ -31,16 +38,23 @@ fn workloads(rows: &[Row]) -> Vec<&str> {
     names
 }
 
-/// What the application's own policy brought, in a sentence for each workload.
+/// What the application's own policy brought, in a sentence for each workload and size.
 fn headlines(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
     rows.iter().filter(|row| row.line.role == Role::Own).filter_map(|row| {
+        let same = |other: &&Row| {
+            (&other.line.workload, &other.line.policy) == (&row.line.workload, &row.line.policy)
+        };
+        let several = rows.iter().filter(same).count() > 1;
         let change = row.change?;
-        Some(format!(
-            "{}: block reads {}, time {}",
-            row.line.workload,
-            signed_percent(change.reads),
-            signed_percent(change.elapsed)
-        ))
+        let cache = if several {
+            format!(" with {} blocks", thousands(row.line.cache_blocks))
+        } else {
+            String::new()
+        };
+        let reads = format!("{}{cache}: block reads {}", row.line.workload, signed_percent(change.reads));
+        // The time of a single boot says more about the host than about the policy.
+        let time = (row.runs > 1).then(|| format!(", time {}", signed_percent(change.elapsed)));
+        Some(reads + &time.unwrap_or_default())
     })
 }
 
@@ -53,42 +67,6 @@ fn table(rows: &[Row]) -> String {
         lines: rows.iter().map(|row| (row.line.role.to_string(), cells(row).into())).collect(),
     };
     table.html()
-}
-
-fn charts(workload: &str, rows: &[&Row]) -> String {
-    let bar = |row: &&Row, value: f64, text: String| Bar {
-        label: row.line.policy.clone(),
-        value,
-        text,
-        class: row.line.role.to_string(),
-    };
-    let reads: Vec<Bar> = rows.iter().map(|row| bar(row, row.reads as f64, thousands(row.reads))).collect();
-    let times: Vec<Bar> = rows
-        .iter()
-        .map(|row| bar(row, row.elapsed_ms, format!("{} ms", thousands(row.elapsed_ms.round() as u64))))
-        .collect();
-    let references = |row: &Row| (row.line.hits + row.line.misses).max(1) as f64;
-    let ratio = |row: &&Row| row.line.hits as f64 / references(row) * 100.0;
-    let hits: Vec<Bar> =
-        rows.iter().map(|row| bar(row, ratio(row), format!("{:.1} %", ratio(row)))).collect();
-    let first = rows[0];
-    let optimum = first.line.opt_misses.map(|least| {
-        let share = (references(first) - least as f64) / references(first) * 100.0;
-        Mark { value: share, label: format!("Belady’s optimum {share:.1} %") }
-    });
-    // Misses of blocks that are new need no read, so only without writes is the optimum a count of reads.
-    let fewest = first.line.opt_misses.filter(|_| rows.iter().all(|row| row.writes == 0));
-    let fewest = fewest
-        .map(|least| Mark { value: least as f64, label: format!("Belady’s optimum {}", thousands(least)) });
-    format!(
-        "<section>\n<h2>{}</h2>\n<p>Cache of {} for {} of data.</p>\n{}{}{}</section>\n",
-        escape(workload),
-        human_bytes(first.line.cache_blocks * first.line.block_bytes),
-        human_bytes(first.line.data_blocks * first.line.block_bytes),
-        bars("Blocks read", "blocks", &reads, fewest.as_ref()),
-        bars("Elapsed", "", &times, None),
-        bars("Hits, share of references", "", &hits, optimum.as_ref()),
-    )
 }
 
 fn about(samples: &[Sample], conditions: &Conditions) -> String {
@@ -111,12 +89,14 @@ fn about(samples: &[Sample], conditions: &Conditions) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use super::super::analysis::analyse;
+    use super::super::optimum::Optimum;
     use super::super::summary::{rows, tests::samples};
     use super::*;
     use crate::page::tests::stands_alone;
 
-    fn conditions() -> Conditions {
+    pub(in super::super) fn conditions() -> Conditions {
         Conditions {
             commit: "abc".into(),
             emulator: "QEMU <test>".into(),
@@ -133,13 +113,33 @@ mod tests {
     #[test]
     fn the_page_stands_alone() {
         let samples = samples();
-        let text = page(&rows(&samples), &samples, &conditions());
+        let rows = rows(&samples);
+        let optimum = Optimum::of((0..100).collect::<Vec<_>>().repeat(5));
+        let analysis = analyse(&optimum, &rows.iter().collect::<Vec<_>>(), None).unwrap().unwrap();
+        let text = page(&rows, &samples, &conditions(), &BTreeMap::from([("din".to_owned(), analysis)]));
         if let Some(path) = std::env::var_os("EXO_TEST_PAGE") {
             std::fs::write(path, &text).unwrap();
         }
-        assert_eq!(text.matches("<svg").count(), 3);
+        assert_eq!(text.matches("<svg").count(), 6);
+        assert_eq!(text.matches("<table").count(), 4, "all rows, and one for each chart beyond them");
         stands_alone(&text);
         assert!(text.contains("QEMU &lt;test&gt;"), "text is escaped");
         assert!(text.contains("din: block reads −64.0&nbsp;%, time −55.0&nbsp;%"), "{text}");
+        assert!(text.contains("1 of 1 come out the same"), "{text}");
+    }
+
+    #[test]
+    fn several_sizes_become_curves() {
+        let mut all = samples();
+        for mut sample in samples() {
+            sample.line.cache_blocks = 90;
+            all.push(sample);
+        }
+        let text = page(&rows(&all), &all, &conditions(), &BTreeMap::new());
+        assert_eq!(text.matches("<svg").count(), 3);
+        // default and own in three charts, and the limit of the reads.
+        assert_eq!(text.matches("<polyline").count(), 7);
+        assert!(text.contains("din with 90 blocks: block reads"), "{text}");
+        stands_alone(&text);
     }
 }

@@ -20,7 +20,6 @@ pub enum Scale {
     /// Shares from 0 to 1, shown as percentages; the axis has all of them.
     Share,
     /// Numbers from 0 on.
-    #[allow(dead_code)]
     Count,
 }
 

@@ -4,9 +4,11 @@
 //! | module | what |
 //! |---|---|
 //! | [`bars`] | horizontal bars |
+//! | [`histogram`] | shares by class, several series above each other |
 //! | [`lines`] | curves over sizes or time |
 
 pub mod bars;
+pub mod histogram;
 pub mod lines;
 
 use std::fmt::Write;
@@ -106,7 +108,7 @@ const STYLE: &str = "
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .25rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .25rem; } h3 { font-size: 1.05rem; margin: 2rem 0 .25rem; }
 .headline { font-size: 1.1rem; margin: .2rem 0; border-left: 4px solid var(--own); padding-left: .6rem; }
 .wide { overflow-x: auto; margin-top: 1.5rem; } .wide:focus-visible { outline: 2px solid var(--c0); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
@@ -119,13 +121,14 @@ svg text { font: 14px system-ui, sans-serif; fill: var(--ink); }
 svg .title { font-weight: 600; } svg .note { fill: var(--mark); font-size: 13px; }
 svg .axis { fill: var(--faint); font-size: 12px; } svg .grid { stroke: var(--line); } svg .name { font-size: 12px; }
 svg rect.default { fill: var(--default); } svg rect.own { fill: var(--own); } svg rect.other { fill: var(--other); }
+svg rect.peer { fill: var(--c2); }
 svg .mark { stroke: var(--mark); stroke-width: 2; stroke-dasharray: 5 4; }
 svg .curve { fill: none; stroke-width: 2; } svg .lead { stroke-width: 1; opacity: .5; }
 svg g.default { --s: var(--default); } svg g.own { --s: var(--own); } svg g.opt { --s: var(--ink); }
 svg g.c0 { --s: var(--c0); } svg g.c1 { --s: var(--c1); } svg g.c2 { --s: var(--c2); } svg g.c3 { --s: var(--c3); }
 svg g.c4 { --s: var(--c4); } svg g.c5 { --s: var(--c5); } svg g.c6 { --s: var(--c6); } svg g.c7 { --s: var(--c7); }
 svg g .curve, svg g .lead { stroke: var(--s); } svg g circle, svg g rect { fill: var(--s); }
-svg g.own .curve { stroke-width: 3.5; } svg g.opt .curve { stroke-dasharray: 2 4; stroke-width: 2.5; }
+svg g.default .curve { stroke-width: 4.5; } svg g.own .curve { stroke-width: 3.5; } svg g.opt .curve { stroke-dasharray: 2 4; stroke-width: 2.5; }
 svg g.d1 .curve { stroke-dasharray: 8 4; } svg g.d2 .curve { stroke-dasharray: 8 3 2 3; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; } dt { color: var(--faint); }
 dd { margin: 0; overflow-wrap: anywhere; }

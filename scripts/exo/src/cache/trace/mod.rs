@@ -52,8 +52,7 @@ impl Trace {
         self.blocks.len()
     }
 
-    /// For tests: a trace of these references; `None` if they are too many.
-    #[cfg(test)]
+    /// A trace of these references; `None` if they are too many.
     pub fn of(references: &[u64]) -> Option<Trace> {
         let mut recorder = Recorder::default();
         references.iter().try_for_each(|block| recorder.push(*block)).ok()?;
