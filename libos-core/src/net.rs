@@ -11,6 +11,8 @@
 //! Under HyperExo the packets that come are those that match filters of this environment
 //! ([`hyperexo_abi::net::Filter`]); elsewhere a unikernel has the machine's device alone, and gets whatever comes.
 
+#![forbid(unsafe_code)]
+
 use crate::{platform, time, upcall};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;

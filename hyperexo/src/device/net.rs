@@ -3,6 +3,8 @@
 //! Without a device the network is a loopback: environments reach each other, because packets between them never leave the
 //! classifier ([`crate::net`]), and nobody else.
 
+#![forbid(unsafe_code)]
+
 use super::wire::Wire;
 use alloc::boxed::Box;
 use hyperexo_abi::net::{MAX_PACKET_BYTES, MacAddress};
