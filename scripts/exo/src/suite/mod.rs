@@ -5,6 +5,7 @@
 //! | [`platform`] | where tests run, and what each place offers |
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
+//! | [`guide`] | what the guide to policies of one's own promises |
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
@@ -17,6 +18,7 @@
 mod context;
 mod deploy;
 mod faults;
+mod guide;
 mod hostile;
 mod image;
 mod linux;
@@ -110,6 +112,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
+    tests.extend(guide::tests());
     tests.extend(faults::tests());
     tests.extend(network::tests());
     tests.extend(linux::tests());
