@@ -59,6 +59,17 @@ pub enum Board {
     Microvm,
 }
 
+impl Board {
+    /// QEMU's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Board::Q35 => "q35",
+            Board::Pc => "pc",
+            Board::Microvm => "microvm",
+        }
+    }
+}
+
 /// A unikernel that runs directly on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direct {
@@ -149,15 +160,10 @@ impl Machine {
 
     /// The arguments for QEMU.
     pub fn arguments(&self) -> Vec<String> {
-        let board = match self.board {
-            Board::Q35 => "q35",
-            Board::Pc => "pc",
-            Board::Microvm => "microvm",
-        };
         let cpu = self.cpu.as_deref().unwrap_or(self.accel.default_cpu());
         let mut args: Vec<String> = Vec::new();
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
-        add("-M", board.into());
+        add("-M", self.board.name().into());
         add("-accel", self.accel.name().into());
         add("-cpu", cpu.into());
         add("-m", format!("size={}K", self.memory_bytes.div_ceil(1024)));

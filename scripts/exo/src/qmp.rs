@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counters of a block device as QEMU keeps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -48,6 +48,22 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// Connects to a QEMU that has just been started: waits for its socket.
+    pub fn connect_when_ready(socket: &Path) -> Result<Qmp> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Qmp::connect(socket) {
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets the machine's processors run.
+    pub fn run(&mut self) -> Result<()> {
+        self.execute("cont").map(|_| ())
+    }
+
     /// Counters of the machine's disk; `None` if it has none.
     pub fn block_stats(&mut self) -> Result<Option<BlockStats>> {
         let devices = self.execute("query-blockstats")?;
@@ -57,6 +73,12 @@ impl Qmp {
                 .map_err(|error| Error::Qmp(format!("unexpected block statistics: {error}")))
         })
         .transpose()
+    }
+
+    /// Instructions that the machine's processors have executed; 0 if QEMU was not told to count them (`-icount`).
+    pub fn instructions(&mut self) -> Result<u64> {
+        let answer = self.execute("query-replay")?;
+        answer["icount"].as_u64().ok_or_else(|| Error::Qmp(format!("no count of instructions: {answer}")))
     }
 
     /// Tells QEMU to end.

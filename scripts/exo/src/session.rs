@@ -28,6 +28,8 @@ pub struct Outcome {
     pub status: Option<u32>,
     /// QEMU's counters of the disk; Bochs has none.
     pub block_stats: Option<BlockStats>,
+    /// Instructions executed, firmware included, by QEMU's count; `None` without `-icount`.
+    pub instructions: Option<u64>,
     /// From the emulator's start to the kernel's last line.
     pub elapsed: Duration,
 }
@@ -111,6 +113,7 @@ pub fn run(
     if let Control::Qemu { socket, .. } = &running.control {
         let mut control = Qmp::connect(socket)?;
         outcome.block_stats = control.block_stats()?;
+        outcome.instructions = machine.icount.as_ref().map(|_| control.instructions()).transpose()?;
         control.quit()?;
     }
     // Bochs ends by itself: the kernel asks it to.
@@ -267,7 +270,7 @@ fn next(
 
 /// Reads a pipe in a thread of its own and passes its lines on, each with the time it arrived. The channel ends with
 /// the pipe.
-fn follow(pipe: Option<impl Read + Send + 'static>) -> Receiver<(Instant, String)> {
+pub fn follow(pipe: Option<impl Read + Send + 'static>) -> Receiver<(Instant, String)> {
     let (sender, receiver) = channel();
     let Some(mut pipe) = pipe else { return receiver };
     std::thread::spawn(move || {

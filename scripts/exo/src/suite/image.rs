@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Test> {
             greets(&qemu(context, &["-drive", &format!("file={file},format=qcow2,if=virtio")])?)
         }),
         Test::new("image-oci", &oci, container_image),
+        Test::new("image-direct", &raw, direct),
     ]
 }
 
@@ -111,6 +112,18 @@ fn raw_with_data(context: &Context) -> Verdict {
         true => Ok(()),
         false => Err(format!("not the bytes of the data (their sum is {sum}): {out}")),
     }
+}
+
+/// The unikernel alone, from a disk, from a CD, and as the ELF file that it is.
+fn direct(context: &Context) -> Verdict {
+    let of = |format| {
+        made(context, &format!("direct.{format}"), &["hello", "--direct", "--format", format, "--", WORDS])
+    };
+    let raw = of("raw")?;
+    greets(&qemu(context, &["-drive", &format!("file={raw},format=raw,if=virtio")])?)?;
+    greets(&qemu(context, &["-cdrom", &of("iso")?])?)?;
+    let elf = made(context, "direct.elf", &["hello", "--direct", "--format", "elf"])?;
+    greets(&qemu(context, &["-kernel", &elf, "-append", &format!("name=hello -- {WORDS}")])?)
 }
 
 /// The container tools of others understand the image, and what they unpack boots.

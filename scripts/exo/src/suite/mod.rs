@@ -9,12 +9,14 @@
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
+//! | [`bench`] | measurements that must hold whatever the host is |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`faults`] | what must fail, with one clear line |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
+mod bench;
 mod context;
 mod deploy;
 mod faults;
@@ -117,6 +119,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
+    tests.extend(bench::tests());
     tests.extend(deploy::tests());
     tests.extend(hostile::tests(&context)?);
     tests.retain(|test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word)));

@@ -1,0 +1,47 @@
+//! `exo bench`: measurements of the system itself.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`boot`] | how long until an application speaks, how large it is, how little memory suffices |
+//! | [`overhead`] | what HyperExo costs a workload of `filecache` |
+//! | [`crate::exits`] | what crossings into the exokernel cost |
+
+mod boot;
+mod overhead;
+mod start;
+
+use crate::checkout::write_atomically;
+use crate::error::{Error, Result};
+use crate::exits;
+use serde::Serialize;
+use std::path::Path;
+
+/// Arguments of `exo bench`.
+#[derive(Debug, clap::Subcommand)]
+pub enum BenchVerb {
+    /// Time to the application's first line, image sizes, resident and smallest memory, beside Linux
+    Boot(boot::BootArgs),
+    /// What crossings into the exokernel cost, and how many a workload takes
+    Exits(exits::ExitsArgs),
+    /// The same workload directly and under HyperExo: block counts, instructions and exits per block read
+    Overhead(overhead::OverheadArgs),
+}
+
+/// The verb.
+pub fn bench(verb: &BenchVerb) -> Result<()> {
+    match verb {
+        BenchVerb::Boot(args) => boot::boot(args),
+        BenchVerb::Exits(args) => exits::exits(args),
+        BenchVerb::Overhead(args) => overhead::overhead(args),
+    }
+}
+
+/// Writes one JSON object a line.
+pub fn write_lines(path: &Path, lines: impl Iterator<Item = impl Serialize>) -> Result<()> {
+    let mut text = String::new();
+    for line in lines {
+        text += &serde_json::to_string(&line).map_err(|error| Error::Measurement(error.to_string()))?;
+        text.push('\n');
+    }
+    write_atomically(path, text.as_bytes())
+}
