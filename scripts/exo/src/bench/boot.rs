@@ -47,8 +47,6 @@ pub struct BootArgs {
 
 /// Time limit of one boot unless the user gives one.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Longest that a machine may take with too little memory before that counts as a failure.
-const SMALL_LIMIT: Duration = Duration::from_secs(20);
 /// Largest memory that the search for the smallest begins with.
 const MOST: u64 = 256 << 20;
 /// What the Linux guest prints.
@@ -70,6 +68,14 @@ impl Mode {
             Mode::Direct | Mode::HyperExo => matches!(parse(line), Line::Guest { .. }),
             // The console may put something in front of it.
             Mode::Linux => line.contains(LINUX_LINE),
+        }
+    }
+
+    /// Longest that a machine with little memory may take before that counts as a failure.
+    fn patience(self) -> Duration {
+        match self {
+            Mode::Direct | Mode::HyperExo => Duration::from_secs(5),
+            Mode::Linux => Duration::from_secs(20),
         }
     }
 
@@ -217,7 +223,7 @@ impl Candidate {
                 human_bytes(memory_bytes)
             );
             let smaller = Machine { memory_bytes, ..self.machine.clone() };
-            match session::run(&smaller, Some(SMALL_LIMIT), &mut |_, _| {}) {
+            match session::run(&smaller, Some(self.mode.patience()), &mut |_, _| {}) {
                 Ok(outcome) => Ok(outcome.check().is_ok()),
                 Err(Error::Interrupted) => Err(Error::Interrupted),
                 Err(_) => Ok(false),
