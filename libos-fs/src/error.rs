@@ -38,6 +38,13 @@ pub enum FsError {
     Removed,
     /// The file belongs to another manager of the cache.
     OtherManager(FileId),
+    /// Blocks of `first` can't go before those of `then`: they have to wait for them already.
+    OrderCycle {
+        /// The file that should go first.
+        first: FileId,
+        /// The file that should wait for it.
+        then: FileId,
+    },
     /// The cache has no buffer that can be given up: all are in the hands of the device.
     NoBuffer {
         /// Blocks the cache may hold.
@@ -73,7 +80,8 @@ pub enum FsError {
     /// A failed commit left it unknown which state the disk holds: nothing can be written until the volume is mounted
     /// again.
     CommitUnknown,
-    /// A write timed out and the device kept the data: what was not committed can't be committed any more.
+    /// The device kept the data of a write that timed out, or failed to make durable what the cache no longer holds: what
+    /// was not committed can't be committed any more.
     LostWrite,
     /// The format can't do this.
     Unsupported(&'static str),
@@ -98,6 +106,13 @@ impl fmt::Display for FsError {
             FsError::OtherManager(FileId(file)) => {
                 write!(f, "file {file} belongs to another manager of the cache")
             }
+            FsError::OrderCycle { first, then } => {
+                write!(
+                    f,
+                    "file {} can't be written before file {}, for which it has to wait",
+                    first.0, then.0
+                )
+            }
             FsError::NoBuffer { capacity } => write!(f, "all {capacity} buffers of the cache are in use"),
             FsError::Device { operation, block, blocks, error } => {
                 write!(f, "{operation:?} of {blocks} blocks at block {block}: {error}")
@@ -112,7 +127,7 @@ impl fmt::Display for FsError {
                 f.write_str("a commit failed half-way: mount the volume again before writing")
             }
             FsError::LostWrite => {
-                f.write_str("a write timed out and its data is lost: mount the volume again before writing")
+                f.write_str("the device lost written data: mount the volume again before writing")
             }
             FsError::Unsupported(what) => write!(f, "not supported: {what}"),
         }

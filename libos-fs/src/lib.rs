@@ -31,7 +31,7 @@ mod volume;
 
 pub use cache::{
     Advice, BufferCache, CacheOptions, CacheStatistics, PolicyKind, ReadAheadKind, ReplacementPolicy,
-    simulate,
+    WriteBackKind, simulate,
 };
 #[cfg(feature = "std")]
 pub use device::FileDisk;

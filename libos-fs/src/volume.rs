@@ -252,6 +252,17 @@ impl File {
         Ok(offset)
     }
 
+    /// Makes all that was written permanent, on stable storage. Commits the whole volume: a state that holds for one file
+    /// only does not exist.
+    ///
+    /// # Errors
+    /// Those of [`Volume::commit`]. `Ok` means that everything written before is on the disk, whatever went wrong meanwhile:
+    /// what a write-back in the background could not write is still in the cache and is tried again here, and what was
+    /// written before a flush that failed is written again. As long as something is not there, every call says so.
+    pub fn sync(&self) -> Result<(), FsError> {
+        self.format.commit()
+    }
+
     /// Makes the file this long: cuts it, or adds zeros.
     pub fn truncate(&self, bytes: u64) -> Result<(), FsError> {
         self.format.truncate(self.id, bytes)

@@ -1,7 +1,7 @@
 //! The power goes during every single write of random workloads; what is found afterwards is compared with a model.
 
 use libos_fs::device::fault::{Dice, PowerCut};
-use libos_fs::{CacheOptions, FsError, PolicyKind, RamDisk, Volume, extent_fs};
+use libos_fs::{CacheOptions, FsError, PolicyKind, RamDisk, Volume, WriteBackKind, extent_fs};
 use std::collections::BTreeMap;
 
 /// What a volume holds: path → contents, `None` for a directory.
@@ -168,7 +168,9 @@ fn a_cut_at_any_write_leaves_the_last_committed_state() {
         steps.extend((0..110).map(|_| a_step(&mut dice)));
         steps.push(Step::Commit);
         let policy = PolicyKind::ALL[seed as usize % PolicyKind::ALL.len()];
-        let options = CacheOptions { blocks: 6 + seed as usize, policy, ..CacheOptions::default() };
+        let write_back = WriteBackKind::ALL[seed as usize % 3];
+        let options =
+            CacheOptions { blocks: 6 + seed as usize, policy, write_back, ..CacheOptions::default() };
         let (device, whole) = PowerCut::new(&empty, None, seed);
         let volume = Volume::mount(Box::new(device), options.clone()).unwrap();
         let (committed, _, model) = run(&volume, &steps, &Model::new());

@@ -81,11 +81,14 @@ impl BufferCache {
         result
     }
 
-    /// Makes everything that was written so far durable.
+    /// Makes everything that was written so far durable. If that fails, all that was written since the last flush is to be
+    /// written again: the device may have dropped it.
     pub(crate) fn flush(&self) -> Result<(), FsError> {
         let tag = self.queue.submit(Operation::Flush, 0, Vec::new());
         let finished = self.queue.wait_for(tag);
-        self.state.borrow_mut().statistics.flushes += 1;
+        let state = &mut *self.state.borrow_mut();
+        state.statistics.flushes += 1;
+        state.flushed(finished.result.is_ok());
         finished.result.map_err(|error| FsError::Device {
             operation: Operation::Flush,
             block: 0,

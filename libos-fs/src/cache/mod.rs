@@ -36,6 +36,7 @@ mod stack;
 mod state;
 mod statistics;
 mod transfer;
+mod write_back;
 
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
 pub use event::{Event, Observer};
@@ -52,6 +53,9 @@ pub use read_ahead::{
 pub use simulation::{Referenced, Simulation, simulate};
 pub use stack::{LruStack, OptStack};
 pub use statistics::CacheStatistics;
+pub use write_back::{
+    ByAge, ByRatio, DirtyBlocks, OnReplacement, UnknownWriteBack, WriteBack, WriteBackKind,
+};
 
 use crate::device::DeviceQueue;
 use crate::{FileId, FsError};
@@ -77,6 +81,8 @@ pub struct CacheOptions {
     pub allocation: Allocation,
     /// Read-ahead policy.
     pub read_ahead: ReadAheadKind,
+    /// When written blocks go to the device before they have to.
+    pub write_back: WriteBackKind,
     /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 64. Larger requests
     /// cost fewer of them, but every staged block displaces one that the replacement policy wants to keep.
     pub staging: Option<usize>,
@@ -91,6 +97,7 @@ impl Default for CacheOptions {
             policy: PolicyKind::default(),
             allocation: Allocation::default(),
             read_ahead: ReadAheadKind::default(),
+            write_back: WriteBackKind::default(),
             staging: None,
             record_references: false,
         }
@@ -251,8 +258,15 @@ impl BufferCache {
         Ok(())
     }
 
+    /// Writes what is due by the write-back policy.
+    pub(crate) fn after_write(&self) {
+        // What could not be written is still dirty, and the next commit will say so.
+        let _ = self.write_behind();
+    }
+
     /// Drops blocks of a file without writing them: it was cut or removed.
     pub(crate) fn forget(&self, file: FileId, blocks: Range<u64>) {
+        self.finish_writes();
         let state = &mut *self.state.borrow_mut();
         for key in state.known_keys(file, blocks.clone()) {
             state.forget(key);
@@ -262,11 +276,14 @@ impl BufferCache {
         for key in written {
             state.written.remove(&key);
         }
+        state.unflushed.retain(|_, key| key.0 != file || !blocks.contains(&key.1));
     }
 
-    /// Forgets the manager and the priority of a file that is gone.
+    /// Forgets the manager, the priority and the write order of a file that is gone.
     pub(crate) fn forget_place(&self, file: FileId) {
-        self.state.borrow_mut().places.remove(&file);
+        let state = &mut *self.state.borrow_mut();
+        state.places.remove(&file);
+        state.write_order.forget(file);
     }
 
     /// Checksums of the blocks written to the device since the last call.

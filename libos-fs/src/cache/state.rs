@@ -20,6 +20,7 @@
 
 use super::allocation::{ManagerId, Managers, Place, Victim};
 use super::disclosure::Disclosure;
+use super::write_back::{WriteBack, WriteOrder};
 use super::{
     CacheOptions, CacheStatistics, Cached, Event, Observer, Order, ReadAhead, ReplacementPolicy, reference,
 };
@@ -71,12 +72,20 @@ pub(super) struct Slot {
     /// Whether the priority lasts only until the next reference.
     pub(super) temporary: bool,
     pub(super) dirty: bool,
+    /// Number of references there had been when it became dirty.
+    pub(super) dirty_since: u64,
     /// Number of references there had been when it was last referenced.
     pub(super) last_used: u64,
     /// Number of references there had been when it was staged.
     pub(super) staged_at: u64,
     /// When this block is first referenced, read-ahead should go on from here.
     pub(super) goes_on: Option<u64>,
+}
+
+impl Slot {
+    pub(super) fn in_a_pool(&self) -> bool {
+        matches!(self.condition, Condition::Resident | Condition::Writing(_))
+    }
 }
 
 pub(super) struct State {
@@ -94,6 +103,12 @@ pub(super) struct State {
     /// What is known of the future of managers; of those that are not here, nothing.
     pub(super) disclosures: BTreeMap<ManagerId, Disclosure>,
     pub(super) dirty: BTreeMap<u64, usize>,
+    /// Dirty slots in the order in which they became so.
+    pub(super) dirtied: Order,
+    pub(super) write_back: Box<dyn WriteBack>,
+    pub(super) write_order: WriteOrder,
+    /// By block on the device: what was written there since the last flush.
+    pub(super) unflushed: BTreeMap<u64, Key>,
     /// Checksums of blocks written to the device that the file system has not yet asked for.
     pub(super) written: BTreeMap<Key, u32>,
     pub(super) recording: Option<Vec<u64>>,
@@ -118,6 +133,10 @@ impl State {
             read_ahead: options.read_ahead.build(),
             disclosures: BTreeMap::new(),
             dirty: BTreeMap::new(),
+            dirtied: Order::default(),
+            write_back: options.write_back.build(),
+            write_order: WriteOrder::default(),
+            unflushed: BTreeMap::new(),
             written: BTreeMap::new(),
             recording: options.record_references.then(Vec::new),
             observer: None,
@@ -162,7 +181,7 @@ impl State {
         }
         for slot in 0..self.slots.len() {
             let entry = &self.slots[slot];
-            if entry.key.0 != file || entry.condition != Condition::Resident {
+            if entry.key.0 != file || !entry.in_a_pool() {
                 continue;
             }
             let temporary = entry.temporary;
@@ -178,7 +197,7 @@ impl State {
     pub(super) fn set_temporary_priority(&mut self, file: FileId, blocks: Range<u64>, priority: i32) {
         for key in self.known_keys(file, blocks) {
             let Some(&slot) = self.index.get(&key) else { continue };
-            if self.slots[slot].condition == Condition::Resident {
+            if self.slots[slot].in_a_pool() {
                 let place = Place { priority, ..self.slots[slot].place };
                 self.move_to(slot, place, true);
             }
@@ -223,6 +242,7 @@ impl State {
                 place: Place::default(),
                 temporary: false,
                 dirty: false,
+                dirty_since: 0,
                 last_used: 0,
                 staged_at: 0,
                 goes_on: None,
@@ -332,6 +352,7 @@ impl State {
     pub(super) fn forget(&mut self, key: Key) {
         self.written.remove(&key);
         let Some(slot) = self.index.remove(&key) else { return };
+        self.unflushed.remove(&self.slots[slot].disk);
         match self.slots[slot].condition {
             Condition::Resident => {
                 self.set_clean(slot, true);
@@ -343,15 +364,20 @@ impl State {
                 self.statistics.staged_wasted += 1;
             }
             Condition::Reading(_) => {}
-            // Nobody can ask for this: writes are waited for before control goes back to the file system.
+            // Nobody asks for this: writes are waited for before anything is forgotten.
             Condition::Writing(_) | Condition::Taken | Condition::Free | Condition::Lost => {}
         }
     }
 
     pub(super) fn set_dirty(&mut self, slot: usize) {
+        let now = self.statistics.references;
         let entry = &mut self.slots[slot];
-        entry.dirty = true;
         self.dirty.insert(entry.disk, slot);
+        if !entry.dirty {
+            entry.dirty = true;
+            entry.dirty_since = now;
+            self.dirtied.push_back(slot);
+        }
     }
 
     pub(super) fn set_clean(&mut self, slot: usize, dropped: bool) {
@@ -359,6 +385,7 @@ impl State {
         if entry.dirty {
             entry.dirty = false;
             self.dirty.remove(&entry.disk);
+            self.dirtied.remove(slot);
             self.statistics.dropped_dirty += u64::from(dropped);
         }
     }

@@ -82,6 +82,7 @@ impl State {
             }
             if finished.result.is_ok() {
                 self.set_clean(slot, false);
+                self.unflushed.insert(self.slots[slot].disk, self.slots[slot].key);
                 if let Some(checksum) = flight.checksums[position] {
                     self.written.insert(self.slots[slot].key, checksum);
                 }
@@ -214,25 +215,40 @@ impl BufferCache {
         }
     }
 
-    /// Writes a dirty block and its dirty neighbours on the device, in one request.
+    /// Writes a dirty block and its dirty neighbours on the device, in one request, after what must be written before.
     fn write_around(&self, slot: usize) -> Option<FsError> {
-        let slots = {
-            let state = self.state.borrow();
-            let most = self.queue.max_request_blocks() as u64;
-            let disk = state.slots[slot].disk;
-            let writable = |disk: &u64| {
-                let slot = state.dirty.get(disk).copied();
-                slot.filter(|slot| state.slots[*slot].condition == Condition::Resident)
-            };
-            let floor = disk.saturating_sub(most - 1);
-            let first = (floor..disk).rev().take_while(|d| writable(d).is_some()).last().unwrap_or(disk);
-            (first..first.saturating_add(most)).map_while(|disk| writable(&disk)).collect::<Vec<_>>()
+        let slots = self.with_neighbours(slot);
+        if let Err(error) = self.force_before(&slots) {
+            return Some(error);
+        }
+        let ready = |slot: &usize| {
+            let entry = &self.state.borrow().slots[*slot];
+            entry.dirty && entry.condition == Condition::Resident
         };
+        if !slots.iter().all(ready) {
+            return None;
+        }
         let tag = self.start_write(slots);
         self.finish(tag)
     }
 
-    fn start_write(&self, slots: Vec<usize>) -> u64 {
+    /// The slots of a dirty block and of its dirty neighbours on the device that may be written with it.
+    pub(super) fn with_neighbours(&self, slot: usize) -> Vec<usize> {
+        let state = self.state.borrow();
+        let most = self.queue.max_request_blocks() as u64;
+        let (disk, file) = (state.slots[slot].disk, state.slots[slot].key.0);
+        let writable = |disk: &u64| {
+            let other = state.dirty.get(disk).copied()?;
+            let entry = &state.slots[other];
+            let joins = state.write_order.may_join(file, entry.key.0);
+            (joins && entry.condition == Condition::Resident).then_some(other)
+        };
+        let floor = disk.saturating_sub(most - 1);
+        let first = (floor..disk).rev().take_while(|d| writable(d).is_some()).last().unwrap_or(disk);
+        (first..first.saturating_add(most)).map_while(|disk| writable(&disk)).collect()
+    }
+
+    pub(super) fn start_write(&self, slots: Vec<usize>) -> u64 {
         let mut checksums = Vec::with_capacity(slots.len());
         let mut pages = Vec::with_capacity(slots.len());
         let disk = {
@@ -248,26 +264,5 @@ impl BufferCache {
         let tag = self.queue.submit(Operation::Write, disk, pages);
         self.launch(tag, Flight { operation: Operation::Write, disk, slots, checksums });
         tag
-    }
-
-    /// Writes all dirty blocks, adjacent ones together, many requests at a time. After an error some are still dirty.
-    pub(crate) fn write_back(&self) -> Result<(), FsError> {
-        let most = self.queue.max_request_blocks();
-        let mut runs: Vec<Vec<usize>> = Vec::new();
-        let mut next = None;
-        for (&disk, &slot) in &self.state.borrow().dirty {
-            match runs.last_mut() {
-                Some(run) if next == Some(disk) && run.len() < most => run.push(slot),
-                _ => runs.push(Vec::from([slot])),
-            }
-            next = Some(disk + 1);
-        }
-        for run in runs {
-            self.start_write(run);
-        }
-        if let Some(error) = self.finish_all() {
-            return Err(error);
-        }
-        if self.state.borrow().lost_dirty { Err(FsError::LostWrite) } else { Ok(()) }
     }
 }

@@ -124,7 +124,9 @@ impl ExtentVolume {
         let locate = |file, block, most| self.locate(file, block, most);
         let locate: Option<Locate<'_>> = if piece.bytes < BLOCK_BYTES { Some(&locate) } else { None };
         let place = || self.metadata.borrow_mut().place(file, piece.block, want);
-        self.cache.write((file, piece.block), locate, place, change)
+        self.cache.write((file, piece.block), locate, place, change)?;
+        self.cache.after_write();
+        Ok(())
     }
 
     /// Makes the rest of the last block zeros, before the file grows over it.
