@@ -352,7 +352,7 @@ fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
 fn find_network(frames: &mut FrameTable, memory: PhysicalMemory, clock: &Clock, apic: &LocalApic) -> Net {
     let device = find_virtio_net(apic).and_then(|(device, function)| {
         let buffers = frames.allocate(Owner::Kernel, ANY, WIRE_FRAMES, 1).ok()?;
-        let wire = Wire::new(device, memory, buffers.first)?;
+        let wire = Wire::new(device, memory, buffers.first);
         log!("network {} at {function}", wire.address());
         Some(NetDevice::Wire(Box::new(wire)))
     });

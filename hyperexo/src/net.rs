@@ -5,9 +5,8 @@
 //! receiver is dropped and counted there, as on any Ethernet; a sender that finds no room at the device leaves its packets in its
 //! own ring. So whoever floods, or does not drain, harms itself.
 //!
-//! Work done for packets that arrive is bounded: after so many packets ("batch") the device is left alone for a while ("rest"), so that the
-//! rest of the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive livelock", 1997).
-
+//! Work done for packets that arrive is bounded: after a batch of them the device is left alone for a while, so that the rest of
+//! the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive livelock", 1997).
 #![forbid(unsafe_code)]
 
 pub mod calls;

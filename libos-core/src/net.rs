@@ -10,7 +10,6 @@
 //!
 //! Under HyperExo the packets that come are those that match filters of this environment
 //! ([`hyperexo_abi::net::Filter`]); elsewhere a unikernel has the machine's device alone, and gets whatever comes.
-
 #![forbid(unsafe_code)]
 
 use crate::{platform, time, upcall};
@@ -23,6 +22,7 @@ use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{Destination, Filter};
 use hyperexo_abi::{FRAME_BYTES, Page};
 
+pub use crate::platform::DeviceFault;
 pub use hyperexo_abi::net::{ETHERNET_HEADER_BYTES, MAX_PACKET_BYTES, MacAddress, PacketOutcome};
 
 /// Buffers that are kept for the next packets.
@@ -35,6 +35,8 @@ pub enum NetError {
     NoNetwork,
     /// It is open already.
     AlreadyOpen,
+    /// There is one, but it can't be used.
+    Unusable(DeviceFault),
     /// The host refused a step.
     Refused {
         /// What was asked.
@@ -49,6 +51,7 @@ impl fmt::Display for NetError {
         match self {
             NetError::NoNetwork => f.write_str("this unikernel has no network (exo run --net gives it one)"),
             NetError::AlreadyOpen => f.write_str("the network is open already"),
+            NetError::Unusable(fault) => write!(f, "the network can't be used: {fault}"),
             NetError::Refused { step, status } => write!(f, "network: {step}: {status}"),
         }
     }

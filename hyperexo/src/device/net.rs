@@ -2,7 +2,6 @@
 //!
 //! Without a device the network is a loopback: environments reach each other, because packets between them never leave the
 //! classifier ([`crate::net`]), and nobody else.
-
 #![forbid(unsafe_code)]
 
 use super::wire::Wire;

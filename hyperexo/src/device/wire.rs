@@ -25,7 +25,6 @@ const _: () = assert!(MAX_PACKET_BYTES <= BUFFER_BYTES && BUFFERS <= SLOTS);
 /// The device.
 pub struct Wire {
     device: VirtioNet<PciTransport>,
-    address: MacAddress,
     memory: PhysicalMemory,
     first_frame: u64,
     /// Buffer in each slot of the device's receive queue.
@@ -37,13 +36,10 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A device, with [`WIRE_FRAMES`] frames of the kernel's from `first_frame` on for its buffers. `None` if it has no hardware
-    /// address.
-    pub fn new(device: VirtioNet<PciTransport>, memory: PhysicalMemory, first_frame: u64) -> Option<Wire> {
-        let address = MacAddress(device.address()?);
+    /// A device, with [`WIRE_FRAMES`] frames of the kernel's from `first_frame` on for its buffers.
+    pub fn new(device: VirtioNet<PciTransport>, memory: PhysicalMemory, first_frame: u64) -> Wire {
         let mut wire = Wire {
             device,
-            address,
             memory,
             first_frame,
             receiving: [0; SLOTS],
@@ -52,12 +48,12 @@ impl Wire {
         };
         (0..BUFFERS).for_each(|buffer| wire.supply(buffer));
         wire.device.notify();
-        Some(wire)
+        wire
     }
 
     /// The device's hardware address.
     pub fn address(&self) -> MacAddress {
-        self.address
+        MacAddress(self.device.address())
     }
 
     /// Frame of a buffer, and where in it the buffer starts.

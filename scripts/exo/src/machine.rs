@@ -187,7 +187,7 @@ impl Machine {
             add("-drive", disk.drive());
             add("-device", disk.device(self.board));
         }
-        args.extend(self.network.arguments());
+        args.extend(self.network.arguments(self.board));
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         if let Some(icount) = &self.icount {
             add("-icount", icount.clone());

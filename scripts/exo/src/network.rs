@@ -1,6 +1,6 @@
 //! What the network of a machine is connected to: `--net`.
 
-use crate::machine::{escape, text};
+use crate::machine::{Board, escape, text};
 use std::path::PathBuf;
 
 /// The far side of a machine's network.
@@ -32,7 +32,7 @@ impl Network {
     }
 
     /// Arguments for QEMU; none without a device.
-    pub fn arguments(&self) -> Vec<String> {
+    pub fn arguments(&self, board: Board) -> Vec<String> {
         let back_end = match self {
             Network::None | Network::Loopback => return vec![],
             Network::User => format!("user,id={BACK_END},restrict=on"),
@@ -42,8 +42,11 @@ impl Network {
                 escape(remote)
             ),
         };
-        // Without a ROM to boot from: nothing here boots from the network, and it takes time.
-        let device = format!("virtio-net-pci,netdev={BACK_END},romfile=");
+        let device = match board {
+            // Without a ROM to boot from: nothing here boots from the network, and it takes time.
+            Board::Q35 | Board::Pc => format!("virtio-net-pci,netdev={BACK_END},romfile="),
+            Board::Microvm => format!("virtio-net-device,netdev={BACK_END}"),
+        };
         ["-netdev".into(), back_end, "-device".into(), device].into()
     }
 }
@@ -92,11 +95,12 @@ mod tests {
 
     #[test]
     fn networks_are_described() {
-        assert!(Network::Loopback.arguments().is_empty() && Network::Loopback.is_on());
+        assert!(Network::Loopback.arguments(Board::Q35).is_empty() && Network::Loopback.is_on());
         assert!(!Network::default().is_on());
-        assert_eq!(Network::User.arguments()[1], "user,id=n0,restrict=on");
+        assert_eq!(Network::User.arguments(Board::Q35)[1], "user,id=n0,restrict=on");
         let datagram: Network = "dgram:/a,b:/c".parse().unwrap();
         let expected = "dgram,id=n0,local.type=unix,local.path=/a,,b,remote.type=unix,remote.path=/c";
-        assert_eq!(datagram.arguments()[1], expected);
+        assert_eq!(datagram.arguments(Board::Microvm)[3], "virtio-net-device,netdev=n0");
+        assert_eq!(datagram.arguments(Board::Microvm)[1], expected);
     }
 }

@@ -34,9 +34,9 @@ pub const RECEIVE_QUEUE: u16 = 0;
 /// Queue of packets that are sent.
 pub const TRANSMIT_QUEUE: u16 = 1;
 
-/// One for the header, one for the packet: devices before virtio 1.0 insist on the header being apart, later ones do not
-/// mind.
-const DESCRIPTORS: usize = 2 * SLOTS;
+/// Entries of each queue: one for the header of a packet, one for the rest. Devices before virtio 1.0 insist on the header being
+/// apart, later ones do not mind.
+pub const QUEUE_ENTRIES: usize = 2 * SLOTS;
 /// Offset of the hardware address in the configuration space.
 const CONFIG_ADDRESS: usize = 0;
 
@@ -77,7 +77,7 @@ enum Writer {
 /// Invariant: an occupied slot's header and buffer are in the device's hands, and nobody else touches the header.
 struct Direction {
     /// On the heap, as all that is large here: an image starts on a small stack.
-    queue: Box<VirtQueue<LinearHal, DESCRIPTORS>>,
+    queue: Box<VirtQueue<LinearHal, QUEUE_ENTRIES>>,
     writer: Writer,
     header_bytes: usize,
     headers: Box<[Header; SLOTS]>,
@@ -139,9 +139,38 @@ impl Direction {
         let written = popped.map_or(0, |bytes| (bytes as usize).saturating_sub(self.header_bytes));
         Some((slot, written.min(buffer.bytes)))
     }
+}
 
-    fn in_flight(&self) -> usize {
-        self.slots.iter().flatten().count()
+/// Why a device can't be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// The transport or a queue refuses.
+    Driver(Error),
+    /// A queue of the device has fewer than [`QUEUE_ENTRIES`] entries.
+    ShortQueue {
+        /// Entries it has.
+        entries: u32,
+    },
+    /// It tells no hardware address.
+    NoAddress,
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> StartError {
+        StartError::Driver(error)
+    }
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            StartError::Driver(error) => error.fmt(f),
+            StartError::ShortQueue { entries } => write!(
+                f,
+                "a queue of it has {entries} entries, {QUEUE_ENTRIES} are needed (QEMU: rx_queue_size={QUEUE_ENTRIES})"
+            ),
+            StartError::NoAddress => f.write_str("it has no hardware address"),
+        }
     }
 }
 
@@ -150,7 +179,7 @@ pub struct VirtioNet<T: Transport> {
     transport: T,
     receive: Direction,
     transmit: Direction,
-    address: Option<[u8; ADDRESS_BYTES]>,
+    address: [u8; ADDRESS_BYTES],
 }
 
 impl<T: Transport> VirtioNet<T> {
@@ -158,17 +187,23 @@ impl<T: Transport> VirtioNet<T> {
     ///
     /// # Errors
     ///
-    /// Those of the transport; [`Error::InvalidParam`] when a queue of the device has fewer than 128 entries.
-    pub fn new(mut transport: T) -> Result<Self, Error> {
+    /// [`StartError`].
+    pub fn new(mut transport: T) -> Result<Self, StartError> {
         let features: Features = transport.begin_init(Features::all());
-        let address = match features.contains(Features::ADDRESS) {
-            true => Some(transport.read_consistent(|| read_address(&transport))?),
-            false => None,
-        };
+        if !features.contains(Features::ADDRESS) {
+            return Err(StartError::NoAddress);
+        }
+        let address = transport.read_consistent(|| read_address(&transport))?;
         let header_bytes = match features.contains(Features::VERSION_1) {
             true => size_of::<Header>(),
             false => LEGACY_HEADER_BYTES,
         };
+        for number in [RECEIVE_QUEUE, TRANSMIT_QUEUE] {
+            let entries = transport.max_queue_size(number);
+            if entries < QUEUE_ENTRIES as u32 {
+                return Err(StartError::ShortQueue { entries });
+            }
+        }
         let receive = Direction::new(&mut transport, RECEIVE_QUEUE, Writer::Device, header_bytes)?;
         let mut transmit = Direction::new(&mut transport, TRANSMIT_QUEUE, Writer::Driver, header_bytes)?;
         transmit.queue.set_dev_notify(false);
@@ -176,8 +211,8 @@ impl<T: Transport> VirtioNet<T> {
         Ok(VirtioNet { transport, receive, transmit, address })
     }
 
-    /// The device's hardware address, if it has one.
-    pub fn address(&self) -> Option<[u8; ADDRESS_BYTES]> {
+    /// The device's hardware address.
+    pub fn address(&self) -> [u8; ADDRESS_BYTES] {
         self.address
     }
 
@@ -202,9 +237,9 @@ impl<T: Transport> VirtioNet<T> {
         self.receive.take()
     }
 
-    /// Buffers for packets that arrive in the device's hands.
-    pub fn supplied(&self) -> usize {
-        self.receive.in_flight()
+    /// Whether a packet has arrived.
+    pub fn has_received(&self) -> bool {
+        self.receive.queue.can_pop()
     }
 
     /// Sends a packet of `bytes` bytes; the device hears of it at the next [`VirtioNet::notify`]. The result names its buffer
@@ -228,9 +263,9 @@ impl<T: Transport> VirtioNet<T> {
         self.transmit.take().map(|(slot, _)| slot)
     }
 
-    /// Buffers of packets to be sent in the device's hands.
-    pub fn sending(&self) -> usize {
-        self.transmit.in_flight()
+    /// Whether a packet has been sent.
+    pub fn has_sent(&self) -> bool {
+        self.transmit.queue.can_pop()
     }
 
     /// Whether the device raises an interrupt when a packet has arrived; it does so from the start. Whoever turns it on looks at

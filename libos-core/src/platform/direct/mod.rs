@@ -14,6 +14,7 @@
 //! | [`cores`] | the other processors, and calls between them |
 //! | [`devices`] | where devices are, and how they interrupt |
 //! | [`disk`] | virtio-blk |
+//! | [`net`] | virtio-net |
 //!
 //! The page tables of the boot code are kept: other processors start with them ([`cores`]).
 
@@ -23,6 +24,7 @@ mod cores;
 mod devices;
 mod disk;
 mod frames;
+mod net;
 mod options;
 
 use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
@@ -56,6 +58,8 @@ mod vector {
     pub const DISK: u8 = WAKE + 2;
     /// The unikernel has ended on another core.
     pub const HALT: u8 = WAKE + 3;
+    /// The network device.
+    pub const NET: u8 = WAKE + 4;
     /// Where the masked 8259s would interrupt.
     pub const LEGACY: core::ops::RangeInclusive<u8> = 0x20..=0x2f;
 }
@@ -324,6 +328,10 @@ impl Platform for Direct {
                 disk::interrupted();
                 Cause::Disk as u64
             }
+            vector::NET => {
+                net::interrupted();
+                Cause::Net as u64
+            }
             vector::HALT => cores::halt(),
             // These want no acknowledgement.
             SPURIOUS_VECTOR => return Some(0),
@@ -361,6 +369,6 @@ impl Platform for Direct {
     }
 
     fn open_network(&self, _filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError> {
-        Err(NetError::NoNetwork)
+        Ok(Box::new(net::open(machine())?))
     }
 }

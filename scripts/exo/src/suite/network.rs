@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("network-off", &[], off),
         Test::new("network-arp", &[Need::NetworkDevice], arp),
         Test::new("network-device", &[Need::NetworkDevice], device),
+        Test::new("network-directly", &[Need::NetworkDevice, Need::Qemu], directly),
         Test::new("network-device-spoof", &[Need::NetworkDevice], device_spoof),
     ]
 }
@@ -91,6 +92,20 @@ fn device(context: &Context) -> Verdict {
         501.. => Ok(()),
         seen => Err(format!("the peer has seen {seen} packets, fewer than were sent")),
     }
+}
+
+/// The same without the exokernel: by PCI and by registers in memory.
+fn directly(context: &Context) -> Verdict {
+    for board in ["q35", "pc", "microvm"] {
+        let peer = Peer::start(&context.scratch.path().join(board))?;
+        let network = peer.argument();
+        let words = ["network", "--", "role=ping", "count=200", "batch=16", "bytes=1514"];
+        let arguments = [&["--direct", "--machine", board, "--net", &network], &words[..]].concat();
+        let said = context.run(&arguments)?.succeeded();
+        peer.finish();
+        said?.shows(&format!("echo at {PEER}")).map_err(|why| format!("{board}: {why}"))?;
+    }
+    Ok(())
 }
 
 /// What one environment sends in another's name does not reach the wire; what it sends in its own does.
