@@ -74,6 +74,7 @@ pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
 mod tests {
     use super::super::replay::{Policy, replay};
     use super::*;
+    use crate::page::browser::judge;
     use crate::page::tests::stands_alone;
     use indicatif::ProgressBar;
     use std::num::NonZero;
@@ -89,6 +90,7 @@ mod tests {
             std::fs::write(path, &text).unwrap();
         }
         stands_alone(&text);
+        judge(&text);
         assert!(text.contains("Misses of a &lt;trace&gt;"));
         assert_eq!(text.matches("<polyline").count(), policies.len());
         assert_eq!(text.matches("<th scope=\"row\">").count(), sizes.len());

@@ -94,6 +94,7 @@ pub mod tests {
     use super::super::optimum::Optimum;
     use super::super::summary::{rows, tests::samples};
     use super::*;
+    use crate::page::browser::judge;
     use crate::page::tests::stands_alone;
 
     pub(in super::super) fn conditions() -> Conditions {
@@ -123,6 +124,7 @@ pub mod tests {
         assert_eq!(text.matches("<svg").count(), 6);
         assert_eq!(text.matches("<table").count(), 4, "all rows, and one for each chart beyond them");
         stands_alone(&text);
+        judge(&text);
         assert!(text.contains("QEMU &lt;test&gt;"), "text is escaped");
         assert!(text.contains("din: block reads −64.0&nbsp;%, time −55.0&nbsp;%"), "{text}");
         assert!(text.contains("1 of 1 come out the same"), "{text}");
@@ -141,5 +143,6 @@ pub mod tests {
         assert_eq!(text.matches("<polyline").count(), 7);
         assert!(text.contains("din with 90 blocks: block reads"), "{text}");
         stands_alone(&text);
+        judge(&text);
     }
 }

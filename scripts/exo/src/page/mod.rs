@@ -8,6 +8,8 @@
 //! | [`lines`] | curves over sizes or time |
 
 pub mod bars;
+#[cfg(test)]
+pub mod browser;
 pub mod histogram;
 pub mod lines;
 
