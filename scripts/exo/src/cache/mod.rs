@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`criteria`] | `exo cache criteria`: what a division between managers keeps, with figures |
 //! | [`simulate`] | `exo cache simulate`: from a trace to tables, lines and curves |
 //! | [`trace`] | reference strings and the formats they come in |
 //! | [`sizes`] | cache sizes as the user names them |
@@ -9,6 +10,7 @@
 //! | [`plot`] | miss-ratio curves in the terminal |
 //! | [`page`] | the same as a page |
 
+mod criteria;
 pub mod page;
 mod plot;
 pub mod replay;
@@ -23,11 +25,14 @@ use crate::error::Result;
 pub enum CacheVerb {
     /// Replays a trace of block references under several policies and sizes, and counts misses
     Simulate(Box<simulate::SimulateArgs>),
+    /// Judges how managers share a cache: oblivious, foolish and smart programs, in calculated time
+    Criteria(criteria::CriteriaArgs),
 }
 
 /// The verb.
 pub fn cache(verb: &CacheVerb) -> Result<()> {
     match verb {
         CacheVerb::Simulate(args) => simulate::simulate(args),
+        CacheVerb::Criteria(args) => criteria::criteria(args),
     }
 }

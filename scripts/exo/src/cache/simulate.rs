@@ -138,7 +138,7 @@ fn table(found: &[Misses], sizes: &[u64]) -> String {
 }
 
 /// Lines with their cells below each other: names to the left, numbers to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
