@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 static GROUPS: Mutex<Vec<(Pid, Signal)>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static LEFT_TO_OTHERS: AtomicBool = AtomicBool::new(false);
 
 /// How long a group may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -19,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Makes Ctrl-C, SIGTERM and SIGHUP end all groups.
 pub fn end_with_this_process() {
     let installed = ctrlc::set_handler(|| {
+        if LEFT_TO_OTHERS.load(Ordering::SeqCst) {
+            return;
+        }
         INTERRUPTED.store(true, Ordering::SeqCst);
         for (pid, signal) in groups().iter() {
             // A group that has just ended is no failure.
@@ -28,6 +32,11 @@ pub fn end_with_this_process() {
     if let Err(error) = installed {
         eprintln!("exo: warning: Ctrl-C will not be caught: {error}");
     }
+}
+
+/// From now on Ctrl-C is for a program that shares the terminal with this tool.
+pub fn leave_interrupts_to_others() {
+    LEFT_TO_OTHERS.store(true, Ordering::SeqCst);
 }
 
 /// Whether the tool has been interrupted.

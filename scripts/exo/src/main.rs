@@ -11,6 +11,7 @@
 //! | `test` | [`suite`] |
 //! | `image` | [`artefact`] |
 //! | `deploy` | [`deploy`] |
+//! | `gdb` | [`gdb`] |
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
@@ -39,6 +40,7 @@ mod environments;
 mod error;
 mod exits;
 mod files;
+mod gdb;
 mod image;
 mod iso;
 mod linux;
@@ -87,6 +89,8 @@ enum Verb {
     Image(artefact::ImageArgs),
     /// Prints what a hypervisor or systemd wants to be told to run it
     Deploy(deploy::DeployArgs),
+    /// Debugs HyperExo and the unikernels on it, or a unikernel alone, with gdb
+    Gdb(Box<gdb::GdbArgs>),
     /// Makes an application in a directory of its own, outside the checkout
     New(create::NewArgs),
     /// Makes the disk image with the data of filecache
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => suite::test(args),
         Verb::Image(args) => artefact::image(args),
         Verb::Deploy(args) => deploy::deploy(args),
+        Verb::Gdb(args) => gdb::gdb(args),
         Verb::New(args) => create::create(args),
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => files::files(verb),

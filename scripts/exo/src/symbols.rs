@@ -70,7 +70,8 @@ impl Symbols {
     }
 }
 
-fn rustc_demangle(symbol: &str) -> String {
+/// A symbol as it is written in source, with its hash.
+pub fn rustc_demangle(symbol: &str) -> String {
     addr2line::demangle_auto(symbol.into(), None).into_owned()
 }
 
@@ -82,7 +83,7 @@ fn frame(text: &str) -> Option<(u64, u64)> {
 }
 
 /// `core::fmt::write::h0123456789abcdef` without its hash.
-fn without_hash(function: &str) -> &str {
+pub fn without_hash(function: &str) -> &str {
     match function.rsplit_once("::h") {
         Some((name, hash)) if hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()) => name,
         _ => function,

@@ -10,6 +10,7 @@
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`bench`] | measurements that must hold whatever the host is |
+//! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`faults`] | what must fail, with one clear line |
@@ -20,6 +21,7 @@ mod bench;
 mod context;
 mod deploy;
 mod faults;
+mod gdb;
 mod guide;
 mod hostile;
 mod image;
@@ -121,6 +123,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(image::tests());
     tests.extend(bench::tests());
     tests.extend(deploy::tests());
+    tests.extend(gdb::tests());
     tests.extend(hostile::tests(&context)?);
     tests.retain(|test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word)));
     if tests.is_empty() {
