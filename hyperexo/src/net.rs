@@ -65,6 +65,12 @@ enum Origin {
     Device,
 }
 
+/// What is known of the packet that is being judged.
+struct Judged {
+    headers: Headers,
+    bytes: usize,
+}
+
 /// A full device.
 struct Jam {
     /// TSC value at which its time is up.
@@ -149,7 +155,7 @@ impl Net {
         let mut call = false;
         for _ in 0..most {
             let sender = &mut environments[usize::from(id) - 1];
-            let Some(rings) = &mut sender.net_rings else { return Err(Status::NotBound) };
+            let Some(rings) = &sender.net_rings else { return Err(Status::NotBound) };
             let Some(waiting) = rings.transmit.waiting() else {
                 result = Err(Status::BadArgument);
                 break;
@@ -157,32 +163,17 @@ impl Net {
             if waiting == 0 || !rings.transmit.has_room(0) {
                 break;
             }
-            let stuck = match self.room(now) {
-                Room::Yes => false,
-                Room::NotYet => break,
-                Room::Never => true,
-            };
-            let submission = rings.transmit.take();
-            let sent = self.send(environments, id, &submission, memory, stuck);
-            let sender = &mut environments[usize::from(id) - 1];
-            let (bytes, outcome) = match sent {
-                Ok(bytes) => {
-                    count(&sender.accounting.net_packets_sent, 1);
-                    count(&sender.accounting.net_bytes_sent, u64::from(bytes));
-                    (bytes, PacketOutcome::Ok)
-                }
-                Err(outcome) => {
-                    count(&sender.accounting.net_packets_refused, 1);
-                    (0, outcome)
-                }
-            };
-            if let Some(rings) = &mut sender.net_rings {
-                call |= rings.transmit.post(&PacketCompletion {
-                    tag: submission.tag,
-                    bytes,
-                    outcome: Some(outcome),
-                });
+            let submission = rings.transmit.peek();
+            let judged = self.judge(sender, &submission, memory);
+            // Only what goes there waits for the device: those who talk to each other don't care.
+            let outside = judged.as_ref().is_ok_and(|judged| self.goes_outside(&judged.headers));
+            let room = if outside { self.room(now) } else { Room::Yes };
+            if room == Room::NotYet {
+                // It stays in the ring, and is copied and judged anew.
+                break;
             }
+            let sent = judged.and_then(|judged| self.pass_on(environments, id, &judged, room, memory));
+            call |= complete(&mut environments[usize::from(id) - 1], submission.tag, sent);
         }
         self.device.notify();
         if call {
@@ -214,30 +205,33 @@ impl Net {
         }
     }
 
-    /// Copies a packet, judges the copy and passes it on; returns its bytes.
-    fn send(
+    /// Copies a packet and judges the copy.
+    fn judge(
         &mut self,
-        environments: &mut [Environment],
-        id: EnvironmentId,
+        sender: &Environment,
         submission: &PacketSubmission,
         memory: PhysicalMemory,
-        stuck: bool,
-    ) -> Result<u16, PacketOutcome> {
+    ) -> Result<Judged, PacketOutcome> {
         let bytes = submission.bytes as usize;
         if !(ETHERNET_HEADER_BYTES..=MAX_PACKET_BYTES).contains(&bytes) {
             return Err(PacketOutcome::BadLength);
         }
-        if !has_bound(&environments[usize::from(id) - 1], memory, submission.frame, Rights::READ) {
+        if !has_bound(sender, memory, submission.frame, Rights::READ) {
             return Err(PacketOutcome::FrameNotBound);
         }
         // The one time that it is read: the sender may be changing it.
         memory.read(submission.frame, 0, &mut self.packet[..bytes]);
         let headers = Headers::parse(&self.packet[..bytes]).ok_or(PacketOutcome::BadLength)?;
-        if !self.may_send(id, &headers) {
-            return Err(PacketOutcome::NotAllowed);
+        if self.may_send(sender.id, &headers) {
+            Ok(Judged { headers, bytes })
+        } else {
+            Err(PacketOutcome::NotAllowed)
         }
-        self.route(environments, Origin::Environment(id), &headers, bytes, memory, stuck)?;
-        Ok(bytes as u16)
+    }
+
+    /// Whether a packet of an environment is for somebody, or also for somebody, beyond the device.
+    fn goes_outside(&self, headers: &Headers) -> bool {
+        headers.destination.is_group() || self.place_of(headers.destination).is_none()
     }
 
     /// Whether an environment may be the sender that a packet names.
@@ -247,37 +241,46 @@ impl Net {
         place.is_some_and(|place| self.filters.permits(id, place, &headers.fields.swapped()))
     }
 
-    /// Passes the packet that is being judged on to whom it is for.
+    /// Passes the packet that has been judged on to everybody it is for; returns its bytes.
+    fn pass_on(
+        &mut self,
+        environments: &mut [Environment],
+        id: EnvironmentId,
+        judged: &Judged,
+        room: Room,
+        memory: PhysicalMemory,
+    ) -> Result<u16, PacketOutcome> {
+        self.route(environments, Origin::Environment(id), judged, memory);
+        if self.goes_outside(&judged.headers) {
+            if room == Room::Never {
+                return Err(PacketOutcome::Timeout);
+            }
+            self.device.send(&self.packet[..judged.bytes]);
+        }
+        Ok(judged.bytes as u16)
+    }
+
+    /// Puts the packet that has been judged into the rings of whom on this machine it is for.
     fn route(
         &mut self,
         environments: &mut [Environment],
         origin: Origin,
-        headers: &Headers,
-        bytes: usize,
+        judged: &Judged,
         memory: PhysicalMemory,
-        stuck: bool,
-    ) -> Result<(), PacketOutcome> {
-        let packet = &self.packet[..bytes];
-        let group = headers.destination.is_group();
-        let place = self.place_of(headers.destination).filter(|_| !group);
-        if group {
+    ) {
+        let Judged { headers, bytes } = judged;
+        let packet = &self.packet[..*bytes];
+        if headers.destination.is_group() {
             for reader in self.listeners(environments.len(), headers) {
                 if origin != Origin::Environment(reader) {
                     deliver(&mut environments[usize::from(reader) - 1], packet, memory);
                 }
             }
-        } else if let Some(place) = place
+        } else if let Some(place) = self.place_of(headers.destination)
             && let Some(reader) = self.filters.classify(place, &headers.fields).reader
         {
             deliver(&mut environments[usize::from(reader) - 1], packet, memory);
         }
-        if origin != Origin::Device && place.is_none() {
-            if stuck {
-                return Err(PacketOutcome::Timeout);
-            }
-            self.device.send(packet);
-        }
-        Ok(())
     }
 
     /// The environments that hear packets for groups with these headers, each once.
@@ -335,8 +338,7 @@ impl Net {
             let Some(headers) = Headers::parse(&self.packet[..bytes]) else { continue };
             // Nobody out there has an address of this machine.
             if self.place_of(headers.source).is_none() {
-                // Nothing goes back out: a full device does not matter.
-                let _ = self.route(environments, Origin::Device, &headers, bytes, memory, false);
+                self.route(environments, Origin::Device, &Judged { headers, bytes }, memory);
             }
         }
         true
@@ -369,6 +371,26 @@ enum Room {
 fn has_bound(environment: &Environment, memory: PhysicalMemory, frame: u64, rights: Rights) -> bool {
     let nested = environment.nested.as_ref();
     nested.and_then(|nested| nested.lookup(&memory, frame)).is_some_and(|bound| bound.contains(rights))
+}
+
+/// Passes over a submission and posts its completion; returns whether the sender wants to be called.
+fn complete(sender: &mut Environment, tag: u32, sent: Result<u16, PacketOutcome>) -> bool {
+    let counters = sender.accounting;
+    let (bytes, outcome) = match sent {
+        Ok(bytes) => {
+            count(&counters.net_packets_sent, 1);
+            count(&counters.net_bytes_sent, u64::from(bytes));
+            (bytes, PacketOutcome::Ok)
+        }
+        Err(outcome) => {
+            count(&counters.net_packets_refused, 1);
+            (0, outcome)
+        }
+    };
+    sender.net_rings.as_mut().is_some_and(|rings| {
+        rings.transmit.pass();
+        rings.transmit.post(&PacketCompletion { tag, bytes, outcome: Some(outcome) })
+    })
 }
 
 /// Puts a packet into the next room that an environment offers, or drops it.

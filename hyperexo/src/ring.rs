@@ -37,11 +37,21 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
         unread.saturating_add(outstanding) < COMPLETIONS as u32
     }
 
-    /// Takes the next submission; the caller has seen that one is waiting.
-    pub fn take(&mut self) -> S::Value {
-        let submission = self.shared.submissions[self.sq_head as usize % SUBMISSIONS].load();
+    /// A copy of the next submission, which stays where it is; the caller has seen that one is waiting.
+    pub fn peek(&self) -> S::Value {
+        self.shared.submissions[self.sq_head as usize % SUBMISSIONS].load()
+    }
+
+    /// Passes over the next submission.
+    pub fn pass(&mut self) {
         self.sq_head = self.sq_head.wrapping_add(1);
         self.shared.sq_head.0.store(self.sq_head, Ordering::Release);
+    }
+
+    /// Takes the next submission; the caller has seen that one is waiting.
+    pub fn take(&mut self) -> S::Value {
+        let submission = self.peek();
+        self.pass();
         submission
     }
 

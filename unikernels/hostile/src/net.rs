@@ -360,16 +360,21 @@ fn flood(judge: &mut Judge) {
     }
     let own = own_address();
     let targets: Vec<MacAddress> = neighbours().chain([MacAddress::BROADCAST, own]).collect();
+    let mut under_way = 0;
     for round in 0..FLOOD_ROUNDS {
         let target = targets[round as usize % targets.len()];
         machine::write_frame(line.sent, &packet(target, own, VICTIMS));
         let bytes = MAX_PACKET_BYTES as u32;
-        for _ in 0..RING_PACKETS {
+        for _ in under_way..RING_PACKETS {
             put(&line.rings.transmit, &PacketSubmission { frame: line.sent, tag: round, bytes });
         }
         judge.allowed("kicking", machine::net_kick());
+        under_way = RING_PACKETS;
         while let Some(completion) = take(&line.rings.transmit) {
-            judge.expect("a packet of the flood", completion.outcome, Some(PacketOutcome::Ok));
+            under_way -= 1;
+            // A device may be too slow for us, or not answer at all.
+            let fair = matches!(completion.outcome, Some(PacketOutcome::Ok | PacketOutcome::Timeout));
+            judge.expect(format_args!("a packet of the flood, {:?}", completion.outcome), fair, true);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Test, Verdict};
 use ::network::message::{Kind, Message};
 use hyperexo_abi::net::MacAddress;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("network-off", &[], off),
         Test::new("network-arp", &[Need::NetworkDevice], arp),
         Test::new("network-device", &[Need::NetworkDevice], device),
+        Test::new("network-device-stuck", &[Need::NetworkDevice], device_stuck),
         Test::new("network-directly", &[Need::NetworkDevice, Need::Qemu], directly),
         Test::new("network-device-spoof", &[Need::NetworkDevice], device_spoof),
     ]
@@ -83,8 +84,7 @@ fn arp(context: &Context) -> Verdict {
 /// Requests to a program of the host, and its answers.
 fn device(context: &Context) -> Verdict {
     let peer = Peer::start(&context.scratch.path().join("device"))?;
-    let network = peer.argument();
-    let ping = ["--net", &network, "network", "--", "role=ping", "count=500", "batch=16", "bytes=1514"];
+    let ping = ["--net", &peer.argument, "network", "--", "role=ping", "count=500", "batch=16", "bytes=1514"];
     let said = context.run(&ping)?.succeeded()?;
     let sources = peer.finish();
     said.shows(&format!("echo at {PEER}"))?;
@@ -94,13 +94,29 @@ fn device(context: &Context) -> Verdict {
     }
 }
 
+/// The far side takes no packets, and one environment sends without end: two others get along all the same.
+fn device_stuck(context: &Context) -> Verdict {
+    let folder = context.scratch.path().join("stuck");
+    let (network, _unread) = sockets(&folder)?;
+    let said = context.run(&[
+        "--net",
+        &network,
+        "--app",
+        "victim=network:role=ping count=300 batch=4",
+        "--app",
+        "friend=network:role=echo count=300",
+        "--app",
+        "attacker=hostile:attempt=net-flood",
+    ])?;
+    said.tells("victim ended: exit code 0")?.tells("friend ended: exit code 0")?.succeeded().map(drop)
+}
+
 /// The same without the exokernel: by PCI and by registers in memory.
 fn directly(context: &Context) -> Verdict {
     for board in ["q35", "pc", "microvm"] {
         let peer = Peer::start(&context.scratch.path().join(board))?;
-        let network = peer.argument();
         let words = ["network", "--", "role=ping", "count=200", "batch=16", "bytes=1514"];
-        let arguments = [&["--direct", "--machine", board, "--net", &network], &words[..]].concat();
+        let arguments = [&["--direct", "--machine", board, "--net", &peer.argument], &words[..]].concat();
         let said = context.run(&arguments)?.succeeded();
         peer.finish();
         said?.shows(&format!("echo at {PEER}")).map_err(|why| format!("{board}: {why}"))?;
@@ -111,9 +127,9 @@ fn directly(context: &Context) -> Verdict {
 /// What one environment sends in another's name does not reach the wire; what it sends in its own does.
 fn device_spoof(context: &Context) -> Verdict {
     let peer = Peer::start(&context.scratch.path().join("spoof"))?;
-    let network = peer.argument();
     let attacker = "attacker=hostile:attempt=net-spoof";
-    let said = context.run(&["--net", &network, "--app", "victim=hello:sleep-ms=100", "--app", attacker])?;
+    let said =
+        context.run(&["--net", &peer.argument, "--app", "victim=hello:sleep-ms=100", "--app", attacker])?;
     said.succeeded()?;
     let mut sources = peer.finish();
     let seen = sources.len();
@@ -125,10 +141,24 @@ fn device_spoof(context: &Context) -> Verdict {
     }
 }
 
+/// Value of `--net` for sockets in a new directory, and the far side's socket.
+fn sockets(folder: &Path) -> std::result::Result<(String, UnixDatagram), String> {
+    // It may be there from the same test on another platform.
+    let _ = std::fs::remove_dir_all(folder);
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir(folder).map_err(failed)?;
+    let (local, remote) = (folder.join(MACHINE_SOCKET), folder.join("peer"));
+    let socket = UnixDatagram::bind(&remote).map_err(failed)?;
+    Ok((format!("dgram:{}:{}", local.display(), remote.display()), socket))
+}
+
+/// Name of the machine's socket.
+const MACHINE_SOCKET: &str = "machine";
+
 /// A program of the host on the machine's network: answers requests, and remembers who has sent packets.
 struct Peer {
-    local: PathBuf,
-    remote: PathBuf,
+    /// Value of `--net`.
+    argument: String,
     over: Arc<AtomicBool>,
     sources: Arc<Mutex<Vec<MacAddress>>>,
     thread: JoinHandle<()>,
@@ -137,24 +167,16 @@ struct Peer {
 impl Peer {
     /// Starts it, with its sockets in a directory.
     fn start(folder: &Path) -> std::result::Result<Peer, String> {
-        // It may be there from the same test on another platform.
-        let _ = std::fs::remove_dir_all(folder);
-        let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-        std::fs::create_dir(folder).map_err(failed)?;
-        let (local, remote) = (folder.join("machine"), folder.join("peer"));
-        let socket = UnixDatagram::bind(&remote).map_err(failed)?;
-        socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(failed)?;
+        let (argument, socket) = sockets(folder)?;
+        let limit = socket.set_read_timeout(Some(Duration::from_millis(50)));
+        limit.map_err(|error| format!("{}: {error}", folder.display()))?;
+        let local = folder.join(MACHINE_SOCKET);
         let (over, sources) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let thread = std::thread::spawn({
-            let (over, sources, local) = (over.clone(), sources.clone(), local.clone());
+            let (over, sources) = (over.clone(), sources.clone());
             move || serve(&socket, &local, &over, &sources)
         });
-        Ok(Peer { local, remote, over, sources, thread })
-    }
-
-    /// Value of `--net`.
-    fn argument(&self) -> String {
-        format!("dgram:{}:{}", self.local.display(), self.remote.display())
+        Ok(Peer { argument, over, sources, thread })
     }
 
     /// Ends it; the senders of all packets.
