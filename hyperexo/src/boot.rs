@@ -17,6 +17,7 @@ use crate::memory::{self, PhysicalMemory};
 use crate::net::Net;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
+use crate::resource::view::ViewTable;
 use crate::settings::{End, Settings};
 use crate::smp;
 use crate::virt::xstate::Support;
@@ -204,6 +205,7 @@ unsafe fn build(
         disk,
         net,
         environments: Vec::new(),
+        views: ViewTable::default(),
         first_served: 0,
         slices: Vec::from([SliceVector::default()]),
         processors,

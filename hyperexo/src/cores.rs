@@ -16,6 +16,7 @@ use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::EnvironmentId;
+use crate::view::{self, ViewChange};
 use crate::virt::{Backend, VmExit};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_abi::accounting::Exit;
@@ -203,8 +204,12 @@ impl Core {
         who: VcpuId,
     ) -> (Guard<'k>, Option<VmExit>) {
         let accounting = guard.environment(who.environment).accounting;
+        let change = self.view_change(&mut guard, who);
         let slot = guard.slot(who);
         let mut vcpu = slot.vcpu.take().expect("a core takes its own virtual CPU, and it is there");
+        if let Some(change) = change {
+            vcpu.change_views(&change);
+        }
         if core::mem::take(&mut slot.flush) {
             vcpu.flush_nested();
         }
@@ -227,6 +232,17 @@ impl Core {
         count(&accounting.guest_cycles, cycles);
         guard.slot(who).vcpu = Some(vcpu);
         (guard, exit)
+    }
+
+    /// What a virtual CPU must be told of its environment's views, if they have changed since it ran.
+    fn view_change(&self, kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
+        if !core::mem::take(&mut kernel.slot(who).views_changed) {
+            return None;
+        }
+        let (roots, new) = (kernel.views.roots(who.environment), kernel.views.identities(who.environment));
+        let old = core::mem::replace(&mut kernel.slot(who).views_seen, new);
+        let list = kernel.environment(who.environment).view_list?;
+        Some(ViewChange { list, roots, kept: view::kept(&old, &new) })
     }
 
     /// Exchanges what stays on the core while one environment goes in and out of the kernel.

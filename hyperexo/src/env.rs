@@ -7,6 +7,7 @@ use crate::memory::PhysicalMemory;
 use crate::net::Rings;
 use crate::resource::disk::Binding;
 use crate::resource::page::{EnvironmentId, FrameTable, Owner};
+use crate::resource::view::List;
 use crate::virt::nested::{NestedTable, TableMemory, TableReader};
 use crate::virt::xstate::ExtendedState;
 use crate::virt::{Access, Vcpu};
@@ -17,6 +18,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
 use hyperexo_abi::accounting::Accounting;
+use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_abi::upcall::{Cause, Doorbell};
 
 /// Why an environment was ended by the kernel.
@@ -109,6 +111,10 @@ pub struct VirtualCpu {
     pub posted: bool,
     /// Cached translations of the nested page table must go before it runs again.
     pub flush: bool,
+    /// The environment's list of views is not what it was when this ran last.
+    pub views_changed: bool,
+    /// The views that were in the list when this ran last.
+    pub views_seen: List,
     /// Where it is told of nested faults, if it takes them itself.
     pub faults: Option<FaultTarget>,
     /// TSC value at which it wants a timer upcall.
@@ -133,6 +139,8 @@ impl VirtualCpu {
             waiting: false,
             posted: false,
             flush: false,
+            views_changed: true,
+            views_seen: [0; VIEWS],
             faults: None,
             timer: None,
             extended,
@@ -155,8 +163,11 @@ pub struct Environment {
     pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
     pub quota: u64,
-    /// Frames of the kernel on its account: those of its nested page table, and the doorbells of virtual CPUs that it has started.
+    /// Frames of the kernel on its account: those of its nested page table, of doorbells of virtual CPUs that it has started, of its
+    /// list of views, and those that it has paid for tables of views.
     pub tables: u64,
+    /// Frame with the list of its views, once it has any.
+    pub view_list: Option<u64>,
     /// Most frames it ever owned.
     pub peak_frames: u64,
     /// Disk blocks that it may allocate.
@@ -220,11 +231,9 @@ pub struct NestedMemory<'a> {
     pub frames: &'a mut FrameTable,
     /// Where they are.
     pub memory: PhysicalMemory,
-    /// On whose account.
-    pub owner: EnvironmentId,
-    /// Frames the owner may have, tables included. `u64::MAX` when the kernel changes the table by force.
-    pub quota: u64,
-    /// Tables the owner has.
+    /// Frames that may be taken. `u64::MAX` when the kernel changes a table by force.
+    pub room: u64,
+    /// Frames taken, on the account of whoever pays for the tables.
     pub tables: &'a mut u64,
 }
 
@@ -240,10 +249,11 @@ impl TableMemory for NestedMemory<'_> {
     }
 
     fn allocate(&mut self) -> Option<u64> {
-        if self.frames.owned_by(self.owner) + *self.tables >= self.quota {
+        if self.room == 0 {
             return None;
         }
         let claim = self.frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?;
+        self.room -= 1;
         *self.tables += 1;
         self.memory.clear(claim.first);
         Some(claim.first)
@@ -251,6 +261,7 @@ impl TableMemory for NestedMemory<'_> {
 
     fn release(&mut self, table: u64) {
         self.frames.release_kernel(table..table + 1);
+        self.room = self.room.saturating_add(1);
         *self.tables -= 1;
     }
 

@@ -7,6 +7,7 @@ use crate::fault::FaultTarget;
 use crate::kernel::{Kernel, VcpuId};
 use crate::net::{Rings, calls as net};
 use crate::resource::page::{EnvironmentId, Owner};
+use crate::view::Place;
 use crate::virt::nested::TableMemory;
 use crate::virt::xstate::ExtendedState;
 use crate::virt::{Entry, Registers, Vcpu};
@@ -28,10 +29,14 @@ pub fn answer(vcpu: &mut dyn Vcpu) -> bool {
     let registers = vcpu.registers();
     let outcome = match Call::from_number(registers.rax) {
         Some(Call::Null) => DONE,
+        Some(Call::ViewSwitch) => {
+            let entry = registers.rdi;
+            if vcpu.switch_view(entry) { DONE } else { Err(Status::NoSuch) }
+        }
         None => Err(Status::UnknownCall),
         Some(_) => return false,
     };
-    give(registers, outcome);
+    give(vcpu.registers(), outcome);
     true
 }
 
@@ -66,8 +71,8 @@ fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) 
     let [a0, a1, a2, a3, a4, a5] = *arguments;
     let capability = Capability([a0, a1, a2, a3]);
     match call {
-        // `dispatch` has seen to the yield.
-        Call::Null | Call::Yield => DONE,
+        // `answer` and `dispatch` have seen to these.
+        Call::Null | Call::ViewSwitch | Call::Yield => DONE,
         Call::ConsoleWrite => console_write(kernel, id, a0, a1),
         Call::Exit => {
             kernel.end(id, Ending::Exited(a0));
@@ -76,7 +81,7 @@ fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) 
         Call::PageAlloc => page_alloc(kernel, id, a0, a1, a2),
         Call::PageFree => page_free(kernel, &capability),
         Call::PageBind => page_bind(kernel, id, &capability, a4),
-        Call::PageUnbind => page_unbind(kernel, id, a0, a1),
+        Call::PageUnbind => page_unbind(kernel, id, a0, a1, a2),
         Call::Derive => derive(kernel, &capability, a4, a5),
         Call::Revoke => revoke(kernel, id, &capability),
         Call::DiskAlloc => disk_alloc(kernel, id, a0, a1),
@@ -91,6 +96,10 @@ fn perform(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) 
         }
         Call::VcpuStart => vcpu_start(kernel, id, a0, &Entry { rip: a1, rsp: a2, cr3: a3, rdi: a4, rsi: 0 }),
         Call::FaultPage => fault_page(kernel, who, a0),
+        Call::ViewCreate => kernel.view_create(id, a0).map(|entry| view_results(kernel, entry)),
+        Call::ViewOffer => kernel.views.offer(id, a0, a1).and(DONE),
+        Call::ViewAccept => kernel.view_accept(id, a0, a1).map(|entry| view_results(kernel, entry)),
+        Call::ViewEnd => kernel.view_end(id, a0).and(DONE),
         Call::VcpuWake => {
             let environment = kernel.environment(id);
             let index = usize::try_from(a0).ok().filter(|index| *index < environment.vcpus.len());
@@ -112,6 +121,16 @@ fn rights(register: u64) -> Result<Rights, Status> {
         Ok(bits) if Rights::ALL.contains(Rights(bits)) => Ok(Rights(bits)),
         _ => Err(Status::BadArgument),
     }
+}
+
+/// A set of rights in the low byte of a register, the number of a view above.
+fn rights_and_view(register: u64) -> Result<(Rights, u64), Status> {
+    Ok((rights(register & 0xff)?, register >> 8))
+}
+
+/// A view's number, and whether `VMFUNC` knows it.
+fn view_results(kernel: &Kernel, entry: usize) -> Results {
+    [entry as u64, kernel.backend.switches_views().into(), 0, 0]
 }
 
 /// A run of frames or blocks in two registers.
@@ -169,7 +188,7 @@ fn page_free(kernel: &mut Kernel, capability: &Capability) -> Outcome {
     if kernel.frames.any_pinned(claim.first..claim.end()) {
         return Err(Status::Busy);
     }
-    require_split_room(kernel, owner, claim.first, claim.count, true)?;
+    require_split_room(kernel, Place::Own(owner), claim.first, claim.count, true)?;
     kernel.end_bindings(claim.first..claim.end(), None);
     kernel.frames.free(&claim)?;
     kernel.update_frames(owner);
@@ -177,16 +196,17 @@ fn page_free(kernel: &mut Kernel, capability: &Capability) -> Outcome {
 }
 
 fn page_bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wanted: u64) -> Outcome {
-    let wanted = rights(wanted)?;
+    let (wanted, view) = rights_and_view(wanted)?;
     if !wanted.contains(Rights::READ) {
         return Err(Status::BadArgument);
     }
     let claim = kernel.authority.verify(capability, Resource::Page, wanted)?;
     kernel.frames.check(&claim)?;
-    let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    let place = kernel.place(id, view)?;
+    let (nested, mut memory) = kernel.nested_at(place, false).ok_or(Status::NotBound)?;
     // All or nothing: once there is room for the tables, nothing can go wrong.
     let needed = nested.tables_needed(&memory, claim.first, claim.count);
-    if needed > memory.quota.saturating_sub(memory.frames.owned_by(id) + *memory.tables) {
+    if needed > memory.room {
         return Err(Status::QuotaExceeded);
     }
     if needed > memory.frames.free_frames() {
@@ -194,51 +214,55 @@ fn page_bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wa
     }
     let mapped = nested.map(&mut memory, claim.first, claim.count, wanted);
     debug_assert!(mapped.is_ok(), "tables were counted");
-    kernel.settle(id);
+    kernel.settle_at(place);
     kernel.update_frames(id);
     DONE
 }
 
-fn page_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64) -> Outcome {
+fn page_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, view: u64) -> Outcome {
     let frames = run(first, count)?;
     if frames.end > kernel.frames.len() {
         return Err(Status::NoSuch);
     }
-    if kernel.frames.any_pinned(frames.clone()) {
+    let place = kernel.place(id, view)?;
+    // What devices use is what is bound in the environment's own table.
+    if place == Place::Own(id) && kernel.frames.any_pinned(frames.clone()) {
         return Err(Status::Busy);
     }
-    let (nested, memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    if !kernel.may_unbind(id, place, frames.clone()) {
+        return Err(Status::NoRight);
+    }
+    let (nested, memory) = kernel.nested_at(place, false).ok_or(Status::NotBound)?;
     if frames.clone().any(|frame| nested.lookup(&memory, frame).is_none()) {
         return Err(Status::NotBound);
     }
-    require_split_room(kernel, id, first, count, false)?;
-    let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
+    require_split_room(kernel, place, first, count, false)?;
+    let (nested, mut memory) = kernel.nested_at(place, false).ok_or(Status::NotBound)?;
     nested.unmap(&mut memory, first, count);
-    kernel.settle(id);
+    kernel.settle_at(place);
     kernel.update_frames(id);
     DONE
 }
 
-/// Whether an environment's own bindings of a run can be ended without losing others: large entries at its ends may have to be
+/// Whether the bindings of a run in one place can be ended without losing others: large entries at its ends may have to be
 /// split, for which there must be frames. `forced`: on the kernel's account.
 fn require_split_room(
     kernel: &mut Kernel,
-    id: EnvironmentId,
+    place: Place,
     first: u64,
     count: u64,
     forced: bool,
 ) -> Result<(), Status> {
     /// One for each end of the run.
     const TABLES: u64 = 2;
-    let Some((nested, memory)) = kernel.nested(id, forced) else { return Ok(()) };
+    let Some((nested, memory)) = kernel.nested_at(place, forced) else { return Ok(()) };
     if !nested.needs_split(&memory, first, count) {
         return Ok(());
     }
     if memory.frames.free_frames() < TABLES {
         return Err(Status::Exhausted);
     }
-    let used = *memory.tables + memory.frames.owned_by(id);
-    if memory.quota.saturating_sub(used) < TABLES { Err(Status::QuotaExceeded) } else { Ok(()) }
+    if memory.room < TABLES { Err(Status::QuotaExceeded) } else { Ok(()) }
 }
 
 fn derive(kernel: &mut Kernel, capability: &Capability, first: u64, count_and_rights: u64) -> Outcome {

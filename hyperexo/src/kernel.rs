@@ -14,7 +14,9 @@ use crate::memory::PhysicalMemory;
 use crate::net::Net;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{EnvironmentId, FrameTable};
+use crate::resource::view::ViewTable;
 use crate::settings::Settings;
+use crate::view::Place;
 use crate::virt::nested::NestedTable;
 use crate::virt::xstate::Support;
 use crate::virt::{Backend, Vcpu};
@@ -91,6 +93,8 @@ pub struct Kernel {
     pub net: Net,
     /// Environments; number `n` has index `n - 1`.
     pub environments: Vec<Environment>,
+    /// Nested tables besides those of the environments.
+    pub views: ViewTable,
     /// Index of the environment whose ring is looked at first when the disk has room.
     pub first_served: usize,
     /// Slices of each core that has come up.
@@ -147,11 +151,11 @@ impl Kernel {
         forced: bool,
     ) -> (&mut Option<NestedTable>, NestedMemory<'_>) {
         let environment = &mut self.environments[usize::from(id) - 1];
+        let used = self.frames.owned_by(id) + environment.tables;
         let memory = NestedMemory {
             frames: &mut self.frames,
             memory: self.memory,
-            owner: id,
-            quota: if forced { u64::MAX } else { environment.quota },
+            room: if forced { u64::MAX } else { environment.quota.saturating_sub(used) },
             tables: &mut environment.tables,
         };
         (&mut environment.nested, memory)
@@ -189,6 +193,16 @@ impl Kernel {
             if let Some((nested, mut memory)) = self.nested(id, true) {
                 nested.unmap(&mut memory, frames.start, frames.end - frames.start);
                 self.settle(id);
+            }
+        }
+        for view in self.views.ids() {
+            let spared = |id| self.views.get(view).is_some_and(|view| view.is_private_to(id));
+            if except.is_some_and(spared) {
+                continue;
+            }
+            if let Some((nested, mut memory)) = self.nested_at(Place::View(view), true) {
+                nested.unmap(&mut memory, frames.start, frames.end - frames.start);
+                self.settle_at(Place::View(view));
             }
         }
     }
@@ -253,6 +267,7 @@ impl Kernel {
             frames.for_each(|frame| self.frames.unpin(frame));
         }
         self.net.filters.release_all(id);
+        self.end_views(id);
         let (nested, mut memory) = self.tables(id, true);
         if let Some(nested) = nested.take() {
             nested.destroy(&mut memory);

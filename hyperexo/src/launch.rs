@@ -197,6 +197,7 @@ impl Kernel {
             nested: None,
             quota: entry.quota_frames.min(self.frames.len()),
             tables: 0,
+            view_list: None,
             peak_frames: 0,
             disk_quota: u64::from(entry.disk_quota_mib) * BLOCKS_PER_MIB,
             extents: Vec::new(),

@@ -44,4 +44,5 @@ pub mod ring;
 pub mod settings;
 pub mod smp;
 pub mod startup;
+pub mod view;
 pub mod virt;

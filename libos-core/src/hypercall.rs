@@ -115,6 +115,15 @@ pub unsafe fn page_bind(capability: &Capability, rights: Rights) -> Result<(), S
     unsafe { call_with(Call::PageBind, capability, u64::from(rights.0), 0) }.map(drop)
 }
 
+/// Binds frames in the view with this number, so that code in the view reaches them.
+///
+/// # Safety
+/// As for [`page_bind`].
+pub unsafe fn page_bind_in(view: u64, capability: &Capability, rights: Rights) -> Result<(), Status> {
+    // SAFETY: by the caller's promise.
+    unsafe { call_with(Call::PageBind, capability, u64::from(rights.0) | view << 8, 0) }.map(drop)
+}
+
 /// Ends the bindings of a run of frames.
 ///
 /// # Safety
@@ -280,4 +289,43 @@ pub unsafe fn net_ring_bind(first: u64) -> Result<(), Status> {
 pub unsafe fn net_kick() -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::NetKick, [0; 6]) }.map(drop)
+}
+
+/// A view in the caller's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewView {
+    /// Its number there.
+    pub number: u64,
+    /// Whether `VMFUNC` changes to it.
+    pub by_function: bool,
+}
+
+impl NewView {
+    fn from_results([number, by_function, ..]: Results) -> NewView {
+        NewView { number, by_function: by_function != 0 }
+    }
+}
+
+/// Makes a view, with `tables` frames for its nested page table. Programs use [`crate::view`].
+pub fn view_create(tables: u64) -> Result<NewView, Status> {
+    // SAFETY: the view has no bindings, and nobody is in it.
+    unsafe { call(Call::ViewCreate, [tables, 0, 0, 0, 0, 0]) }.map(NewView::from_results)
+}
+
+/// Offers a view to another environment.
+pub fn view_offer(view: u64, environment: u64) -> Result<(), Status> {
+    // SAFETY: what the other reaches in it was bound there by a call whose caller has promised that it may.
+    unsafe { call(Call::ViewOffer, [view, environment, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Takes the offer of a view.
+pub fn view_accept(environment: u64, view: u64) -> Result<NewView, Status> {
+    // SAFETY: nobody is in it.
+    unsafe { call(Call::ViewAccept, [environment, view, 0, 0, 0, 0]) }.map(NewView::from_results)
+}
+
+/// Ends what the caller has of a view. A virtual CPU of the caller that is in it gets an exception.
+pub fn view_end(view: u64) -> Result<(), Status> {
+    // SAFETY: what is bound in the view alone is used by code in the view alone.
+    unsafe { call(Call::ViewEnd, [view, 0, 0, 0, 0, 0]) }.map(drop)
 }

@@ -13,6 +13,7 @@
 //! | [`paging`] | page tables as data |
 //! | [`trap`] | exceptions: handlers by vector |
 //! | [`faults`] | accesses without a binding, handled |
+//! | [`view`] | memory that only code entered through a gate reaches |
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
 //! | [`disk`] | asynchronous block requests |
 //! | [`net`] | Ethernet packets |
@@ -48,6 +49,7 @@ pub mod platform;
 pub mod time;
 pub mod trap;
 pub mod upcall;
+pub mod view;
 
 pub use arguments::Arguments;
 pub use entry::{Termination, exit};

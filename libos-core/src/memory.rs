@@ -76,6 +76,11 @@ pub(crate) fn text() -> Range<u64> {
     &raw const hx_text_start as u64..&raw const hx_text_end as u64
 }
 
+/// Addresses of the image's constants; its code follows.
+pub(crate) fn constants() -> Range<u64> {
+    &raw const hx_rodata_start as u64..&raw const hx_rodata_end as u64
+}
+
 /// Where the trap stacks lie, below a start-up stack: guard pages left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TrapAreas {
@@ -258,7 +263,7 @@ pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
         unsafe { core::slice::from_raw_parts_mut(linear_address(first) as *mut Table, table_count as usize) };
     let mut tables = Tables::new(memory, first);
     let parts = [
-        (&raw const hx_rodata_start as u64..&raw const hx_rodata_end as u64, Access::Read),
+        (constants(), Access::Read),
         (text(), Access::Execute),
         (&raw const hx_data_start as u64..&raw const hx_boot_start as u64, Access::Write),
     ];

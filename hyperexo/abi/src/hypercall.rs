@@ -40,10 +40,11 @@ pub enum Call {
     ///
     /// [`Rights::GRANT`]: crate::capability::Rights::GRANT
     PageFree = 4,
-    /// Binds frames: the nested page table of the caller gets their entries. 0–3: page capability, 4: rights (bits of
-    /// [`crate::capability::Rights`], a subset of the capability's).
+    /// Binds frames: the nested page table of the caller gets their entries, or that of a view. 0–3: page capability, 4: rights (bits
+    /// 0–7: of [`crate::capability::Rights`], a subset of the capability's), bits 8 and up: number of the view, 0 = none.
     PageBind = 5,
-    /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count. Refused while the device uses one.
+    /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count, 2: number of the view, 0 = none. Refused while the
+    /// device uses one. In a view of somebody else's, only the caller's own frames can be unbound.
     PageUnbind = 6,
     /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
     /// Results: the new capability. Works for pages, extents and filters.
@@ -99,11 +100,29 @@ pub enum Call {
     NetRingBind = 24,
     /// Says that the ring of packets to be sent has some.
     NetKick = 25,
+    /// Makes a view: a nested page table besides the caller's own, in which nothing is bound yet ([`Call::ViewSwitch`]). 0: frames for its
+    /// tables, which the caller pays for at once. Results: its number in the caller's list; 1 if the instruction `VMFUNC` switches to
+    /// it as well (function 0 in `eax`, number in `ecx`; SDM vol. 3 §26.5.6.3), without an exit. `rax` stays 0 then, and is
+    /// [`Status::NoSuch`] if the list has no such number.
+    ViewCreate = 26,
+    /// Offers a view that the caller has made to another environment. 0: its number, 1: the environment. Whoever takes the offer can
+    /// run with the view's memory in place of its own, and bind frames of its own in it.
+    ViewOffer = 27,
+    /// Takes an offer. 0: the environment that made it, 1: the view's number there. Results: as [`Call::ViewCreate`], with the number
+    /// in the caller's list.
+    ViewAccept = 28,
+    /// Ends what the caller has of a view. 0: its number in the caller's list. If the caller made it, it ends for all; else for
+    /// the caller, whose own frames are unbound from it. A virtual CPU that is in the view at that time finds itself outside,
+    /// with a general-protection exception.
+    ViewEnd = 29,
+    /// Lets the calling virtual CPU go on in a view: from the next instruction on, the view's bindings count and no others. 0: number
+    /// in the caller's list; 0 is its own table. Registers, CR3 included, stay as they are.
+    ViewSwitch = 30,
 }
 
 impl Call {
     /// All calls, in the order of their numbers.
-    pub const ALL: [Call; 26] = [
+    pub const ALL: [Call; 31] = [
         Call::Null,
         Call::ConsoleWrite,
         Call::Exit,
@@ -130,6 +149,11 @@ impl Call {
         Call::FilterUnbind,
         Call::NetRingBind,
         Call::NetKick,
+        Call::ViewCreate,
+        Call::ViewOffer,
+        Call::ViewAccept,
+        Call::ViewEnd,
+        Call::ViewSwitch,
     ];
 
     /// The call with this number, if there is one.
@@ -140,6 +164,9 @@ impl Call {
 
 /// Most frames that one [`Call::PageAlloc`] gives: clearing them takes time that nobody else has.
 pub const MAX_ALLOCATION_FRAMES: u64 = 4096;
+
+/// Entries of an environment's list of views, entry 0 included, which is its own table.
+pub const VIEWS: usize = 8;
 
 /// Longest text that one [`Call::ConsoleWrite`] takes.
 pub const CONSOLE_MAX_BYTES: u64 = 4096;

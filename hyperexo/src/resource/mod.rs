@@ -6,3 +6,4 @@ pub mod core;
 pub mod disk;
 pub mod net;
 pub mod page;
+pub mod view;

@@ -13,6 +13,8 @@ pub mod vmx;
 pub mod xstate;
 
 use crate::resource::page::EnvironmentId;
+use crate::resource::view::List;
+use crate::view::ViewChange;
 use alloc::boxed::Box;
 use core::fmt;
 use hyperexo_abi::accounting::Accounting;
@@ -96,6 +98,22 @@ impl Backend {
         match self {
             Backend::Svm(_) => HYPERCALL_VMMCALL,
             Backend::Vmx(_) => HYPERCALL_VMCALL,
+        }
+    }
+
+    /// How the list of an environment's views names the nested table with its top in this frame.
+    pub fn view_entry(&self, root: u64) -> u64 {
+        match self {
+            Backend::Svm(_) => root << hyperexo_abi::FRAME_SHIFT,
+            Backend::Vmx(_) => vmx::fill::eptp(root),
+        }
+    }
+
+    /// Whether guests change to another view without an exit.
+    pub fn switches_views(&self) -> bool {
+        match self {
+            Backend::Svm(_) => false,
+            Backend::Vmx(vmx) => vmx.processor.features.eptp_switching,
         }
     }
 
@@ -222,6 +240,11 @@ pub enum VmExit {
     Unknown(u64),
 }
 
+/// The top frame of the table behind an entry of a list of views.
+fn listed(roots: &List, entry: u64) -> Option<u64> {
+    roots.get(usize::try_from(entry).ok()?).copied().filter(|root| *root != 0)
+}
+
 /// A new guest's first state.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -282,7 +305,12 @@ pub trait Vcpu: Send {
     /// Has the processor deliver nested faults to the guest by itself, with this frame for its report, if it can; `None`: not
     /// any more. Otherwise they remain exits.
     fn deliver_faults(&mut self, _page: Option<u64>) {}
-    /// Forgets cached translations of the nested table before the guest runs again.
+    /// Tells of a change in the list of views, before the guest runs again. If the view that it is in is not the same any
+    /// more, it goes on in its own table with a general-protection exception.
+    fn change_views(&mut self, change: &ViewChange);
+    /// Goes on in the view with this number. Returns whether there is one.
+    fn switch_view(&mut self, entry: u64) -> bool;
+    /// Forgets cached translations of the nested tables before the guest runs again.
     fn flush_nested(&mut self);
     /// Takes from this core what entries and exits do not switch. Before another virtual CPU runs on the core, and
     /// before this one runs on another, the kernel calls this on the core where it ran last.

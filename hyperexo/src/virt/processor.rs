@@ -1,4 +1,5 @@
-//! Features of the processor that are not virtualization, but that a kernel chooses its ways by. Probed, never assumed.
+//! Features of the processor that are not virtualization, but that a kernel chooses its ways by. Probed, never assumed; what is offered
+//! and not used is told as such.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -6,11 +7,13 @@ use core::fmt;
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// The APIC timer can be set to a value of the time stamp counter.
+    /// The APIC timer can be set to a value of the time stamp counter. Not used: not every platform has it, the one-shot timer is
+    /// everywhere, and a deadline is set anew only when it changes.
     pub tsc_deadline: bool,
-    /// The APIC's registers are model-specific registers.
+    /// The APIC's registers are model-specific registers. Not used: the kernel runs on 16 cores at most, whose numbers fit the
+    /// memory-mapped registers, which are everywhere.
     pub x2apic: bool,
-    /// Page tables can have entries of 1 GiB.
+    /// Page tables can have entries of 1 GiB. Not used: the kernel's own map is made of 2 MiB pages, which are everywhere.
     pub gigabyte_pages: bool,
     /// The time stamp counter ticks evenly, whatever the processor does.
     pub invariant_tsc: bool,
@@ -37,9 +40,9 @@ impl fmt::Display for Features {
         f.write_str("processor:")?;
         let mut separator = " ";
         for (name, offered) in [
-            ("tsc deadline", self.tsc_deadline),
-            ("x2apic", self.x2apic),
-            ("1 GiB pages", self.gigabyte_pages),
+            ("tsc deadline (not used)", self.tsc_deadline),
+            ("x2apic (not used)", self.x2apic),
+            ("1 GiB pages (not used)", self.gigabyte_pages),
             ("invariant tsc", self.invariant_tsc),
         ] {
             if offered {
@@ -61,6 +64,6 @@ mod tests {
             Features { tsc_deadline: false, x2apic: false, gigabyte_pages: false, invariant_tsc: false };
         assert_eq!(none.to_string(), "processor: nothing optional");
         let some = Features { x2apic: true, gigabyte_pages: true, ..none };
-        assert_eq!(some.to_string(), "processor: x2apic, 1 GiB pages");
+        assert_eq!(some.to_string(), "processor: x2apic (not used), 1 GiB pages (not used)");
     }
 }

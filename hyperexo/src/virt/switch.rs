@@ -4,7 +4,7 @@
 //! # Quick calls
 //!
 //! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a few
-//! instructions between the exit and the next entry. Nobody's lock is taken, no table of the kernel is read, and only those
+//! instructions between the exit and the next entry: [`Call::Null`], and [`Call::ViewSwitch`] to a view that is in the list. Nobody's lock is taken, no table of the kernel is read, and only those
 //! registers move that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are.
 //! That is why it is written in assembly: what the compiler makes of Rust may use SSE registers.
 //!
@@ -15,15 +15,17 @@
 //!   [`crate::interrupt::fetch_back`] needs no more patience than with any guest, and the core counts as running the guest
 //!   throughout.
 //! * It does not take the time: its ticks count among the guest's. The exit itself is counted, atomically.
+//! * It does not flush more than the switch of a view asks for, where TLB entries do not carry the table's name (SVM). The list that it
+//!   reads changes only while no guest of the environment runs ([`crate::view`]).
 //! * Whatever is unusual (the shadow of `STI` or `MOV SS`; on VMX, interrupts disabled) goes the ordinary way, where the
 //!   same calls are answered by [`crate::hypercall`].
 
 use hyperexo_abi::hypercall::Call;
 
-/// Calls below this number are quick.
-pub const QUICK_CALLS: u64 = 1;
-
-const _: () = assert!(Call::Null as u64 == 0 && QUICK_CALLS == 1, "the assembly knows no other");
+/// Number of the quick call that does nothing.
+pub const NULL: u64 = Call::Null as u64;
+/// Number of the quick call that changes the view.
+pub const VIEW_SWITCH: u64 = Call::ViewSwitch as u64;
 
 /// A naked function's body with the offsets of all [`Registers`](crate::virt::Registers) but `rax` as operands; the lines in braces,
 /// then further operands.

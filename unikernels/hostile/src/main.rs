@@ -22,6 +22,7 @@
 //! | [`instructions`] | virtualization, MSRs, ports, control registers |
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
+//! | [`views`] | what is shown only inside views |
 //! | [`disturbance`] | endless loops, storms, suicide |
 //! | [`machine`] | the instructions themselves: the only `unsafe` code |
 #![no_std]
@@ -40,6 +41,7 @@ mod machine;
 mod memory;
 mod net;
 mod ring;
+mod views;
 
 use judge::{Attempt, End, Judge};
 use libos_core::{argument, println};
@@ -57,6 +59,7 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
         disturbance::ATTEMPTS,
         cores::ATTEMPTS,
         faults::ATTEMPTS,
+        views::ATTEMPTS,
     ]
     .into_iter()
     .flatten()
@@ -91,7 +94,7 @@ fn main() -> i32 {
             // The first failure decides.
             codes.fold(0, |first, code| if first == 0 { code } else { first })
         }
-        name => match attempts().find(|attempt| attempt.name == name) {
+        name => match attempts().chain(views::PARTS).find(|attempt| attempt.name == name) {
             Some(attempt) => run(attempt),
             None => {
                 println!("error: attempt={name}: no such attempt; attempt=list shows the names");

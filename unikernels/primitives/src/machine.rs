@@ -1,12 +1,13 @@
 //! The instructions that are measured and that Rust has no safe name for: the only `unsafe` code of this unikernel.
 #![allow(unsafe_code)]
 
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
-use hyperexo_abi::ANY;
 use hyperexo_abi::capability::{Capability, Rights};
-use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::hypercall::{Call, Status};
+use hyperexo_abi::{ANY, Page};
 use libos_core::trap::{self, Handled};
+use libos_core::view::{View, Way};
 use libos_core::{faults, hypercall, memory};
 
 /// An address in the guard below the image: nothing is ever mapped there.
@@ -61,6 +62,78 @@ pub fn nested_fault() {
     let address = UNBOUND.load(Ordering::Relaxed);
     // SAFETY: as in `page_fault`.
     unsafe { asm!(".byte 0x48, 0x8b, 0x07", in("rdi") address, out("rax") _, options(nostack)) };
+}
+
+/// Does nothing, inside a view.
+pub extern "C" fn inside(_: *mut Page, argument: u64) -> u64 {
+    argument
+}
+
+/// Calls [`inside`].
+pub fn call_inside(view: &View) -> Result<u64, Status> {
+    // SAFETY: the function touches nothing.
+    unsafe { view.call(inside, 0) }
+}
+
+/// Changes from the view to the own table and back, so many times; returns the ticks that takes.
+pub fn change_back_and_forth(view: &View, rounds: u64) -> u64 {
+    let way = view.way() as u64;
+    // SAFETY: the function touches no memory but its code, which is bound on both sides.
+    unsafe { view.call(changes, rounds << 32 | view.number() << 8 | way) }.unwrap_or(0)
+}
+
+/// Changes of view without a use of memory in between. In `rsi`: rounds (bits 32 and up), number (bits 8–15), way (bits 0–7).
+#[unsafe(naked)]
+extern "C" fn changes(_: *mut Page, packed: u64) -> u64 {
+    naked_asm!(
+        "push rbx",
+        "push r12",
+        "push r13",
+        "mov r12, rsi",
+        "shr r12, 32",
+        "movzx ebx, sil",
+        "shr esi, 8",
+        "movzx r13d, sil",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov r9, rax",
+        "2:",
+        "xor edi, edi",
+        "call 5f",
+        "mov edi, r13d",
+        "call 5f",
+        "dec r12",
+        "jnz 2b",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "sub rax, r9",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "ret",
+        // One change, to the view in edi.
+        "5:",
+        "cmp ebx, {vmfunc}",
+        "jne 6f",
+        "mov ecx, edi",
+        "xor eax, eax",
+        ".byte 0x0f, 0x01, 0xd4",
+        "ret",
+        "6:",
+        "mov eax, {call}",
+        "cmp ebx, {vmmcall}",
+        "je 7f",
+        "vmcall",
+        "ret",
+        "7:",
+        "vmmcall",
+        "ret",
+        vmfunc = const Way::Vmfunc as u64,
+        vmmcall = const Way::Vmmcall as u64,
+        call = const Call::ViewSwitch as u64,
+    )
 }
 
 /// A frame of this environment that nothing in the image uses.

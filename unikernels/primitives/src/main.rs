@@ -19,6 +19,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::accounting::{EXIT_KINDS, EXIT_NAMES};
 use hyperexo_abi::upcall::Cause;
+use libos_core::view::{View, Way};
 use libos_core::{accounting, cores, hypercall, print, println, time, upcall};
 use machine::SpareFrame;
 
@@ -57,6 +58,10 @@ fn run(rounds: u64) -> Result<(), &'static str> {
     measure("bind-touch-unbind", rounds, || refused_never(frame.bind_touch_unbind()));
     machine::prepare_nested_fault(&frame).map_err(|_| "nested faults are not delivered")?;
     measure("nested-fault", rounds, machine::nested_fault);
+    let view = View::new(1).map_err(|_| "no view")?;
+    measure("view-call", rounds, || refused_never(machine::call_inside(&view).map(drop)));
+    let pair = if view.way() == Way::Vmfunc { "vmfunc-pair" } else { "view-switch-pair" };
+    report(pair, rounds, || machine::change_back_and_forth(&view, rounds));
     measure("breakpoint", rounds, machine::breakpoint);
     measure("page-fault", rounds, machine::page_fault);
     measure("cr3-load", rounds, machine::load_cr3);

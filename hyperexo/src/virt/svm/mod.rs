@@ -10,10 +10,14 @@ use super::state::{
     CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
     EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
-use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit};
+use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
+use crate::resource::view::List;
+use crate::view::ViewChange;
 use alloc::boxed::Box;
 use core::arch::asm;
+use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
+use hyperexo_abi::hypercall::VIEWS;
 use switch::Switch;
 use vmcb::{Vmcb, exception, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
@@ -31,6 +35,7 @@ const AVIC: u32 = 1 << 13;
 /// Clean bits of all parts of the VMCB (APM vol. 2 §15.15.3); the parts that the kernel changes between runs.
 const CLEAN_ALL: u64 = 0xfff;
 const CLEAN_INTERRUPT: u64 = 1 << 3;
+const CLEAN_NESTED: u64 = 1 << 4;
 const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
 
 /// `EXITINTINFO` and `EVENTINJ`: there is an event.
@@ -68,9 +73,10 @@ pub struct Features {
     pub flush_by_asid: bool,
     /// Unchanged parts of the VMCB need not be read again.
     pub clean_bits: bool,
-    /// The exit tells what a faulting instruction was about.
+    /// The exit tells what a faulting instruction was about. Not used: the kernel decodes no instruction of a guest.
     pub decode_assists: bool,
-    /// Interrupt controller registers and delivery without exits.
+    /// Interrupt controller registers and delivery without exits. Not used: an environment has no interrupt controller. All its upcalls
+    /// are one vector, which its own core posts before an entry.
     pub avic: bool,
 }
 
@@ -81,8 +87,8 @@ impl core::fmt::Display for Features {
             ("next rip", self.next_rip),
             ("flush by asid", self.flush_by_asid),
             ("clean bits", self.clean_bits),
-            ("decode assists", self.decode_assists),
-            ("avic", self.avic),
+            ("decode assists (not used)", self.decode_assists),
+            ("avic (not used)", self.avic),
         ] {
             if offered {
                 write!(f, ", {name}")?;
@@ -193,6 +199,8 @@ pub struct SvmVcpu {
     switch: Switch,
     _fx: Box<FxState>,
     features: Features,
+    /// Top frames of the tables in its list of views; entry 0 is its own.
+    roots: List,
     /// Vector of an upcall that waits for an interrupt shadow to pass (see [`SvmVcpu::shadow`]).
     deferred: Option<u8>,
     /// Where the guest was last seen in the shadow of `STI` or `MOV SS`.
@@ -260,7 +268,7 @@ impl SvmVcpu {
         control.asid = asid;
         control.virtual_interrupt = virtual_interrupt::MASKING | virtual_interrupt::IGNORE_PRIORITY;
         control.nested_enable = 1;
-        control.nested_cr3 = nested_root << hyperexo_abi::FRAME_SHIFT;
+        control.nested_cr3 = nested_root << FRAME_SHIFT;
         let save = &mut vmcb.save;
         save.cs = segment(CODE_SELECTOR, 0xa9b);
         for data in [&mut save.ds, &mut save.es, &mut save.ss, &mut save.fs, &mut save.gs] {
@@ -285,10 +293,14 @@ impl SvmVcpu {
             host: core::ptr::from_ref(svm.host) as u64,
             fx: (&raw const *fx) as u64,
             hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
+            view_list: 0,
+            flush: u32::from(if svm.features.flush_by_asid { tlb_control::GUEST } else { tlb_control::ALL }),
             mxcsr: 0x1f80,
         };
-        let mut vcpu =
-            SvmVcpu { vmcb, switch, _fx: fx, features: svm.features, deferred: None, shadow: None };
+        let mut roots = [0; VIEWS];
+        roots[0] = nested_root;
+        let features = svm.features;
+        let mut vcpu = SvmVcpu { vmcb, switch, _fx: fx, features, roots, deferred: None, shadow: None };
         vcpu.flush_nested();
         vcpu
     }
@@ -333,6 +345,20 @@ impl SvmVcpu {
             if info & INTERRUPT_INFO_VALID != 0 && !repeats { info } else { 0 };
     }
 
+    /// The view that it is in, by its number.
+    fn view(&self) -> usize {
+        let root = self.vmcb.control.nested_cr3 >> FRAME_SHIFT;
+        self.roots.iter().position(|listed| *listed == root).unwrap_or(0)
+    }
+
+    /// Goes on with another nested table. Cached translations carry the identifier of the guest, not that of the table
+    /// (APM vol. 2 §15.16.1): all of the guest's must go.
+    fn set_root(&mut self, root: u64) {
+        self.vmcb.control.nested_cr3 = root << FRAME_SHIFT;
+        self.vmcb.control.clean &= !CLEAN_NESTED;
+        self.flush_nested();
+    }
+
     fn decode(&mut self) -> VmExit {
         let (code, info1, info2) =
             (self.vmcb.control.exit_code, self.vmcb.control.exit_info1, self.vmcb.control.exit_info2);
@@ -367,7 +393,7 @@ impl SvmVcpu {
                     access,
                     linear: None,
                     in_delivery: self.vmcb.control.exit_interrupt_info & INTERRUPT_INFO_VALID != 0,
-                    view: 0,
+                    view: self.view() as u16,
                 })
             }
             exit::SHUTDOWN => VmExit::TripleFault,
@@ -494,8 +520,26 @@ impl Vcpu for SvmVcpu {
     }
 
     fn flush_nested(&mut self) {
-        self.vmcb.control.tlb_control =
-            if self.features.flush_by_asid { tlb_control::GUEST } else { tlb_control::ALL };
+        self.vmcb.control.tlb_control = self.switch.flush as u8;
+    }
+
+    fn change_views(&mut self, change: &ViewChange) {
+        let view = self.view();
+        self.roots[1..].copy_from_slice(&change.roots[1..]);
+        self.switch.view_list = change.list << FRAME_SHIFT;
+        if change.kept >> view & 1 == 0 {
+            self.set_root(self.roots[0]);
+            self.raise(Exception::GeneralProtection);
+        }
+        self.flush_nested();
+    }
+
+    fn switch_view(&mut self, entry: u64) -> bool {
+        let root = listed(&self.roots, entry);
+        if let Some(root) = root {
+            self.set_root(root);
+        }
+        root.is_some()
     }
 
     // `VMLOAD` and `VMSAVE` around every run move everything.

@@ -1,12 +1,14 @@
 //! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers. Quick calls
 //! ([`crate::virt::switch`]) go back into the guest from here.
 
+use super::CLEAN_NESTED;
 use super::vmcb::{Control, Save, Vmcb, exit, tlb_control};
 use crate::virt::Registers;
 use crate::virt::switch::{
-    QUICK_CALLS, load_registers, return_to_host, save_host, store_registers, switch_asm,
+    NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
 use core::mem::offset_of;
+use hyperexo_abi::hypercall::VIEWS;
 
 /// What [`enter`] needs, in the order it reads it.
 #[repr(C)]
@@ -21,6 +23,10 @@ pub struct Switch {
     pub fx: u64,
     /// Address of the atomic counter of the guest's hypercalls.
     pub hypercalls: u64,
+    /// Address of the environment's list of views, nested CR3 values; 0: none.
+    pub view_list: u64,
+    /// TLB control that flushes this guest's translations ([`tlb_control`]).
+    pub flush: u32,
     /// `MXCSR` of the kernel.
     pub mxcsr: u32,
 }
@@ -52,14 +58,15 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         // The exit restored rax and rsp; all else is the guest's. Is it a quick call, in ordinary circumstances?
         "cmp dword ptr [rax + {exit_code}], {vmmcall}",
         "jne 3f",
-        "cmp qword ptr [rax + {guest_rax}], {quick}",
-        "jae 3f",
         "cmp qword ptr [rax + {shadow}], 0",
         "jne 3f",
-        // It is: past the instruction, nothing to inject or to flush again, counted, results 0 to 3 are 0 as is the status.
+        "cmp qword ptr [rax + {guest_rax}], {null}",
+        "jne 4f",
+        "mov byte ptr [rax + {tlb}], {no_flush}",
+        // It is: past the instruction, nothing to inject again, counted, results 0 to 3 are 0 as is the status.
+        "5:",
         "add qword ptr [rax + {rip}], {vmmcall_bytes}",
         "mov qword ptr [rax + {injection}], 0",
-        "mov byte ptr [rax + {tlb}], {no_flush}",
         "mov rdi, [rsp]",
         "mov rdi, [rdi + {hypercalls}]",
         "lock inc qword ptr [rdi]",
@@ -69,6 +76,29 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         "xor edx, edx",
         "xor r8d, r8d",
         "jmp 2b",
+        // Perhaps the other one? Cached translations do not carry the table's name: they go.
+        "4:",
+        "cmp qword ptr [rax + {guest_rax}], {view_switch}",
+        "jne 3f",
+        "cmp rdi, {views}",
+        "jae 3f",
+        "push rcx",
+        "mov rcx, [rsp + 8]",
+        "mov rcx, [rcx + {view_list}]",
+        "test rcx, rcx",
+        "jz 6f",
+        "mov rcx, [rcx + rdi * 8]",
+        "test rcx, rcx",
+        "jz 6f",
+        "mov [rax + {nested_cr3}], rcx",
+        "and dword ptr [rax + {clean}], {nested_changed}",
+        "mov rcx, [rsp + 8]",
+        "mov ecx, [rcx + {flush}]",
+        "mov [rax + {tlb}], cl",
+        "pop rcx",
+        "jmp 5b",
+        "6:",
+        "pop rcx",
         // It is not.
         "3:",
         "vmsave rax",
@@ -101,7 +131,14 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         rip = const SAVE + offset_of!(Save, rip),
         vmmcall = const exit::VMMCALL,
         vmmcall_bytes = const VMMCALL_BYTES,
-        quick = const QUICK_CALLS,
+        null = const NULL,
+        view_switch = const VIEW_SWITCH,
+        views = const VIEWS,
+        view_list = const offset_of!(Switch, view_list),
+        flush = const offset_of!(Switch, flush),
+        nested_cr3 = const CONTROL + offset_of!(Control, nested_cr3),
+        clean = const CONTROL + offset_of!(Control, clean),
+        nested_changed = const !(CLEAN_NESTED as i32),
         no_flush = const tlb_control::NOTHING,
     )
 }

@@ -1,4 +1,5 @@
-//! What VMX offers on a processor beyond the necessary: probed, used where there is a use, and told at boot.
+//! What VMX offers on a processor beyond the necessary: probed, told at boot, and used where there is a use. What is offered
+//! and not used is told as such; why not is said at its field.
 #![forbid(unsafe_code)]
 
 use super::controls::{Controls, Offers};
@@ -61,15 +62,18 @@ pub struct Features {
     pub preemption_timer_shift: Option<u8>,
     /// A guest may turn off paging and protection.
     pub unrestricted_guest: bool,
-    /// 1 GiB entries in the nested table.
+    /// 1 GiB entries in the nested table. Not used: a call allocates 16 MiB at most, so no capability is for a run that long, and the
+    /// first frame unbound from it would split it.
     pub gigabyte_entries: bool,
-    /// `VMFUNC` leaf 0: the guest changes between prepared nested tables by itself.
+    /// `VMFUNC` function 0: the guest changes between prepared nested tables by itself. Used for views.
     pub eptp_switching: bool,
-    /// #VE: nested faults go to the guest.
+    /// #VE: nested faults go to the guest. Used for those that have asked.
     pub virtualization_exception: bool,
-    /// APIC registers and interrupt delivery without exits.
+    /// APIC registers and interrupt delivery without exits. Not used: an environment has no APIC. All its upcalls are one vector, which
+    /// its own core posts before an entry, so that there is neither a register to virtualize nor a delivery to save.
     pub apic_virtualization: bool,
-    /// Log of pages that were written.
+    /// Log of pages that were written. Not used: the kernel neither pages nor migrates, and a libOS reads the dirty bits of its own page
+    /// tables without an exit.
     pub page_modification_log: bool,
 }
 
@@ -119,14 +123,14 @@ impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("vmx: ept with 2 MiB entries")?;
         for (name, offered) in [
-            ("1 GiB entries", self.gigabyte_entries),
+            ("1 GiB entries (not used)", self.gigabyte_entries),
             ("vpid", self.invvpid.is_some()),
             ("unrestricted guest", self.unrestricted_guest),
             ("preemption timer", self.preemption_timer_shift.is_some()),
             ("vmfunc eptp switching", self.eptp_switching),
             ("#ve", self.virtualization_exception),
-            ("apicv", self.apic_virtualization),
-            ("pml", self.page_modification_log),
+            ("apicv (not used)", self.apic_virtualization),
+            ("pml (not used)", self.page_modification_log),
         ] {
             if offered {
                 write!(f, ", {name}")?;

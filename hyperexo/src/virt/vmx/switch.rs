@@ -6,10 +6,11 @@ use super::vcpu::BLOCKED;
 use crate::virt::Registers;
 use crate::virt::state::RFLAGS_INTERRUPT;
 use crate::virt::switch::{
-    QUICK_CALLS, load_registers, return_to_host, save_host, store_registers, switch_asm,
+    NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
 use core::mem::offset_of;
-use x86::vmx::vmcs::{guest, host, ro};
+use hyperexo_abi::hypercall::VIEWS;
+use x86::vmx::vmcs::{control, guest, host, ro};
 
 /// What [`enter`] needs.
 #[repr(C)]
@@ -24,6 +25,8 @@ pub struct Switch {
     pub launched: u64,
     /// Address of the atomic counter of the guest's hypercalls.
     pub hypercalls: u64,
+    /// Address of the environment's list of views, EPTPs; 0: none.
+    pub view_list: u64,
     /// `MXCSR` of the kernel.
     pub mxcsr: u32,
 }
@@ -132,8 +135,6 @@ pub unsafe extern "C" fn landing() {
         "vmread rax, rcx",
         "cmp eax, {vmcall}",
         "jne 2f",
-        "cmp qword ptr [rdi + {rax}], {quick}",
-        "jae 2f",
         "mov ecx, {flags_field}",
         "vmread rax, rcx",
         "test eax, {interrupts}",
@@ -142,7 +143,10 @@ pub unsafe extern "C" fn landing() {
         "vmread rax, rcx",
         "test eax, {blocked}",
         "jnz 2f",
+        "cmp qword ptr [rdi + {rax}], {null}",
+        "jne 4f",
         // It is: past the instruction, counted, results 0 to 3 are 0 as is the status.
+        "3:",
         "mov ecx, {rip_field}",
         "vmread rax, rcx",
         "add rax, {vmcall_bytes}",
@@ -158,6 +162,27 @@ pub unsafe extern "C" fn landing() {
         "xor r8d, r8d",
         "vmresume",
         "jmp {refused}",
+        // Perhaps the other one? Its argument, the guest's rdi, is on the stack. A processor without the second field refuses to
+        // write it, and nothing else.
+        "4:",
+        "cmp qword ptr [rdi + {rax}], {view_switch}",
+        "jne 2f",
+        "mov rax, [rsp]",
+        "cmp rax, {views}",
+        "jae 2f",
+        "mov rcx, [rdi + {view_list}]",
+        "test rcx, rcx",
+        "jz 2f",
+        "mov rcx, [rcx + rax * 8]",
+        "test rcx, rcx",
+        "jz 2f",
+        "mov rax, rcx",
+        "mov ecx, {eptp_field}",
+        "vmwrite rcx, rax",
+        "mov rax, [rsp]",
+        "mov ecx, {index_field}",
+        "vmwrite rcx, rax",
+        "jmp 3b",
         // It is not.
         "2:",
         store_registers!(),
@@ -178,7 +203,12 @@ pub unsafe extern "C" fn landing() {
         rip_field = const guest::RIP,
         vmcall = const reason::VMCALL,
         vmcall_bytes = const VMCALL_BYTES,
-        quick = const QUICK_CALLS,
+        null = const NULL,
+        view_switch = const VIEW_SWITCH,
+        views = const VIEWS,
+        view_list = const offset_of!(Switch, view_list),
+        eptp_field = const control::EPTP_FULL,
+        index_field = const control::EPTP_INDEX,
         interrupts = const RFLAGS_INTERRUPT,
         blocked = const BLOCKED,
         refused = sym refused,

@@ -10,12 +10,15 @@ use super::switch::{Entered, Switch, enter};
 use super::vmcs::{self, Region, read};
 use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
 use crate::log;
+use crate::resource::view::List;
+use crate::view::ViewChange;
 use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INTERRUPT};
-use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit};
+use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
 use alloc::boxed::Box;
 use core::arch::asm;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
+use hyperexo_abi::hypercall::{Status, VIEWS};
 use x86::dtables::{DescriptorTablePointer, sgdt};
 use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
@@ -27,6 +30,9 @@ const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084,
 
 /// Blocking by `STI` and by `MOV SS`.
 pub(super) const BLOCKED: u64 = 0b11;
+
+/// VM-function control: function 0, which changes the EPTP to one of the list (SDM vol. 3 §25.6.14).
+const EPTP_SWITCHING: u64 = 1 << 0;
 
 /// A page for the processor's use.
 #[repr(C, align(4096))]
@@ -42,7 +48,10 @@ pub struct VmxVcpu {
     task_priority: Box<Page>,
     processor: Processor,
     entry: Entry,
-    eptp: u64,
+    /// Top frames of the tables in its list of views; entry 0 is its own.
+    roots: List,
+    /// What has changed in that list and the VMCS does not know yet.
+    view_change: Option<ViewChange>,
     vpid: u16,
     /// The VMCS has its contents.
     filled: bool,
@@ -92,8 +101,11 @@ impl VmxVcpu {
             host_stack: 0,
             launched: 0,
             hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
+            view_list: 0,
             mxcsr: 0x1f80,
         };
+        let mut roots = [0; VIEWS];
+        roots[0] = nested_root;
         VmxVcpu {
             region,
             switch,
@@ -101,7 +113,8 @@ impl VmxVcpu {
             task_priority: Page::new_box_zeroed().expect("kernel heap"),
             processor: vmx.processor,
             entry: *entry,
-            eptp: fill::eptp(nested_root),
+            roots,
+            view_change: None,
             vpid,
             filled: false,
             on_core: false,
@@ -136,7 +149,7 @@ impl VmxVcpu {
             let state = fill::Start {
                 processor: &self.processor,
                 entry: &self.entry,
-                eptp: self.eptp,
+                eptp: fill::eptp(self.roots[0]),
                 vpid: self.vpid,
                 task_priority: (&raw const *self.task_priority) as u64,
             };
@@ -174,6 +187,44 @@ impl VmxVcpu {
         }
     }
 
+    /// The view that it is in, by its number. `VMFUNC` writes the field, too.
+    fn view(&self) -> usize {
+        let eptp = read(control::EPTP_FULL);
+        self.roots.iter().position(|root| *root != 0 && fill::eptp(*root) == eptp).unwrap_or(0)
+    }
+
+    /// Goes on with another nested table. Nothing is flushed: cached translations carry the table's name (SDM vol. 3 §29.4.1).
+    fn set_view(&self, view: usize) {
+        set(control::EPTP_FULL, fill::eptp(self.roots[view]));
+        if self.processor.features.virtualization_exception {
+            set(control::EPTP_INDEX, view as u64);
+        }
+    }
+
+    /// Forgets cached translations of all tables that it may change to.
+    fn flush_tables(&self) {
+        for root in self.roots.iter().filter(|root| **root != 0) {
+            // SAFETY: offered (`Features`), and VMX is on.
+            unsafe { vmcs::flush_nested(self.processor.features.invept, fill::eptp(*root)) };
+        }
+    }
+
+    /// Takes a new list of views. Tables that are gone are flushed as well as new ones: frames may have served before.
+    #[cold]
+    #[inline(never)]
+    fn take_views(&mut self, change: &ViewChange) {
+        let view = self.view();
+        self.flush_tables();
+        self.roots[1..].copy_from_slice(&change.roots[1..]);
+        self.flush_tables();
+        self.switch.view_list = change.list << FRAME_SHIFT;
+        if change.kept >> view & 1 == 0 {
+            self.set_view(0);
+            self.raise(Exception::GeneralProtection);
+        }
+        self.options_changed = true;
+    }
+
     /// Writes the controls that a guest can ask for.
     #[cold]
     #[inline(never)]
@@ -182,6 +233,11 @@ impl VmxVcpu {
         if let Some(frame) = self.fault_page {
             set(control::VIRT_EXCEPTION_INFO_ADDR_FULL, frame << FRAME_SHIFT);
             secondary |= SecondaryControls::EPT_VIOLATION_VE;
+        }
+        if self.switch.view_list != 0 && self.processor.features.eptp_switching {
+            set(control::VM_FUNCTION_CONTROLS_FULL, EPTP_SWITCHING);
+            set(control::EPTP_LIST_ADDR_FULL, self.switch.view_list);
+            secondary |= SecondaryControls::ENABLE_VM_FUNCTIONS;
         }
         let value = self.processor.controls.secondary | secondary.bits();
         set(control::SECONDARY_PROCBASED_EXEC_CONTROLS, value.into());
@@ -276,11 +332,17 @@ impl VmxVcpu {
                     access: exit::access(qualification),
                     linear: exit::has_linear(qualification).then(|| read(ro::GUEST_LINEAR_ADDR)),
                     in_delivery: exit::in_delivery(vectoring),
-                    view: 0,
+                    view: self.view() as u16,
                 })
             }
             reason::TRIPLE_FAULT => VmExit::TripleFault,
             reason::XSETBV => VmExit::Xsetbv,
+            reason::VMFUNC if self.switch.view_list != 0 && self.switch.registers.rax as u32 == 0 => {
+                // A view that is not in the list: as with the hypercall, the status says so.
+                self.switch.registers.rax = Status::NoSuch as u64;
+                self.pass();
+                VmExit::Handled
+            }
             reason::CONTROL_REGISTER => self.decode_control_register(),
             other => match (exit::undefined_instruction(other), exit::privileged_instruction(other)) {
                 (Some(name), _) => VmExit::Undefined(name),
@@ -369,9 +431,11 @@ impl Vcpu for VmxVcpu {
             log!("vmx: {refused}");
             return VmExit::InvalidState;
         }
+        if let Some(change) = self.view_change.take() {
+            self.take_views(&change);
+        }
         if core::mem::take(&mut self.flush) {
-            // SAFETY: offered (`Features`), and VMX is on.
-            unsafe { vmcs::flush_nested(self.processor.features.invept, self.eptp) };
+            self.flush_tables();
         }
         if core::mem::take(&mut self.options_changed) {
             self.write_options();
@@ -452,6 +516,19 @@ impl Vcpu for VmxVcpu {
             self.fault_page = page;
             self.options_changed = true;
         }
+    }
+
+    // The VMCS may not be current yet.
+    fn change_views(&mut self, change: &ViewChange) {
+        self.view_change = Some(*change);
+    }
+
+    fn switch_view(&mut self, entry: u64) -> bool {
+        let known = listed(&self.roots, entry).is_some();
+        if known {
+            self.set_view(entry as usize);
+        }
+        known
     }
 
     fn flush_nested(&mut self) {

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("several-environments", &[], several),
         Test::new("neighbours-on-two-cores", &[Need::Cores(2)], neighbours_on_two_cores),
         Test::new("one-application-on-two-cores", &[Need::Cores(2)], one_application_on_two_cores),
+        Test::new("shared-view", &[], shared_view),
         Test::new("exit-code", &[], exit_code),
         Test::new("backtrace", &[], backtrace),
         Test::new("stack-overflow", &[], |context| dies_alone(context, "overflow=1")),
@@ -73,6 +74,20 @@ fn several(context: &Context) -> Verdict {
     let said = context.run(&apps)?.succeeded()?;
     let said = said.shows("a| Hello from a")?.shows("b| Hello from b")?.shows("c| Hello from c")?;
     said.tells("a ended: exit code 0")?.tells("b ended: exit code 0")?.tells("c ended: exit code 0").map(drop)
+}
+
+/// Two environments that share a frame in a view, until its maker ends it.
+fn shared_view(context: &Context) -> Verdict {
+    let apps = [
+        "--memory",
+        "64M",
+        "--app",
+        "maker=hostile:attempt=view-maker frame=8000",
+        "--app",
+        "taker=hostile:attempt=view-taker frame=8000",
+    ];
+    let said = context.run(&apps)?.succeeded()?;
+    said.tells("maker ended: exit code 0")?.tells("taker ended: exit code 0").map(drop)
 }
 
 fn exit_code(context: &Context) -> Verdict {
