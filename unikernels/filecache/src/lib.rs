@@ -29,6 +29,7 @@
 
 extern crate alloc;
 
+pub mod btree;
 mod cache_size;
 mod catalogue;
 pub mod cs;
