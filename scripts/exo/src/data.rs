@@ -26,11 +26,14 @@ pub struct DataArgs {
 
 /// What the images depend on: the code that makes them and reads them, and the locked dependencies whose sources they
 /// hold.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 9] = [
     "unikernels/filecache/src/data",
+    "unikernels/filecache/src/btree",
     "unikernels/filecache/src/cs",
     "unikernels/filecache/src/din",
+    "unikernels/filecache/src/pjn",
     "unikernels/filecache/src/sort",
+    "unikernels/filecache/src/ycsb",
     "libos-fs/src/extent_fs",
     "Cargo.lock",
 ];
@@ -82,7 +85,7 @@ pub fn prepare_ext4(checkout: &Checkout, family: DataFamily) -> Result<PathBuf> 
 /// Puts the files of a folder on an ext4 image of so many bytes.
 fn make_ext4(files: &Path, image: &Path, bytes: u64) -> Result<()> {
     let made = Command::new("mke2fs")
-        .args(["-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-F", "-d"])
+        .args(["-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=0", "-F", "-d"])
         .arg(files)
         .arg(image)
         .arg((bytes / 4096).to_string())

@@ -1,7 +1,8 @@
 //! The workloads there are.
 
 use crate::workload::{Context, Program, RunError};
-use crate::{cs, din, sort};
+use crate::ycsb::Mix;
+use crate::{cs, din, pjn, sort, ycsb};
 use alloc::boxed::Box;
 use core::fmt;
 use core::str::FromStr;
@@ -23,6 +24,10 @@ pub enum Workload {
     Din,
     /// [`crate::sort`].
     Sort,
+    /// [`crate::pjn`].
+    Pjn,
+    /// [`crate::ycsb`], a mix.
+    Ycsb(Mix),
 }
 
 /// Files that are made together and lie on one disk image.
@@ -30,23 +35,29 @@ pub enum Workload {
 pub enum DataFamily {
     /// Source tree, trace and text: `cs`, `cs1`, `cs2`, `cs3`, `search`, `din`, `sort`.
     Texts,
+    /// `pjn`.
+    Relations,
+    /// `ycsb-a` to `ycsb-f`, `get-scan`.
+    Store,
 }
 
 impl DataFamily {
     /// All of them.
-    pub const ALL: [DataFamily; 1] = [DataFamily::Texts];
+    pub const ALL: [DataFamily; 3] = [DataFamily::Texts, DataFamily::Relations, DataFamily::Store];
 
     /// Name of its disk image, without extension.
     pub fn name(self) -> &'static str {
         match self {
             DataFamily::Texts => "filecache",
+            DataFamily::Relations => "pjn",
+            DataFamily::Store => "ycsb",
         }
     }
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Workload; 7] = [
+    pub const ALL: [Workload; 15] = [
         Workload::Cs,
         Workload::Cs1,
         Workload::Cs2,
@@ -54,6 +65,14 @@ impl Workload {
         Workload::Search,
         Workload::Din,
         Workload::Sort,
+        Workload::Pjn,
+        Workload::Ycsb(Mix::A),
+        Workload::Ycsb(Mix::B),
+        Workload::Ycsb(Mix::C),
+        Workload::Ycsb(Mix::D),
+        Workload::Ycsb(Mix::E),
+        Workload::Ycsb(Mix::F),
+        Workload::Ycsb(Mix::GetScan),
     ];
 
     /// Its name, which [`Workload::from_str`] understands.
@@ -66,6 +85,14 @@ impl Workload {
             Workload::Search => "search",
             Workload::Din => "din",
             Workload::Sort => "sort",
+            Workload::Pjn => "pjn",
+            Workload::Ycsb(Mix::A) => "ycsb-a",
+            Workload::Ycsb(Mix::B) => "ycsb-b",
+            Workload::Ycsb(Mix::C) => "ycsb-c",
+            Workload::Ycsb(Mix::D) => "ycsb-d",
+            Workload::Ycsb(Mix::E) => "ycsb-e",
+            Workload::Ycsb(Mix::F) => "ycsb-f",
+            Workload::Ycsb(Mix::GetScan) => "get-scan",
         }
     }
 
@@ -79,14 +106,22 @@ impl Workload {
             Workload::Search => "ten text searches through a source tree",
             Workload::Din => "a cache simulator, run several times over a memory-reference trace",
             Workload::Sort => "external merge sort of a text",
+            Workload::Pjn => "join of two relations by an index",
+            Workload::Ycsb(Mix::A) => "key-value store, half reads, half updates",
+            Workload::Ycsb(Mix::B) => "key-value store, reads and a few updates",
+            Workload::Ycsb(Mix::C) => "key-value store, reads",
+            Workload::Ycsb(Mix::D) => "key-value store, reads of what was added last",
+            Workload::Ycsb(Mix::E) => "key-value store, short scans",
+            Workload::Ycsb(Mix::F) => "key-value store, reads, and changes of what was read",
+            Workload::Ycsb(Mix::GetScan) => "key-value store, reads and a few long scans",
         }
     }
 
     /// Size of its data in the paper it comes from, in tenths of a megabyte: 1994's sizes for the workloads of P. Cao et
     /// al., to whose caches of 6.4 to 16 MB [`CacheSize::Paper`](crate::CacheSize::Paper) relates them.
     ///
-    /// `search` has no counterpart in that paper: it is given the size at which 8 MB are the share that its own paper
-    /// has, 70 %.
+    /// `search`, `ycsb` and `get-scan` have no counterpart in that paper: they are given the size at which 8 MB are the
+    /// share that their own paper has (T. Zussman et al., SOSP 2025), 70 % and 10 %.
     pub fn paper_data(self) -> u64 {
         match self {
             // Database and sources.
@@ -97,6 +132,9 @@ impl Workload {
             Workload::Search => 114,
             Workload::Din => 80,
             Workload::Sort => 170,
+            // Relations of 32 and 3.2 MB, an index of 5 MB.
+            Workload::Pjn => 402,
+            Workload::Ycsb(_) => 800,
         }
     }
 
@@ -107,6 +145,8 @@ impl Workload {
                 DataFamily::Texts
             }
             Workload::Din | Workload::Sort => DataFamily::Texts,
+            Workload::Pjn => DataFamily::Relations,
+            Workload::Ycsb(_) => DataFamily::Store,
         }
     }
 
@@ -123,6 +163,8 @@ impl Workload {
             Workload::Search => Box::new(cs::Files::open(context, cs::Variant::REPEATED)?),
             Workload::Din => Box::new(din::Files::open(context)?),
             Workload::Sort => Box::new(sort::Files::open(context)?),
+            Workload::Pjn => Box::new(pjn::Files::open(context)?),
+            Workload::Ycsb(mix) => Box::new(ycsb::Files::open(context, mix)?),
         })
     }
 }

@@ -41,11 +41,13 @@ pub mod files;
 pub mod lines;
 #[cfg(feature = "linux")]
 pub mod linux;
+pub mod pjn;
 mod policy;
 pub mod references;
 mod run;
 pub mod sort;
 pub mod workload;
+pub mod ycsb;
 
 pub use cache_size::{BadCacheSize, CacheSize};
 pub use catalogue::{DataFamily, UnknownWorkload, Workload};

@@ -38,8 +38,12 @@ pub struct Change {
 }
 
 impl Row {
-    /// Hits as a share of those that Belady's optimum has. `None` if it has none.
+    /// Hits as a share of those that Belady's optimum has. `None` if it has none, and for a peer that writes: what it
+    /// does not read it may have written.
     pub fn share_of_optimum(&self) -> Option<f64> {
+        if self.line.role == Role::Peer && self.writes > 0 {
+            return None;
+        }
         let least = self.line.opt_misses?;
         let best = (self.line.hits + self.line.misses).checked_sub(least).filter(|best| *best > 0)?;
         Some(self.line.hits as f64 / best as f64)

@@ -80,7 +80,8 @@ fn file(path: &str, text: String) -> ImageFile {
     ImageFile { path: path.to_string(), bytes: text.into_bytes() }
 }
 
-fn json(path: &str, task: &impl serde::Serialize) -> Result<ImageFile, DataError> {
+/// A task as a file.
+pub(super) fn json(path: &str, task: &impl serde::Serialize) -> Result<ImageFile, DataError> {
     Ok(file(path, serde_json::to_string(task).map_err(DataError::Task)?))
 }
 

@@ -6,6 +6,8 @@
 //! | cross-reference database | [`crossref`]: made from the source tree |
 //! | memory-reference trace | [`trace`]: a program of the host, instruction by instruction |
 //! | text | the sources that follow those of the tree |
+//! | relations of `pjn` | made, like those of the Wisconsin benchmark |
+//! | store of `ycsb` | made, like that of YCSB |
 //! | expected results | [`expected`]: plain code, everything in memory |
 //!
 //! [`build`] makes the disk image with all of it.
@@ -14,8 +16,10 @@ pub mod crossref;
 mod error;
 pub mod expected;
 mod image;
+mod pjn;
 pub mod sources;
 pub mod trace;
+mod ycsb;
 
 pub use error::DataError;
 pub use image::{DataSet, ImageFile, copy_out, write};
@@ -46,12 +50,22 @@ pub struct Sizes {
     pub trace_bytes: u64,
     /// Bytes of the text of `sort`.
     pub text_bytes: u64,
+    /// Bytes of the inner relation of `pjn`.
+    pub relation_bytes: u64,
+    /// Bytes of the records of `ycsb`.
+    pub store_bytes: u64,
 }
 
 impl Default for Sizes {
     /// Data for which a run takes seconds even on an emulated machine.
     fn default() -> Sizes {
-        Sizes { source_bytes: 4 << 20, trace_bytes: 6 << 20, text_bytes: 4 << 20 }
+        Sizes {
+            source_bytes: 4 << 20,
+            trace_bytes: 6 << 20,
+            text_bytes: 4 << 20,
+            relation_bytes: 8 << 20,
+            store_bytes: 6 << 20,
+        }
     }
 }
 
@@ -95,6 +109,8 @@ pub fn collect(
 ) -> Result<Collected, DataError> {
     match family {
         DataFamily::Texts => texts(workspace, sizes, progress),
+        DataFamily::Relations => pjn::collect(sizes),
+        DataFamily::Store => ycsb::collect(sizes),
     }
 }
 

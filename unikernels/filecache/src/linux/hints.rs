@@ -13,7 +13,7 @@ use std::rc::{Rc, Weak};
 
 /// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead, and pages that it has taken
 /// in advance for the control group (64 a core).
-const IN_TRANSIT: u64 = 32;
+const IN_TRANSIT: u64 = 128;
 
 /// The page cache as seen from here: open files, what they were asked for, and what is kept of loops.
 pub(super) struct PageCache {
