@@ -3,7 +3,7 @@
 use crate::checkout::Checkout;
 use crate::error::{Error, Result};
 use crate::units::human_bytes;
-use filecache::data::{Progress, Sizes, Summary};
+use filecache::data::{Origin, Progress, Sizes, Summary};
 use filecache::{DataFamily, Workload};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -26,11 +26,13 @@ pub struct DataArgs {
 
 /// What the images depend on: the code that makes them and reads them, and the locked dependencies whose sources they
 /// hold.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "unikernels/filecache/src/data",
     "unikernels/filecache/src/btree",
     "unikernels/filecache/src/cs",
     "unikernels/filecache/src/din",
+    "unikernels/filecache/src/gli",
+    "unikernels/filecache/src/ldk",
     "unikernels/filecache/src/pjn",
     "unikernels/filecache/src/sort",
     "unikernels/filecache/src/ycsb",
@@ -56,11 +58,11 @@ pub fn prepare(checkout: &Checkout, family: DataFamily, force: bool) -> Result<P
     let folder = checkout.root.join("data");
     let wanted = fingerprint(&checkout.root)?;
     made(&folder, &format!("{}.img", family.name()), &wanted, force, |image| {
+        let origin = Origin { workspace: &checkout.root, downloads: &checkout.artefacts("packages")? };
         let mut shown = Shown::default();
-        let summary =
-            filecache::data::build(family, &checkout.root, image, &Sizes::default(), &mut |progress| {
-                shown.show(progress)
-            });
+        let summary = filecache::data::build(family, &origin, image, &Sizes::default(), &mut |progress| {
+            shown.show(progress)
+        });
         shown.end();
         describe(&summary.map_err(|error| unusable(image, error))?);
         Ok(())
@@ -85,7 +87,21 @@ pub fn prepare_ext4(checkout: &Checkout, family: DataFamily) -> Result<PathBuf> 
 /// Puts the files of a folder on an ext4 image of so many bytes.
 fn make_ext4(files: &Path, image: &Path, bytes: u64) -> Result<()> {
     let made = Command::new("mke2fs")
-        .args(["-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=0", "-F", "-d"])
+        .args([
+            "-q",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-O",
+            "^has_journal",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=0",
+            "-F",
+            "-d",
+        ])
         .arg(files)
         .arg(image)
         .arg((bytes / 4096).to_string())

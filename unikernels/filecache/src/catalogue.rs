@@ -2,7 +2,7 @@
 
 use crate::workload::{Context, Program, RunError};
 use crate::ycsb::Mix;
-use crate::{cs, din, pjn, sort, ycsb};
+use crate::{cs, din, gli, ldk, pjn, sort, ycsb};
 use alloc::boxed::Box;
 use core::fmt;
 use core::str::FromStr;
@@ -24,6 +24,10 @@ pub enum Workload {
     Din,
     /// [`crate::sort`].
     Sort,
+    /// [`crate::gli`].
+    Gli,
+    /// [`crate::ldk`].
+    Ldk,
     /// [`crate::pjn`].
     Pjn,
     /// [`crate::ycsb`], a mix.
@@ -35,6 +39,10 @@ pub enum Workload {
 pub enum DataFamily {
     /// Source tree, trace and text: `cs`, `cs1`, `cs2`, `cs3`, `search`, `din`, `sort`.
     Texts,
+    /// `gli`.
+    Articles,
+    /// `ldk`.
+    Objects,
     /// `pjn`.
     Relations,
     /// `ycsb-a` to `ycsb-f`, `get-scan`.
@@ -43,12 +51,20 @@ pub enum DataFamily {
 
 impl DataFamily {
     /// All of them.
-    pub const ALL: [DataFamily; 3] = [DataFamily::Texts, DataFamily::Relations, DataFamily::Store];
+    pub const ALL: [DataFamily; 5] = [
+        DataFamily::Texts,
+        DataFamily::Articles,
+        DataFamily::Objects,
+        DataFamily::Relations,
+        DataFamily::Store,
+    ];
 
     /// Name of its disk image, without extension.
     pub fn name(self) -> &'static str {
         match self {
             DataFamily::Texts => "filecache",
+            DataFamily::Articles => "gli",
+            DataFamily::Objects => "ldk",
             DataFamily::Relations => "pjn",
             DataFamily::Store => "ycsb",
         }
@@ -57,7 +73,7 @@ impl DataFamily {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Workload; 15] = [
+    pub const ALL: [Workload; 17] = [
         Workload::Cs,
         Workload::Cs1,
         Workload::Cs2,
@@ -65,6 +81,8 @@ impl Workload {
         Workload::Search,
         Workload::Din,
         Workload::Sort,
+        Workload::Gli,
+        Workload::Ldk,
         Workload::Pjn,
         Workload::Ycsb(Mix::A),
         Workload::Ycsb(Mix::B),
@@ -85,6 +103,8 @@ impl Workload {
             Workload::Search => "search",
             Workload::Din => "din",
             Workload::Sort => "sort",
+            Workload::Gli => "gli",
+            Workload::Ldk => "ldk",
             Workload::Pjn => "pjn",
             Workload::Ycsb(Mix::A) => "ycsb-a",
             Workload::Ycsb(Mix::B) => "ycsb-b",
@@ -106,6 +126,8 @@ impl Workload {
             Workload::Search => "ten text searches through a source tree",
             Workload::Din => "a cache simulator, run several times over a memory-reference trace",
             Workload::Sort => "external merge sort of a text",
+            Workload::Gli => "text searches by a two-level index",
+            Workload::Ldk => "link of all objects of some archives",
             Workload::Pjn => "join of two relations by an index",
             Workload::Ycsb(Mix::A) => "key-value store, half reads, half updates",
             Workload::Ycsb(Mix::B) => "key-value store, reads and a few updates",
@@ -132,6 +154,9 @@ impl Workload {
             Workload::Search => 114,
             Workload::Din => 80,
             Workload::Sort => 170,
+            // Articles of 40 MB, an index of 2 MB.
+            Workload::Gli => 420,
+            Workload::Ldk => 250,
             // Relations of 32 and 3.2 MB, an index of 5 MB.
             Workload::Pjn => 402,
             Workload::Ycsb(_) => 800,
@@ -145,6 +170,8 @@ impl Workload {
                 DataFamily::Texts
             }
             Workload::Din | Workload::Sort => DataFamily::Texts,
+            Workload::Gli => DataFamily::Articles,
+            Workload::Ldk => DataFamily::Objects,
             Workload::Pjn => DataFamily::Relations,
             Workload::Ycsb(_) => DataFamily::Store,
         }
@@ -163,6 +190,8 @@ impl Workload {
             Workload::Search => Box::new(cs::Files::open(context, cs::Variant::REPEATED)?),
             Workload::Din => Box::new(din::Files::open(context)?),
             Workload::Sort => Box::new(sort::Files::open(context)?),
+            Workload::Gli => Box::new(gli::Files::open(context)?),
+            Workload::Ldk => Box::new(ldk::Files::open(context)?),
             Workload::Pjn => Box::new(pjn::Files::open(context)?),
             Workload::Ycsb(mix) => Box::new(ycsb::Files::open(context, mix)?),
         })

@@ -38,6 +38,8 @@ pub mod data;
 pub mod digest;
 pub mod din;
 pub mod files;
+pub mod gli;
+pub mod ldk;
 pub mod lines;
 #[cfg(feature = "linux")]
 pub mod linux;

@@ -1,13 +1,14 @@
 //! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is noticed.
 
 use filecache::data::sources::SourceFile;
-use filecache::data::{DataSet, ImageFile, Sizes, collect, write};
+use filecache::data::{DataSet, ImageFile, Origin, Sizes, collect, gli, ldk, write};
 use filecache::files::FileError;
 use filecache::ycsb::Mix;
 use filecache::{CacheSize, DataFamily, Options, Outcome, Policy, RunError, Workload, din, run};
 use libos_fs::cache::optimal_misses;
 use libos_fs::{BlockDevice, Completion, FsError, Operation, PolicyKind, RamDisk, Rejected, Request};
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
 /// A small generator of numbers: the data are the same in every run.
@@ -82,9 +83,41 @@ fn disk_with(files: &[ImageFile]) -> RamDisk {
     disk
 }
 
+/// A partition: words from a few hundred, some of them common.
+fn articles(numbers: &mut Numbers) -> String {
+    let mut text = String::new();
+    for _ in 0..300 {
+        for _ in 0..8 {
+            let word = numbers.below(30) * numbers.below(30);
+            text.push_str(&format!("word{word} "));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// An archive of the toolchain: objects that are the same for everybody.
+fn archive(name: &str) -> Vec<u8> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = Command::new(rustc).args(["--print", "target-libdir"]).output().expect("rustc is there");
+    let folder = String::from_utf8(said.stdout).expect("a path");
+    let found = std::fs::read_dir(folder.trim()).expect("the toolchain's libraries");
+    let path = found.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        file.starts_with(&format!("{name}-")) && file.ends_with(".rlib")
+    });
+    std::fs::read(path.expect("the toolchain has it")).expect("can be read")
+}
+
 /// Data that take a moment each.
-const SIZES: Sizes =
-    Sizes { source_bytes: 0, trace_bytes: 0, text_bytes: 0, relation_bytes: 600_000, store_bytes: 600_000 };
+const SIZES: Sizes = Sizes {
+    source_bytes: 0,
+    trace_bytes: 0,
+    text_bytes: 0,
+    article_bytes: 0,
+    relation_bytes: 600_000,
+    store_bytes: 600_000,
+};
 
 /// The files of a workload's family, and an image with them.
 struct Data {
@@ -98,8 +131,18 @@ fn data_of(workload: Workload) -> &'static Data {
     DATA[family as usize].get_or_init(|| {
         let files = match family {
             DataFamily::Texts => data_set().files().expect("tasks can be written as JSON"),
+            DataFamily::Articles => {
+                let mut numbers = Numbers(1994);
+                let partitions: Vec<String> = (0..40).map(|_| articles(&mut numbers)).collect();
+                gli::files(&partitions).expect("tasks can be written as JSON")
+            }
+            DataFamily::Objects => {
+                ldk::files(&[archive("libcompiler_builtins"), archive("liballoc")]).expect("can be linked")
+            }
             _ => {
-                let made = collect(family, Path::new("."), &SIZES, &mut |_| ());
+                let here = Path::new(".");
+                let origin = Origin { workspace: here, downloads: here };
+                let made = collect(family, &origin, &SIZES, &mut |_| ());
                 made.expect("needs nothing of the host").files
             }
         };
@@ -258,6 +301,8 @@ fn wrong_bytes_cannot_pass() {
         (Workload::Cs, "cscope.out"),
         (Workload::Din, "trace.din"),
         (Workload::Sort, "input.txt"),
+        (Workload::Gli, "articles/0007"),
+        (Workload::Ldk, "ldk/0.a"),
         (Workload::Pjn, "pjn/outer"),
     ] {
         for (name, change) in changes {

@@ -100,7 +100,7 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
         extent: Some(Extent::ALL),
         ..Environment::new(label.clone(), comparison.source.clone(), words)
     };
-    let mut machine_args = comparison.machine_of(workload)?;
+    let mut machine_args = comparison.machine_of(workload);
     if *record {
         (machine_args.disk_iops, machine_args.disk_mbps) = (None, None);
     }

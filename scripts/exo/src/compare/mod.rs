@@ -36,7 +36,7 @@ use optimum::Optimum;
 use peer::Peer;
 use results::Role;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Arguments of `exo compare`.
@@ -104,7 +104,10 @@ struct Comparison<'a> {
     checkout: Checkout,
     source: Source,
     built: Built,
+    /// The machine's arguments; without a disk, each workload has that of its data.
     machine: MachineArgs,
+    /// The disks with the data of the workloads.
+    disks: BTreeMap<DataFamily, PathBuf>,
     /// Sizes of the cache, as the guest understands them.
     caches: Vec<String>,
     /// Names of the policies, those of the peer included.
@@ -164,22 +167,22 @@ impl<'a> Comparison<'a> {
             let fix = "name its disk image with --disk IMG".to_owned();
             return Err(Error::Argument { what: format!("{} has no data of its own", args.app), fix });
         }
-        Ok(Comparison { args, checkout, source, built, machine: args.machine.clone(), caches, policies })
-    }
-
-    /// The family of a workload's data.
-    fn family(&self, workload: &str) -> Result<DataFamily> {
-        let known = workload.parse::<Workload>().map(Workload::family);
-        known.map_err(|why| Error::Argument { what: format!("{workload:?}"), fix: why.to_string() })
+        let mut disks = BTreeMap::new();
+        if args.machine.disk.is_none() {
+            for family in families(&args.workloads) {
+                disks.insert(family, crate::data::prepare(&checkout, family, false)?);
+            }
+        }
+        let machine = args.machine.clone();
+        Ok(Comparison { args, checkout, source, built, machine, disks, caches, policies })
     }
 
     /// The machine for a workload: with the disk that holds its data.
-    fn machine_of(&self, workload: &str) -> Result<MachineArgs> {
+    fn machine_of(&self, workload: &str) -> MachineArgs {
         let mut machine = self.machine.clone();
-        if machine.disk.is_none() {
-            machine.disk = Some(crate::data::prepare(&self.checkout, self.family(workload)?, false)?);
-        }
-        Ok(machine)
+        let own = families(&[workload.to_owned()]).next().and_then(|family| self.disks.get(&family).cloned());
+        machine.disk = machine.disk.or(own);
+        machine
     }
 
     /// All boots: samples, and the optimum of each workload.
@@ -252,6 +255,12 @@ impl<'a> Comparison<'a> {
         let sample = boot::boot(self, &setting, 0)?;
         Ok(Optimum::of(sample.references))
     }
+}
+
+/// The families of data of these workloads, as far as they are filecache's.
+fn families(workloads: &[String]) -> impl Iterator<Item = DataFamily> {
+    let families = workloads.iter().filter_map(|name| Some(name.parse::<Workload>().ok()?.family()));
+    families.collect::<BTreeSet<_>>().into_iter()
 }
 
 /// Refuses names that filecache does not know before anything is booted.

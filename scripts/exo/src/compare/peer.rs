@@ -1,14 +1,17 @@
 //! The same workload in a Linux guest: the same program, built for Linux, in the same machine, on a disk of the same
 //! size with the same files.
 
-use super::Comparison;
 use super::boot::{Counts, Heard, LIMIT, Sample, Setting};
+use super::{Comparison, families};
 use crate::error::{Error, Result};
 use crate::linux::{DISK_MODULES, Kernel, LinuxGuest, Step, static_program};
+use crate::machine_args::MachineArgs;
 use crate::session;
 use crate::symbols::Symbols;
+use filecache::DataFamily;
 use filecache::linux::{PeerPolicy, ReplacementKind};
 use hyperexo_abi::BLOCK_BYTES;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Name of the disk in the guest.
@@ -24,17 +27,23 @@ const GENERATIONS: &str = "CONFIG_LRU_GEN=y";
 pub struct Peer {
     kernel: Kernel,
     program: PathBuf,
+    /// The same files as on the disks of the others, as ext4.
+    disks: BTreeMap<DataFamily, PathBuf>,
 }
 
 impl Peer {
-    /// Fetches the kernel and builds the program.
+    /// Fetches the kernel, builds the program, makes the disks.
     ///
     /// # Errors
     /// If the kernel is not offered here, or the program can't be built.
     pub fn prepare(comparison: &Comparison<'_>) -> Result<Peer> {
         let kernel = Kernel::fetch(&comparison.checkout)?;
         let program = static_program(&comparison.checkout, "filecache", &["linux"])?;
-        Ok(Peer { kernel, program })
+        let mut disks = BTreeMap::new();
+        for family in families(&comparison.args.workloads) {
+            disks.insert(family, crate::data::prepare_ext4(&comparison.checkout, family)?);
+        }
+        Ok(Peer { kernel, program, disks })
     }
 
     /// Whether the kernel has the replacement that a policy needs, as far as its configuration tells.
@@ -67,8 +76,9 @@ impl Peer {
             },
             Step::Run { path: PROGRAM.into(), words: words.into() },
         ];
-        let mut arguments = comparison.machine_of(workload)?;
-        arguments.disk = Some(crate::data::prepare_ext4(&comparison.checkout, comparison.family(workload)?)?);
+        let family = families(&[(*workload).to_owned()]).next();
+        let disk = family.and_then(|family| self.disks.get(&family).cloned());
+        let arguments = MachineArgs { disk, ..comparison.machine.clone() };
         let machine = guest.machine(&comparison.checkout, &arguments)?;
         if comparison.args.verbose {
             eprintln!("exo: {}", machine.shell_command());

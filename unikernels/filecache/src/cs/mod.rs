@@ -126,7 +126,7 @@ impl Files {
 }
 
 /// Opens the files that a list names, one path a line.
-fn open_listed(context: &Context<'_>, list: &str) -> Result<Vec<WorkFile>, RunError> {
+pub(crate) fn open_listed(context: &Context<'_>, list: &str) -> Result<Vec<WorkFile>, RunError> {
     let file = open(context, list)?;
     let mut listed = Vec::new();
     let mut batches = LineBatches::new(&file);
@@ -180,7 +180,7 @@ pub fn combine(so_far: u64, file: u64) -> u64 {
 }
 
 /// Reads a file to its end; returns the digest of its contents.
-fn for_each_batch<S: Source>(file: &S, mut search: impl FnMut(&[u8])) -> Result<u64, S::Error> {
+pub(crate) fn for_each_batch<S: Source>(file: &S, mut search: impl FnMut(&[u8])) -> Result<u64, S::Error> {
     let mut batches = LineBatches::new(file);
     while let Some(batch) = batches.next_batch()? {
         search(batch);

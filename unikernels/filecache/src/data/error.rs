@@ -23,6 +23,18 @@ pub enum DataError {
         /// What happened.
         reason: String,
     },
+    /// A package of Debian's can't be had.
+    Package {
+        /// Which.
+        package: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Objects can't be linked.
+    Objects {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The sources of the locked dependencies have fewer bytes than wanted.
     TooFewSources {
         /// Bytes found.
@@ -48,6 +60,8 @@ impl fmt::Display for DataError {
         match self {
             DataError::Host { path, error } => write!(f, "{}: {error}", path.display()),
             DataError::Program { command, reason } => write!(f, "`{command}`: {reason}"),
+            DataError::Package { package, reason } => write!(f, "Debian's package {package}: {reason}"),
+            DataError::Objects { reason } => write!(f, "objects to link: {reason}"),
             DataError::TooFewSources { found, wanted } => {
                 write!(f, "the sources of the locked dependencies have {found} bytes, {wanted} are needed")
             }

@@ -6,6 +6,8 @@
 //! | cross-reference database | [`crossref`]: made from the source tree |
 //! | memory-reference trace | [`trace`]: a program of the host, instruction by instruction |
 //! | text | the sources that follow those of the tree |
+//! | articles of `gli` | Debian's `perl-doc`; without it, sources of the locked dependencies |
+//! | objects of `ldk` | Debian's `libc6-dev`, downloaded or installed |
 //! | relations of `pjn` | made, like those of the Wisconsin benchmark |
 //! | store of `ycsb` | made, like that of YCSB |
 //! | expected results | [`expected`]: plain code, everything in memory |
@@ -15,7 +17,10 @@
 pub mod crossref;
 mod error;
 pub mod expected;
+pub mod gli;
 mod image;
+pub mod ldk;
+mod packages;
 mod pjn;
 pub mod sources;
 pub mod trace;
@@ -50,6 +55,8 @@ pub struct Sizes {
     pub trace_bytes: u64,
     /// Bytes of the text of `sort`.
     pub text_bytes: u64,
+    /// Bytes of the articles of `gli`.
+    pub article_bytes: u64,
     /// Bytes of the inner relation of `pjn`.
     pub relation_bytes: u64,
     /// Bytes of the records of `ycsb`.
@@ -63,6 +70,7 @@ impl Default for Sizes {
             source_bytes: 4 << 20,
             trace_bytes: 6 << 20,
             text_bytes: 4 << 20,
+            article_bytes: 8 << 20,
             relation_bytes: 8 << 20,
             store_bytes: 6 << 20,
         }
@@ -96,19 +104,29 @@ pub struct Collected {
 /// Room for metadata.
 const METADATA_BYTES: u64 = 8 << 20;
 
-/// Makes the data of a family of workloads. `workspace` is the folder of the workspace, whose locked dependencies they
-/// come from.
+/// Where data come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Folder of the workspace, whose locked dependencies have sources.
+    pub workspace: &'a Path,
+    /// Folder in which unpacked packages are kept. Made if it is missing.
+    pub downloads: &'a Path,
+}
+
+/// Makes the data of a family of workloads.
 ///
 /// # Errors
 /// If cargo can't tell where the dependencies are, if they are too small, if no program can be traced.
 pub fn collect(
     family: DataFamily,
-    workspace: &Path,
+    origin: &Origin<'_>,
     sizes: &Sizes,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Collected, DataError> {
     match family {
-        DataFamily::Texts => texts(workspace, sizes, progress),
+        DataFamily::Texts => texts(origin.workspace, sizes, progress),
+        DataFamily::Articles => gli::collect(origin, sizes),
+        DataFamily::Objects => ldk::collect(origin),
         DataFamily::Relations => pjn::collect(sizes),
         DataFamily::Store => ycsb::collect(sizes),
     }
@@ -165,12 +183,12 @@ fn text_of(files: &[SourceFile]) -> String {
 /// As [`collect`], and if the image can't be written.
 pub fn build(
     family: DataFamily,
-    workspace: &Path,
+    origin: &Origin<'_>,
     image: &Path,
     sizes: &Sizes,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, DataError> {
-    let Collected { files, spare_bytes, notes } = collect(family, workspace, sizes, progress)?;
+    let Collected { files, spare_bytes, notes } = collect(family, origin, sizes, progress)?;
     let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES as u64);
     let file_blocks: u64 = files.iter().map(|file| blocks(file.bytes.len() as u64)).sum();
     let image_blocks = file_blocks + blocks(spare_bytes);

@@ -26,7 +26,7 @@ pub fn collect(workspace: &Path, bytes: u64) -> Result<Vec<SourceFile>, DataErro
     let mut files = Vec::new();
     let mut found = 0;
     for (name, directory) in packages(workspace)? {
-        for path in rust_files(&directory)? {
+        for path in files_below(&directory, &["rs"])? {
             if found >= bytes {
                 return Ok(files);
             }
@@ -69,8 +69,9 @@ fn registry_package(package: &Value) -> Option<(String, PathBuf)> {
     Some((name, directory.to_path_buf()))
 }
 
-/// All `.rs` files below a directory, in the order of their paths.
-fn rust_files(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// All files below a directory whose names end with one of these extensions, in the order of their paths.
+pub(super) fn files_below(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DataError> {
+    let wanted = |path: &Path| path.extension().is_some_and(|have| extensions.iter().any(|one| have == *one));
     let mut files = Vec::new();
     let mut pending = vec![directory.to_path_buf()];
     while let Some(directory) = pending.pop() {
@@ -79,7 +80,7 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
             let kind = entry.file_type().map_err(DataError::host(entry.path()))?;
             if kind.is_dir() {
                 pending.push(entry.path());
-            } else if kind.is_file() && entry.path().extension().is_some_and(|extension| extension == "rs") {
+            } else if kind.is_file() && wanted(&entry.path()) {
                 files.push(entry.path());
             }
         }

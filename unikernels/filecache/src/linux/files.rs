@@ -53,7 +53,8 @@ fn host(error: io::Error) -> FileError {
 
 impl Storage for HostStorage {
     fn open(&self, path: &str) -> Result<WorkFile, FileError> {
-        File::open(self.root.join(path)).map(|file| self.opened(file)).map_err(host)
+        let opened = OpenOptions::new().read(true).write(true).open(self.root.join(path));
+        opened.map(|file| self.opened(file)).map_err(host)
     }
 
     fn create(&self, path: &str) -> Result<WorkFile, FileError> {

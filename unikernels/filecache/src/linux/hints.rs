@@ -11,14 +11,16 @@ use std::fs::File;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-/// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead, and pages that it has taken
-/// in advance for the control group (64 a core).
-const IN_TRANSIT: u64 = 128;
+/// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead (128 KiB), what has just been
+/// read, and what is on its way to the lists.
+const IN_TRANSIT: u64 = 48;
 
 /// The page cache as seen from here: open files, what they were asked for, and what is kept of loops.
 pub(super) struct PageCache {
     blocks: Cell<u64>,
     files: RefCell<HashMap<FileId, Weak<File>>>,
+    /// Files that stay open, if they are to.
+    kept_open: RefCell<Option<Vec<Rc<File>>>>,
     references: Cell<u64>,
     recorded: RefCell<Option<Vec<u64>>>,
     loops: RefCell<Loops>,
@@ -35,11 +37,12 @@ struct Loops {
 }
 
 impl PageCache {
-    /// Nothing is known yet.
-    pub(super) fn new(record: bool) -> PageCache {
+    /// Nothing is known yet. `keep_open` keeps files open that the workload has closed.
+    pub(super) fn new(record: bool, keep_open: bool) -> PageCache {
         PageCache {
             blocks: Cell::new(0),
             files: RefCell::default(),
+            kept_open: RefCell::new(keep_open.then(Vec::new)),
             references: Cell::new(0),
             recorded: RefCell::new(record.then(Vec::new)),
             loops: RefCell::default(),
@@ -54,6 +57,9 @@ impl PageCache {
     /// A file has been opened.
     pub(super) fn opened(&self, id: FileId, file: &Rc<File>) {
         self.files.borrow_mut().insert(id, Rc::downgrade(file));
+        if let Some(kept_open) = &mut *self.kept_open.borrow_mut() {
+            kept_open.push(Rc::clone(file));
+        }
     }
 
     /// References to blocks so far.

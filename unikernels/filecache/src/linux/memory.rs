@@ -15,6 +15,10 @@ const NAME: &str = "filecache";
 const GENERATIONS: &str = "/sys/kernel/mm/lru_gen/enabled";
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
+/// Pages that the kernel takes from a group in advance for a core (`MEMCG_CHARGE_BATCH` in include/linux/memcontrol.h):
+/// they count against the limit, but hold nothing.
+pub(super) const TAKEN_IN_ADVANCE: u64 = 64;
+
 /// The kernel's page replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplacementKind {

@@ -9,7 +9,7 @@
 //!
 //! **The budget.** A control group limits programs and page cache together. So the workload runs twice: first without a
 //! limit, to find what the program itself needs; then everything that is cached is dropped, and the limit is what was
-//! found plus the cache. Only the second run is counted, and only from the moment when its files are open: what the
+//! found plus the cache, and a little for what the kernel takes in advance. Only the second run is counted, and only from the moment when its files are open: what the
 //! file system reads to open them is not held against it.
 
 mod disk;
@@ -80,12 +80,14 @@ pub fn run(
     memory::choose_replacement(peer.replacement)?;
     let group = memory::Group::make()?;
     memory::allow_open_files()?;
-    Pass::run(root, disk, options, peer, &mut |_| Ok(()))?;
+    let rehearsal = Pass::run(root, disk, options, peer, true, &mut |_| Ok(()))?;
     let own_bytes = group.own_bytes()?;
+    drop(rehearsal);
     memory::drop_caches()?;
     let mut limit_bytes = 0;
-    let measured = Pass::run(root, disk, options, peer, &mut |blocks| {
-        limit_bytes = own_bytes.max(group.own_bytes()?) + blocks * crate::lines::BLOCK_BYTES as u64;
+    let measured = Pass::run(root, disk, options, peer, false, &mut |blocks| {
+        let pages = blocks + memory::TAKEN_IN_ADVANCE;
+        limit_bytes = own_bytes.max(group.own_bytes()?) + pages * crate::lines::BLOCK_BYTES as u64;
         group.limit(limit_bytes)
     })?;
     let memory = MemoryUse { own_bytes, limit_bytes, cached_bytes: group.cached_bytes()? };
@@ -99,18 +101,22 @@ struct Pass {
     outcome: Outcome,
     /// Blocks that the disk had read before this run's first access.
     reads_before: u64,
+    /// With the files, if they are kept open.
+    _page_cache: Rc<PageCache>,
 }
 
 impl Pass {
-    /// Runs the workload; `limit` gets the size of the cache in blocks when the files are open.
+    /// Runs the workload; `limit` gets the size of the cache in blocks when the files are open. `keep_open` keeps them open
+    /// until the result is dropped, so that what the kernel needs for them can be seen.
     fn run(
         root: &Path,
         disk: &str,
         options: &Options,
         peer: PeerPolicy,
+        keep_open: bool,
         limit: &mut dyn FnMut(u64) -> Result<(), RunError>,
     ) -> Result<Pass, RunError> {
-        let page_cache = Rc::new(PageCache::new(options.record));
+        let page_cache = Rc::new(PageCache::new(options.record && !keep_open, keep_open));
         let storage = HostStorage::new(root, Rc::clone(&page_cache));
         let advice = if peer.hints { Advice::Hints(&*page_cache) } else { Advice::None };
         let context = Context { storage: &storage, advice };
@@ -152,7 +158,7 @@ impl Pass {
         let recorded = page_cache.take_recorded();
         let statistics = CacheStatistics::default();
         let outcome = Outcome { line, differences: checked.differences, statistics, references: recorded };
-        Ok(Pass { outcome, reads_before: before.blocks_read })
+        Ok(Pass { outcome, reads_before: before.blocks_read, _page_cache: page_cache })
     }
 }
 

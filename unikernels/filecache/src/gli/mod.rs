@@ -1,0 +1,139 @@
+//! `gli`: text search by a two-level index, as by glimpse.
+//!
+//! The articles lie in *partitions* of some dozen. The index says of every word in which partitions it occurs, but not
+//! where. A query reads all of the index, for the words that contain its pattern, and then searches the partitions that
+//! these words occur in. (U. Manber and S. Wu, "GLIMPSE: a tool to search through entire file systems", USENIX Winter
+//! 1994; P. Cao et al., "Application-controlled file caching", OSDI 1994.)
+
+pub mod policy;
+
+use crate::cs::{Found, TextSearch};
+use crate::digest::mix;
+use crate::files::{Advice, WorkFile};
+use crate::lines::{self, LineBatches};
+use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
+
+/// Path of the task, a [`Task`] in JSON.
+pub const TASK_PATH: &str = "gli/task.json";
+/// Path of the index: lines of a word and the numbers of its partitions, ascending, with spaces between.
+pub const INDEX_PATH: &str = "gli/index";
+/// Path of the list of partitions, one path a line.
+pub const LIST_PATH: &str = "gli/partitions";
+
+/// A query and what it must find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// Letters and digits to look for.
+    pub pattern: String,
+    /// Lines that hold it.
+    pub found: Found,
+}
+
+/// What to do and what must come out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The queries, in order.
+    pub queries: Vec<Query>,
+    /// Digest of the contents of each partition.
+    pub partitions: Vec<u64>,
+}
+
+/// The files of a task, open.
+pub struct Files {
+    index: WorkFile,
+    partitions: Vec<WorkFile>,
+}
+
+impl Files {
+    /// Opens index and partitions.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
+        let index = open(context, INDEX_PATH)?;
+        Ok(Files { index, partitions: crate::cs::open_listed(context, LIST_PATH)? })
+    }
+
+    /// Reads the index: for each partition, whether it holds a word with the pattern.
+    fn look_up(&self, pattern: &str) -> Result<Vec<bool>, RunError> {
+        let finder = Finder::new(pattern.as_bytes());
+        let mut wanted = vec![false; self.partitions.len()];
+        let mut batches = LineBatches::new(&self.index);
+        while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(INDEX_PATH, error))? {
+            for line in lines::lines(batch) {
+                let mut words = line.split(|byte| *byte == b' ');
+                if !words.next().is_some_and(|word| finder.find(word).is_some()) {
+                    continue;
+                }
+                for number in words {
+                    let place = number.iter().fold(0usize, |number, digit| {
+                        number.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')))
+                    });
+                    *wanted.get_mut(place).ok_or_else(|| {
+                        RunError::malformed(INDEX_PATH, format!("there is no partition {place}"))
+                    })? = true;
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Searches the partitions that are wanted. Returns what was found and the digest of each partition read.
+    fn search(&self, pattern: &str, wanted: &[bool]) -> Result<(Found, Vec<(usize, u64)>), RunError> {
+        let mut search = TextSearch::new(pattern.as_bytes());
+        let mut contents = Vec::new();
+        for (number, partition) in self.partitions.iter().enumerate().filter(|(number, _)| wanted[*number]) {
+            search.start_file(number as u64);
+            let failed = |error| RunError::file(&format!("partition {number}"), error);
+            let digest =
+                crate::cs::for_each_batch(partition, |batch| search.search(batch)).map_err(failed)?;
+            contents.push((number, digest));
+        }
+        Ok((search.found(), contents))
+    }
+}
+
+impl Program for Files {
+    fn data_blocks(&self) -> u64 {
+        self.partitions.iter().chain([&self.index]).map(blocks_of).sum()
+    }
+
+    fn advise(&self, advice: Advice<'_>) {
+        match advice {
+            Advice::None => {}
+            Advice::Own(cache) => policy::choose_own(cache, &self.index),
+            Advice::Hints(hints) => {
+                hints.read_in_loops(&self.partitions.iter().collect::<Vec<_>>(), blocks_of(&self.index));
+            }
+        }
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
+        let task: Task = read_task(context, TASK_PATH)?;
+        let mut checked = Checked { passes: task.queries.len() as u64, ..Checked::default() };
+        let (mut matches, mut expected_matches) = (0, 0);
+        for query in &task.queries {
+            let wanted = self.look_up(&query.pattern)?;
+            let (found, contents) = self.search(&query.pattern, &wanted)?;
+            checked.compare(&format!("query {:?}", query.pattern), query.found, found);
+            let expected = contents.iter().map(|(number, _)| task.partitions.get(*number).copied());
+            let combined = |digests: &mut dyn Iterator<Item = u64>| digests.fold(0, mix);
+            checked.compare(
+                &format!("query {:?}: contents", query.pattern),
+                combined(&mut expected.map(Option::unwrap_or_default)),
+                combined(&mut contents.iter().map(|(_, digest)| *digest)),
+            );
+            matches += found.matches;
+            expected_matches += query.found.matches;
+        }
+        checked.expected = format!("{expected_matches} matches");
+        checked.actual = format!("{matches} matches");
+        Ok(checked)
+    }
+}
