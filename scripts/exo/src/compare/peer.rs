@@ -103,7 +103,7 @@ impl Peer {
             hyperexo: None,
             qemu: Some([stats.rd_bytes, stats.wr_bytes].map(|bytes| bytes.div_ceil(BLOCK_BYTES as u64))),
             mounting: line.mount_reads,
-            // What the rehearsal wrote is not in the line.
+            // What mounting wrote is not in the line.
             writes: None,
         };
         Ok(Sample { run, line, counts, references: heard.references })

@@ -233,7 +233,7 @@ fn agreement(boots: &[&Sample], counters: &str) -> String {
         count => format!("DIFFER in {count} of {} boots", boots.len()),
     };
     let (what, before) = match boots.first().map(|sample| sample.line.role) {
-        Some(Role::Peer) => ("read", "all before the run that counts"),
+        Some(Role::Peer) => ("read", "mounting and opening"),
         _ => ("read and written", "mounting"),
     };
     format!(

@@ -2,7 +2,6 @@
 
 use super::hints::PageCache;
 use crate::files::{FileAccess, FileError, Storage, WorkFile};
-use crate::workload::RunError;
 use libos_fs::FileId;
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -30,12 +29,6 @@ impl HostStorage {
     /// All files in `root`.
     pub(super) fn new(root: &Path, page_cache: Rc<PageCache>) -> HostStorage {
         HostStorage { root: root.to_path_buf(), page_cache, last_id: Cell::new(0) }
-    }
-
-    /// Waits until everything written is on the disk.
-    pub(super) fn sync(&self) -> Result<(), RunError> {
-        nix::unistd::sync();
-        Ok(())
     }
 
     fn opened(&self, file: File) -> WorkFile {
@@ -92,13 +85,12 @@ impl FileAccess for HostFile {
                 Err(error) => return Err(host(error)),
             }
         }
-        self.page_cache.touched(self.id, offset, count as u64, true);
+        self.page_cache.touched(self.id, offset, count as u64, true)?;
         Ok(count)
     }
 
     fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError> {
         self.file.write_all_at(from, offset).map_err(host)?;
-        self.page_cache.touched(self.id, offset, from.len() as u64, false);
-        Ok(())
+        self.page_cache.touched(self.id, offset, from.len() as u64, false)
     }
 }

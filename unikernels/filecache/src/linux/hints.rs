@@ -1,7 +1,9 @@
 //! What can be said to the kernel's page cache: `posix_fadvise` (POSIX.1-2017).
 
-use crate::files::{Hints, WorkFile};
+use super::memory::{Budget, MemoryUse};
+use crate::files::{FileError, Hints, WorkFile};
 use crate::lines::BLOCK_BYTES;
+use crate::workload::RunError;
 use libos_fs::FileId;
 use libos_fs::cache::reference;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -15,12 +17,16 @@ use std::rc::{Rc, Weak};
 /// read, and what is on its way to the lists.
 const IN_TRANSIT: u64 = 48;
 
+/// Reads and writes after which the limit is set anew.
+const USES_PER_LOOK: u64 = 32;
+
 /// The page cache as seen from here: open files, what they were asked for, and what is kept of loops.
 pub(super) struct PageCache {
+    budget: RefCell<Budget>,
+    /// Reads and writes so far.
+    uses: Cell<u64>,
     blocks: Cell<u64>,
     files: RefCell<HashMap<FileId, Weak<File>>>,
-    /// Files that stay open, if they are to.
-    kept_open: RefCell<Option<Vec<Rc<File>>>>,
     references: Cell<u64>,
     recorded: RefCell<Option<Vec<u64>>>,
     loops: RefCell<Loops>,
@@ -37,29 +43,33 @@ struct Loops {
 }
 
 impl PageCache {
-    /// Nothing is known yet. `keep_open` keeps files open that the workload has closed.
-    pub(super) fn new(record: bool, keep_open: bool) -> PageCache {
+    /// Nothing is known yet.
+    pub(super) fn new(budget: Budget, record: bool) -> PageCache {
         PageCache {
+            budget: RefCell::new(budget),
+            uses: Cell::new(0),
             blocks: Cell::new(0),
             files: RefCell::default(),
-            kept_open: RefCell::new(keep_open.then(Vec::new)),
             references: Cell::new(0),
             recorded: RefCell::new(record.then(Vec::new)),
             loops: RefCell::default(),
         }
     }
 
-    /// How many blocks it may hold.
-    pub(super) fn set_blocks(&self, blocks: u64) {
+    /// From now on it may hold so many blocks.
+    pub(super) fn start(&self, blocks: u64) -> Result<(), RunError> {
         self.blocks.set(blocks);
+        self.budget.borrow_mut().start(blocks)
+    }
+
+    /// What became of the memory.
+    pub(super) fn memory(&self) -> Result<MemoryUse, RunError> {
+        self.budget.borrow().result()
     }
 
     /// A file has been opened.
     pub(super) fn opened(&self, id: FileId, file: &Rc<File>) {
         self.files.borrow_mut().insert(id, Rc::downgrade(file));
-        if let Some(kept_open) = &mut *self.kept_open.borrow_mut() {
-            kept_open.push(Rc::clone(file));
-        }
     }
 
     /// References to blocks so far.
@@ -73,7 +83,7 @@ impl PageCache {
     }
 
     /// Bytes of a file have been read or written.
-    pub(super) fn touched(&self, id: FileId, offset: u64, bytes: u64, read: bool) {
+    pub(super) fn touched(&self, id: FileId, offset: u64, bytes: u64, read: bool) -> Result<(), FileError> {
         let block = BLOCK_BYTES as u64;
         let blocks = offset / block..(offset + bytes).div_ceil(block);
         self.references.set(self.references.get() + (blocks.end - blocks.start));
@@ -83,6 +93,12 @@ impl PageCache {
         if read && let Some(given_up) = self.loops.borrow_mut().given_up(id, blocks) {
             self.advise(id, given_up, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         }
+        self.uses.set(self.uses.get() + 1);
+        if self.uses.get().is_multiple_of(USES_PER_LOOK) {
+            let adjusted = self.budget.borrow_mut().adjust();
+            adjusted.map_err(|error| FileError::Host(error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Advice is advice: if the kernel does not take it, nothing is lost but time.

@@ -3,6 +3,7 @@
 //! Sources: Linux, Documentation/admin-guide/cgroup-v2.rst ("Memory"), mm/multigen_lru.rst, sysctl/vm.rst.
 
 use crate::files::FileError;
+use crate::lines::BLOCK_BYTES;
 use crate::workload::RunError;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
@@ -14,10 +15,10 @@ const GROUPS: &str = "/sys/fs/cgroup";
 const NAME: &str = "filecache";
 const GENERATIONS: &str = "/sys/kernel/mm/lru_gen/enabled";
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
-
-/// Pages that the kernel takes from a group in advance for a core (`MEMCG_CHARGE_BATCH` in include/linux/memcontrol.h):
-/// they count against the limit, but hold nothing.
-pub(super) const TAKEN_IN_ADVANCE: u64 = 64;
+const STATISTICS: &str = "/proc/vmstat";
+const STATISTICS_REFRESH: &str = "/proc/sys/vm/stat_refresh";
+/// Line of the statistics with the pages of the page cache.
+const CACHED: &str = "nr_file_pages";
 
 /// The kernel's page replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +32,12 @@ pub enum ReplacementKind {
 /// What became of the memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Bytes of the program and of the kernel on its behalf, without page cache.
+    /// Bytes of the program and of the kernel on its behalf at the end, without page cache.
     pub own_bytes: u64,
-    /// The limit of both together, in bytes.
-    pub limit_bytes: u64,
-    /// Bytes of page cache at the end.
-    pub cached_bytes: u64,
+    /// Most blocks of page cache that were seen.
+    pub most_cached: u64,
+    /// Blocks of page cache seen, on average.
+    pub mean_cached: u64,
 }
 
 /// An error for a file of the kernel's.
@@ -91,29 +92,77 @@ impl Group {
         Ok(Group { folder })
     }
 
-    /// Bytes in use that are not page cache.
-    pub(super) fn own_bytes(&self) -> Result<u64, RunError> {
+    /// Bytes in use, page cache included.
+    fn bytes(&self) -> Result<u64, RunError> {
         let path = self.folder.join("memory.current");
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-        let current: u64 = text
-            .trim()
-            .parse()
-            .map_err(|error| RunError::malformed(&path.to_string_lossy(), format!("{text:?}: {error}")))?;
-        Ok(current.saturating_sub(self.cached_bytes()?))
-    }
-
-    /// Bytes of page cache.
-    pub(super) fn cached_bytes(&self) -> Result<u64, RunError> {
-        let path = self.folder.join("memory.stat");
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-        statistic(&text, "file").ok_or_else(|| {
-            RunError::malformed(&path.to_string_lossy(), "it has no line for page cache".to_owned())
-        })
+        let wrong = |error| RunError::malformed(&path.to_string_lossy(), format!("{text:?}: {error}"));
+        text.trim().parse().map_err(wrong)
     }
 
     /// Sets the limit of everything together, in bytes.
-    pub(super) fn limit(&self, bytes: u64) -> Result<(), RunError> {
+    fn limit(&self, bytes: u64) -> Result<(), RunError> {
         write(self.folder.join("memory.max"), &bytes.to_string())
+    }
+}
+
+/// Blocks in the page cache of the whole system, those of the initial file system included.
+fn cached_blocks() -> Result<u64, RunError> {
+    // Has each core add up what it has counted so far.
+    write(STATISTICS_REFRESH, "1")?;
+    let text = std::fs::read_to_string(STATISTICS).map_err(|error| unreadable(STATISTICS, &error))?;
+    statistic(&text, CACHED).ok_or_else(|| RunError::malformed(STATISTICS, format!("no line for {CACHED}")))
+}
+
+/// A limit for the page cache alone.
+///
+/// A control group has one limit for everything. So every few reads it is set anew, to what is in use besides page cache
+/// and the size of the cache: what the kernel takes for its own purposes is not held against the cache, nor does the cache
+/// grow when that shrinks.
+pub(super) struct Budget {
+    group: Group,
+    /// Blocks of the initial file system, which are not the group's and stay.
+    others: u64,
+    blocks: u64,
+    most: u64,
+    sum: u64,
+    samples: u64,
+}
+
+impl Budget {
+    /// No limit yet. Nothing must be cached that can go: see [`drop_caches`].
+    pub(super) fn new(group: Group) -> Result<Budget, RunError> {
+        Ok(Budget { group, others: cached_blocks()?, blocks: 0, most: 0, sum: 0, samples: 0 })
+    }
+
+    /// From now on there is a limit of so many blocks.
+    pub(super) fn start(&mut self, blocks: u64) -> Result<(), RunError> {
+        self.blocks = blocks;
+        self.adjust()
+    }
+
+    /// Sets the group's limit anew, once there is one.
+    pub(super) fn adjust(&mut self) -> Result<(), RunError> {
+        if self.blocks == 0 {
+            return Ok(());
+        }
+        let cached = cached_blocks()?.saturating_sub(self.others);
+        self.most = self.most.max(cached);
+        self.sum += cached;
+        self.samples += 1;
+        let block = BLOCK_BYTES as u64;
+        let own = self.group.bytes()?.saturating_sub(cached * block);
+        self.group.limit(own + self.blocks * block)
+    }
+
+    /// What became of the memory so far.
+    pub(super) fn result(&self) -> Result<MemoryUse, RunError> {
+        let cached = cached_blocks()?.saturating_sub(self.others);
+        Ok(MemoryUse {
+            own_bytes: self.group.bytes()?.saturating_sub(cached * BLOCK_BYTES as u64),
+            most_cached: self.most,
+            mean_cached: self.sum / self.samples.max(1),
+        })
     }
 }
 
@@ -128,9 +177,9 @@ mod tests {
 
     #[test]
     fn statistics_are_found_by_their_whole_name() {
-        let text = "anon 4096\nfile_mapped 7\nfile 8192\nkernel 1\n";
-        assert_eq!(statistic(text, "file"), Some(8192));
-        assert_eq!(statistic(text, "file_mapped"), Some(7));
-        assert_eq!(statistic(text, "fil"), None);
+        let text = "nr_file_pages 8192\nnr_file 7\n";
+        assert_eq!(statistic(text, "nr_file_pages"), Some(8192));
+        assert_eq!(statistic(text, "nr_file"), Some(7));
+        assert_eq!(statistic(text, "nr_fil"), None);
     }
 }

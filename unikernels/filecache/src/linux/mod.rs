@@ -2,15 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`files`] | the kernel's files as [`Storage`](crate::files::Storage) |
-//! | [`hints`] | what can be said to the kernel by `posix_fadvise` |
-//! | [`memory`] | the budget of the page cache: a memory control group |
-//! | [`disk`] | what the kernel counts of the disk |
+//! | `files` | the kernel's files as [`Storage`](crate::files::Storage) |
+//! | `hints` | what can be said to the kernel by `posix_fadvise` |
+//! | `memory` | the budget of the page cache: a memory control group |
+//! | `disk` | what the kernel counts of the disk |
 //!
-//! **The budget.** A control group limits programs and page cache together. So the workload runs twice: first without a
-//! limit, to find what the program itself needs; then everything that is cached is dropped, and the limit is what was
-//! found plus the cache, and a little for what the kernel takes in advance. Only the second run is counted, and only from the moment when its files are open: what the
-//! file system reads to open them is not held against it.
+//! **The budget.** A control group limits programs and page cache together, so its limit follows what the program and the
+//! kernel need besides (`memory`). Counting starts when the files are open: what the file system reads to open them
+//! is not held against it.
 
 mod disk;
 mod files;
@@ -78,88 +77,56 @@ pub fn run(
     peer: PeerPolicy,
 ) -> Result<(Outcome, MemoryUse), RunError> {
     memory::choose_replacement(peer.replacement)?;
-    let group = memory::Group::make()?;
     memory::allow_open_files()?;
-    let rehearsal = Pass::run(root, disk, options, peer, true, &mut |_| Ok(()))?;
-    let own_bytes = group.own_bytes()?;
-    drop(rehearsal);
     memory::drop_caches()?;
-    let mut limit_bytes = 0;
-    let measured = Pass::run(root, disk, options, peer, false, &mut |blocks| {
-        let pages = blocks + memory::TAKEN_IN_ADVANCE;
-        limit_bytes = own_bytes.max(group.own_bytes()?) + pages * crate::lines::BLOCK_BYTES as u64;
-        group.limit(limit_bytes)
+    let page_cache = Rc::new(PageCache::new(memory::Budget::new(memory::Group::make()?)?, options.record));
+    let storage = HostStorage::new(root, Rc::clone(&page_cache));
+    let advice = if peer.hints { Advice::Hints(&*page_cache) } else { Advice::None };
+    let context = Context { storage: &storage, advice };
+    let mut start = None;
+    let mut cache_blocks = 0;
+    let (data_blocks, checked) = run_program(&context, options, &mut |blocks| {
+        cache_blocks = blocks;
+        memory::drop_caches()?;
+        page_cache.start(blocks)?;
+        start = Some((Instant::now(), DiskCounters::read(disk)?));
+        Ok(())
     })?;
-    let memory = MemoryUse { own_bytes, limit_bytes, cached_bytes: group.cached_bytes()? };
-    let mut outcome = measured.outcome;
-    outcome.line.mount_reads = measured.reads_before;
-    Ok((outcome, memory))
-}
-
-/// One run of the workload.
-struct Pass {
-    outcome: Outcome,
-    /// Blocks that the disk had read before this run's first access.
-    reads_before: u64,
-    /// With the files, if they are kept open.
-    _page_cache: Rc<PageCache>,
-}
-
-impl Pass {
-    /// Runs the workload; `limit` gets the size of the cache in blocks when the files are open. `keep_open` keeps them open
-    /// until the result is dropped, so that what the kernel needs for them can be seen.
-    fn run(
-        root: &Path,
-        disk: &str,
-        options: &Options,
-        peer: PeerPolicy,
-        keep_open: bool,
-        limit: &mut dyn FnMut(u64) -> Result<(), RunError>,
-    ) -> Result<Pass, RunError> {
-        let page_cache = Rc::new(PageCache::new(options.record && !keep_open, keep_open));
-        let storage = HostStorage::new(root, Rc::clone(&page_cache));
-        let advice = if peer.hints { Advice::Hints(&*page_cache) } else { Advice::None };
-        let context = Context { storage: &storage, advice };
-        let mut start = None;
-        let mut cache_blocks = 0;
-        let (data_blocks, checked) = run_program(&context, options, &mut |blocks| {
-            cache_blocks = blocks;
-            page_cache.set_blocks(blocks);
-            limit(blocks)?;
-            start = Some((Instant::now(), DiskCounters::read(disk)?));
-            Ok(())
-        })?;
-        storage.sync()?;
-        let (started, before) = start.unwrap_or((Instant::now(), DiskCounters::default()));
-        let moved = DiskCounters::read(disk)?.since(before);
-        let references = page_cache.references();
-        let line = CompareLine {
-            bench: BENCH_COMPARE.to_owned(),
-            workload: options.workload.name().to_owned(),
-            policy: peer.name().to_owned(),
-            role: Role::Peer,
-            cache_blocks,
-            block_bytes: crate::lines::BLOCK_BYTES as u64,
-            data_blocks,
-            reads: moved.blocks_read,
-            read_requests: moved.reads,
-            writes: moved.blocks_written,
-            hits: references.saturating_sub(moved.blocks_read),
-            misses: references.min(moved.blocks_read),
-            elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
-            verified: checked.verified(),
-            references,
-            passes: checked.passes,
-            write_requests: moved.writes,
-            expected: checked.expected,
-            actual: checked.actual,
-            ..CompareLine::default()
-        };
-        let recorded = page_cache.take_recorded();
-        let statistics = CacheStatistics::default();
-        let outcome = Outcome { line, differences: checked.differences, statistics, references: recorded };
-        Ok(Pass { outcome, reads_before: before.blocks_read, _page_cache: page_cache })
-    }
+    nix::unistd::sync();
+    let (started, before) = start.unwrap_or((Instant::now(), DiskCounters::default()));
+    let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
+    let moved = DiskCounters::read(disk)?.since(before);
+    let references = page_cache.references();
+    let line = CompareLine {
+        bench: BENCH_COMPARE.to_owned(),
+        workload: options.workload.name().to_owned(),
+        policy: peer.name().to_owned(),
+        role: Role::Peer,
+        cache_blocks,
+        block_bytes: crate::lines::BLOCK_BYTES as u64,
+        data_blocks,
+        reads: moved.blocks_read,
+        read_requests: moved.reads,
+        writes: moved.blocks_written,
+        hits: references.saturating_sub(moved.blocks_read),
+        misses: references.min(moved.blocks_read),
+        elapsed_ms,
+        verified: checked.verified(),
+        references,
+        passes: checked.passes,
+        write_requests: moved.writes,
+        mount_reads: before.blocks_read,
+        expected: checked.expected,
+        actual: checked.actual,
+        ..CompareLine::default()
+    };
+    let outcome = Outcome {
+        line,
+        differences: checked.differences,
+        statistics: CacheStatistics::default(),
+        references: page_cache.take_recorded(),
+    };
+    Ok((outcome, page_cache.memory()?))
 }
 
 /// Options for [`run`] from the words of a command line, whose `policy=` names a [`PeerPolicy`].

@@ -52,8 +52,8 @@ fn run_on_linux<'a>(
     let (outcome, memory) = linux::run(std::path::Path::new(folder), disk, &options, peer)
         .map_err(|error| format!("{}: {error}", options.workload.name()))?;
     println!(
-        "memory: {} bytes without page cache, limit {}, {} of page cache at the end",
-        memory.own_bytes, memory.limit_bytes, memory.cached_bytes
+        "memory: {} bytes without page cache; {} blocks of that, at most {}",
+        memory.own_bytes, memory.mean_cached, memory.most_cached
     );
     outcome.report(&mut |line| println!("{line}"));
     Ok(outcome.line.verified)

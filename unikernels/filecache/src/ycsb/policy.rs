@@ -16,5 +16,5 @@ const INDEX: i32 = 1;
 pub fn choose_own(cache: &BufferCache, index: &WorkFile) {
     cache.set_read_ahead(ReadAheadKind::None);
     cache.set_priority(index, INDEX);
-    cache.set_policy(0, PolicyKind::Clock);
+    cache.set_policy(0, PolicyKind::Lirs);
 }
