@@ -14,7 +14,7 @@ mod operators;
 pub mod policy;
 mod relation;
 
-#[cfg(any(test, feature = "data"))]
+#[cfg(feature = "data")]
 pub(crate) use relation::file_of;
 pub use relation::{Heap, TUPLE_BYTES, Tuple};
 

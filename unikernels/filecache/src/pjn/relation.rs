@@ -87,7 +87,7 @@ fn place(number: u64) -> u64 {
 }
 
 /// The file of a relation with these tuples.
-#[cfg(any(test, feature = "data"))]
+#[cfg(feature = "data")]
 pub(crate) fn file_of(tuples: &[Tuple]) -> alloc::vec::Vec<u8> {
     let mut bytes = alloc::vec![0; tuples.len().div_ceil(PER_BLOCK) * BLOCK_BYTES];
     for (number, tuple) in (0..).zip(tuples) {

@@ -3,40 +3,42 @@
 //! Default: it says nothing, and every scan of half of the store sweeps out what the point reads want (LRU).
 //!
 //! Own: [`ScansAside`]. The program knows which requests are scans. Blocks that came in with a scan are the first to go,
-//! last come first; a point read makes a block an ordinary one, of which the one used longest ago goes. A scan does not
-//! count as a use of ordinary blocks.
+//! last come first; a point read makes a block an ordinary one, and ordinary ones are left to S3-FIFO. A scan does not count
+//! as a use of ordinary blocks.
 
 use crate::files::WorkFile;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
 use libos_fs::cache::{Cached, Order};
-use libos_fs::{BufferCache, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{BufferCache, PolicyKind, ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
 /// Tells the cache what is worth keeping of the store. `scanning` says at any time whether a scan is under way.
 pub fn choose_own(cache: &BufferCache, index: &WorkFile, scanning: &Rc<Cell<bool>>) {
-    let policy: Box<dyn ReplacementPolicy> = Box::new(ScansAside::new(Rc::clone(scanning)));
+    let ordinary = PolicyKind::S3Fifo.build(cache.blocks());
+    let policy: Box<dyn ReplacementPolicy> = Box::new(ScansAside::new(Rc::clone(scanning), ordinary));
     cache.set_read_ahead(ReadAheadKind::None);
     cache.set_priority(index, INDEX);
     cache.set_policy(0, policy);
 }
 
-/// Replaces what only scans have used, then what was used longest ago.
+/// Replaces what only scans have used, then what another policy chooses.
 pub struct ScansAside {
     scanning: Rc<Cell<bool>>,
     /// Used by scans only; back: came last.
     scanned: Order,
-    /// Used by point reads; back: used last.
-    wanted: Order,
+    /// Has all others in its care.
+    ordinary: Box<dyn ReplacementPolicy>,
 }
 
 impl ScansAside {
-    /// A policy that learns from `scanning` whether a scan is under way.
-    pub fn new(scanning: Rc<Cell<bool>>) -> ScansAside {
-        ScansAside { scanning, scanned: Order::default(), wanted: Order::default() }
+    /// A policy that learns from `scanning` whether a scan is under way, and leaves to `ordinary`, which has nothing in its
+    /// care yet, what point reads have used.
+    pub fn new(scanning: Rc<Cell<bool>>, ordinary: Box<dyn ReplacementPolicy>) -> ScansAside {
+        ScansAside { scanning, scanned: Order::default(), ordinary }
     }
 }
 
@@ -49,24 +51,44 @@ impl ReplacementPolicy for ScansAside {
         if self.scanning.get() {
             self.scanned.push_back(block.slot);
         } else {
-            self.wanted.push_back(block.slot);
+            self.ordinary.inserted(block);
         }
     }
 
     fn accessed(&mut self, block: Cached) {
-        if !self.scanning.get() {
+        if self.scanning.get() {
+            return;
+        }
+        if self.scanned.contains(block.slot) {
             self.scanned.remove(block.slot);
-            self.wanted.push_back(block.slot);
+            self.ordinary.inserted(block);
+        } else {
+            self.ordinary.accessed(block);
         }
     }
 
     fn removed(&mut self, block: Cached) {
-        self.scanned.remove(block.slot);
-        self.wanted.remove(block.slot);
+        if self.scanned.contains(block.slot) {
+            self.scanned.remove(block.slot);
+        } else {
+            self.ordinary.removed(block);
+        }
     }
 
-    fn victim(&mut self, _: Option<u64>) -> Option<usize> {
-        self.scanned.back().or(self.wanted.front())
+    fn evicted(&mut self, block: Cached) {
+        if self.scanned.contains(block.slot) {
+            self.scanned.remove(block.slot);
+        } else {
+            self.ordinary.evicted(block);
+        }
+    }
+
+    fn victim(&mut self, missing: Option<u64>) -> Option<usize> {
+        self.scanned.back().or_else(|| self.ordinary.victim(missing))
+    }
+
+    fn resized(&mut self, blocks: usize) {
+        self.ordinary.resized(blocks);
     }
 }
 
@@ -78,7 +100,7 @@ mod tests {
     #[test]
     fn a_scan_leaves_the_rest_alone() {
         let scanning = Rc::new(Cell::new(false));
-        let mut policy = ScansAside::new(Rc::clone(&scanning));
+        let mut policy = ScansAside::new(Rc::clone(&scanning), PolicyKind::Lru.build(10));
         let mut cache = Simulation::new(&mut policy, 10);
         let mut misses = |scan: bool, blocks: core::ops::Range<u64>| {
             scanning.set(scan);
