@@ -68,7 +68,7 @@ impl Files {
         while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(INDEX_PATH, error))? {
             for line in lines::lines(batch) {
                 let mut words = line.split(|byte| *byte == b' ');
-                if !words.next().is_some_and(|word| finder.find(word).is_some()) {
+                if words.next().is_none_or(|word| finder.find(word).is_none()) {
                     continue;
                 }
                 for number in words {
