@@ -45,6 +45,7 @@ pub mod lines;
 pub mod linux;
 pub mod pjn;
 mod policy;
+mod recorded_reads;
 pub mod references;
 mod run;
 pub mod sort;

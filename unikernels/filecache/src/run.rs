@@ -5,6 +5,7 @@ use crate::catalogue::Workload;
 use crate::files::Advice;
 use crate::lines::BLOCK_BYTES;
 use crate::policy::Policy;
+use crate::recorded_reads::RecordedReads;
 use crate::references;
 use crate::workload::{Checked, Context, RunError};
 use alloc::borrow::ToOwned;
@@ -101,7 +102,7 @@ impl Outcome {
 }
 
 /// Blocks of cache for mounting and opening, before the size of the data is known.
-const START_BLOCKS: usize = 16;
+const START_BLOCKS: usize = 64;
 
 /// Mounts the volume on `device` and runs a workload. `now_ns` tells the time in nanoseconds from any origin.
 ///
@@ -133,9 +134,14 @@ pub fn run_observed(
         policy: options.policy.kind(),
         read_ahead: options.read_ahead,
         record_references: options.record,
+        // Without read-ahead each block comes alone, even where the next is certain to follow: then a policy is asked for
+        // a victim exactly when a simulator would ask it.
+        staging: (options.read_ahead == ReadAheadKind::None).then_some(0),
         ..CacheOptions::default()
     };
-    let volume = Volume::mount(device, cache_options).map_err(|error| RunError::file("the volume", error))?;
+    let (device, reads_digest) = RecordedReads::new(device);
+    let volume = Volume::mount(Box::new(device), cache_options)
+        .map_err(|error| RunError::file("the volume", error))?;
     volume.cache().observe(observer);
     let start_ns = now_ns();
     let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
@@ -151,6 +157,7 @@ pub fn run_observed(
     line.data_blocks = data_blocks;
     line.elapsed_ms = milliseconds(start_ns, end_ns);
     line.mount_ms = milliseconds(mount_start_ns, start_ns);
+    line.reads_digest = options.record.then(|| format!("{:016x}", reads_digest.get()));
     let references = if options.record { volume.cache().take_references() } else { Vec::new() };
     let statistics = volume.cache().statistics();
     Ok(Outcome { line, differences: checked.differences, statistics, references })
@@ -204,6 +211,7 @@ fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checke
         mount_ms: 0.0,
         expected: checked.expected.clone(),
         actual: checked.actual.clone(),
+        reads_digest: None,
     }
 }
 

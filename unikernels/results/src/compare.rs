@@ -110,6 +110,9 @@ pub struct CompareLine {
     /// Time the mount took, in milliseconds. Not part of `elapsed_ms`.
     #[serde(default)]
     pub mount_ms: f64,
+    /// Digest of the numbers of all device blocks read, in order and mounting included, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_digest: Option<String>,
     /// Summary of the expected result, for a reader of the line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub expected: String,
@@ -200,6 +203,7 @@ mod tests {
             flushes: 0,
             mount_reads: 3,
             mount_ms: 0.25,
+            reads_digest: None,
             expected: "9 caches, digest 0123".to_owned(),
             actual: "a \"quoted\" text".to_owned(),
         }

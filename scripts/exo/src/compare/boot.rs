@@ -23,6 +23,8 @@ pub struct Setting<'a> {
     pub policy: &'a str,
     /// Whether this boot records references and is not for timing.
     pub record: bool,
+    /// Read-ahead; the user's choice if `None`.
+    pub read_ahead: Option<&'a str>,
 }
 
 /// What came out.
@@ -87,9 +89,9 @@ pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// Boots, waits for the result, and completes it.
 pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Result<Sample> {
-    let Setting { workload, cache, policy, record } = setting;
+    let Setting { workload, cache, policy, record, read_ahead } = setting;
     let mut words = format!("workload={workload} policy={policy} cache={cache}");
-    if let Some(read_ahead) = &comparison.args.read_ahead {
+    if let Some(read_ahead) = read_ahead.or(comparison.args.read_ahead.as_deref()) {
         words.push_str(&format!(" read_ahead={read_ahead}"));
     }
     if *record {

@@ -19,6 +19,7 @@ mod peer;
 mod report;
 mod spreadsheet;
 mod summary;
+mod verify;
 
 use crate::bench::write_lines;
 use crate::build::{Built, Freshness, Source, images};
@@ -66,6 +67,10 @@ pub struct CompareArgs {
     /// Read-ahead: none, sequential or cluster (default: the library's)
     #[arg(long)]
     read_ahead: Option<String>,
+    /// Measures nothing, but checks that each workload under each policy reads, without read-ahead, block by block what the
+    /// same run on the host reads, and misses as often as the simulator
+    #[arg(long)]
+    verify: bool,
     /// Boots of each policy, interleaved (A B B A ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -117,6 +122,9 @@ struct Comparison<'a> {
 /// The verb.
 pub fn compare(args: &CompareArgs) -> Result<()> {
     let comparison = Comparison::prepare(args)?;
+    if args.verify {
+        return verify::verify(&comparison);
+    }
     let conditions = Conditions::look(&comparison.checkout, &comparison.machine);
     let (accel, why) = comparison.machine.accelerator()?;
     eprintln!("exo: accelerator {}: {why}; {}", accel.name(), conditions.disk());
@@ -202,7 +210,7 @@ impl<'a> Comparison<'a> {
                 for (run, policy) in order(&self.policies, self.args.runs) {
                     done += 1;
                     eprintln!("exo: [{done}/{total}] {workload}, cache {cache}: {policy}");
-                    let setting = Setting { workload, cache, policy, record: false };
+                    let setting = Setting { workload, cache, policy, record: false, read_ahead: None };
                     let mut sample = match (PeerPolicy::named(policy), &peer) {
                         (Some(wanted), Some(peer)) if peer.offers(wanted) => {
                             peer.boot(self, &setting, run)?
@@ -251,7 +259,8 @@ impl<'a> Comparison<'a> {
 
     /// Boots once with recording, on a disk that is not slowed down.
     fn optimum(&self, workload: &str) -> Result<Optimum> {
-        let setting = Setting { workload, cache: &self.caches[0], policy: "default", record: true };
+        let setting =
+            Setting { workload, cache: &self.caches[0], policy: "default", record: true, read_ahead: None };
         let sample = boot::boot(self, &setting, 0)?;
         Ok(Optimum::of(sample.references))
     }
