@@ -105,6 +105,7 @@ impl Volume {
     /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is damaged,
     /// [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
+        let log = device.reference_log();
         let queue = Rc::new(DeviceQueue::new(device));
         let cache = Rc::new(BufferCache::new(queue, options));
         let format: Rc<dyn FileSystem> = match ExtentVolume::mount(Rc::clone(&cache)) {
@@ -113,6 +114,9 @@ impl Volume {
             Err(error) => return Err(error),
         };
         cache.end_of_mount();
+        if let Some(print) = log {
+            cache.log_references(print);
+        }
         Ok(Volume { cache, format, manager: None })
     }
 

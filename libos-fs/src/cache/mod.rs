@@ -31,6 +31,7 @@ mod policies;
 mod pools;
 mod prefetch;
 mod read_ahead;
+pub mod references;
 mod simulation;
 mod stack;
 mod state;
@@ -182,6 +183,11 @@ impl BufferCache {
                 _ => {}
             }
         }
+    }
+
+    /// Prints all references from here on, as [`references`] describes.
+    pub(crate) fn log_references(&self, print: fn(&str)) {
+        self.state.borrow_mut().log = Some(references::ReferenceLog::new(print));
     }
 
     /// Starts to record references; see [`reference()`] for their numbers.

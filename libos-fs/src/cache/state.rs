@@ -20,6 +20,7 @@
 
 use super::allocation::{ManagerId, Managers, Place, Victim};
 use super::disclosure::Disclosure;
+use super::references::ReferenceLog;
 use super::write_back::{WriteBack, WriteOrder};
 use super::{
     CacheOptions, CacheStatistics, Cached, Event, Observer, Order, ReadAhead, ReplacementPolicy, reference,
@@ -112,6 +113,7 @@ pub(super) struct State {
     /// Checksums of blocks written to the device that the file system has not yet asked for.
     pub(super) written: BTreeMap<Key, u32>,
     pub(super) recording: Option<Vec<u64>>,
+    pub(super) log: Option<ReferenceLog>,
     pub(super) observer: Option<Observer>,
     pub(super) statistics: CacheStatistics,
     pub(super) mounting: bool,
@@ -139,6 +141,7 @@ impl State {
             unflushed: BTreeMap::new(),
             written: BTreeMap::new(),
             recording: options.record_references.then(Vec::new),
+            log: None,
             observer: None,
             statistics: CacheStatistics::default(),
             mounting: true,
@@ -273,6 +276,9 @@ impl State {
         let block = reference(key.0, key.1);
         if let Some(recording) = &mut self.recording {
             recording.push(block);
+        }
+        if let Some(log) = &mut self.log {
+            log.push(block);
         }
         if let Some(observer) = &mut self.observer {
             observer(event(block));

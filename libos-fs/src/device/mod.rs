@@ -133,6 +133,11 @@ pub trait BlockDevice {
     fn poll(&mut self) -> Option<Completion>;
     /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is in flight.
     fn wait(&mut self);
+    /// Where to print the references to blocks of files on this device, line by line, if this run is to record them; see
+    /// [`crate::cache::references`].
+    fn reference_log(&self) -> Option<fn(&str)> {
+        None
+    }
 }
 
 impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {

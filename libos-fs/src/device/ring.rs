@@ -4,6 +4,9 @@ use super::{BlockDevice, Completion, DeviceError, Operation, Rejected, Rejection
 use hyperexo_abi::ring::{self, Outcome};
 use libos_core::disk::{self, Disk, DiskError, Reason};
 
+/// Word of the command line that has all references printed: `exo run --record-references` adds it.
+pub const RECORD_WORD: &str = "record-references=1";
+
 /// The disk extent of this environment: requests go through the ring it shares with the exokernel, buffers go to the
 /// device without being copied.
 pub struct RingDevice {
@@ -90,5 +93,11 @@ impl BlockDevice for RingDevice {
 
     fn wait(&mut self) {
         self.disk.wait();
+    }
+
+    /// The console, if the command line has the word [`RECORD_WORD`].
+    fn reference_log(&self) -> Option<fn(&str)> {
+        let wanted = libos_core::command_line().split(' ').any(|word| word == RECORD_WORD);
+        wanted.then_some(|line| libos_core::println!("{line}"))
     }
 }

@@ -15,7 +15,7 @@
 //! | `new` | [`create`] |
 //! | `data`, `fs` | [`data`], [`files`] |
 //! | (to compare with) | [`linux`] |
-//! | `run` | [`run`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`network`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | `run` | [`run`], [`recording`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`network`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
@@ -49,6 +49,7 @@ mod machine_args;
 mod network;
 mod page;
 mod qmp;
+mod recording;
 mod run;
 mod serial;
 mod session;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::machine::{EndBy, Machine};
 use crate::machine_args::MachineArgs;
+use crate::recording::Recording;
 use crate::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::symbols::{self, Symbols};
@@ -45,6 +46,9 @@ pub struct RunArgs {
     /// Writes the counters of each environment as a JSON line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the references of the unikernel to blocks of its files, for `exo cache simulate`
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
+    record_references: Option<PathBuf>,
     /// Prints the emulator's command, for use without exo, and does not run it
     #[arg(long)]
     print_command: bool,
@@ -70,14 +74,23 @@ pub fn run(args: &RunArgs) -> Result<()> {
         announce(&machine, &why);
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
-    let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| print.line(line))?;
+    let mut recording = args.record_references.as_ref().map(|_| Recording::default());
+    let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| {
+        if !recording.as_mut().is_some_and(|recording| recording.line(line)) {
+            print.line(line);
+        }
+    })?;
     if !args.quiet {
         summary(&outcome);
     }
     if let Some(path) = &args.json {
         write_lines(path, outcome.accounting.iter())?;
     }
-    outcome.check()
+    outcome.check()?;
+    match (&recording, &args.record_references) {
+        (Some(recording), Some(path)) => recording.write(path),
+        _ => Ok(()),
+    }
 }
 
 /// What is about to run.
@@ -103,7 +116,10 @@ fn prepare(args: &RunArgs, checkout: &Checkout, symbols: &mut Symbols) -> Result
         let machine = args.machine.machine(&built.kernel_file, path)?;
         return Ok(Prepared { machine, count, why: args.machine.accelerator()?.1 });
     }
-    let environments = args.environments.environments(&args.machine.supply(), checkout)?;
+    let mut environments = args.environments.environments(&args.machine.supply(), checkout)?;
+    if args.record_references.is_some() {
+        Recording::prepare(&mut environments)?;
+    }
     let sources: Vec<Source> = environments.iter().map(|one| one.source.clone()).collect();
     let built = images(checkout, &sources, freshness)?;
     if !args.quiet {

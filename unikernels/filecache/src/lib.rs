@@ -5,6 +5,10 @@
 //! | [`cs`] | symbol and text search through a source tree | [`cs::policy`]: MRU |
 //! | [`din`] | cache simulations over a memory-reference trace | [`din::policy`]: MRU on the trace |
 //! | [`sort`] | external merge sort | [`sort::policy`]: done with, free behind |
+//! | [`gli`] | text searches by a two-level index | [`gli::policy`]: the index before all, MRU |
+//! | [`ldk`] | a link of archives | [`ldk::policy`]: MRU, done with |
+//! | [`pjn`] | a join by an index | [`pjn::policy`]: the index before all |
+//! | [`ycsb`] | a key-value store | [`ycsb::policy`]: S3-FIFO; [`ycsb::get_scan`]: scans aside |
 //!
 //! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the interface is
 //! that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994). Everything else in the
@@ -46,7 +50,6 @@ pub mod linux;
 pub mod pjn;
 mod policy;
 mod recorded_reads;
-pub mod references;
 mod run;
 pub mod sort;
 pub mod workload;

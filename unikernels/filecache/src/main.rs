@@ -2,9 +2,9 @@
 //!
 //! | word of the command line | what |
 //! |---|---|
-//! | `workload=cs\|din\|sort` | which; must be given |
-//! | `policy=default\|own\|lru\|mru\|fifo\|clock` | cache policy; `default` if not given |
-//! | `cache=80%` or `cache=800` | cache in hundredths of the workload's data, or in blocks; `80%` if not given |
+//! | `workload=NAME` | which of [`filecache::Workload::ALL`]; must be given |
+//! | `policy=default\|own\|NAME` | cache policy, or one of the library's; `default` if not given |
+//! | `cache=80%`, `cache=800`, `cache=paper:6.4` | cache in hundredths of the workload's data, in blocks, or as in the paper; `80%` if not given |
 //! | `read_ahead=none\|one-block\|sequential\|cluster\|directed\|aggressive` | read-ahead policy; the library's default if not given |
 //! | `record=1` | print the reference string as well |
 //!

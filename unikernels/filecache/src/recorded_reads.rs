@@ -51,4 +51,8 @@ impl BlockDevice for RecordedReads {
     fn wait(&mut self) {
         self.device.wait();
     }
+
+    fn reference_log(&self) -> Option<fn(&str)> {
+        self.device.reference_log()
+    }
 }

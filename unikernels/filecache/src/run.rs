@@ -6,7 +6,6 @@ use crate::files::Advice;
 use crate::lines::BLOCK_BYTES;
 use crate::policy::Policy;
 use crate::recorded_reads::RecordedReads;
-use crate::references;
 use crate::workload::{Checked, Context, RunError};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -16,6 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 use libos_fs::cache::Observer;
+use libos_fs::cache::references;
 use libos_fs::{BlockDevice, CacheOptions, CacheStatistics, ReadAheadKind, Volume};
 use results::{BENCH_COMPARE, CompareLine};
 

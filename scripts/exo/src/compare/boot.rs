@@ -8,8 +8,8 @@ use crate::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::symbols::Symbols;
 use crate::units::Extent;
-use filecache::references;
 use hyperexo_abi::BLOCK_BYTES;
+use libos_fs::cache::references;
 use results::CompareLine;
 use std::time::Duration;
 

@@ -243,7 +243,7 @@ impl<'a> Comparison<'a> {
             eprintln!("exo: {name}: curves for the page");
             let rows: Vec<&summary::Row> = rows.iter().filter(|row| row.line.workload == *name).collect();
             let workload = self.source_is_filecache().then(|| name.parse().ok()).flatten();
-            let machine = self.machine_of(name)?;
+            let machine = self.machine_of(name);
             let program = workload.zip(machine.disk.as_deref());
             let program = program.map(|(workload, image)| HostProgram { workload, image, read_ahead });
             if let Some(analysis) = analysis::analyse(optimum, &rows, program.as_ref())? {

@@ -5,7 +5,10 @@
 //! ```
 //!
 //! says that the blocks 4294967296 to 4294968319 were referred to in order, twice. The numbers are those of
-//! [`libos_fs::cache::reference`].
+//! [`reference()`](super::reference()); the second word is a name, so that several strings can share a console.
+//!
+//! [`ReferenceLog`] prints the references of any program while it runs, if the device says where to; see
+//! [`BlockDevice::reference_log`](crate::BlockDevice::reference_log).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,7 +33,7 @@ impl fmt::Display for BadRun {
 impl core::error::Error for BadRun {}
 
 /// The lines for `references`, without line feeds.
-pub fn to_lines<'r>(workload: &'r str, references: &'r [u64]) -> impl Iterator<Item = String> + 'r {
+pub fn to_lines<'r>(name: &'r str, references: &'r [u64]) -> impl Iterator<Item = String> + 'r {
     let mut runs = references.chunk_by(|before, after| before.checked_add(1) == Some(*after)).peekable();
     core::iter::from_fn(move || {
         runs.peek()?;
@@ -40,14 +43,13 @@ pub fn to_lines<'r>(workload: &'r str, references: &'r [u64]) -> impl Iterator<I
             // Writing to a string does not fail.
             let _ = write!(line, "{before}{}+{}", run[0], run.len());
         }
-        Some(alloc::format!("{PREFIX} {workload}{line}"))
+        Some(alloc::format!("{PREFIX} {name}{line}"))
     })
 }
 
-/// Appends the references of a line to `references`. `None` if it is another kind of line, or of another workload.
-pub fn parse_line(workload: &str, line: &str, references: &mut Vec<u64>) -> Option<Result<(), BadRun>> {
-    let runs =
-        line.trim().strip_prefix(PREFIX)?.strip_prefix(' ')?.strip_prefix(workload)?.strip_prefix(' ')?;
+/// Appends the references of a line to `references`. `None` if it is another kind of line, or of another name.
+pub fn parse_line(name: &str, line: &str, references: &mut Vec<u64>) -> Option<Result<(), BadRun>> {
+    let runs = line.trim().strip_prefix(PREFIX)?.strip_prefix(' ')?.strip_prefix(name)?.strip_prefix(' ')?;
     Some(runs.split(',').try_for_each(|run| {
         let (first, end) = parse_run(run).ok_or_else(|| BadRun(run.into()))?;
         references.extend(first..end);
@@ -62,6 +64,46 @@ fn parse_run(run: &str) -> Option<(u64, u64)> {
     let (first, length) = run.split_once('+')?;
     let (first, length): (u64, u64) = (first.parse().ok()?, length.parse().ok()?);
     (length <= LONGEST_RUN).then_some((first, first.checked_add(length)?))
+}
+
+/// The name under which [`ReferenceLog`] prints.
+pub const LOG_NAME: &str = "all";
+
+/// The line that a [`ReferenceLog`] ends with: without it, something is missing.
+pub const LOG_END: &str = "refs all end";
+
+/// References to collect before they are printed.
+const AT_ONCE: usize = 2048;
+
+/// Prints references, some thousand at a time, and the rest when it is dropped.
+pub(super) struct ReferenceLog {
+    print: fn(&str),
+    pending: Vec<u64>,
+}
+
+impl ReferenceLog {
+    pub(super) fn new(print: fn(&str)) -> ReferenceLog {
+        ReferenceLog { print, pending: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, block: u64) {
+        self.pending.push(block);
+        if self.pending.len() >= AT_ONCE {
+            self.print_pending();
+        }
+    }
+
+    fn print_pending(&mut self) {
+        to_lines(LOG_NAME, &self.pending).for_each(|line| (self.print)(&line));
+        self.pending.clear();
+    }
+}
+
+impl Drop for ReferenceLog {
+    fn drop(&mut self) {
+        self.print_pending();
+        (self.print)(LOG_END);
+    }
 }
 
 #[cfg(test)]
