@@ -130,7 +130,11 @@ pub fn run_observed(
 ) -> Result<Outcome, RunError> {
     let mount_start_ns = now_ns();
     let cache_options = CacheOptions {
-        blocks: START_BLOCKS,
+        // A size that is known is there from the start: some policies remember how they began.
+        blocks: match options.cache {
+            CacheSize::Blocks(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX),
+            CacheSize::Percent(_) | CacheSize::Paper(_) => START_BLOCKS,
+        },
         policy: options.policy.kind(),
         read_ahead: options.read_ahead,
         record_references: options.record,

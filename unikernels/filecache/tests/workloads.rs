@@ -196,11 +196,16 @@ fn every_workload_is_right_under_every_policy_and_never_beats_the_optimum() {
 #[test]
 fn misses_are_those_of_the_simulator() {
     for workload in Workload::ALL.into_iter().filter(|workload| *workload != Workload::Sort) {
+        let image = &data_of(workload).image;
+        let blocks = run_on(image, &Options::new(workload)).line.cache_blocks;
         for kind in PolicyKind::ALL {
-            let options =
-                Options { read_ahead: ReadAheadKind::None, ..options(workload, Policy::Forced(kind)) };
-            let outcome = run_on(&data_of(workload).image, &options);
-            let blocks = outcome.line.cache_blocks as usize;
+            let options = Options {
+                cache: CacheSize::Blocks(blocks),
+                read_ahead: ReadAheadKind::None,
+                ..options(workload, Policy::Forced(kind))
+            };
+            let outcome = run_on(image, &options);
+            let blocks = blocks as usize;
             let simulated = simulate(&mut *kind.build(blocks), blocks, &outcome.references);
             assert_eq!(outcome.line.misses, simulated, "{} {}", workload.name(), kind.name());
         }

@@ -6,7 +6,7 @@ use super::boot::{self, Sample, Setting};
 use crate::error::{Error, Result};
 use crate::units::thousands;
 use filecache::linux::PeerPolicy;
-use filecache::{Options, Policy, Workload};
+use filecache::{Options, Outcome, Policy, Workload};
 use libos_fs::cache::simulate;
 use libos_fs::{RamDisk, ReadAheadKind};
 
@@ -19,7 +19,10 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<()> {
         for cache in &comparison.caches {
             for policy in comparison.policies.iter().filter(|name| PeerPolicy::named(name).is_none()) {
                 eprintln!("exo: verifying {workload}, cache {cache}: {policy}");
-                let setting = Setting { workload, cache, policy, record: true, read_ahead: Some("none") };
+                let asked = Setting { workload, cache, policy, record: true, read_ahead: Some("none") };
+                // In blocks, so that it has that size from the start, as in the simulator.
+                let blocks = on_host(comparison, &asked)?.line.cache_blocks.to_string();
+                let setting = Setting { cache: &blocks, ..asked };
                 let sample = boot::boot(comparison, &setting, 0)?;
                 sample.counts.check(&format!("{workload} under {policy}"))?;
                 println!("{}", check(comparison, &setting, &sample)?);
@@ -37,10 +40,7 @@ fn check(comparison: &Comparison<'_>, setting: &Setting<'_>, sample: &Sample) ->
         Error::Measurement(format!("{what}: {guest:?} in the guest, {other:?} {where_else}"))
     };
     let options = options(setting)?;
-    let disk = comparison.machine_of(workload).disk.unwrap_or_default();
-    let image = std::fs::read(&disk).map_err(Error::io("read", &disk))?;
-    let host = filecache::run(Box::new(RamDisk::from_bytes(image)), &options, &|| 0)
-        .map_err(|error| Error::Measurement(format!("{what}: on the host: {error}")))?;
+    let host = on_host(comparison, setting)?;
     let line = &sample.line;
     if sample.references != host.references {
         return Err(differ("on the host", &sample.references.len(), &host.references.len()));
@@ -69,6 +69,15 @@ fn check(comparison: &Comparison<'_>, setting: &Setting<'_>, sample: &Sample) ->
         said += &format!("; {} misses, as many as the simulator has", thousands(misses));
     }
     Ok(said)
+}
+
+/// The same run on the host.
+fn on_host(comparison: &Comparison<'_>, setting: &Setting<'_>) -> Result<Outcome> {
+    let disk = comparison.machine_of(setting.workload).disk.unwrap_or_default();
+    let image = std::fs::read(&disk).map_err(Error::io("read", &disk))?;
+    filecache::run(Box::new(RamDisk::from_bytes(image)), &options(setting)?, &|| 0).map_err(|error| {
+        Error::Measurement(format!("{} under {}: on the host: {error}", setting.workload, setting.policy))
+    })
 }
 
 /// The policy that a simulator can follow: one for everything. It is told nothing of removed files, which make room in a
