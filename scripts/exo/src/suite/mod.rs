@@ -9,7 +9,7 @@
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
-//! | [`bench`] | measurements that must hold whatever the host is |
+//! | [`mod@bench`] | measurements that must hold whatever the host is |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
