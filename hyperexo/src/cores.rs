@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | the backend ([`crate::virt::switch`]) | quick calls | a few registers |
 //! | [`emulate::answer`] | what concerns nothing but the virtual CPU: CPUID, MSRs, refused instructions and calls | the virtual CPU, which the core holds |
-//! | [`act`] | the rest | the lock |
+//! | `act` | the rest | the lock |
 
 use crate::emulate;
 use crate::env::{Death, Ending, VirtualCpu, count};

@@ -1,7 +1,7 @@
 //! Views in use: the calls that make, share and end them, and what virtual CPUs must know of it.
 //!
-//! Invariant: whoever changes an environment's list of views, or takes a binding out of a view, calls [`Kernel::settle_list`] or
-//! [`Kernel::settle_view`] before the lock is released and before frames of tables are given back. Both take the guests out that
+//! Invariant: whoever changes an environment's list of views, or takes a binding out of a view, calls `Kernel::settle_list` or
+//! `Kernel::settle_view` before the lock is released and before frames of tables are given back. Both take the guests out that
 //! could be in the view; these see the new list, and lose their old translations, before they go in again.
 #![forbid(unsafe_code)]
 
