@@ -369,14 +369,29 @@ fn flood(judge: &mut Judge) {
             put(&line.rings.transmit, &PacketSubmission { frame: line.sent, tag: round, bytes });
         }
         judge.allowed("kicking", machine::net_kick());
-        under_way = RING_PACKETS;
-        while let Some(completion) = take(&line.rings.transmit) {
-            under_way -= 1;
-            // A device may be too slow for us, or not answer at all.
-            let fair = matches!(completion.outcome, Some(PacketOutcome::Ok | PacketOutcome::Timeout));
-            judge.expect(format_args!("a packet of the flood, {:?}", completion.outcome), fair, true);
-        }
+        under_way = RING_PACKETS - completed(judge, &line);
     }
+    // Even a device that takes nothing is not waited for without end.
+    for _ in 0..PATIENCE_TURNS {
+        if under_way == 0 {
+            break;
+        }
+        sleep(PATIENCE);
+        under_way -= completed(judge, &line);
+    }
+    judge.expect("packets left over", under_way, 0);
+}
+
+/// Takes the completions of a flood; returns how many there were.
+fn completed(judge: &mut Judge, line: &Line) -> usize {
+    let mut count = 0;
+    while let Some(completion) = take(&line.rings.transmit) {
+        count += 1;
+        // A device may be too slow for us, or not answer at all.
+        let fair = matches!(completion.outcome, Some(PacketOutcome::Ok | PacketOutcome::Timeout));
+        judge.expect(format_args!("a packet of the flood, {:?}", completion.outcome), fair, true);
+    }
+    count
 }
 
 fn die(judge: &mut Judge) {

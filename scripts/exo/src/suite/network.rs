@@ -1,8 +1,9 @@
 //! Packets between environments, and between one and a program of the host.
 
-use super::context::{Context, Said};
+use super::context::{Context, Said, text};
 use super::platform::Need;
 use super::{Test, Verdict};
+use crate::serial::Accounting;
 use ::network::message::{Kind, Message};
 use hyperexo_abi::net::MacAddress;
 use std::os::unix::net::UnixDatagram;
@@ -98,7 +99,10 @@ fn device(context: &Context) -> Verdict {
 fn device_stuck(context: &Context) -> Verdict {
     let folder = context.scratch.path().join("stuck");
     let (network, _unread) = sockets(&folder)?;
+    let counters = folder.join("counters.json");
     let said = context.run(&[
+        "--json",
+        &text(&counters),
         "--net",
         &network,
         "--app",
@@ -108,7 +112,15 @@ fn device_stuck(context: &Context) -> Verdict {
         "--app",
         "attacker=hostile:attempt=net-flood",
     ])?;
-    said.tells("victim ended: exit code 0")?.tells("friend ended: exit code 0")?.succeeded().map(drop)
+    said.tells("victim ended: exit code 0")?.tells("friend ended: exit code 0")?.succeeded()?;
+    let lines = std::fs::read_to_string(&counters).map_err(|error| error.to_string())?;
+    let refused = |line| serde_json::from_str(line).map(|one: Accounting| one.net_packets_refused);
+    let refused: Vec<u64> =
+        lines.lines().map(refused).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    if refused.iter().sum::<u64>() == 0 {
+        return Err("no packet was given up: the device was not stuck".into());
+    }
+    Ok(())
 }
 
 /// The same without the exokernel: by PCI and by registers in memory.
