@@ -32,6 +32,7 @@ mod pools;
 mod prefetch;
 mod read_ahead;
 pub mod references;
+mod shared;
 mod simulation;
 mod stack;
 mod state;
@@ -51,6 +52,7 @@ pub use read_ahead::{
     Aggressive, Cluster, Directed, Disclosed, NoReadAhead, OneBlock, ReadAhead, ReadAheadKind, Reference,
     Sequential, UnknownReadAhead,
 };
+pub use shared::SharedCache;
 pub use simulation::{Referenced, Simulation, simulate};
 pub use stack::{LruStack, OptStack};
 pub use statistics::CacheStatistics;

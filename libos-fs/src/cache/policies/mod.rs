@@ -10,6 +10,7 @@ mod lfu;
 mod lirs;
 mod lru;
 mod lru_2;
+mod marks;
 mod mru;
 mod per_slot;
 mod s3_fifo;
@@ -28,6 +29,7 @@ pub use lfu::Lfu;
 pub use lirs::Lirs;
 pub use lru::Lru;
 pub use lru_2::Lru2;
+pub use marks::{Marks, OwnMarks, SharedMarks};
 pub use mru::Mru;
 pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
@@ -228,7 +230,7 @@ impl PolicyKind {
             PolicyKind::Lru => Box::new(Lru::default()),
             PolicyKind::Mru => Box::new(Mru::default()),
             PolicyKind::Fifo => Box::new(Fifo::default()),
-            PolicyKind::Clock => Box::new(Clock::default()),
+            PolicyKind::Clock => Box::new(<Clock>::default()),
             PolicyKind::Lfu => Box::new(Lfu::default()),
             PolicyKind::Lru2 => Box::new(Lru2::default()),
             PolicyKind::TwoQ => Box::new(TwoQ::default()),
@@ -236,7 +238,7 @@ impl PolicyKind {
             PolicyKind::Arc => Box::new(Arc::default()),
             PolicyKind::ClockPro => Box::new(ClockPro::default()),
             PolicyKind::S3Fifo => Box::new(S3Fifo::default()),
-            PolicyKind::Sieve => Box::new(Sieve::default()),
+            PolicyKind::Sieve => Box::new(<Sieve>::default()),
             PolicyKind::WTinyLfu => Box::new(WTinyLfu::default()),
             PolicyKind::Ubm => Box::new(Ubm::default()),
             PolicyKind::Hinted => Box::new(Hinted::default()),

@@ -1,8 +1,7 @@
 //! S3-FIFO.
 
 use super::ghosts::GhostQueue;
-use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
+use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
 use crate::cache::Lists;
 
 /// Blocks on trial.
@@ -11,7 +10,7 @@ const SMALL: usize = 0;
 const MAIN: usize = 1;
 
 /// Uses that are counted at most.
-const MAX_FREQUENCY: u8 = 3;
+pub(crate) const MAX_FREQUENCY: u8 = 3;
 
 /// Three first-in-first-out queues: new blocks go through a small one, from which those used more than once move to the
 /// main one; the third remembers what the small one gave up, and a block that is found there goes to the main queue
@@ -24,10 +23,10 @@ const MAX_FREQUENCY: u8 = 3;
 ///
 /// 13 bytes a slot, and up to 40 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3; every step
 /// in a search for a victim is paid for by a hit.
-pub struct S3Fifo {
+pub struct S3Fifo<M = OwnMarks> {
     /// Front: came in longest ago.
     queues: Lists,
-    frequency: PerSlot<u8>,
+    frequency: M,
     ghosts: GhostQueue,
     /// The last victim, if it was one of the small queue's and is still there. The search may have made that queue so
     /// short that the next one would be the main queue's.
@@ -39,18 +38,23 @@ pub struct S3Fifo {
 
 impl Default for S3Fifo {
     fn default() -> S3Fifo {
+        S3Fifo::with_marks(OwnMarks::default())
+    }
+}
+
+impl<M: Marks> S3Fifo<M> {
+    /// A policy with these marks, all 0.
+    pub fn with_marks(frequency: M) -> S3Fifo<M> {
         S3Fifo {
             queues: Lists::new(2),
-            frequency: PerSlot::default(),
+            frequency,
             ghosts: GhostQueue::default(),
             named: None,
             filled: false,
             capacity: 0,
         }
     }
-}
 
-impl S3Fifo {
     fn small_target(&self) -> usize {
         (self.capacity / 10).max(1)
     }
@@ -84,7 +88,7 @@ impl S3Fifo {
     }
 }
 
-impl ReplacementPolicy for S3Fifo {
+impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
     fn name(&self) -> &'static str {
         "s3-fifo"
     }

@@ -1,7 +1,6 @@
 //! SIEVE.
 
-use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
+use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
 use crate::cache::Order;
 
 /// First in, first out, where a block that was used is passed over and stays where it is (Y. Zhang et al., "SIEVE is
@@ -13,26 +12,34 @@ use crate::cache::Order;
 /// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set the mark,
 /// or is the one step of this victim.
 #[derive(Default)]
-pub struct Sieve {
+pub struct Sieve<M = OwnMarks> {
     /// Front: came in longest ago.
     queue: Order,
-    visited: PerSlot<bool>,
+    /// Not 0: used since the hand last came by.
+    visited: M,
     /// The next block to be looked at; `None`: the front.
     hand: Option<usize>,
 }
 
-impl ReplacementPolicy for Sieve {
+impl<M: Marks> Sieve<M> {
+    /// A policy with these marks, all 0.
+    pub fn with_marks(visited: M) -> Sieve<M> {
+        Sieve { queue: Order::default(), visited, hand: None }
+    }
+}
+
+impl<M: Marks> ReplacementPolicy for Sieve<M> {
     fn name(&self) -> &'static str {
         "sieve"
     }
 
     fn inserted(&mut self, block: Cached) {
         self.queue.push_back(block.slot);
-        self.visited.set(block.slot, false);
+        self.visited.set(block.slot, 0);
     }
 
     fn accessed(&mut self, block: Cached) {
-        self.visited.set(block.slot, true);
+        self.visited.set(block.slot, 1);
     }
 
     fn removed(&mut self, block: Cached) {
@@ -45,11 +52,11 @@ impl ReplacementPolicy for Sieve {
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         loop {
             let slot = self.hand.or(self.queue.front())?;
-            if !self.visited.get(slot) {
+            if self.visited.get(slot) == 0 {
                 self.hand = Some(slot);
                 return Some(slot);
             }
-            self.visited.set(slot, false);
+            self.visited.set(slot, 0);
             self.hand = self.queue.after(slot);
         }
     }

@@ -1,0 +1,192 @@
+//! Caches with one face, and references for them. A block is a `u64`, and so is what is found.
+#![forbid(unsafe_code)]
+
+use libos_fs::cache::{Lru, ReplacementPolicy, SharedCache, WTinyLfu};
+use std::sync::Mutex;
+
+/// A cache that several threads use.
+pub trait Contender: Sync {
+    /// Looks a block up; if it is missing, puts it in. Whether it was there.
+    fn reference(&self, block: u64) -> bool;
+}
+
+impl<P: ReplacementPolicy + Send> Contender for SharedCache<P> {
+    fn reference(&self, block: u64) -> bool {
+        let found = self.get(block);
+        if found.is_none() {
+            self.insert(block, block);
+        }
+        found == Some(block)
+    }
+}
+
+struct LruCrate(Mutex<lru::LruCache<u64, u64>>);
+
+impl Contender for LruCrate {
+    fn reference(&self, block: u64) -> bool {
+        let mut cache = self.0.lock().unwrap();
+        let found = cache.get(&block).copied();
+        if found.is_none() {
+            cache.put(block, block);
+        }
+        found == Some(block)
+    }
+}
+
+struct Moka(moka::sync::Cache<u64, u64>);
+
+impl Contender for Moka {
+    fn reference(&self, block: u64) -> bool {
+        let found = self.0.get(&block);
+        if found.is_none() {
+            self.0.insert(block, block);
+        }
+        found == Some(block)
+    }
+}
+
+struct Quick(quick_cache::sync::Cache<u64, u64>);
+
+impl Contender for Quick {
+    fn reference(&self, block: u64) -> bool {
+        let found = self.0.get(&block);
+        if found.is_none() {
+            self.0.insert(block, block);
+        }
+        found == Some(block)
+    }
+}
+
+struct Foyer(foyer_memory::Cache<u64, u64>);
+
+impl Foyer {
+    fn new(capacity: usize, policy: impl Into<foyer_memory::EvictionConfig>) -> Foyer {
+        let builder = foyer_memory::CacheBuilder::new(capacity).with_shards(SHARDS);
+        Foyer(builder.with_eviction_config(policy).build())
+    }
+}
+
+impl Contender for Foyer {
+    fn reference(&self, block: u64) -> bool {
+        let found = self.0.get(&block).map(|entry| *entry.value());
+        if found.is_none() {
+            self.0.insert(block, block);
+        }
+        found == Some(block)
+    }
+}
+
+/// Shards of those caches that let one choose.
+pub const SHARDS: usize = 8;
+
+/// A policy, the cache of this project under it, and the others that have it.
+pub struct Class {
+    /// The policy.
+    pub policy: &'static str,
+    /// Name and cache; the first is this project's.
+    pub contenders: Vec<(&'static str, Box<dyn Contender>)>,
+}
+
+/// All caches, with room for so many blocks each, by policy. Where a crate has but one policy it stands with those that
+/// are closest: `quick_cache` (a variant of CLOCK-Pro) with S3-FIFO, `moka` (TinyLFU) with W-TinyLFU.
+pub fn classes(capacity: usize) -> Vec<Class> {
+    let lru_crate = lru::LruCache::new(std::num::NonZeroUsize::new(capacity).unwrap());
+    vec![
+        Class {
+            policy: "lru",
+            contenders: vec![
+                ("libos-fs", Box::new(SharedCache::new(capacity, SHARDS, Lru::default))),
+                ("lru in a Mutex", Box::new(LruCrate(Mutex::new(lru_crate)))),
+                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::LruConfig::default()))),
+            ],
+        },
+        Class {
+            policy: "s3-fifo",
+            contenders: vec![
+                ("libos-fs", Box::new(SharedCache::s3_fifo(capacity, SHARDS))),
+                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::S3FifoConfig::default()))),
+                ("quick_cache", Box::new(Quick(quick_cache::sync::Cache::new(capacity)))),
+            ],
+        },
+        Class {
+            policy: "sieve",
+            contenders: vec![
+                ("libos-fs", Box::new(SharedCache::sieve(capacity, SHARDS))),
+                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::SieveConfig::default()))),
+            ],
+        },
+        Class {
+            policy: "w-tinylfu",
+            contenders: vec![
+                ("libos-fs", Box::new(SharedCache::new(capacity, SHARDS, WTinyLfu::default))),
+                ("moka", Box::new(Moka(moka::sync::Cache::new(capacity as u64)))),
+                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::LfuConfig::default()))),
+            ],
+        },
+    ]
+}
+
+/// References.
+pub struct Pattern {
+    /// Name.
+    pub name: &'static str,
+    /// Blocks.
+    pub references: Vec<u64>,
+}
+
+/// Zipf with exponents from 0.6 to 1.2 over ten times as many blocks as fit, a scan, and hits alone.
+pub fn patterns(capacity: usize, count: usize) -> Vec<Pattern> {
+    let mut patterns = vec![
+        Pattern { name: "hits", references: zipf(0.8, capacity / 2, count) },
+        Pattern {
+            name: "scan",
+            references: (0..count as u64).map(|at| at % (4 * capacity as u64)).collect(),
+        },
+    ];
+    for (name, exponent) in [("zipf 0.6", 0.6), ("zipf 0.8", 0.8), ("zipf 1.0", 1.0), ("zipf 1.2", 1.2)] {
+        patterns.push(Pattern { name, references: zipf(exponent, 10 * capacity, count) });
+    }
+    patterns
+}
+
+/// Zipf's law; ranks are scattered over block numbers.
+fn zipf(exponent: f64, blocks: usize, count: usize) -> Vec<u64> {
+    let mut sum = 0.0;
+    let cumulative: Vec<f64> = (1..=blocks)
+        .map(|rank| {
+            sum += (rank as f64).powf(-exponent);
+            sum
+        })
+        .collect();
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut draw = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..count)
+        .map(|_| {
+            let point = draw() * sum;
+            let rank = cumulative.partition_point(|bound| *bound < point) as u64;
+            rank.wrapping_mul(0x9e37_79b9) & 0xffff_ffff
+        })
+        .collect()
+}
+
+/// References all blocks on so many threads, each from another point on. Returns the hits.
+pub fn run(cache: &dyn Contender, references: &[u64], threads: usize) -> usize {
+    let pass = |start: usize| {
+        let (before, after) = references.split_at(start);
+        after.iter().chain(before).filter(|block| cache.reference(**block)).count()
+    };
+    if threads == 1 {
+        return pass(0);
+    }
+    std::thread::scope(|scope| {
+        let pass = &pass;
+        let step = references.len() / threads;
+        let running: Vec<_> = (0..threads).map(|number| scope.spawn(move || pass(number * step))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}

@@ -1,0 +1,345 @@
+//! A cache that several cores use at once.
+
+use super::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use spin::Mutex;
+
+/// Marks are counted up to here, which is what the most demanding policy, [`S3Fifo`], asks for.
+const MOST_USES: u8 = 3;
+
+/// Slots of a shard are numbered in so many bits.
+const SLOT_BITS: u32 = 31;
+
+/// Finds a word (a buffer's number, an address) by the number of a block, under any [`ReplacementPolicy`], on
+/// several cores.
+///
+/// Blocks are divided among *shards* by their hash, each with its part of the capacity and a policy of its own.
+///
+/// * **A hit takes no lock.** It reads a shard's table between two looks at a version number; if they differ, or are odd,
+///   somebody was changing the table, and the hit is looked up again under the shard's lock. Under the *marking* policies
+///   ([`SharedCache::clock`], [`SharedCache::sieve`], [`SharedCache::s3_fifo`]) a hit then raises a mark: one
+///   plain store, and none if the mark is there already. Any other policy ([`SharedCache::new`]) is told of the hit
+///   if nobody holds the shard's lock at the moment; else it is not, which costs precision, not time.
+/// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device under it.
+/// * **Memory**: from 11 to 21 bytes a block for the table, 16 for its number and word, 1 for its mark, and what the policy
+///   takes: 12 for the marking ones and LRU. No allocation after the start but for the policies' ghosts.
+///
+/// With one shard, used by one core, it misses exactly as [`simulate`](super::simulate) says.
+///
+/// ```
+/// use libos_fs::cache::SharedCache;
+///
+/// let cache = SharedCache::sieve(1000, 8);
+/// assert_eq!(cache.get(17), None);
+/// cache.insert(17, 4096);
+/// assert_eq!(cache.get(17), Some(4096));
+/// ```
+pub struct SharedCache<P> {
+    shards: Box<[Shard<P>]>,
+}
+
+/// Apart from its neighbours, so that cores at different shards do not share cache lines.
+#[repr(align(128))]
+struct Shard<P> {
+    /// Odd while the holder of the lock changes `table` or `slots`.
+    version: AtomicU64,
+    /// Open addressing with linear probing, at most three quarters full. In the upper half of a place bits of the hash, so
+    /// that other blocks are neither compared nor looked at when a gap is closed; in the lower half slot + 1, or 0 if
+    /// there is nothing.
+    table: Box<[AtomicU64]>,
+    slots: Box<[Slot]>,
+    /// Where hits are marked; `None`: the policy itself is told.
+    marks: Option<SharedMarks>,
+    keeper: Mutex<Keeper<P>>,
+}
+
+struct Slot {
+    block: AtomicU64,
+    word: AtomicU64,
+}
+
+/// What only the holder of a shard's lock sees.
+struct Keeper<P> {
+    policy: P,
+    /// Slots in use are those below.
+    used: usize,
+    /// Slots below `used` that hold nothing.
+    free: Vec<usize>,
+}
+
+impl SharedCache<Clock<SharedMarks>> {
+    /// Under [`Clock`].
+    ///
+    /// # Panics
+    /// As [`SharedCache::new`].
+    pub fn clock(capacity: usize, shards: usize) -> Self {
+        SharedCache::marking(capacity, shards, Clock::with_marks)
+    }
+}
+
+impl SharedCache<Sieve<SharedMarks>> {
+    /// Under [`Sieve`].
+    ///
+    /// # Panics
+    /// As [`SharedCache::new`].
+    pub fn sieve(capacity: usize, shards: usize) -> Self {
+        SharedCache::marking(capacity, shards, Sieve::with_marks)
+    }
+}
+
+impl SharedCache<S3Fifo<SharedMarks>> {
+    /// Under [`S3Fifo`].
+    ///
+    /// # Panics
+    /// As [`SharedCache::new`].
+    pub fn s3_fifo(capacity: usize, shards: usize) -> Self {
+        SharedCache::marking(capacity, shards, S3Fifo::with_marks)
+    }
+}
+
+impl<P: ReplacementPolicy> SharedCache<P> {
+    /// Room for `capacity` blocks in so many shards (rounded up to a power of two), each under a policy from `make`. A
+    /// shard should have some hundreds of blocks: it cannot lend room to another.
+    ///
+    /// # Panics
+    /// If a shard would have 2³¹ blocks or more, or none.
+    pub fn new(capacity: usize, shards: usize, make: impl Fn() -> P) -> SharedCache<P> {
+        SharedCache::build(capacity, shards, |_| (make(), None))
+    }
+
+    fn marking(capacity: usize, shards: usize, make: impl Fn(SharedMarks) -> P) -> SharedCache<P> {
+        SharedCache::build(capacity, shards, |slots| {
+            let marks = SharedMarks::new(slots);
+            (make(marks.clone()), Some(marks))
+        })
+    }
+
+    fn build(
+        capacity: usize,
+        shards: usize,
+        make: impl Fn(usize) -> (P, Option<SharedMarks>),
+    ) -> SharedCache<P> {
+        let shards = shards.next_power_of_two();
+        let slots = |shard: usize| capacity / shards + usize::from(shard < capacity % shards);
+        assert!(capacity >= shards, "{capacity} blocks cannot be divided among {shards} shards");
+        assert!(slots(0) < 1 << SLOT_BITS, "{} blocks are too many for a shard", slots(0));
+        let shard = |number: usize| {
+            let slots = slots(number);
+            let (mut policy, marks) = make(slots);
+            policy.resized(slots);
+            let empty = |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0) };
+            Shard {
+                version: AtomicU64::new(0),
+                table: (0..(slots * 4 / 3 + 1).next_power_of_two()).map(|_| AtomicU64::new(0)).collect(),
+                slots: (0..slots).map(empty).collect(),
+                marks,
+                keeper: Mutex::new(Keeper { policy, used: 0, free: Vec::new() }),
+            }
+        };
+        SharedCache { shards: (0..shards).map(shard).collect() }
+    }
+
+    fn shard(&self, hash: u64) -> &Shard<P> {
+        &self.shards[hash as usize & (self.shards.len() - 1)]
+    }
+
+    /// The word of a block, if it is in the cache. Counts as a use.
+    pub fn get(&self, block: u64) -> Option<u64> {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        match shard.find_unlocked(block, hash) {
+            Ok((version, found)) => {
+                let (slot, word) = found?;
+                shard.note_use(Cached { slot, block }, version);
+                Some(word)
+            }
+            Err(Changing) => {
+                let mut keeper = shard.keeper.lock();
+                let (slot, word) = shard.find(block, hash)?;
+                match &shard.marks {
+                    Some(marks) => marks.raise(slot, MOST_USES),
+                    None => keeper.policy.accessed(Cached { slot, block }),
+                }
+                Some(word)
+            }
+        }
+    }
+
+    /// Puts a block in, with its word; if it is there already, it is used and gets another word. Returns the block that made
+    /// room for it, and its word.
+    pub fn insert(&self, block: u64, word: u64) -> Option<(u64, u64)> {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let keeper = &mut *shard.keeper.lock();
+        if let Some((slot, _)) = shard.find(block, hash) {
+            keeper.policy.accessed(Cached { slot, block });
+            shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
+            return None;
+        }
+        let vacant = keeper.free.pop().or_else(|| {
+            let next = (keeper.used < shard.slots.len()).then_some(keeper.used)?;
+            keeper.used += 1;
+            Some(next)
+        });
+        let (slot, evicted) = match vacant {
+            Some(slot) => (slot, None),
+            None => {
+                let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
+                let (old, word) = shard.slots[slot].load();
+                keeper.policy.evicted(Cached { slot, block: old });
+                (slot, Some((old, word)))
+            }
+        };
+        shard.change(|| {
+            if let Some((old, _)) = evicted {
+                shard.unlink(slot, mix(old));
+            }
+            shard.slots[slot].block.store(block, Ordering::Relaxed);
+            shard.slots[slot].word.store(word, Ordering::Relaxed);
+            shard.link(slot, hash);
+        });
+        keeper.policy.inserted(Cached { slot, block });
+        evicted
+    }
+
+    /// Takes a block out. Returns its word.
+    pub fn remove(&self, block: u64) -> Option<u64> {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let keeper = &mut *shard.keeper.lock();
+        let (slot, word) = shard.find(block, hash)?;
+        shard.change(|| shard.unlink(slot, hash));
+        keeper.policy.removed(Cached { slot, block });
+        keeper.free.push(slot);
+        Some(word)
+    }
+
+    /// Blocks in the cache. Takes the lock of each shard in turn.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let keeper = shard.keeper.lock();
+                keeper.used - keeper.free.len()
+            })
+            .sum()
+    }
+
+    /// Whether no block is in the cache.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The last steps of SplitMix64.
+fn mix(block: u64) -> u64 {
+    let bits = (block ^ block >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits ^ bits >> 29
+}
+
+/// The table is being changed.
+struct Changing;
+
+impl Slot {
+    fn load(&self) -> (u64, u64) {
+        (self.block.load(Ordering::Relaxed), self.word.load(Ordering::Relaxed))
+    }
+}
+
+impl<P: ReplacementPolicy> Shard<P> {
+    /// Where the search for a place with these bits of a hash begins.
+    fn home(&self, place: u64) -> usize {
+        (place >> 32) as usize & (self.table.len() - 1)
+    }
+
+    /// The place after another one.
+    fn next(&self, position: usize) -> usize {
+        (position + 1) & (self.table.len() - 1)
+    }
+
+    /// Slot and word of a block, as long as nobody else changes the table.
+    fn find(&self, block: u64, hash: u64) -> Option<(usize, u64)> {
+        let mut position = self.home(hash);
+        // A table that changes under a reader can look as if it had no end.
+        for _ in 0..self.table.len() {
+            let place = self.table[position].load(Ordering::Relaxed);
+            if place == 0 {
+                return None;
+            }
+            if (place ^ hash) >> 32 == 0 {
+                let slot = place as u32 as usize - 1;
+                let (found, word) = self.slots[slot].load();
+                if found == block {
+                    return Some((slot, word));
+                }
+            }
+            position = self.next(position);
+        }
+        None
+    }
+
+    /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC
+    /// 2012, figure 6): what was read counts if the version has not moved meanwhile.
+    fn find_unlocked(&self, block: u64, hash: u64) -> Result<(u64, Option<(usize, u64)>), Changing> {
+        let before = self.version.load(Ordering::Acquire);
+        let found = self.find(block, hash);
+        fence(Ordering::Acquire);
+        let after = self.version.load(Ordering::Relaxed);
+        if before == after && before.is_multiple_of(2) { Ok((before, found)) } else { Err(Changing) }
+    }
+
+    /// Tells the policy of a use: by a mark, or under the lock if that is free and nothing has changed since the version at
+    /// which the block was found.
+    fn note_use(&self, block: Cached, version: u64) {
+        if let Some(marks) = &self.marks {
+            marks.raise(block.slot, MOST_USES);
+        } else if let Some(mut keeper) = self.keeper.try_lock()
+            && self.version.load(Ordering::Relaxed) == version
+        {
+            keeper.policy.accessed(block);
+        }
+    }
+
+    /// Changes table or slots; the caller holds the lock.
+    fn change(&self, how: impl FnOnce()) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        how();
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    fn link(&self, slot: usize, hash: u64) {
+        let mut position = self.home(hash);
+        while self.table[position].load(Ordering::Relaxed) != 0 {
+            position = self.next(position);
+        }
+        self.table[position].store(hash >> 32 << 32 | (slot as u64 + 1), Ordering::Relaxed);
+    }
+
+    /// Takes a slot with a block of this hash out of the table and closes the gap (D. E. Knuth, The Art of Computer
+    /// Programming 3, 6.4, algorithm R).
+    fn unlink(&self, slot: usize, hash: u64) {
+        let mask = self.table.len() - 1;
+        let mut gap = self.home(hash);
+        while self.table[gap].load(Ordering::Relaxed) as u32 != slot as u32 + 1 {
+            gap = self.next(gap);
+        }
+        let mut position = gap;
+        loop {
+            position = self.next(position);
+            let place = self.table[position].load(Ordering::Relaxed);
+            if place == 0 {
+                break;
+            }
+            // It may move to the gap if its search begins there or before.
+            if position.wrapping_sub(self.home(place)) & mask >= position.wrapping_sub(gap) & mask {
+                self.table[gap].store(place, Ordering::Relaxed);
+                gap = position;
+            }
+        }
+        self.table[gap].store(0, Ordering::Relaxed);
+    }
+}
