@@ -1,6 +1,7 @@
 //! `cargo run --release` in this directory: how much processor time a reference takes in other caches, in units of what it
 //! takes in this project's, for the same policy. The caches take turns, so what else the machine does strikes all alike;
 //! the figure is the median of the ratios of neighbours. Above 1 this project's cache is faster.
+//! Arguments are names of patterns; without any, all are run.
 #![forbid(unsafe_code)]
 
 use cpu_time::ProcessTime;
@@ -8,11 +9,15 @@ use libos_fs_bench::{classes, patterns, run};
 
 const CAPACITY: usize = 10_000;
 const REFERENCES: usize = 200_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 11;
 
 fn main() {
     println!("policy     pattern   threads  cache            CPU, libos-fs = 1   hits");
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     for pattern in patterns(CAPACITY, REFERENCES) {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == pattern.name) {
+            continue;
+        }
         for threads in [1, 2] {
             for class in classes(CAPACITY) {
                 let mut times = vec![Vec::new(); class.contenders.len()];
