@@ -11,8 +11,9 @@
 //! * **Misses are clustered.** What a [`ReadAhead`] policy fetches along with a missing block waits in *staging*. The
 //!   replacement policy hears of a block only when it is first referenced. So it sees the same references as without
 //!   read-ahead, and it does not throw away what was just fetched.
-//! * **Write-back.** Written blocks stay until they are replaced or the file system commits; then adjacent ones are
-//!   written together. Blocks of removed files are dropped without being written.
+//! * **Write-back.** Written blocks stay until they are replaced, until the [`WriteBack`] policy sends them, or until the
+//!   file system commits; then adjacent ones are written together. Blocks of removed files are dropped without being
+//!   written.
 //! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 

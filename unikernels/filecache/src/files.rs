@@ -56,6 +56,10 @@ pub trait FileAccess {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FileError>;
     /// Writes all of `from`; the file grows as needed.
     fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError>;
+    /// These blocks will be read next, in this order. Storage that can't make use of it does nothing.
+    fn will_need(&self, _: Range<u64>) -> Result<(), FileError> {
+        Ok(())
+    }
 }
 
 /// An open file of any storage. Clones are the same file.
@@ -81,6 +85,11 @@ impl WorkFile {
     /// Writes all of `from` at an offset in bytes.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError> {
         self.0.write_at(offset, from)
+    }
+
+    /// Says that these blocks will be read next, in this order.
+    pub fn will_need(&self, blocks: Range<u64>) -> Result<(), FileError> {
+        self.0.will_need(blocks)
     }
 }
 
@@ -130,6 +139,10 @@ impl FileAccess for File {
 
     fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FileError> {
         Ok(File::write_at(self, offset, from)?)
+    }
+
+    fn will_need(&self, blocks: Range<u64>) -> Result<(), FileError> {
+        Ok(File::will_need(self, blocks)?)
     }
 }
 
