@@ -98,7 +98,7 @@ impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
         self.ghosts.trim(self.ghost_target());
     }
 
-    /// A ghost is looked for before its victim's makes another be forgotten: the test comes with the miss.
+    /// The block is looked for among the ghosts before the ghost of its victim can push it out: the test comes with the miss.
     fn inserted(&mut self, block: Cached) {
         let came_back = self.ghosts.forget(block.block);
         self.ghosts.trim(self.ghost_target());
