@@ -159,6 +159,10 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     fn wait(&mut self) {
         (**self).wait()
     }
+
+    fn reference_log(&self) -> Option<fn(&str)> {
+        (**self).reference_log()
+    }
 }
 
 /// A buffer of zeros.

@@ -108,6 +108,10 @@ impl<D: BlockDevice> BlockDevice for TimedDisk<D> {
             self.clock.advance_to(*served_ns);
         }
     }
+
+    fn reference_log(&self) -> Option<fn(&str)> {
+        self.below.reference_log()
+    }
 }
 
 #[cfg(test)]
