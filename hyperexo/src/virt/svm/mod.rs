@@ -3,6 +3,7 @@
 //! Optional features (next-RIP save, flush by ASID, clean bits) are used where CPUID leaf 0x8000_000a shows them and
 //! done without where not.
 
+pub mod features;
 pub mod switch;
 pub mod vmcb;
 
@@ -15,6 +16,7 @@ use crate::resource::view::List;
 use crate::view::ViewChange;
 use alloc::boxed::Box;
 use core::arch::asm;
+use features::Features;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
 use hyperexo_abi::hypercall::VIEWS;
@@ -28,9 +30,6 @@ const VM_HSAVE_PA: u32 = 0xc001_0117;
 const VM_CR_DISABLED: u64 = 1 << 4;
 
 const EFER_SVM: u64 = 1 << 12;
-
-/// Bit of CPUID leaf 0x8000_000a `edx` that `raw-cpuid` does not know.
-const AVIC: u32 = 1 << 13;
 
 /// Clean bits of all parts of the VMCB (APM vol. 2 §15.15.3); the parts that the kernel changes between runs.
 const CLEAN_ALL: u64 = 0xfff;
@@ -59,42 +58,6 @@ impl core::fmt::Display for SvmError {
             SvmError::Disabled => "AMD SVM is switched off by firmware",
             SvmError::NoNestedPaging => "AMD SVM without nested paging",
         })
-    }
-}
-
-/// What SVM offers on this processor.
-#[derive(Clone, Copy, Debug)]
-pub struct Features {
-    /// Address space identifiers, 0 included.
-    pub asids: u32,
-    /// The exit tells the next instruction's address.
-    pub next_rip: bool,
-    /// The TLB entries of one guest can be flushed alone.
-    pub flush_by_asid: bool,
-    /// Unchanged parts of the VMCB need not be read again.
-    pub clean_bits: bool,
-    /// The exit tells what a faulting instruction was about. Not used: the kernel decodes no instruction of a guest.
-    pub decode_assists: bool,
-    /// Interrupt controller registers and delivery without exits. Not used: an environment has no interrupt controller. All its upcalls
-    /// are one vector, which its own core posts before an entry.
-    pub avic: bool,
-}
-
-impl core::fmt::Display for Features {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "svm: {} asids", self.asids)?;
-        for (name, offered) in [
-            ("next rip", self.next_rip),
-            ("flush by asid", self.flush_by_asid),
-            ("clean bits", self.clean_bits),
-            ("decode assists (not used)", self.decode_assists),
-            ("avic (not used)", self.avic),
-        ] {
-            if offered {
-                write!(f, ", {name}")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -143,7 +106,7 @@ impl Svm {
             flush_by_asid: svm.has_flush_by_asid(),
             clean_bits: svm.has_vmcb_clean_bits(),
             decode_assists: svm.has_decode_assists(),
-            avic: raw_cpuid::cpuid!(0x8000_000a, 0).edx & AVIC != 0,
+            avic: raw_cpuid::cpuid!(0x8000_000a, 0).edx & features::AVIC != 0,
         })
     }
 
