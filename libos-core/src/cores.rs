@@ -232,7 +232,7 @@ unsafe extern "C" fn live(birth: *mut Birth) -> ! {
     let Birth { number, stacks, tables } = unsafe { &mut *birth };
     // SAFETY: called once for each `Birth`; its stacks are mapped for good and have no other use.
     unsafe {
-        memory::protect_from_writes();
+        memory::protect();
         trap::load(tables, stacks.traps, *number, stacks.stack.clone());
         platform::current().core_runs(*number);
     }

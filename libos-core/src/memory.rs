@@ -18,6 +18,7 @@ use crate::paging::{Access, MapError, Mapping, PageSize, Table, Tables, tables_n
 use crate::platform::{self, Area, Facts};
 use crate::{heap, paging};
 use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::hypercall::Status;
@@ -282,7 +283,7 @@ pub(crate) unsafe fn settle() {
     let facts = platform::facts();
     // SAFETY: the address space is ours. By the platform's word nothing uses the frames, which are ours too.
     unsafe {
-        protect_from_writes();
+        protect();
         facts.unused_frames.clone().for_each(|frame| heap::donate(frame));
     }
     if facts.keeps_start_tables {
@@ -307,20 +308,38 @@ pub(crate) fn root_address() -> u64 {
     root & 0x000f_ffff_ffff_f000
 }
 
-/// Has read-only pages protected from this privilege level too, on the calling core.
+/// Turns on, on the calling core, what guards an image against its own mistakes: read-only pages hold for this privilege level
+/// too (CR0.WP); and where the processor offers it, pages of user level are neither executed nor touched (SMEP, SMAP), and user
+/// level learns nothing of the descriptor tables (UMIP; SDM vol. 3 §2.5).
 ///
 /// # Safety
 /// In an address space of ours.
-pub(crate) unsafe fn protect_from_writes() {
+pub(crate) unsafe fn protect() {
     const WRITE_PROTECT: u64 = 1 << 16;
-    // SAFETY: nothing that is mapped read-only is written by this library.
+    // SAFETY: nothing that is mapped read-only is written by this library, and it has no pages of user level. Bits of CR4
+    // are set only where CPUID offers them.
     unsafe {
-        let control: u64;
-        asm!("mov {}, cr0", out(reg) control);
+        let (control, features): (u64, u64);
+        asm!("mov {}, cr0", "mov {}, cr4", out(reg) control, out(reg) features);
         if control & WRITE_PROTECT == 0 {
             asm!("mov cr0, {}", in(reg) control | WRITE_PROTECT);
         }
+        let offered = offered_protection();
+        if features & offered != offered {
+            asm!("mov cr4, {}", in(reg) features | offered);
+        }
     }
+}
+
+/// Bits of CR4 for protection that the processor offers (CPUID leaf 7).
+fn offered_protection() -> u64 {
+    const LEAF: u32 = 7;
+    if __cpuid(0).eax < LEAF {
+        return 0;
+    }
+    let offered = __cpuid_count(LEAF, 0);
+    let bit = |word: u32, from: u32, to: u32| u64::from(word >> from & 1) << to;
+    bit(offered.ebx, 7, 20) | bit(offered.ebx, 20, 21) | bit(offered.ecx, 2, 11)
 }
 
 /// Enters an address space and goes on at `then`, on the same stack: at the addresses where it has a guard page below it, if

@@ -112,6 +112,8 @@ pub enum DeviceFault {
         /// Entries that are needed.
         needed: u32,
     },
+    /// It holds no blocks: there is nothing behind it (any more).
+    Empty,
     /// It refuses to be started.
     Refused,
 }
@@ -127,6 +129,7 @@ impl core::fmt::Display for DeviceFault {
             DeviceFault::ShortQueue { entries, needed } => {
                 write!(f, "its queue has {entries} entries, {needed} are needed (QEMU: queue-size={needed})")
             }
+            DeviceFault::Empty => f.write_str("it holds no blocks: nothing is behind it, or not any more"),
             DeviceFault::Refused => f.write_str("it refuses to be started"),
         }
     }

@@ -86,8 +86,22 @@ impl Qmp {
         self.execute("quit").map(|_| ())
     }
 
+    /// Takes the host's side of the machine's disk away: the device stays, and has nothing behind it.
+    pub fn remove_drive(&mut self) -> Result<()> {
+        let words = serde_json::json!({ "command-line": format!("drive_del {DRIVE}") });
+        self.execute_with("human-monitor-command", Some(words)).map(|_| ())
+    }
+
     fn execute(&mut self, command: &str) -> Result<Value> {
-        let text = format!("{{\"execute\":\"{command}\"}}\n");
+        self.execute_with(command, None)
+    }
+
+    fn execute_with(&mut self, command: &str, arguments: Option<Value>) -> Result<Value> {
+        let mut message = serde_json::json!({ "execute": command });
+        if let Some(arguments) = arguments {
+            message["arguments"] = arguments;
+        }
+        let text = format!("{message}\n");
         let sent = self.reader.get_mut().write_all(text.as_bytes());
         sent.map_err(|error| Error::Qmp(format!("{command}: {error}")))?;
         loop {

@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyperexo_abi::capability::Capability;
 use hyperexo_abi::capability::Rights;
@@ -280,6 +281,29 @@ pub fn write_word(address: u64, value: u64) {
 pub fn execute(address: u64) {
     // SAFETY: none: that is what is being tried.
     unsafe { asm!("call {}", in(reg) address, clobber_abi("C")) };
+}
+
+/// The processor's guards: name, whether it is offered (CPUID), whether it is on (control registers, EFER).
+pub fn guards() -> [(&'static str, bool, bool); 5] {
+    const EFER: u32 = 0xc000_0080;
+    let (control, features, low): (u64, u64, u32);
+    // SAFETY: reads registers.
+    unsafe {
+        asm!("mov {}, cr0", "mov {}, cr4", out(reg) control, out(reg) features);
+        asm!("rdmsr", in("ecx") EFER, out("eax") low, out("edx") _);
+    }
+    let bit = |word: u64, number: u32| word >> number & 1 != 0;
+    let (basic, extended) = (__cpuid(0).eax, __cpuid(0x8000_0001));
+    let seven = if basic < 7 { None } else { Some(__cpuid_count(7, 0)) };
+    let ebx = |number| seven.is_some_and(|leaf| bit(leaf.ebx.into(), number));
+    let ecx = |number| seven.is_some_and(|leaf| bit(leaf.ecx.into(), number));
+    [
+        ("WP", true, bit(control, 16)),
+        ("NX", bit(extended.edx.into(), 20), bit(low.into(), 11)),
+        ("SMEP", ebx(7), bit(features, 20)),
+        ("SMAP", ebx(20), bit(features, 21)),
+        ("UMIP", ecx(2), bit(features, 11)),
+    ]
 }
 
 /// Maps 2 MiB of physical memory from `physical` (a multiple), readable, writable and executable, and returns where.

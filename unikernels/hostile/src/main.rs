@@ -23,6 +23,7 @@
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
 //! | [`views`] | what is shown only inside views |
+//! | [`image`] | what the image's own address space forbids: `act=NAME`, on any platform |
 //! | [`disturbance`] | endless loops, storms, suicide |
 //! | [`machine`] | the instructions themselves: the only `unsafe` code |
 #![no_std]
@@ -35,6 +36,7 @@ mod calls;
 mod cores;
 mod disturbance;
 mod faults;
+mod image;
 mod instructions;
 mod judge;
 mod machine;
@@ -76,6 +78,9 @@ fn list(attempt: &Attempt) {
 }
 
 fn main() -> i32 {
+    if let Some(name) = argument("act") {
+        return image::act(name);
+    }
     let Some(name) = argument("attempt") else {
         println!("error: argument attempt=NAME is missing; attempt=list shows the names");
         return 2;

@@ -36,6 +36,9 @@ pub(super) fn open(machine: &'static Machine) -> Result<OpenDisk, DiskError> {
         }
         StartError::Driver(_) | StartError::NoIndirect => DiskError::Unusable(DeviceFault::Refused),
     })?;
+    if device.blocks() == 0 {
+        return Err(DiskError::Unusable(DeviceFault::Empty));
+    }
     let interrupt = Interrupt::connect(machine, place, 1, vector::DISK).map_err(DiskError::Unusable)?;
     *PIN.lock() = interrupt.pin();
     let (blocks, read_only) = (device.blocks(), device.read_only());

@@ -13,40 +13,42 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-image-missing", &[], disk_image_missing),
         Test::new("no-disk", &[], no_disk),
         Test::new("disk-is-no-volume", &[Need::Disk], no_volume),
-        Test::new("bundle-truncated", &[], bundle_truncated),
-        Test::new("bundle-corrupt", &[], bundle_corrupt),
-        Test::new("bundle-is-none", &[], bundle_is_none),
-        Test::new("elf-is-none", &[], |context| bad_elf(context, "none", "", |elf| elf[0] = 0)),
-        Test::new("elf-truncated", &[], |context| {
+        Test::new("bundle-truncated", &[Need::Exokernel], bundle_truncated),
+        Test::new("bundle-corrupt", &[Need::Exokernel], bundle_corrupt),
+        Test::new("bundle-is-none", &[Need::Exokernel], bundle_is_none),
+        Test::new("elf-is-none", &[Need::Exokernel], |context| {
+            bad_elf(context, "none", "", |elf| elf[0] = 0)
+        }),
+        Test::new("elf-truncated", &[Need::Exokernel], |context| {
             bad_elf(context, "truncated", "", |elf| elf.truncate(2000))
         }),
-        Test::new("elf-segment-outside-file", &[], |context| {
+        Test::new("elf-segment-outside-file", &[Need::Exokernel], |context| {
             bad_elf(context, "outside", "", |elf| put(elf, 1, FILE_BYTES, 1 << 40))
         }),
-        Test::new("elf-segments-overlap", &[], |context| {
+        Test::new("elf-segments-overlap", &[Need::Exokernel], |context| {
             bad_elf(context, "overlapping", "", |elf| {
                 let first = get(elf, 0, VIRTUAL);
                 put(elf, 1, VIRTUAL, first);
                 put(elf, 1, PHYSICAL, first);
             })
         }),
-        Test::new("elf-segment-wraps", &[], |context| {
+        Test::new("elf-segment-wraps", &[Need::Exokernel], |context| {
             bad_elf(context, "wrapping", "", |elf| put(elf, 1, VIRTUAL, 0xffff_ffff_ffff_f000))
         }),
-        Test::new("elf-entry-outside", &[], |context| {
+        Test::new("elf-entry-outside", &[Need::Exokernel], |context| {
             bad_elf(context, "nowhere", "", |elf| elf[24..32].copy_from_slice(&0x7000_0000u64.to_le_bytes()))
         }),
-        Test::new("image-larger-than-memory", &[], |context| {
+        Test::new("image-larger-than-memory", &[Need::Exokernel], |context| {
             bad_elf(context, "huge", "", |elf| put(elf, 2, MEMORY_BYTES, 1 << 30))
         }),
-        Test::new("image-larger-than-quota", &[], larger_than_quota),
-        Test::new("disk-extent-outside", &[Need::Disk], extent_outside),
+        Test::new("image-larger-than-quota", &[Need::Exokernel], larger_than_quota),
+        Test::new("disk-extent-outside", &[Need::Exokernel, Need::Disk], extent_outside),
         Test::new("disk-errors", &[Need::Disk, Need::DiskFaults], disk_errors),
         Test::new("disk-timeout", &[Need::Disk, Need::DiskThrottling], disk_timeout),
         Test::new("disk-full", &[Need::Disk], disk_full),
         Test::new("disk-read-only", &[Need::Disk], disk_read_only),
-        Test::new("machine-without-virtualization", &[], without_virtualization),
-        Test::new("core-missing", &[Need::Cores(2)], core_missing),
+        Test::new("machine-without-virtualization", &[Need::Exokernel], without_virtualization),
+        Test::new("core-missing", &[Need::Exokernel, Need::Cores(2)], core_missing),
         Test::new("unknown-application", &[], unknown_application),
         Test::new("time-limit", &[], time_limit),
     ]

@@ -44,7 +44,8 @@ fn attempt(line: &str) -> Option<Test> {
         Need::Cores(cores) => check(context, &attempt, end, cores),
         _ => check_on_network(context, &attempt, end),
     };
-    Some(Test { name: format!("hostile-{name}"), needs: vec![Need::Disk, needs], run: Box::new(run) })
+    let needs = vec![Need::Exokernel, Need::Disk, needs];
+    Some(Test { name: format!("hostile-{name}"), needs, run: Box::new(run) })
 }
 
 /// Where there are several cores, the victim shares the last one with the attacker's virtual CPU there.
@@ -114,8 +115,8 @@ mod tests {
     fn attempts_are_read() {
         assert_eq!(attempt("read-kernel killed: reads: all of it").unwrap().name, "hostile-read-kernel");
         let on_two = attempt("steal survives cores=2: from the other core").unwrap();
-        assert_eq!((on_two.name.as_str(), on_two.needs[1]), ("hostile-steal", Need::Cores(2)));
-        assert_eq!(attempt("flood survives network: all").unwrap().needs[1], Need::Network);
+        assert_eq!((on_two.name.as_str(), on_two.needs[2]), ("hostile-steal", Need::Cores(2)));
+        assert_eq!(attempt("flood survives network: all").unwrap().needs[2], Need::Network);
         assert!(attempt("steal survives cores: what").is_none());
         assert!(attempt("hello").is_none() && attempt("a b: c").is_none());
     }

@@ -13,13 +13,16 @@
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
+//! | [`protection`] | one image everywhere, and its guards against its own mistakes |
 //! | [`faults`] | what must fail, with one clear line |
+//! | [`devices`] | disks that are unlike the usual one |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
 mod bench;
 mod context;
 mod deploy;
+mod devices;
 mod faults;
 mod gdb;
 mod guide;
@@ -28,6 +31,7 @@ mod image;
 mod linux;
 mod network;
 mod platform;
+mod protection;
 mod work;
 
 use crate::bench::write_lines;
@@ -117,7 +121,9 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(guide::tests());
+    tests.extend(protection::tests());
     tests.extend(faults::tests());
+    tests.extend(devices::tests());
     tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
@@ -208,13 +214,13 @@ fn matrix(entries: &[Entry], platforms: &[Platform]) -> String {
     let mut names: Vec<&str> = entries.iter().map(|entry| entry.test.as_str()).collect();
     names.dedup();
     let mut text = format!("{:<36}", "");
-    platforms.iter().for_each(|platform| text += &format!("{:>14}", platform.name()));
+    platforms.iter().for_each(|platform| text += &format!("{:>16}", platform.name()));
     for name in names {
         text += &format!("\n{name:<36}");
         for platform in platforms {
             let entry = entries.iter().find(|entry| entry.test == name && entry.platform == *platform);
             text += &format!(
-                "{:>14}",
+                "{:>16}",
                 match entry.map(|entry| &entry.outcome) {
                     Some(Outcome::Passed) => "passed",
                     Some(Outcome::Failed(_)) => "FAILED",

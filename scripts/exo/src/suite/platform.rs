@@ -10,11 +10,17 @@ pub enum Platform {
     QemuSvm,
     /// HyperExo on Bochs, on VMX.
     BochsVmx,
+    /// No HyperExo: the unikernel directly on QEMU, with PCI.
+    Direct,
+    /// The same on a machine without PCI.
+    DirectMicrovm,
 }
 
 /// What a test needs of a platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// HyperExo itself: several environments, bundles, its options.
+    Exokernel,
     /// A disk.
     Disk,
     /// A disk whose image is written.
@@ -44,6 +50,7 @@ pub enum Need {
 impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Need::Exokernel => f.write_str("HyperExo"),
             Need::Disk => f.write_str("a disk"),
             Need::KeptWrites => f.write_str("a disk that keeps what is written"),
             Need::DiskFaults => f.write_str("a disk that fails on demand"),
@@ -62,13 +69,16 @@ impl std::fmt::Display for Need {
 
 impl Platform {
     /// All platforms.
-    pub const ALL: [Platform; 2] = [Platform::QemuSvm, Platform::BochsVmx];
+    pub const ALL: [Platform; 4] =
+        [Platform::QemuSvm, Platform::BochsVmx, Platform::Direct, Platform::DirectMicrovm];
 
     /// Its name in results.
     pub fn name(self) -> &'static str {
         match self {
             Platform::QemuSvm => "qemu-svm",
             Platform::BochsVmx => "bochs-vmx",
+            Platform::Direct => "direct",
+            Platform::DirectMicrovm => "direct-microvm",
         }
     }
 
@@ -76,7 +86,7 @@ impl Platform {
     pub fn missing(self) -> Option<String> {
         match self {
             // Nothing works without QEMU, and the error that says so is clear.
-            Platform::QemuSvm => None,
+            Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm => None,
             Platform::BochsVmx => bochs::missing()
                 .map(|(what, package)| format!("{what} on the host (apt-get install {package})")),
         }
@@ -89,9 +99,14 @@ impl Platform {
             (Platform::QemuSvm, Need::LinuxKernel) => {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()
             }
+            (Platform::Direct | Platform::DirectMicrovm, Need::Exokernel | Need::LinuxKernel) => false,
+            // It has one machine type, and no CD.
+            (Platform::DirectMicrovm, Need::Qemu | Need::BootImages) => false,
             (_, Need::BootImages) => iso::missing().is_none(),
             (_, Need::Cores(count)) => count <= 4,
-            (_, Need::Disk | Need::Network) | (Platform::QemuSvm, _) => true,
+            (Platform::Direct | Platform::DirectMicrovm, Need::Network) => false,
+            (_, Need::Disk | Need::Network | Need::Exokernel) => true,
+            (Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm, _) => true,
             (
                 Platform::BochsVmx,
                 Need::KeptWrites
@@ -110,13 +125,17 @@ impl Platform {
         match self {
             Platform::QemuSvm => &["--on", "qemu"],
             Platform::BochsVmx => &["--on", "bochs"],
+            Platform::Direct => &["--direct"],
+            Platform::DirectMicrovm => &["--direct", "--machine", "microvm"],
         }
     }
 
     /// Arguments of the tool for a processor without virtualization, and the word that the kernel then says.
     pub fn without_virtualization(self) -> (&'static [&'static str], &'static str) {
         match self {
-            Platform::QemuSvm => (&["--accel", "tcg", "--cpu", "max,-svm"], "SVM"),
+            Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm => {
+                (&["--accel", "tcg", "--cpu", "max,-svm"], "SVM")
+            }
             Platform::BochsVmx => (&["--bochs-cpu", "athlon64_venice"], "SVM"),
         }
     }
@@ -124,15 +143,21 @@ impl Platform {
     /// How the tool announces a run on it.
     pub fn announcement(self) -> &'static str {
         match self {
-            Platform::QemuSvm => "qemu-system-x86_64 -M q35",
+            Platform::QemuSvm | Platform::Direct => "qemu-system-x86_64 -M q35",
+            Platform::DirectMicrovm => "qemu-system-x86_64 -M microvm",
             Platform::BochsVmx => "bochs, model ",
         }
+    }
+
+    /// Whether a unikernel runs without HyperExo there.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Platform::Direct | Platform::DirectMicrovm)
     }
 
     /// Word in the name of the emulator's program.
     pub fn program(self) -> &'static str {
         match self {
-            Platform::QemuSvm => "qemu-system",
+            Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm => "qemu-system",
             Platform::BochsVmx => "bochs",
         }
     }
@@ -140,7 +165,7 @@ impl Platform {
     /// Exit status of a printed command for a status of the kernel.
     pub fn command_status(self, kernel: i32) -> i32 {
         match self {
-            Platform::QemuSvm => 2 * kernel + 1,
+            Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm => 2 * kernel + 1,
             Platform::BochsVmx => kernel.min(1),
         }
     }
@@ -148,7 +173,7 @@ impl Platform {
     /// Seconds that a machine may take unless a test says otherwise.
     pub fn seconds(self) -> &'static str {
         match self {
-            Platform::QemuSvm => "30",
+            Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm => "30",
             Platform::BochsVmx => "90",
         }
     }

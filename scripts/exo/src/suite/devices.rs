@@ -1,0 +1,117 @@
+//! Disks that are unlike the usual one, or go away: each works, or ends in one clear line.
+
+use super::context::{Context, Said, text};
+use super::platform::{Need, Platform};
+use super::{Test, Verdict};
+use crate::qmp::Qmp;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The tests.
+pub fn tests() -> Vec<Test> {
+    let disk = [Need::Qemu, Need::Disk];
+    let faults = [Need::Disk, Need::DiskFaults];
+    vec![
+        Test::new("disk-of-large-sectors", &[Need::Disk, Need::DiskFaults], large_sectors),
+        Test::new("disk-with-short-queue", &[Need::Disk, Need::DiskFaults], short_queue),
+        Test::new("disk-interrupts-by-pin", &disk, by_pin),
+        Test::new("disk-without-indirect-descriptors", &faults, without_indirect),
+        Test::new("disk-without-space", &faults, without_space),
+        Test::new("disk-taken-away", &faults, taken_away),
+    ]
+}
+
+/// Runs `hello`, which reads 64 blocks of a disk whose device has these properties.
+fn read_from(context: &Context, properties: &str) -> std::result::Result<Said, String> {
+    let disk = text(&context.small_disk()?);
+    context.run(&["hello", "--disk", &disk, "--disk-device", properties, "--", "read-blocks=64"])
+}
+
+/// Sum of all bytes of the first 64 blocks of [`Context::small_disk`], each filled with its number.
+const SUM: u64 = 4096 * (63 * 64 / 2);
+
+fn right(said: Said) -> Verdict {
+    said.succeeded()?.shows(&format!("{{\"read\":{{\"blocks\":64,\"sum\":{SUM}}}}}")).map(drop)
+}
+
+fn large_sectors(context: &Context) -> Verdict {
+    right(read_from(context, "logical_block_size=4096,physical_block_size=4096")?)
+}
+
+/// The shortest queue that QEMU makes. Without PCI a driver says how long a queue shall be, and the device makes it so.
+fn short_queue(context: &Context) -> Verdict {
+    let said = read_from(context, "queue-size=4")?;
+    match context.platform {
+        Platform::DirectMicrovm => right(said),
+        _ => refused(context, said, "its queue has 4 entries, 64 are needed"),
+    }
+}
+
+/// What is wrong with the disk is told by whoever drives it: the image, or the kernel, which then can't give the extent that was
+/// promised. The run fails.
+fn refused(context: &Context, said: Said, why: &str) -> Verdict {
+    if context.platform.is_direct() {
+        return said.shows(why)?.fails_with(&["environment hello ended: exit code 4"]);
+    }
+    said.tells(why)?.fails_with(&["hyperexo: hello", "neither a virtio disk nor"])
+}
+
+/// HyperExo wants messages; an image that has the machine to itself makes do with a pin.
+fn by_pin(context: &Context) -> Verdict {
+    let said = read_from(context, "vectors=0")?;
+    match context.platform {
+        Platform::Direct => right(said),
+        _ => refused(context, said, "it has no working MSI-X interrupt"),
+    }
+}
+
+/// Likewise: without them requests of one fill the queue for others, but here there are no others.
+fn without_indirect(context: &Context) -> Verdict {
+    let said = read_from(context, "indirect_desc=off")?;
+    match context.platform.is_direct() {
+        true => right(said),
+        false => refused(context, said, "it has no indirect descriptors"),
+    }
+}
+
+/// The host has no room for what is written.
+fn without_space(context: &Context) -> Verdict {
+    use filecache::sort::{INPUT_PATH, TASK_PATH};
+    let image = text(&context.volume_of("sort.img", &[INPUT_PATH, TASK_PATH], 8 << 20)?);
+    let rules = "[inject-error]\nevent = \"write_aio\"\nerrno = \"28\"\niotype = \"write\"\n";
+    let rules = text(&context.file("no-space.conf", rules.as_bytes())?);
+    // Writes go to the image itself: a snapshot above it would take them.
+    let arguments = ["filecache", "--disk", &image, "--keep-writes", "--disk-faults", &rules];
+    let said = context.run(&[&arguments[..], &["--", "workload=sort"]].concat())?;
+    said.shows("I/O error")?.fails_with(&["environment filecache ended"])
+}
+
+/// In the middle of a workload on a slow disk, the host takes the disk away.
+fn taken_away(context: &Context) -> Verdict {
+    let disk = text(&context.data);
+    let socket = context.scratch.path().join(format!("{}-qmp", context.platform.name()));
+    let control = format!("unix:{},server=on,wait=off", text(&socket));
+    let qmp = ["--qemu-arg=-qmp".to_owned(), format!("--qemu-arg={control}")];
+    let machine = ["filecache", "--disk", &disk, "--disk-iops", "50", &qmp[0], &qmp[1]];
+    let arguments = [&machine[..], &["--", "workload=din", "policy=default"]].concat();
+    let (said, removed) = std::thread::scope(|scope| {
+        let removal = scope.spawn(|| remove_drive(&socket));
+        (context.run(&arguments), removal.join())
+    });
+    removed.map_err(|_| "the thread that takes the disk away has panicked")??;
+    said?.shows("I/O error")?.fails_with(&["environment filecache ended: exit code"])
+}
+
+/// How long the workload has the disk: enough to start, far too little to finish.
+const HEAD_START: Duration = Duration::from_millis(2000);
+
+/// Takes the disk away from a machine that is at work.
+fn remove_drive(socket: &Path) -> Verdict {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut control = Qmp::connect(socket).map_err(|error| error.to_string())?;
+    std::thread::sleep(HEAD_START);
+    control.remove_drive().map_err(|error| error.to_string())
+}
