@@ -8,8 +8,8 @@ use serde_json::Value;
 /// The tests.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("bench-boot", &[Need::Qemu], boot),
-        Test::new("bench-overhead", &[Need::Qemu, Need::Disk, Need::Speed], overhead),
+        Test::new("bench-boot", &[Need::Exokernel, Need::Qemu], boot),
+        Test::new("bench-overhead", &[Need::Exokernel, Need::Qemu, Need::Disk, Need::Speed], overhead),
     ]
 }
 

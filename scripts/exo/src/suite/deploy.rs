@@ -9,8 +9,16 @@ use std::process::{Command, Output};
 /// The tests.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("deploy-libvirt", &[Need::Qemu, Need::Program("virt-xml-validate")], libvirt),
-        Test::new("deploy-systemd", &[Need::Qemu, Need::Program("systemd-analyze")], systemd),
+        Test::new(
+            "deploy-libvirt",
+            &[Need::Exokernel, Need::Qemu, Need::Program("virt-xml-validate")],
+            libvirt,
+        ),
+        Test::new(
+            "deploy-systemd",
+            &[Need::Exokernel, Need::Qemu, Need::Program("systemd-analyze")],
+            systemd,
+        ),
     ]
 }
 

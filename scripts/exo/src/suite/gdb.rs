@@ -7,8 +7,8 @@ use super::{Test, Verdict};
 /// The tests.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("gdb", &[Need::Qemu, Need::Program("gdb")], both_levels),
-        Test::new("gdb-direct", &[Need::Qemu, Need::Program("gdb")], direct),
+        Test::new("gdb", &[Need::Exokernel, Need::Qemu, Need::Program("gdb")], both_levels),
+        Test::new("gdb-direct", &[Need::Alone, Need::Qemu, Need::Program("gdb")], direct),
     ]
 }
 

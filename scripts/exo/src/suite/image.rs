@@ -10,11 +10,12 @@ use std::process::Command;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    let grub = [Need::BootImages];
-    let raw = [Need::Qemu, Need::BootImages];
-    let oci = [Need::Qemu, Need::Program("skopeo"), Need::Program("umoci")];
+    let grub = [Need::Exokernel, Need::BootImages];
+    let raw = [Need::Exokernel, Need::Qemu, Need::BootImages];
+    let alone = [Need::Alone, Need::Qemu, Need::BootImages];
+    let oci = [Need::Exokernel, Need::Qemu, Need::Program("skopeo"), Need::Program("umoci")];
     vec![
-        Test::new("image-elf", &[Need::Qemu], |context| {
+        Test::new("image-elf", &[Need::Exokernel, Need::Qemu], |context| {
             let file = made(context, "hello.elf", &["hello", "--format", "elf", "--", WORDS])?;
             greets(&qemu(context, &["-kernel", &file])?)
         }),
@@ -28,7 +29,7 @@ pub fn tests() -> Vec<Test> {
             greets(&qemu(context, &["-drive", &format!("file={file},format=qcow2,if=virtio")])?)
         }),
         Test::new("image-oci", &oci, container_image),
-        Test::new("image-direct", &raw, direct),
+        Test::new("image-direct", &alone, direct),
     ]
 }
 

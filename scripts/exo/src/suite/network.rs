@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("network-arp", &[Need::NetworkDevice], arp),
         Test::new("network-device", &[Need::NetworkDevice], device),
         Test::new("network-device-stuck", &[Need::NetworkDevice], device_stuck),
-        Test::new("network-directly", &[Need::NetworkDevice, Need::Qemu], directly),
+        Test::new("network-directly", &[Need::Alone, Need::Qemu], directly),
         Test::new("network-device-spoof", &[Need::NetworkDevice], device_spoof),
     ]
 }
@@ -128,8 +128,10 @@ fn directly(context: &Context) -> Verdict {
     for board in ["q35", "pc", "microvm"] {
         let peer = Peer::start(&context.scratch.path().join(board))?;
         let words = ["network", "--", "role=ping", "count=200", "batch=16", "bytes=1514"];
-        let arguments = [&["--direct", "--machine", board, "--net", &peer.argument], &words[..]].concat();
-        let said = context.run(&arguments)?.succeeded();
+        let arguments =
+            [&["run", "--no-build", "--direct", "--machine", board, "--net", &peer.argument], &words[..]]
+                .concat();
+        let said = context.exo(&arguments)?.succeeded();
         peer.finish();
         said?.shows(&format!("echo at {PEER}")).map_err(|why| format!("{board}: {why}"))?;
     }

@@ -21,6 +21,8 @@ pub enum Platform {
 pub enum Need {
     /// HyperExo itself: several environments, bundles, its options.
     Exokernel,
+    /// A machine without HyperExo.
+    Alone,
     /// A disk.
     Disk,
     /// A disk whose image is written.
@@ -51,6 +53,7 @@ impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Need::Exokernel => f.write_str("HyperExo"),
+            Need::Alone => f.write_str("a machine without HyperExo"),
             Need::Disk => f.write_str("a disk"),
             Need::KeptWrites => f.write_str("a disk that keeps what is written"),
             Need::DiskFaults => f.write_str("a disk that fails on demand"),
@@ -100,6 +103,7 @@ impl Platform {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()
             }
             (Platform::Direct | Platform::DirectMicrovm, Need::Exokernel | Need::LinuxKernel) => false,
+            (Platform::QemuSvm | Platform::BochsVmx, Need::Alone) => false,
             // It has one machine type, and no CD.
             (Platform::DirectMicrovm, Need::Qemu | Need::BootImages) => false,
             (_, Need::BootImages) => iso::missing().is_none(),

@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("several-environments", &[Need::Exokernel], several),
         Test::new("neighbours-on-two-cores", &[Need::Exokernel, Need::Cores(2)], neighbours_on_two_cores),
         Test::new("one-application-on-two-cores", &[Need::Cores(2)], one_application_on_two_cores),
-        Test::new("shared-view", &[], shared_view),
+        Test::new("shared-view", &[Need::Exokernel], shared_view),
         Test::new("exit-code", &[], exit_code),
         Test::new("backtrace", &[], backtrace),
         Test::new("stack-overflow-beside-another", &[Need::Exokernel], |context| {
