@@ -21,9 +21,9 @@ pub fn tests() -> Vec<Test> {
         Test::new("network-off", &[], off),
         Test::new("network-arp", &[Need::NetworkDevice], arp),
         Test::new("network-device", &[Need::NetworkDevice], device),
-        Test::new("network-device-stuck", &[Need::NetworkDevice], device_stuck),
+        Test::new("network-device-stuck", &[Need::Exokernel, Need::NetworkDevice], device_stuck),
         Test::new("network-directly", &[Need::Alone, Need::Qemu], directly),
-        Test::new("network-device-spoof", &[Need::NetworkDevice], device_spoof),
+        Test::new("network-device-spoof", &[Need::Exokernel, Need::NetworkDevice], device_spoof),
     ]
 }
 

@@ -108,7 +108,7 @@ impl Platform {
             (Platform::DirectMicrovm, Need::Qemu | Need::BootImages) => false,
             (_, Need::BootImages) => iso::missing().is_none(),
             (_, Need::Cores(count)) => count <= 4,
-            (Platform::Direct | Platform::DirectMicrovm, Need::Network | Need::NetworkDevice) => false,
+            (Platform::Direct | Platform::DirectMicrovm, Need::Network) => false,
             (_, Need::Disk | Need::Network | Need::Exokernel) => true,
             (Platform::QemuSvm | Platform::Direct | Platform::DirectMicrovm, _) => true,
             (
