@@ -7,7 +7,7 @@
 //! says that the blocks 4294967296 to 4294968319 were referred to in order, twice. The numbers are those of
 //! [`reference()`](super::reference()); the second word is a name, so that several strings can share a console.
 //!
-//! [`ReferenceLog`] prints the references of any program while it runs, if the device says where to; see
+//! `ReferenceLog` prints the references of any program while it runs, if the device says where to; see
 //! [`BlockDevice::reference_log`](crate::BlockDevice::reference_log).
 
 use alloc::string::String;
@@ -66,10 +66,10 @@ fn parse_run(run: &str) -> Option<(u64, u64)> {
     (length <= LONGEST_RUN).then_some((first, first.checked_add(length)?))
 }
 
-/// The name under which [`ReferenceLog`] prints.
+/// The name under which `ReferenceLog` prints.
 pub const LOG_NAME: &str = "all";
 
-/// The line that a [`ReferenceLog`] ends with: without it, something is missing.
+/// The line that a `ReferenceLog` ends with: without it, something is missing.
 pub const LOG_END: &str = "refs all end";
 
 /// References to collect before they are printed.

@@ -95,7 +95,7 @@ impl BlockDevice for RingDevice {
         self.disk.wait();
     }
 
-    /// The console, if the command line has the word [`RECORD_WORD`].
+    /// The console, if the command line has the word `RECORD_WORD`.
     fn reference_log(&self) -> Option<fn(&str)> {
         let wanted = libos_core::command_line().split(' ').any(|word| word == RECORD_WORD);
         wanted.then_some(|line| libos_core::println!("{line}"))
