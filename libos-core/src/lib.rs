@@ -17,6 +17,7 @@
 //! | [`upcall`] | calls from the kernel, sleeping until one comes |
 //! | [`disk`] | asynchronous block requests |
 //! | [`net`] | Ethernet packets |
+//! | [`random`] | bytes that nobody can guess |
 //! | [`hypercall`] | the calls of the exokernel, one function each |
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
@@ -46,6 +47,7 @@ pub mod net;
 pub mod paging;
 pub mod panic;
 pub mod platform;
+pub mod random;
 pub mod time;
 pub mod trap;
 pub mod upcall;

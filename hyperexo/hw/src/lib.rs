@@ -16,6 +16,7 @@ pub mod linear;
 pub mod memory;
 pub mod pci;
 pub mod power;
+pub mod random;
 pub mod serial;
 pub mod smp;
 pub mod time;

@@ -9,6 +9,7 @@ pub mod exo;
 
 use crate::disk::DiskError;
 use crate::net::{NetError, NetPort};
+use crate::random::RandomError;
 use alloc::boxed::Box;
 use core::ops::Range;
 use hyperexo_abi::accounting::Accounting;
@@ -73,6 +74,9 @@ pub(crate) trait Platform: Sync {
     /// Opens the network for packets that match one of the filters, if the host can tell them apart. Called again only when what
     /// it returned has been dropped.
     fn open_network(&self, filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError>;
+
+    /// Fills `bytes` with random bytes of a device. [`RandomError::NoSource`] if there is none.
+    fn random_bytes(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
 }
 
 /// What a unikernel runs on.

@@ -38,6 +38,8 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// The network.
     pub network: Network,
+    /// Whether there is a random-number device.
+    pub rng: bool,
     /// Value of QEMU's `-icount`.
     pub icount: Option<String>,
     /// TCP port of a gdb stub; the machine waits for the debugger.
@@ -66,6 +68,14 @@ impl Board {
             Board::Q35 => "q35",
             Board::Pc => "pc",
             Board::Microvm => "microvm",
+        }
+    }
+
+    /// Its random-number device.
+    fn rng(self) -> &'static str {
+        match self {
+            Board::Q35 | Board::Pc => "virtio-rng-pci",
+            Board::Microvm => "virtio-rng-device",
         }
     }
 }
@@ -189,6 +199,9 @@ impl Machine {
         }
         args.extend(self.network.arguments(self.board));
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
+        if self.rng {
+            add("-device", self.board.rng().into());
+        }
         if let Some(icount) = &self.icount {
             add("-icount", icount.clone());
         }
@@ -279,6 +292,7 @@ mod tests {
             command_line: None,
             disk: None,
             network: Network::None,
+            rng: false,
             icount: None,
             gdb: None,
             qmp: None,

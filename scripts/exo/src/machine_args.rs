@@ -47,6 +47,9 @@ pub struct MachineArgs {
     /// dgram:LOCAL:REMOTE (another program, by UNIX datagram sockets). Each environment gets a hardware address
     #[arg(long, default_value_t, value_name = "NET")]
     pub net: Network,
+    /// A random-number device, for a unikernel that runs with --direct
+    #[arg(long)]
+    pub rng: bool,
     /// Emulator: bochs has Intel VMX, and the disk is a copy in memory there
     #[arg(long, value_enum, value_name = "EMULATOR")]
     pub on: Option<Emulator>,
@@ -184,6 +187,15 @@ impl MachineArgs {
             Some(_) => self.direct_accelerator()?.0,
             None => self.accelerator()?.0,
         };
+        if self.rng && (direct.is_none() || accel == Accel::Bochs) {
+            return Err(Error::Argument {
+                what: "--rng: only a unikernel that runs directly on QEMU can use a random-number device"
+                    .into(),
+                fix:
+                    "leave it out (the processor's generator is there for environments too), or add --direct"
+                        .into(),
+            });
+        }
         let machine = Machine {
             qemu: self.qemu.clone(),
             board: self.machine,
@@ -201,6 +213,7 @@ impl MachineArgs {
             command_line: None,
             disk: self.disk()?,
             network: self.net.clone(),
+            rng: self.rng,
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,

@@ -8,6 +8,7 @@
 //! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
 //! | `read-blocks=N` | reads the first N blocks of its disk and prints the sum of their bytes; exit code 4 on an error |
 //! | `allocate-mib=N` | allocates N MiB in one piece, and writes to every page |
+//! | `random-bytes=N` | draws N random bytes and prints how many bits are set in them, and where they are from; exit code 5 on an error |
 //! | `exit=N` | ends with exit code N |
 //! | `panic=1` | panics |
 //! | `overflow=1` | overflows the stack |
@@ -25,7 +26,7 @@ use core::hint::black_box;
 use core::time::Duration;
 use hyperexo_abi::accounting::Exit;
 use libos_core::disk::{Disk, DiskError};
-use libos_core::{Arguments, accounting, argument, command_line, memory, println, time};
+use libos_core::{Arguments, accounting, argument, command_line, memory, println, random, time};
 
 libos_core::main!(main);
 
@@ -84,6 +85,19 @@ fn obey(arguments: Arguments<'_>) -> i32 {
         let block = black_box(alloc::vec![1u8; (mebibytes as usize) << 20]);
         let pages = block.iter().step_by(hyperexo_abi::FRAME_BYTES).map(|byte| u64::from(*byte)).sum::<u64>();
         println!("{{\"allocated\":{{\"bytes\":{},\"pages\":{pages}}}}}", block.len());
+    }
+    if let Some(count) = number("random-bytes") {
+        let mut bytes = alloc::vec![0; count as usize];
+        match random::fill(&mut bytes) {
+            Ok(source) => {
+                let ones = bytes.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+                println!("{{\"random\":{{\"bytes\":{count},\"ones\":{ones},\"source\":\"{source}\"}}}}");
+            }
+            Err(error) => {
+                println!("error: {error}");
+                return 5;
+            }
+        }
     }
     if argument("panic").is_some() {
         panic!("as the command line asked");

@@ -5,6 +5,7 @@
 //! unmasks it ([`Interrupt::listen`]).
 
 use super::Machine;
+use crate::lock::Masked;
 use crate::platform::DeviceFault;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -85,13 +86,16 @@ pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, 
         .or_else(|| machine.devices.windows().iter().find_map(|window| open_window(window, kind)))
 }
 
+/// Held by whoever uses configuration space, which is reached by a pair of ports.
+static CONFIGURATION: Masked<()> = Masked::new(());
+
 fn root() -> PciRoot<PortAccess> {
-    // SAFETY: privilege level 0, and this module is the only one to use configuration space, under the lock of the disk's or
-    // the network's opening.
+    // SAFETY: privilege level 0, and this module is the only one to use configuration space, with `CONFIGURATION` locked.
     PciRoot::new(unsafe { PortAccess::new() })
 }
 
 fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    let _exclusive = CONFIGURATION.lock();
     let mut root = root();
     let (function, _) =
         pci::functions(&root).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
@@ -153,6 +157,7 @@ impl Interrupt {
         let target = machine.processors.apic_id(0).unwrap_or_default();
         let line = match place {
             Place::Pci(function) => {
+                let _exclusive = CONFIGURATION.lock();
                 let mut root = root();
                 // SAFETY: the firmware assigned the BARs, `find` saw that they are mapped, and nobody else uses the table.
                 let routed = unsafe {

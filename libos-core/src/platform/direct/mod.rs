@@ -15,6 +15,7 @@
 //! | [`devices`] | where devices are, and how they interrupt |
 //! | [`disk`] | virtio-blk |
 //! | [`net`] | virtio-net |
+//! | [`random`] | virtio-rng |
 //!
 //! The page tables of the boot code are kept: other processors start with them ([`cores`]).
 
@@ -26,11 +27,13 @@ mod disk;
 mod frames;
 mod net;
 mod options;
+mod random;
 
 use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
 use crate::lock::Masked;
 use crate::net::{NetError, NetPort};
+use crate::random::RandomError;
 use alloc::boxed::Box;
 use clock::Clock;
 use frames::FreeFrames;
@@ -370,5 +373,9 @@ impl Platform for Direct {
 
     fn open_network(&self, _filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError> {
         Ok(Box::new(net::open(machine())?))
+    }
+
+    fn random_bytes(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        random::fill(machine(), bytes)
     }
 }

@@ -6,6 +6,7 @@ mod net;
 use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
 use crate::net::{NetError, NetPort};
+use crate::random::RandomError;
 use crate::{hypercall, memory};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -288,6 +289,11 @@ impl Platform for Exo {
 
     fn open_network(&self, filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError> {
         Ok(Box::new(net::open(filters)?))
+    }
+
+    /// HyperExo has no such device to give; the processor's generator is the environment's too.
+    fn random_bytes(&self, _bytes: &mut [u8]) -> Result<(), RandomError> {
+        Err(RandomError::NoSource)
     }
 }
 

@@ -18,6 +18,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-without-indirect-descriptors", &faults, without_indirect),
         Test::new("disk-without-space", &faults, without_space),
         Test::new("disk-taken-away", &faults, taken_away),
+        Test::new("random-bytes", &[], random_bytes),
+        Test::new("random-bytes-of-a-device", &[], random_bytes_of_a_device),
     ]
 }
 
@@ -100,6 +102,43 @@ fn taken_away(context: &Context) -> Verdict {
     });
     removed.map_err(|_| "the thread that takes the disk away has panicked")??;
     said?.shows("I/O error")?.fails_with(&["environment filecache ended: exit code"])
+}
+
+/// Bytes drawn by the tests of random numbers: more than the device is asked for at once, and no multiple of 8.
+const DRAWN: u64 = 4099;
+
+/// Whether about half the bits that a run drew are set: within a twentieth, nine times the deviation to expect. What is left of
+/// zeros if one of the parts was never filled is further off.
+fn about_half_are_set(said: Said, source: &str) -> Verdict {
+    let said = said.succeeded()?.shows(&format!("\"source\":\"{source}\""))?;
+    let field = said.out.split("\"ones\":").nth(1).and_then(|rest| rest.split(',').next());
+    let ones: u64 = field.and_then(|text| text.parse().ok()).ok_or("no count of bits")?;
+    let half = DRAWN * 8 / 2;
+    if ones.abs_diff(half) < half / 20 {
+        Ok(())
+    } else {
+        Err(format!("{ones} bits are set, not about {half}"))
+    }
+}
+
+/// The processor's generator serves an image everywhere, under HyperExo too.
+fn random_bytes(context: &Context) -> Verdict {
+    let drawn = format!("random-bytes={DRAWN}");
+    about_half_are_set(context.run(&["hello", "--", &drawn])?, "rdrand")
+}
+
+/// Where the processor has none, a device does; where there is none either, that is said. HyperExo has no device to give.
+fn random_bytes_of_a_device(context: &Context) -> Verdict {
+    let drawn = format!("random-bytes={DRAWN}");
+    if !context.platform.is_direct() {
+        let said = context.run(&["hello", "--rng", "--", &drawn])?;
+        return said.fails_with(&["--rng", "directly on QEMU"]);
+    }
+    let plain = ["--accel", "tcg", "--cpu", "max,-rdrand"];
+    let run = |more: &[&str]| context.run(&[&["hello"], &plain[..], more, &["--", &drawn]].concat());
+    about_half_are_set(run(&["--rng"])?, "virtio-rng")?;
+    let said = run(&[])?.shows("error: no source of random numbers")?;
+    said.fails_with(&["environment hello ended: exit code 5"])
 }
 
 /// How long the workload has the disk: enough to start, far too little to finish.
