@@ -7,10 +7,13 @@ use super::output::Output;
 use super::relocate::{Operand, Rule};
 use super::{Linked, OUTPUT_PATH};
 use crate::files::WorkFile;
+use crate::lines::BLOCK_BYTES;
 use crate::workload::RunError;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
+use core::iter;
+use core::ops::Range;
 use elf::abi;
 use elf::section::SectionHeader;
 use elf::symbol::Symbol;
@@ -50,6 +53,23 @@ struct Object<'f> {
     symbols: Vec<Target>,
 }
 
+impl Object<'_> {
+    /// The blocks of the archive that the second pass reads, in ascending order.
+    fn blocks_read_again(&self) -> Vec<Range<u64>> {
+        let stored = self.sections.iter().filter(|section| section.header.sh_type != abi::SHT_NOBITS);
+        let headers = stored.flat_map(|section| [Some(section.header), section.relocations]).flatten();
+        let mut blocks: Vec<Range<u64>> = headers
+            .map(|header| {
+                let start = self.member.place.start.saturating_add(header.sh_offset);
+                let end = start.saturating_add(header.sh_size);
+                start / BLOCK_BYTES as u64..end.div_ceil(BLOCK_BYTES as u64)
+            })
+            .collect();
+        blocks.sort_by_key(|blocks| blocks.start);
+        blocks
+    }
+}
+
 /// A link under way.
 #[derive(Default)]
 pub(super) struct Linker<'f> {
@@ -63,19 +83,36 @@ pub(super) struct Linker<'f> {
 }
 
 impl<'f> Linker<'f> {
-    /// The first pass over an archive.
-    pub(super) fn add_archive(&mut self, path: &'f str, file: &'f WorkFile) -> Result<(), RunError> {
+    /// The first pass over an archive. `finished` hears which of its blocks the second pass does not read: those with
+    /// nothing but headers, symbols and what is not part of a program in memory.
+    pub(super) fn add_archive(
+        &mut self,
+        path: &'f str,
+        file: &'f WorkFile,
+        finished: &mut dyn FnMut(&WorkFile, Range<u64>),
+    ) -> Result<(), RunError> {
         let mut members = Members::new(file, path);
+        // Blocks before this one are settled.
+        let mut settled = 0;
         while let Some(place) = members.next()? {
+            let end = place.end / BLOCK_BYTES as u64;
             let member = Member { file, path, place };
-            if let Some(tables) = member.tables()? {
-                self.add_object(member, &tables)?;
+            let again = match member.tables()? {
+                Some(tables) => self.add_object(member, &tables)?.blocks_read_again(),
+                None => Vec::new(),
+            };
+            // The block where the member ends is left to the next one, which begins in it.
+            for needed in again.into_iter().chain(iter::once(end..end)) {
+                if settled < needed.start {
+                    finished(file, settled..needed.start);
+                }
+                settled = settled.max(needed.end);
             }
         }
         Ok(())
     }
 
-    fn add_object(&mut self, member: Member<'f>, tables: &Tables) -> Result<(), RunError> {
+    fn add_object(&mut self, member: Member<'f>, tables: &Tables) -> Result<&Object<'f>, RunError> {
         let mut places = Vec::new();
         let mut sections: Vec<Placed> = Vec::new();
         for (number, header) in tables.sections.iter().enumerate() {
@@ -101,8 +138,7 @@ impl<'f> Linker<'f> {
                 self.resolve(tables.name(symbol), target, symbol.st_bind() == abi::STB_WEAK)
             });
         }
-        self.objects.push(Object { member, sections, symbols });
-        Ok(())
+        Ok(self.objects.push_mut(Object { member, sections, symbols }))
     }
 
     fn reserve(

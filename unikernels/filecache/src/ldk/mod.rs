@@ -111,13 +111,13 @@ impl Program for Files {
 
     fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
         let task: Task = read_task(context, TASK_PATH)?;
+        let finished = Finished { advice: context.advice, before: Cell::new(0) };
         let mut linker = Linker::default();
         for (path, archive) in &self.archives {
-            linker.add_archive(path, archive)?;
+            linker.add_archive(path, archive, &mut |file, blocks| finished.say(file, blocks))?;
         }
         let output =
             context.storage.create(OUTPUT_PATH).map_err(|error| RunError::file(OUTPUT_PATH, error))?;
-        let finished = Finished { advice: context.advice, before: Cell::new(0) };
         let mut linked = linker.write(&output, &mut |file, end| finished.up_to(file, end))?;
         (linked.bytes, linked.digest) =
             digest_of(&output).map_err(|error| RunError::file(OUTPUT_PATH, error))?;

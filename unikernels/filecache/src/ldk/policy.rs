@@ -3,17 +3,23 @@
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU). Then the second pass finds
 //! nothing of what the first one read.
 //!
-//! Own: both passes read in the same order, so what was used last is needed last: MRU. In the second pass each block is
-//! used for the last time, which it says: such blocks make room for the program that is being written, of which
-//! nothing needs to leave before it is read once more.
+//! Own, in two parts:
+//!
+//! * It says "done with" for blocks that it has read for the last time: after the first pass, those with nothing but
+//!   headers and symbols; in the second pass, all others. Such blocks make room.
+//! * Both passes read in the same order, so what was used last is needed last: MRU. But objects share blocks with their
+//!   neighbours, and tables are looked up within an object, so the very last few are spared: [`LateMru`], as `sort` has it.
 
 use crate::files::WorkFile;
+use crate::sort::policy::LateMru;
+use alloc::boxed::Box;
 use core::ops::Range;
-use libos_fs::{BufferCache, PolicyKind};
+use libos_fs::{BufferCache, ReplacementPolicy};
 
-/// Tells the cache to replace the most recently used block.
+/// The link starts.
 pub fn choose_own(cache: &BufferCache) {
-    cache.set_policy(0, PolicyKind::Mru);
+    let policy: Box<dyn ReplacementPolicy> = Box::new(LateMru::default());
+    cache.set_policy(0, policy);
 }
 
 /// Blocks of an archive have been read for the last time.
