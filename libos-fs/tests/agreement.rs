@@ -65,7 +65,8 @@ proptest! {
 }
 
 /// Misses that libCacheSim counts, by trace, policy and size. Its LIRS is left out: on a hit of a HIR block that is only in
-/// Q it gives up a LIR block, which the paper does not. Its LRU-K remembers nothing of blocks that have left.
+/// Q it seems to give up a LIR block, which the paper does not (not verified). Its LRU-K remembers nothing of blocks that
+/// have left.
 const LIBCACHESIM: [(&str, &str, [u64; SIZES.len()]); 27] = [
     ("zipf", "fifo", [16054, 12336, 10543, 7961, 5984]),
     ("zipf", "lru", [15350, 11313, 9525, 7050, 5216]),

@@ -7,9 +7,12 @@ use crate::error::{Error, Result};
 
 /// What HyperExo must do about an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub enum End {
+    /// It ends as if nothing had been.
     Survives,
+    /// The kernel ends it.
     Killed,
+    /// One or the other.
     Either,
 }
 
@@ -41,19 +44,21 @@ fn attempt(line: &str) -> Option<Test> {
     };
     let attempt = name.to_owned();
     let run = move |context: &Context| match needs {
-        Need::Cores(cores) => check(context, &attempt, end, cores),
+        Need::Cores(cores) => check(context, &attempt, end, cores, &[]),
         _ => check_on_network(context, &attempt, end),
     };
     let needs = vec![Need::Exokernel, Need::Disk, needs];
     Some(Test { name: format!("hostile-{name}"), needs, run: Box::new(run) })
 }
 
+/// An attempt on a machine with these further arguments.
+///
 /// Where there are several cores, the victim shares the last one with the attacker's virtual CPU there.
-fn check(context: &Context, attempt: &str, end: End, cores: u32) -> Verdict {
+pub fn check(context: &Context, attempt: &str, end: End, cores: u32, machine: &[&str]) -> Verdict {
     let data = text(&context.small_disk()?);
     let (count, last) = (cores.to_string(), format!("victim={}", cores - 1));
     let attacker = format!("attacker=hostile:attempt={attempt}");
-    let said = context.run(&[
+    let arguments = [
         "--memory",
         "64M",
         "--cores",
@@ -74,8 +79,8 @@ fn check(context: &Context, attempt: &str, end: End, cores: u32) -> Verdict {
         "victim=hello:sleep-ms=100 spin-ms=200",
         "--app",
         &attacker,
-    ])?;
-    judge(said, end)
+    ];
+    judge(context.run(&[machine, &arguments].concat())?, end)
 }
 
 /// Two victims that need each other, and get along.

@@ -16,6 +16,7 @@
 //! | [`protection`] | one image everywhere, and its guards against its own mistakes |
 //! | [`faults`] | what must fail, with one clear line |
 //! | [`devices`] | disks that are unlike the usual one |
+//! | [`processor`] | processors that offer less than the usual one |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
@@ -31,6 +32,7 @@ mod image;
 mod linux;
 mod network;
 mod platform;
+mod processor;
 mod protection;
 mod work;
 
@@ -114,8 +116,8 @@ struct Entry {
 pub fn test(args: &TestArgs) -> Result<()> {
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names =
-        ["hello", "hostile", "filecache", "cores", "network"].map(|name| Source::Member(name.to_owned()));
+    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives"]
+        .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let mut context = Context::new(checkout, built, data)?;
@@ -124,6 +126,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(protection::tests());
     tests.extend(faults::tests());
     tests.extend(devices::tests());
+    tests.extend(processor::tests());
     tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());

@@ -43,6 +43,8 @@ pub enum Need {
     BootImages,
     /// Minutes of work on QEMU, hence too many minutes elsewhere.
     Speed,
+    /// VMX processors of several generations.
+    VmxModels,
     /// A Linux kernel to compare with.
     LinuxKernel,
     /// A program of the host.
@@ -64,6 +66,7 @@ impl std::fmt::Display for Need {
             Need::Qemu => f.write_str("QEMU"),
             Need::BootImages => f.write_str("GRUB to make boot images with"),
             Need::Speed => f.write_str("an emulator that is fast enough"),
+            Need::VmxModels => f.write_str("VMX processors of several generations"),
             Need::LinuxKernel => f.write_str("a Linux kernel of Debian's"),
             Need::Program(name) => write!(f, "{name} on the host"),
         }
@@ -106,6 +109,7 @@ impl Platform {
             (Platform::QemuSvm | Platform::BochsVmx, Need::Alone) => false,
             // It has one machine type, and no CD.
             (Platform::DirectMicrovm, Need::Qemu | Need::BootImages) => false,
+            (platform, Need::VmxModels) => platform == Platform::BochsVmx,
             (_, Need::BootImages) => iso::missing().is_none(),
             (_, Need::Cores(count)) => count <= 4,
             (Platform::Direct | Platform::DirectMicrovm, Need::Network) => false,

@@ -80,6 +80,11 @@ fn several(context: &Context) -> Verdict {
 
 /// Two environments that share a frame in a view, until its maker ends it.
 fn shared_view(context: &Context) -> Verdict {
+    shared_view_on(context, &[])
+}
+
+/// The same on a machine with these further arguments.
+pub fn shared_view_on(context: &Context, machine: &[&str]) -> Verdict {
     let apps = [
         "--memory",
         "64M",
@@ -88,7 +93,7 @@ fn shared_view(context: &Context) -> Verdict {
         "--app",
         "taker=hostile:attempt=view-taker frame=8000",
     ];
-    let said = context.run(&apps)?.succeeded()?;
+    let said = context.run(&[machine, &apps].concat())?.succeeded()?;
     said.tells("maker ended: exit code 0")?.tells("taker ended: exit code 0").map(drop)
 }
 

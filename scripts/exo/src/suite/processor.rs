@@ -1,0 +1,55 @@
+//! Processors that offer less than the usual one: HyperExo makes do with what every one has.
+
+use super::context::Context;
+use super::hostile::{self, End};
+use super::platform::Need;
+use super::{Test, Verdict, work};
+
+/// The tests.
+pub fn tests() -> Vec<Test> {
+    let needs = [Need::Exokernel, Need::VmxModels];
+    vec![
+        Test::new("primitives-on-older-processor", &needs, primitives),
+        Test::new("views-on-older-processor", &needs, views),
+    ]
+}
+
+/// A processor with VMX but without `VMFUNC` and #VE.
+const OLDER: [&str; 2] = ["--bochs-cpu", "corei7_sandy_bridge_2600k"];
+
+/// What the kernel says of a processor that has them.
+const NEWER_FEATURES: [&str; 2] = ["vmfunc eptp switching", "#ve"];
+
+/// The same image changes views by `VMFUNC` where there is one, else by a call; nested faults come by way of the kernel where
+/// the processor does not deliver them.
+fn primitives(context: &Context) -> Verdict {
+    let usual = context.run(&["primitives"])?.succeeded()?.shows("{\"primitive\":\"vmfunc-pair\"")?;
+    NEWER_FEATURES.iter().try_fold(usual, |said, feature| said.tells(feature))?;
+    let older = context.run(&[&OLDER[..], &["primitives"]].concat())?.succeeded()?;
+    if let Some(feature) = NEWER_FEATURES.iter().find(|feature| older.err.contains(**feature)) {
+        return Err(format!("{} is not to have {feature}", OLDER[1]));
+    }
+    let older = older.shows("{\"primitive\":\"view-switch-pair\"")?;
+    match older.out.lines().find(|line| line.contains("\"nested-fault\"")) {
+        Some(line) if line.contains("\"nested_fault\":1.00") => Ok(()),
+        line => Err(format!("a nested fault should take one exit: {line:?}")),
+    }
+}
+
+/// Attempts against views, whose protection must not rest on `VMFUNC`.
+const ATTEMPTS: [(&str, End); 7] = [
+    ("view-calls", End::Survives),
+    ("view-functions", End::Survives),
+    ("view-secret", End::Survives),
+    ("view-secret-read", End::Killed),
+    ("view-outside", End::Killed),
+    ("view-unbind-inside", End::Killed),
+    ("view-end-inside", End::Killed),
+];
+
+fn views(context: &Context) -> Verdict {
+    work::shared_view_on(context, &OLDER)?;
+    ATTEMPTS.iter().try_for_each(|(attempt, end)| {
+        hostile::check(context, attempt, *end, 1, &OLDER).map_err(|why| format!("{attempt}: {why}"))
+    })
+}
