@@ -7,7 +7,7 @@
 //! | [`systemd`] | systemd and QEMU | PVH | `systemd-analyze verify`; its command is run |
 //! | [`firecracker`] | Firecracker | PVH | models made from its API description (crate `firepilot_models`) |
 //! | [`cloud_hypervisor`] | Cloud Hypervisor | PVH | the same (crate `cloud-hypervisor-client`) |
-//! | [`kubevirt`] | KubeVirt | PVH, from a container image | nothing: there is no schema in Debian, PyPI or crates.io |
+//! | [`kubevirt`] | KubeVirt | PVH, from a container image | nothing: no package that we know of has its schema |
 //!
 //! HyperExo needs a processor with virtualization in its machine ("nesting"); a unikernel alone does not.
 
