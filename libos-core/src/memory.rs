@@ -7,7 +7,7 @@
 //! STACK_TOP - stack       guard page | critical trap stack | guard | interrupt | guard | exception | guard | stack
 //! STACK_TOP
 //! CORE_STACKS             for each further virtual CPU 512 GiB, an entry of the top table: its stack and trap stacks, as above
-//! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages
+//! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages; the frames of constants and code R, in 4 KiB pages
 //! ```
 //!
 //! The library builds these tables itself, in frames of its own, and gives the frames of the tables that the kernel
@@ -179,19 +179,22 @@ fn tops(traps: TrapAreas) -> TrapStacks {
     }
 }
 
-/// Tables needed for the address space of an image.
-fn tables_for(facts: &Facts) -> u64 {
+/// Tables needed for the address space of an image, of which these physical addresses are not written.
+fn tables_for(facts: &Facts, read_only: &Range<u64>) -> u64 {
     let lowest = TrapAreas::below(facts.stack.virtual_start, 0).critical.virtual_start;
+    let large_pages = read_only.end.div_ceil(paging::LARGE_BYTES) - read_only.start / paging::LARGE_BYTES;
     1 + tables_needed(facts.image.virtual_start, facts.image.bytes, PageSize::Small)
         + tables_needed(lowest, facts.stack.virtual_end() - lowest, PageSize::Small)
-        + linear_map(facts)
+        + linear_areas(facts)
             .iter()
             .map(|part| tables_needed(part.virtual_start, part.bytes, part.size))
             .sum::<u64>()
+        // Large pages that are divided.
+        + large_pages
 }
 
-/// The linear map: RAM, around the addresses of device registers, and these.
-fn linear_map(facts: &Facts) -> [Mapping; 3] {
+/// What the linear map shows: RAM, around the addresses of device registers, and these.
+fn linear_areas(facts: &Facts) -> [Mapping; 3] {
     let end = (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES);
     let devices = &facts.devices;
     let part = |start: u64, end: u64, access| Mapping {
@@ -209,12 +212,40 @@ fn linear_map(facts: &Facts) -> [Mapping; 3] {
     ]
 }
 
+/// The mappings of a part of the linear map: large pages, and where one has to do with frames that are not to be written, small
+/// ones.
+fn around_read_only(part: Mapping, read_only: &Range<u64>) -> [Mapping; 5] {
+    let within = |address: u64| address.clamp(part.physical_start, part.physical_start + part.bytes);
+    let borders = [
+        part.physical_start,
+        within(read_only.start / paging::LARGE_BYTES * paging::LARGE_BYTES),
+        within(read_only.start),
+        within(read_only.end),
+        within(read_only.end.next_multiple_of(paging::LARGE_BYTES)),
+        part.physical_start + part.bytes,
+    ];
+    core::array::from_fn(|at| Mapping {
+        virtual_start: LINEAR_BASE + borders[at],
+        physical_start: borders[at],
+        bytes: borders[at + 1] - borders[at],
+        access: if at == 2 { Access::Read } else { part.access },
+        size: if (1..=3).contains(&at) { PageSize::Small } else { PageSize::Large },
+    })
+}
+
+/// Physical addresses of the image's constants and code, which nobody writes, by whatever mapping.
+fn unwritten(facts: &Facts) -> Range<u64> {
+    let physical = |address: u64| facts.image.physical_start + (address - facts.image.virtual_start);
+    physical(constants().start)..physical(text().end)
+}
+
 /// Fills the tables of an image whose parts have the given borders.
 fn build(
     tables: &mut Tables<'_>,
     facts: &Facts,
     traps: TrapAreas,
     parts: &[(Range<u64>, Access)],
+    read_only: &Range<u64>,
 ) -> Result<(), MapError> {
     let small = |area: Area, access| Mapping {
         virtual_start: area.virtual_start,
@@ -235,7 +266,8 @@ fn build(
     for stack in [traps.exception, traps.interrupt, traps.critical, facts.stack] {
         tables.map(small(stack, Access::Write))?;
     }
-    linear_map(facts).into_iter().try_for_each(|part| tables.map(part))
+    let linear = linear_areas(facts).into_iter().flat_map(|part| around_read_only(part, read_only));
+    linear.into_iter().try_for_each(|part| tables.map(part))
 }
 
 /// The tops of the first virtual CPU's trap stacks.
@@ -255,7 +287,8 @@ static START_ROOT: AtomicU64 = AtomicU64::new(0);
 /// If the platform gives no frames, or describes areas that overlap.
 pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
     let facts = platform::facts();
-    let table_count = tables_for(facts);
+    let read_only = unwritten(facts);
+    let table_count = tables_for(facts, &read_only);
     let first = acquire_frames(table_count + TRAP_STACK_PAGES, 1)
         .unwrap_or_else(|status| panic!("no frames for page tables and trap stacks: {status}"));
     let traps = TrapAreas::below(facts.stack.virtual_start, (first + table_count) << FRAME_SHIFT);
@@ -268,7 +301,8 @@ pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
         (text(), Access::Execute),
         (&raw const hx_data_start as u64..&raw const hx_boot_start as u64, Access::Write),
     ];
-    build(&mut tables, facts, traps, &parts).unwrap_or_else(|error| panic!("address space: {error:?}"));
+    build(&mut tables, facts, traps, &parts, &read_only)
+        .unwrap_or_else(|error| panic!("address space: {error:?}"));
     START_ROOT.store(root_address(), Ordering::Relaxed);
     // SAFETY: the new tables map code and data in use where they are, the stack, and the linear map; their frames are
     // written by nobody from now on.
@@ -469,7 +503,7 @@ pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
+    use alloc::{vec, vec::Vec};
     use hyperexo_abi::STACK_TOP;
 
     const FACTS: Facts = Facts {
@@ -495,7 +529,7 @@ mod tests {
                 devices: 3 * gigabyte..4 * gigabyte,
                 ..FACTS
             };
-            linear_map(&facts).map(|part| (part.physical_start >> 20, part.bytes >> 20, part.access))
+            linear_areas(&facts).map(|part| (part.physical_start >> 20, part.bytes >> 20, part.access))
         };
         let devices = (3 << 10, 1 << 10, Access::Device);
         assert_eq!(parts(3 << 20), [(0, 4, Access::Write), devices, (4 << 10, 0, Access::Write)]);
@@ -507,8 +541,9 @@ mod tests {
 
     #[test]
     fn the_address_space_has_guards_and_rights() {
-        let count = tables_for(&FACTS);
-        assert_eq!(count, 9);
+        let read_only = 0x30_0000..0x30_3000;
+        let count = tables_for(&FACTS, &read_only);
+        assert_eq!(count, 10);
         let mut memory = vec![Table::EMPTY; count as usize];
         let mut tables = Tables::new(&mut memory, 0x500);
         let traps = TrapAreas::below(FACTS.stack.virtual_start, 0x60_0000);
@@ -517,7 +552,7 @@ mod tests {
             (0x10_1000..0x10_3000, Access::Execute),
             (0x10_3000..0x10_4000, Access::Write),
         ];
-        build(&mut tables, &FACTS, traps, &parts).unwrap();
+        build(&mut tables, &FACTS, traps, &parts, &read_only).unwrap();
         let at = |address: u64| {
             paging::translate(0x500, address, |physical| {
                 memory[(physical >> 12) as usize - 0x500].0[(physical & 0xfff) as usize / 8]
@@ -534,6 +569,44 @@ mod tests {
         }
         assert_eq!(at(traps.critical.virtual_end() - 1), Some((0x60_4fff, Access::Write)));
         assert_eq!(at(LINEAR_BASE + 0xff_f000), Some((0xff_f000, Access::Write)));
+        for physical in [0x20_0000, 0x2f_ffff, 0x30_3000, 0x31_0000, 0x3f_ffff, 0x40_0000] {
+            assert_eq!(at(LINEAR_BASE + physical), Some((physical, Access::Write)));
+        }
+        for physical in [0x30_0000, 0x30_1000, 0x30_2fff] {
+            assert_eq!(at(LINEAR_BASE + physical), Some((physical, Access::Read)), "constants and code");
+        }
+    }
+
+    #[test]
+    fn the_linear_map_is_whole_wherever_the_image_lies() {
+        let [part, ..] = linear_areas(&FACTS);
+        let large = paging::LARGE_BYTES;
+        for read_only in [
+            0..PAGE,
+            PAGE..large,
+            large..2 * large,
+            large - PAGE..large + PAGE,
+            8 * large - PAGE..8 * large,
+            0..0,
+        ] {
+            let mappings = around_read_only(part, &read_only);
+            let mut next = 0;
+            for mapping in mappings {
+                assert_eq!((mapping.physical_start, mapping.virtual_start), (next, LINEAR_BASE + next));
+                assert!(mapping.bytes.is_multiple_of(mapping.size.bytes()), "{read_only:x?}: {mapping:x?}");
+                next += mapping.bytes;
+            }
+            assert_eq!(next, part.bytes);
+            let read: u64 = mappings.iter().filter(|m| m.access == Access::Read).map(|m| m.bytes).sum();
+            assert_eq!(read, read_only.end - read_only.start);
+            let needed = tables_for(&FACTS, &read_only) - tables_for(&FACTS, &(0..0));
+            let small: u64 = mappings.iter().filter(|m| m.size == PageSize::Small).map(|m| m.bytes).sum();
+            assert_eq!(needed, small / large);
+        }
+        // Other parts of the map have nothing to do with it.
+        let high = Mapping { physical_start: 32 << 20, virtual_start: LINEAR_BASE + (32 << 20), ..part };
+        let mappings = around_read_only(high, &(large..large + PAGE));
+        assert_eq!(mappings.iter().filter(|mapping| mapping.bytes > 0).collect::<Vec<_>>(), [&high]);
     }
 
     #[test]
