@@ -11,7 +11,7 @@ use hyperexo_abi::hypercall::Status;
 
 /// Adjacent frames of this unikernel, readable and writable, seen as pages through the linear map.
 ///
-/// Invariant: the frames of `run` came from [`platform::Platform::take_frames`], and nobody but this value leads to them.
+/// Invariant: the frames of `run` came from the platform (`Platform::take_frames`), and nobody but this value leads to them.
 #[derive(Debug)]
 pub struct Frames {
     run: FrameRun,
