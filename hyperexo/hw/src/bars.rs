@@ -82,8 +82,8 @@ pub fn bring_into_reach<C: ConfigurationAccess>(
             }
         }
         if information.header_type == HeaderType::PciPciBridge {
-            let bridged = BRIDGE_WINDOWS.into_iter().filter_map(|at| bridge_window(read(function, at)));
-            all_known &= bridged.fold(true, |all, window| taken.add(window) && all);
+            let mut bridged = BRIDGE_WINDOWS.into_iter().filter_map(|at| bridge_window(read(function, at)));
+            all_known &= bridged.all(|window| taken.add(window));
         }
     }
     if homeless && all_known { place_all(root, reach, &mut taken) } else { 0 }
