@@ -265,7 +265,7 @@ mod tests {
         let mut seed = 3u64;
         let mut windows: [Range<u64>; 90] = core::array::from_fn(|_| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let bytes = 16 << (seed >> 33) % 14;
+            let bytes = 16 << ((seed >> 33) % 14);
             let start = taken.place(bytes, &REACH).unwrap();
             assert!(start.is_multiple_of(bytes) && start.is_multiple_of(PAGE));
             start..start + bytes
