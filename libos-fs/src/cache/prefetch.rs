@@ -5,14 +5,15 @@
 //! room is decided by [`Disclosed`]. With `DoNoHarm` these are the rules of P. Cao, E. W. Felten, A. R. Karlin, K. Li,
 //! "Implementation and performance of integrated application-controlled file caching, prefetching, and disk
 //! scheduling" (ACM TOCS 14(4), 1996): fetch what is missing first, replace what is needed last, and nothing that is
-//! needed before the block that is fetched. What is controlled is how far ahead: as much as hides the device's time, no
+//! needed before the block that is fetched. Of blocks of which nothing was disclosed, the manager's replacement policies
+//! choose: they may know better. What is controlled is how far ahead: as much as hides the device's time, no
 //! further, which keeps the number of reads near the least. Only blocks of the manager itself are replaced, so nobody else is harmed.
 
 use super::allocation::{ManagerId, Victim};
-use super::disclosure::Disclosure;
+use super::disclosure::{Disclosure, NEVER};
 use super::fetch::{Incoming, Locate};
 use super::state::{Condition, Key, State};
-use super::{BufferCache, Disclosed};
+use super::{BufferCache, Disclosed, reference};
 use crate::FileId;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -33,8 +34,16 @@ const COMFORTABLE: u64 = HORIZON / 2;
 /// Where a fetched block goes.
 enum Room {
     Vacant,
-    /// Instead of a block that is needed later, or never.
+    /// Instead of a block that is needed later.
     Of(usize),
+    /// Instead of this block, or another one, of which nothing is known.
+    OfUnknown(usize),
+}
+
+impl Room {
+    fn takes(&self, slot: usize) -> bool {
+        matches!(self, Room::Of(taken) | Room::OfUnknown(taken) if *taken == slot)
+    }
 }
 
 /// A block that is to be fetched: its position in the list, what it is, where it is on the device.
@@ -83,17 +92,47 @@ impl State {
         disclosure.next_missing(|key| index.contains_key(&key) || planned.iter().any(|w| w.key == key))
     }
 
-    /// A slot whose block is clean and not needed before `position`.
-    fn harmless_victim(&mut self, manager: ManagerId, position: u64) -> Option<usize> {
+    /// A slot whose block is clean and not needed before `position`: that of the block that is needed last.
+    fn harmless_victim(&mut self, manager: ManagerId, position: u64, planned: &[Wanted]) -> Option<usize> {
         let slots = &self.slots;
         self.disclosures.get_mut(&manager)?.take_farthest(position, |slot, last_used| {
             let entry = &slots[slot];
             let ready = entry.condition == Condition::Resident
                 && !entry.dirty
                 && entry.place.manager == manager
-                && entry.last_used == last_used;
+                && entry.last_used == last_used
+                && !planned.iter().any(|wanted| wanted.room.takes(slot));
             ready.then_some(entry.key)
         })
+    }
+
+    /// Evicts a block for another; returns its slot.
+    fn make_room(&mut self, slot: Option<usize>) -> Option<usize> {
+        self.evict(Victim::unasked(slot?));
+        slot
+    }
+
+    /// Whether nothing has been disclosed about the next use of the block in a slot.
+    fn is_unknown(&self, manager: ManagerId, slot: usize) -> bool {
+        let disclosure = self.disclosures.get(&manager);
+        disclosure.is_none_or(|disclosure| disclosure.next_use(self.slots[slot].key) == NEVER)
+    }
+
+    /// Which block of which nothing is known makes room for `missing`: the one that the manager's policies choose, or, if
+    /// more is known of that or it is dirty, the last of `planned`, which is not empty. It is not in `planned` afterwards.
+    fn choose_unknown(
+        &mut self,
+        manager: ManagerId,
+        missing: Key,
+        planned: &mut Vec<usize>,
+    ) -> Option<usize> {
+        let slots = &self.slots;
+        let may_go = |slot: usize| slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident);
+        let chosen = self.managers.own_victim(manager, reference(missing.0, missing.1), may_go);
+        let good = |slot: &usize| !self.slots[*slot].dirty && self.is_unknown(manager, *slot);
+        let Some(slot) = chosen.filter(good) else { return planned.pop() };
+        planned.retain(|other| *other != slot);
+        Some(slot)
     }
 
     /// What is known of the future of a file's manager, if the read-ahead policy makes use of it.
@@ -120,7 +159,10 @@ impl State {
             return None;
         }
         match self.read_ahead.disclosed() {
-            Disclosed::DoNoHarm => self.harmless_victim(manager, position).map(Room::Of),
+            Disclosed::DoNoHarm => {
+                let slot = self.harmless_victim(manager, position, planned)?;
+                Some(if self.is_unknown(manager, slot) { Room::OfUnknown(slot) } else { Room::Of(slot) })
+            }
             _ => None,
         }
     }
@@ -128,16 +170,29 @@ impl State {
 
 impl BufferCache {
     /// Notes that blocks of a file will be referenced, in this order, after all that was disclosed before to the same
-    /// manager. Looks at every buffer.
+    /// manager. Looks at every buffer if nothing had been disclosed.
     pub(crate) fn disclose(&self, file: FileId, blocks: Range<u64>) {
         let state = &mut *self.state.borrow_mut();
         if blocks.is_empty() || state.read_ahead.disclosed() == Disclosed::Ignored {
             return;
         }
         let manager = state.place_of(file).manager;
-        let disclosure: &mut Disclosure = state.disclosures.entry(manager).or_default();
-        disclosure.disclose(blocks.map(|block| (file, block)));
-        state.rank_all(manager);
+        let keys = blocks.map(|block| (file, block));
+        let Some(disclosure) = state.disclosures.get_mut(&manager) else {
+            let disclosure: &mut Disclosure = state.disclosures.entry(manager).or_default();
+            disclosure.disclose(keys);
+            state.rank_all(manager);
+            return;
+        };
+        // What is disclosed now comes after all else: nothing changes for blocks whose next use was known.
+        let unknown = keys.clone().filter(|key| disclosure.next_use(*key) == NEVER).collect::<Vec<_>>();
+        disclosure.disclose(keys);
+        for key in unknown {
+            let Some(&slot) = state.index.get(&key) else { continue };
+            if state.slots[slot].condition == Condition::Resident {
+                disclosure.rank(key, state.slots[slot].last_used, slot);
+            }
+        }
     }
 
     /// Starts to fetch what was disclosed about the manager of a file. Does not wait.
@@ -152,7 +207,7 @@ impl BufferCache {
             if batch.is_empty() {
                 return;
             }
-            self.start_batch(batch);
+            self.start_batch(manager, batch);
         }
     }
 
@@ -183,7 +238,7 @@ impl BufferCache {
         if can_wait {
             disclosure.look_again(first);
             for wanted in batch.drain(..) {
-                if let Room::Of(slot) = wanted.room {
+                if let Room::Of(slot) | Room::OfUnknown(slot) = wanted.room {
                     let entry = &state.slots[slot];
                     disclosure.rank(entry.key, entry.last_used, slot);
                 }
@@ -193,16 +248,23 @@ impl BufferCache {
     }
 
     /// Submits reads for a batch, adjacent blocks together.
-    fn start_batch(&self, mut batch: Vec<Wanted>) {
+    fn start_batch(&self, manager: ManagerId, mut batch: Vec<Wanted>) {
         let most = self.queue.max_request_blocks();
         batch.sort_unstable_by_key(|wanted| wanted.disk);
+        let unknown = batch.iter().rev().filter_map(|wanted| match wanted.room {
+            Room::OfUnknown(slot) => Some(slot),
+            Room::Vacant | Room::Of(_) => None,
+        });
+        let mut unknown: Vec<usize> = unknown.collect();
         let mut requests: Vec<(u64, Vec<Incoming>)> = Vec::new();
         for Wanted { key, disk, checksum, room, .. } in batch {
             let slot = match room {
                 Room::Vacant => self.state.borrow_mut().take_vacant(),
-                Room::Of(slot) => {
-                    self.state.borrow_mut().evict(Victim::unasked(slot));
-                    Some(slot)
+                Room::Of(slot) => self.state.borrow_mut().make_room(Some(slot)),
+                Room::OfUnknown(_) => {
+                    let state = &mut *self.state.borrow_mut();
+                    let chosen = state.choose_unknown(manager, key, &mut unknown);
+                    state.make_room(chosen)
                 }
             };
             let Some(slot) = slot else { continue };
@@ -216,6 +278,13 @@ impl BufferCache {
         }
         for (disk, incoming) in requests {
             self.start_read(disk, incoming);
+        }
+        // Those in whose place policies chose others.
+        let state = &mut *self.state.borrow_mut();
+        let Some(disclosure) = state.disclosures.get_mut(&manager) else { return };
+        for slot in unknown {
+            let entry = &state.slots[slot];
+            disclosure.rank(entry.key, entry.last_used, slot);
         }
     }
 }
