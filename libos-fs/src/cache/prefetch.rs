@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 
 /// Blocks that come so many references later are not yet fetched in the place of others: the sooner a block is replaced,
 /// the fewer there are to choose from, and the more often one is read again.
-const HORIZON: u64 = 8 * BATCH as u64;
+const HORIZON: u64 = 2 * BATCH as u64;
 
 /// While the first missing block is so many references away, a batch may wait until half of it finds room.
 const COMFORTABLE: u64 = HORIZON / 2;
@@ -61,6 +61,7 @@ impl State {
         let entry = &mut self.slots[slot];
         entry.last_used = self.statistics.references;
         let (key, last_used, manager) = (entry.key, entry.last_used, entry.place.manager);
+        let priority = entry.place.priority;
         let slots = self.slots.len();
         let Some(disclosure) = self.disclosures.get_mut(&manager) else { return };
         disclosure.referred(key);
@@ -68,19 +69,21 @@ impl State {
             self.disclosures.remove(&manager);
             return;
         }
-        disclosure.rank(key, last_used, slot);
-        if disclosure.ranks() > 4 * slots + BATCH {
-            self.rank_all(manager);
+        if disclosure.is_ranking() {
+            disclosure.rank(key, priority, last_used, slot);
+            if disclosure.ranks() > 4 * slots + BATCH {
+                self.rank_all(manager);
+            }
         }
     }
 
     /// Ranks all blocks of a manager by their next use.
     fn rank_all(&mut self, manager: ManagerId) {
         let Some(disclosure) = self.disclosures.get_mut(&manager) else { return };
-        disclosure.forget_ranks();
+        disclosure.start_ranking();
         for (slot, entry) in self.slots.iter().enumerate() {
             if entry.condition == Condition::Resident && entry.place.manager == manager {
-                disclosure.rank(entry.key, entry.last_used, slot);
+                disclosure.rank(entry.key, entry.place.priority, entry.last_used, slot);
             }
         }
     }
@@ -94,6 +97,9 @@ impl State {
 
     /// A slot whose block is clean and not needed before `position`: that of the block that is needed last.
     fn harmless_victim(&mut self, manager: ManagerId, position: u64, planned: &[Wanted]) -> Option<usize> {
+        if !self.disclosures.get(&manager)?.is_ranking() {
+            self.rank_all(manager);
+        }
         let slots = &self.slots;
         self.disclosures.get_mut(&manager)?.take_farthest(position, |slot, last_used| {
             let entry = &slots[slot];
@@ -155,7 +161,11 @@ impl State {
             return Some(Room::Vacant);
         }
         let horizon = HORIZON.min((self.capacity / 8).max(BATCH) as u64);
-        if self.disclosures.get(&manager)?.distance(position) > horizon {
+        let disclosure = self.disclosures.get_mut(&manager)?;
+        if disclosure.distance(position) > horizon {
+            if planned.is_empty() {
+                disclosure.idle_until(position - horizon);
+            }
             return None;
         }
         match self.read_ahead.disclosed() {
@@ -170,7 +180,7 @@ impl State {
 
 impl BufferCache {
     /// Notes that blocks of a file will be referenced, in this order, after all that was disclosed before to the same
-    /// manager. Looks at every buffer if nothing had been disclosed.
+    /// manager.
     pub(crate) fn disclose(&self, file: FileId, blocks: Range<u64>) {
         let state = &mut *self.state.borrow_mut();
         if blocks.is_empty() || state.read_ahead.disclosed() == Disclosed::Ignored {
@@ -178,19 +188,18 @@ impl BufferCache {
         }
         let manager = state.place_of(file).manager;
         let keys = blocks.map(|block| (file, block));
-        let Some(disclosure) = state.disclosures.get_mut(&manager) else {
-            let disclosure: &mut Disclosure = state.disclosures.entry(manager).or_default();
-            disclosure.disclose(keys);
-            state.rank_all(manager);
-            return;
-        };
+        let disclosure: &mut Disclosure = state.disclosures.entry(manager).or_default();
+        if !disclosure.is_ranking() {
+            return disclosure.disclose(keys);
+        }
         // What is disclosed now comes after all else: nothing changes for blocks whose next use was known.
         let unknown = keys.clone().filter(|key| disclosure.next_use(*key) == NEVER).collect::<Vec<_>>();
         disclosure.disclose(keys);
         for key in unknown {
             let Some(&slot) = state.index.get(&key) else { continue };
-            if state.slots[slot].condition == Condition::Resident {
-                disclosure.rank(key, state.slots[slot].last_used, slot);
+            let entry = &state.slots[slot];
+            if entry.condition == Condition::Resident {
+                disclosure.rank(key, entry.place.priority, entry.last_used, slot);
             }
         }
     }
@@ -200,7 +209,8 @@ impl BufferCache {
         let Some(manager) = self.state.borrow().is_disclosed(file) else { return };
         loop {
             self.settle_finished();
-            if self.flights.borrow().len() >= DEPTH {
+            let idle = self.state.borrow().disclosures.get(&manager).is_none_or(Disclosure::is_idle);
+            if idle || self.flights.borrow().len() >= DEPTH {
                 return;
             }
             let batch = self.plan(manager, locate);
@@ -237,10 +247,12 @@ impl BufferCache {
         let can_wait = batch.len() < BATCH / 2 && disclosure.distance(first) > comfortable;
         if can_wait {
             disclosure.look_again(first);
+            // With each reference, one more block at most may come along.
+            disclosure.idle_for((BATCH / 2 - batch.len()) as u64);
             for wanted in batch.drain(..) {
                 if let Room::Of(slot) | Room::OfUnknown(slot) = wanted.room {
                     let entry = &state.slots[slot];
-                    disclosure.rank(entry.key, entry.last_used, slot);
+                    disclosure.rank(entry.key, entry.place.priority, entry.last_used, slot);
                 }
             }
         }
@@ -284,7 +296,7 @@ impl BufferCache {
         let Some(disclosure) = state.disclosures.get_mut(&manager) else { return };
         for slot in unknown {
             let entry = &state.slots[slot];
-            disclosure.rank(entry.key, entry.last_used, slot);
+            disclosure.rank(entry.key, entry.place.priority, entry.last_used, slot);
         }
     }
 }
