@@ -219,6 +219,55 @@ fn wrong_disclosures_cost_time_and_nothing_else() {
     }
 }
 
+/// Passes of which each is disclosed only when it begins, as a program does that learns then what it will read: what to
+/// keep for the next pass, only the replacement policy knows.
+#[test]
+fn where_nothing_is_known_the_policy_chooses() {
+    let reads = |read_ahead, policy| {
+        let options = CacheOptions { blocks: 300, policy, read_ahead, ..CacheOptions::default() };
+        let volume = Volume::mount(Box::new(disk(&[400])), options).unwrap();
+        let file = volume.open("0").unwrap();
+        let mut page = [0; BLOCK_BYTES];
+        for _pass in 0..6 {
+            file.will_need(0..400).unwrap();
+            for block in 0..400 {
+                file.read_at(block * BLOCK_BYTES as u64, &mut page).unwrap();
+            }
+        }
+        volume.cache().statistics().blocks_read
+    };
+    assert_eq!(reads(ReadAheadKind::None, PolicyKind::Mru), 400 + 5 * 100);
+    let aggressive = reads(ReadAheadKind::Aggressive, PolicyKind::Mru);
+    assert!((900..=930).contains(&aggressive), "{aggressive}");
+    // LRU keeps nothing of the next pass.
+    assert!(reads(ReadAheadKind::Aggressive, PolicyKind::Lru) > 930);
+}
+
+/// A join: of the index nothing is disclosed, and it is used longer ago than tuples; but it has priority.
+#[test]
+fn what_was_given_priority_stays() {
+    let options =
+        CacheOptions { blocks: 100, read_ahead: ReadAheadKind::Aggressive, ..CacheOptions::default() };
+    let volume = Volume::mount(Box::new(disk(&[40, 400])), options).unwrap();
+    let (index, tuples) = (volume.open("0").unwrap(), volume.open("1").unwrap());
+    volume.cache().set_priority(&index, 1);
+    let mut dice = Dice::new(3);
+    let mut page = [0; BLOCK_BYTES];
+    for batch in 0..30 {
+        let before = volume.cache().statistics().misses;
+        for block in 0..40 {
+            index.read_at(block * BLOCK_BYTES as u64, &mut page).unwrap();
+        }
+        let missed = volume.cache().statistics().misses - before;
+        assert_eq!(missed, if batch == 0 { 40 } else { 0 }, "batch {batch}");
+        let wanted: Vec<u64> = (0..50).map(|_| dice.below(400)).collect();
+        wanted.iter().for_each(|block| tuples.will_need(*block..*block + 1).unwrap());
+        for block in wanted {
+            tuples.read_at(block * BLOCK_BYTES as u64, &mut page).unwrap();
+        }
+    }
+}
+
 #[test]
 fn nobody_pays_for_the_prefetching_of_another() {
     let options = CacheOptions {

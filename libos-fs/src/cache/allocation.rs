@@ -290,6 +290,16 @@ impl Managers {
         (victim, rejected)
     }
 
+    /// The block that a manager would give up itself.
+    pub(super) fn own_victim(
+        &mut self,
+        manager: ManagerId,
+        missing: u64,
+        may_go: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        self.managers.get_mut(manager.index())?.pools.victim(Some(missing), may_go).0
+    }
+
     /// A block leaves to make room.
     pub(super) fn evict(&mut self, place: Place, victim: Victim, block: Cached) {
         // Between choice and eviction, while a dirty block was being written, the candidate may have gone.

@@ -18,8 +18,8 @@ const MOST: usize = 1 << 20;
 /// No use has been disclosed.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// A block in the cache: when it will be used, when it was, and its slot. The greatest goes first.
-type Ranked = (u64, Reverse<u64>, usize);
+/// A block in the cache: when it will be used, its priority, when it was used, and its slot. The greatest goes first.
+type Ranked = (u64, Reverse<i32>, Reverse<u64>, usize);
 
 /// The references that one manager's applications have disclosed. Positions count from the first one ever disclosed.
 #[derive(Default)]
@@ -35,8 +35,12 @@ pub(super) struct Disclosure {
     surprises: u64,
     /// Everything before this position was in memory or on its way when it was last looked at.
     fetched: u64,
+    /// Until this position there is nothing to plan.
+    idle_until: u64,
     /// Blocks in the cache. Entries that are no longer true are dropped when they come up.
     farthest: BinaryHeap<Ranked>,
+    /// Whether all of them are in there: from when it is first asked which is needed last.
+    ranking: bool,
 }
 
 impl Disclosure {
@@ -48,6 +52,7 @@ impl Disclosure {
     /// These blocks will be used, in this order, after all that was disclosed before.
     pub(super) fn disclose(&mut self, keys: impl Iterator<Item = Key>) {
         for key in keys.take(MOST - self.upcoming.len().min(MOST)) {
+            self.idle_until = 0;
             let position = self.passed + self.upcoming.len() as u64;
             self.upcoming.push_back(key);
             self.uses.entry(key).or_default().push_back(position);
@@ -107,19 +112,40 @@ impl Disclosure {
         self.fetched += 1;
     }
 
+    /// There is nothing to plan before a position has been passed, unless more is disclosed.
+    pub(super) fn idle_until(&mut self, position: u64) {
+        self.idle_until = position;
+    }
+
+    /// The same for so many references.
+    pub(super) fn idle_for(&mut self, references: u64) {
+        self.idle_until = self.passed + references;
+    }
+
+    /// Whether that is so now.
+    pub(super) fn is_idle(&self) -> bool {
+        self.passed < self.idle_until
+    }
+
     /// Looks again from a position on.
     pub(super) fn look_again(&mut self, position: u64) {
         self.fetched = position.max(self.passed);
     }
 
-    /// Forgets which blocks are in the cache.
-    pub(super) fn forget_ranks(&mut self) {
+    /// Forgets which blocks are in the cache; the caller ranks all of them, and from here on each that is used.
+    pub(super) fn start_ranking(&mut self) {
+        self.ranking = true;
         self.farthest.clear();
     }
 
-    /// A block is in the cache, and was used just now or at `last_used`.
-    pub(super) fn rank(&mut self, key: Key, last_used: u64, slot: usize) {
-        self.farthest.push((self.next_use(key), Reverse(last_used), slot));
+    /// Whether blocks are being ranked.
+    pub(super) fn is_ranking(&self) -> bool {
+        self.ranking
+    }
+
+    /// A block of this priority is in the cache, and was used just now or at `last_used`.
+    pub(super) fn rank(&mut self, key: Key, priority: i32, last_used: u64, slot: usize) {
+        self.farthest.push((self.next_use(key), Reverse(priority), Reverse(last_used), slot));
     }
 
     /// How many ranks there are, true or not.
@@ -136,7 +162,7 @@ impl Disclosure {
         is_true: impl Fn(usize, u64) -> Option<Key>,
     ) -> Option<usize> {
         loop {
-            let (next, Reverse(last_used), slot) = *self.farthest.peek()?;
+            let (next, _, Reverse(last_used), slot) = *self.farthest.peek()?;
             let current = is_true(slot, last_used).is_some_and(|key| self.next_use(key) == next);
             if current && next <= position {
                 return None;
@@ -199,8 +225,9 @@ mod tests {
         // Slots 0 to 3 hold blocks 1, 3, 8 and 9; of the last two nothing is known.
         let held = [1, 3, 8, 9];
         let is_true = |slot: usize, _| held.get(slot).map(|block| (FileId(1), *block));
-        (0..4).for_each(|slot| list.rank((FileId(1), held[slot]), 10 - slot as u64, slot));
-        list.rank((FileId(1), 77), 0, 4);
+        list.start_ranking();
+        (0..4).for_each(|slot| list.rank((FileId(1), held[slot]), 0, 10 - slot as u64, slot));
+        list.rank((FileId(1), 77), 0, 0, 4);
         assert_eq!([1, 1].map(|at| list.take_farthest(at, is_true)), [Some(3), Some(2)]);
         assert_eq!(list.take_farthest(1, is_true), Some(1));
         assert_eq!(list.take_farthest(1, is_true), None, "block 1 is used before block 2 is missing");

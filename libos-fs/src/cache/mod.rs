@@ -139,6 +139,12 @@ impl BufferCache {
         state.disclosures.clear();
     }
 
+    /// Whether read-ahead makes use of what is disclosed by [`File::will_need`](crate::File::will_need): for applications
+    /// that would have to find out first what they will need.
+    pub fn uses_disclosures(&self) -> bool {
+        self.state.borrow().read_ahead.disclosed() != Disclosed::Ignored
+    }
+
     /// Counters. Waits for what is on its way, so that they agree with those of the device.
     pub fn statistics(&self) -> CacheStatistics {
         self.finish_all();

@@ -163,6 +163,20 @@ impl Workload {
         }
     }
 
+    /// The file that holds its own policy, from the crate's `src/` on.
+    pub fn own_policy_file(self) -> &'static str {
+        match self {
+            Workload::Cs | Workload::Cs1 | Workload::Cs2 | Workload::Cs3 | Workload::Search => "cs/policy.rs",
+            Workload::Din => "din/policy.rs",
+            Workload::Sort => "sort/policy.rs",
+            Workload::Gli => "gli/policy.rs",
+            Workload::Ldk => "ldk/policy.rs",
+            Workload::Pjn => "pjn/policy.rs",
+            Workload::Ycsb(Mix::GetScan) => "ycsb/get_scan.rs",
+            Workload::Ycsb(_) => "ycsb/policy.rs",
+        }
+    }
+
     /// The disk image with its files.
     pub fn family(self) -> DataFamily {
         match self {

@@ -28,7 +28,7 @@ pub struct Options {
     pub policy: Policy,
     /// `cache=`: default `80%`.
     pub cache: CacheSize,
-    /// `read_ahead=`: `none`, `sequential` or `cluster`; default is the library's.
+    /// `read_ahead=`: one of [`ReadAheadKind::ALL`]; default is the library's.
     pub read_ahead: ReadAheadKind,
     /// `record=1`: whether to print the reference string.
     pub record: bool,
@@ -190,6 +190,7 @@ fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checke
         workload: options.workload.name().to_owned(),
         policy: options.policy.name().to_owned(),
         role: options.policy.role(),
+        read_ahead: options.read_ahead.name().to_owned(),
         cache_blocks: 0,
         block_bytes: BLOCK_BYTES as u64,
         data_blocks: 0,

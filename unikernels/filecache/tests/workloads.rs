@@ -1,5 +1,8 @@
 //! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is noticed.
 
+#[path = "workloads/disclosure.rs"]
+mod disclosure;
+
 use filecache::data::sources::SourceFile;
 use filecache::data::{DataSet, ImageFile, Origin, Sizes, collect, gli, ldk, write};
 use filecache::files::FileError;

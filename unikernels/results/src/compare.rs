@@ -47,6 +47,10 @@ pub struct CompareLine {
     pub policy: String,
     /// Where that policy comes from.
     pub role: Role,
+    /// Name of the read-ahead as it was asked for: `none`, `sequential`, `aggressive`. Empty where the library does not
+    /// choose it: on another operating system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub read_ahead: String,
     /// Size of the cache, in blocks.
     pub cache_blocks: u64,
     /// Bytes in a block.
@@ -180,6 +184,7 @@ mod tests {
             workload: "din".to_owned(),
             policy: "own".to_owned(),
             role: Role::Own,
+            read_ahead: "sequential".to_owned(),
             cache_blocks: 819,
             block_bytes: 4096,
             data_blocks: 1024,

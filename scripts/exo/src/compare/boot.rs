@@ -2,8 +2,11 @@
 
 use super::Comparison;
 use crate::accel::Accel;
+use crate::direct;
 use crate::environments::{Environment, pack};
 use crate::error::{Error, Result};
+use crate::machine::Machine;
+use crate::machine_args::MachineArgs;
 use crate::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::symbols::Symbols;
@@ -23,18 +26,20 @@ pub struct Setting<'a> {
     pub policy: &'a str,
     /// Whether this boot records references and is not for timing.
     pub record: bool,
-    /// Read-ahead; the user's choice if `None`.
+    /// Read-ahead; the guest's default if `None`.
     pub read_ahead: Option<&'a str>,
 }
 
 /// What came out.
 pub struct Sample {
-    /// Number of the boot among those of its policy, from 0.
+    /// Number of the boot among those of its policy and read-ahead, from 0.
     pub run: u32,
     /// The guest's result line, completed.
     pub line: CompareLine,
-    /// Counts of block reads.
+    /// Counts of blocks.
     pub counts: Counts,
+    /// Lines of code of the policy, where they are known.
+    pub policy_lines: Option<u64>,
     /// Recorded references; empty unless asked for.
     pub references: Vec<u64>,
 }
@@ -44,14 +49,14 @@ pub struct Sample {
 pub struct Counts {
     /// Reads, by the operating system below the workload: the library, or Linux.
     pub system: u64,
-    /// Reads, by HyperExo's accounting; `None` without HyperExo.
-    pub hyperexo: Option<u64>,
+    /// Reads and writes, by HyperExo's accounting; `None` without HyperExo.
+    pub hyperexo: Option<[u64; 2]>,
     /// Reads and writes, by QEMU; `None` on Bochs, where the disk is a copy in memory.
     pub qemu: Option<[u64; 2]>,
     /// Reads for mounting among `system`.
     pub mounting: u64,
-    /// Writes, by the library operating system and HyperExo.
-    pub writes: Option<[u64; 2]>,
+    /// Writes, by the library operating system; `None` on Linux.
+    pub writes: Option<u64>,
 }
 
 impl Counts {
@@ -62,11 +67,11 @@ impl Counts {
         }
         let mut text =
             format!("{what}: counts differ: {} blocks read by the operating system's count", self.system);
-        if let Some(reads) = self.hyperexo {
-            text += &format!(", {reads} by HyperExo's accounting");
+        if let Some(writes) = self.writes {
+            text += &format!(" and {writes} written");
         }
-        if let Some([libos, hyperexo]) = self.writes {
-            text += &format!("; {libos} and {hyperexo} written");
+        if let Some([reads, writes]) = self.hyperexo {
+            text += &format!("; {reads} read by HyperExo's accounting and {writes} written");
         }
         if let Some([reads, writes]) = self.qemu {
             text += &format!("; {reads} read by QEMU and {writes} written");
@@ -76,13 +81,15 @@ impl Counts {
 
     /// Whether all agree.
     pub fn agree(&self) -> bool {
-        let reads = self.hyperexo.into_iter().chain(self.qemu.map(|[reads, _]| reads));
-        let writes = self.writes.is_none_or(|[libos, hyperexo]| {
-            libos == hyperexo && self.qemu.is_none_or(|[_, writes]| writes == hyperexo)
-        });
-        writes && reads.into_iter().all(|reads| reads == self.system)
+        let others = self.hyperexo.into_iter().chain(self.qemu);
+        others
+            .into_iter()
+            .all(|[reads, writes]| reads == self.system && self.writes.is_none_or(|own| own == writes))
     }
 }
+
+/// Platform of a result without HyperExo.
+pub const DIRECT: &str = "direct";
 
 /// Time limit of a boot unless the user gives one.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -91,7 +98,7 @@ pub const LIMIT: Duration = Duration::from_secs(600);
 pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Result<Sample> {
     let Setting { workload, cache, policy, record, read_ahead } = setting;
     let mut words = format!("workload={workload} policy={policy} cache={cache}");
-    if let Some(read_ahead) = read_ahead.or(comparison.args.read_ahead.as_deref()) {
+    if let Some(read_ahead) = read_ahead {
         words.push_str(&format!(" read_ahead={read_ahead}"));
     }
     if *record {
@@ -107,18 +114,7 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
         (machine_args.disk_iops, machine_args.disk_mbps) = (None, None);
     }
     let mut symbols = Symbols::default();
-    let environments = [environment];
-    let built = &comparison.built;
-    let bundle = pack(
-        &comparison.checkout,
-        &built.kernel,
-        &built.apps,
-        &environments,
-        &machine_args.supply(),
-        &mut symbols,
-    )?;
-    let mut machine = machine_args.machine(&comparison.built.kernel_file, &bundle)?;
-    machine_args.make_boot_image(&mut machine, &comparison.checkout)?;
+    let machine = machine(comparison, environment, &machine_args, &mut symbols)?;
     if comparison.args.verbose && machine.accel != Accel::Bochs {
         eprintln!("exo: {}", machine.shell_command());
     }
@@ -145,10 +141,33 @@ pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Res
         check_clock(guest_s, outcome.elapsed.as_secs_f64())
             .map_err(|why| Error::Measurement(format!("{workload} under {policy}: {why}")))?;
     }
-    line.platform = Some(machine.accel.platform().into());
+    line.platform = Some(if comparison.args.direct { DIRECT } else { machine.accel.platform() }.to_owned());
     line.accel = Some(machine.accel.name().into());
-    let counts = counts(&line, &outcome, &label, machine.accel)?;
-    Ok(Sample { run, line, counts, references: heard.references })
+    if let (true, Some(asked)) = (line.read_ahead.is_empty(), read_ahead) {
+        line.read_ahead = (*asked).to_owned();
+    }
+    let counts = counts(&line, &outcome, &label, &machine)?;
+    Ok(Sample { run, line, counts, references: heard.references, policy_lines: None })
+}
+
+/// The machine for an environment: under HyperExo, or the image by itself.
+fn machine(
+    comparison: &Comparison<'_>,
+    environment: Environment,
+    args: &MachineArgs,
+    symbols: &mut Symbols,
+) -> Result<Machine> {
+    let (checkout, built) = (&comparison.checkout, &comparison.built);
+    let mut machine = if comparison.args.direct {
+        symbols.add(&environment.label, &built.apps[0].elf);
+        direct::machine(checkout, &built.apps[0], &environment, args)?
+    } else {
+        let supply = args.supply();
+        let bundle = pack(checkout, &built.kernel, &built.apps, &[environment], &supply, symbols)?;
+        args.machine(&built.kernel_file, &bundle)?
+    };
+    args.make_boot_image(&mut machine, checkout)?;
+    Ok(machine)
 }
 
 /// The guest's own time against the host's: an error if the guest's clock must be wrong. Starting and ending take the
@@ -160,21 +179,25 @@ fn check_clock(guest_s: f64, host_s: f64) -> std::result::Result<(), String> {
 }
 
 /// The counts of a boot.
-fn counts(line: &CompareLine, outcome: &Outcome, label: &str, emulator: Accel) -> Result<Counts> {
+fn counts(line: &CompareLine, outcome: &Outcome, label: &str, machine: &Machine) -> Result<Counts> {
     let missing = |what: &str| Error::Measurement(format!("{} under {}: {what}", line.workload, line.policy));
-    let accounting = outcome.accounting_of(label).ok_or_else(|| missing("no accounting line of HyperExo"))?;
+    let hyperexo = match (&machine.direct, outcome.accounting_of(label)) {
+        (Some(_), _) => None,
+        (None, Some(counted)) => Some([counted.disk_blocks_read, counted.disk_blocks_written]),
+        (None, None) => return Err(missing("no accounting line of HyperExo")),
+    };
     let blocks = |bytes| whole_blocks(bytes, &format!("{} under {}", line.workload, line.policy));
-    let qemu = match (emulator, outcome.block_stats) {
+    let qemu = match (machine.accel, outcome.block_stats) {
         (Accel::Bochs, _) => None,
         (_, Some(stats)) => Some([blocks(stats.rd_bytes)?, blocks(stats.wr_bytes)?]),
         (_, None) => return Err(missing("QEMU reports no disk")),
     };
     Ok(Counts {
         system: line.reads + line.mount_reads,
-        hyperexo: Some(accounting.disk_blocks_read),
+        hyperexo,
         qemu,
         mounting: line.mount_reads,
-        writes: Some([line.writes, accounting.disk_blocks_written]),
+        writes: Some(line.writes),
     })
 }
 

@@ -37,7 +37,7 @@ fn references(row: &Row) -> f64 {
 /// Bars: a cache of one size.
 fn at_one_size(rows: &[&Row]) -> String {
     let bar = |row: &&Row, value: f64, text: String| Bar {
-        label: row.line.policy.clone(),
+        label: row.name.clone(),
         value,
         text,
         class: row.line.role.to_string(),
@@ -97,11 +97,11 @@ fn of_policies(rows: &[&Row], value: impl Fn(&Row) -> f64) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for row in rows {
         let point = (row.line.cache_blocks as f64, value(row));
-        match lines.iter_mut().find(|line| line.name == row.line.policy) {
+        match lines.iter_mut().find(|line| line.name == row.name) {
             Some(line) => line.points.push(point),
             None => {
-                let class = series_class(&row.line.policy, lines.len());
-                lines.push(Line { name: row.line.policy.clone(), points: vec![point], class });
+                let class = series_class(&row.name, lines.len());
+                lines.push(Line { name: row.name.clone(), points: vec![point], class });
             }
         }
     }

@@ -5,7 +5,9 @@
 //! | [`boot`] | one boot, and whether all counts of its block reads agree |
 //! | [`peer`] | one boot of the same workload on Linux |
 //! | [`optimum`] | Belady's optimum for the recorded references |
-//! | [`summary`] | from samples to the rows of the table |
+//! | [`policy_lines`] | how much code a policy is |
+//! | [`summary`] | from samples to the rows |
+//! | [`table`] | the rows as text, and what to say below them |
 //! | [`analysis`], [`history`] | misses at other sizes, hits over time, ages of evicted blocks |
 //! | [`report`], [`charts`] | the page |
 //! | [`spreadsheet`] | comma-separated values |
@@ -16,16 +18,20 @@ mod charts;
 mod history;
 mod optimum;
 mod peer;
+mod policy_lines;
 mod report;
 mod spreadsheet;
 mod summary;
+mod table;
 mod verify;
 
+use crate::accel::Accel;
 use crate::bench::write_lines;
 use crate::build::{Built, Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
+use crate::machine::Board;
 use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
 use analysis::{Analysis, HostProgram};
@@ -33,6 +39,7 @@ use boot::{Sample, Setting};
 use filecache::linux::PeerPolicy;
 use filecache::{CacheSize, DataFamily, Workload};
 use hyperexo_abi::BLOCK_BYTES;
+use libos_fs::ReadAheadKind;
 use optimum::Optimum;
 use peer::Peer;
 use results::Role;
@@ -45,7 +52,9 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  exo compare filecache\n  exo compare filecache --workloads din --cache 60% --policies \
                         default,own,clock\n  exo compare filecache --disk-mbps 20 --runs 5 --json out.json --html out.html\n  exo compare filecache \
-                        --workloads cs1,cs2,cs3 --cache paper --peer linux"
+                        --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
+                        --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
+                        microvm"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines
@@ -64,14 +73,18 @@ pub struct CompareArgs {
     /// Runs the same workloads on another operating system, too
     #[arg(long, value_enum)]
     peer: Option<PeerSystem>,
-    /// Read-ahead: none, sequential or cluster (default: the library's)
+    /// Ways to read ahead, separated by commas: none, one-block, sequential, cluster; directed and aggressive fetch what
+    /// the application discloses (default: the library's)
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    read_ahead: Vec<String>,
+    /// Runs the unikernel without HyperExo: the same image, directly on QEMU
     #[arg(long)]
-    read_ahead: Option<String>,
+    direct: bool,
     /// Measures nothing, but checks that each workload under each policy reads, without read-ahead, block by block what the
     /// same run on the host reads, and misses as often as the simulator
     #[arg(long)]
     verify: bool,
-    /// Boots of each policy, interleaved (A B B A ...)
+    /// Boots of each policy with each read-ahead, interleaved (A B B A ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// Writes one JSON line for each boot
@@ -119,6 +132,14 @@ struct Comparison<'a> {
     policies: Vec<String>,
 }
 
+/// A policy with a way to read ahead: what is booted in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Variant<'a> {
+    policy: &'a str,
+    /// The guest's default if `None`.
+    read_ahead: Option<&'a str>,
+}
+
 /// The verb.
 pub fn compare(args: &CompareArgs) -> Result<()> {
     let comparison = Comparison::prepare(args)?;
@@ -126,12 +147,13 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         return verify::verify(&comparison);
     }
     let conditions = Conditions::look(&comparison.checkout, &comparison.machine);
-    let (accel, why) = comparison.machine.accelerator()?;
+    let machine = &comparison.machine;
+    let (accel, why) = if args.direct { machine.direct_accelerator()? } else { machine.accelerator()? };
     eprintln!("exo: accelerator {}: {why}; {}", accel.name(), conditions.disk());
     let (samples, optima) = comparison.run_all()?;
     let rows = summary::rows(&samples);
-    print!("{}", summary::table(&rows));
-    print!("{}", summary::remarks(&rows, &samples, &optima));
+    print!("{}", table::table(&rows));
+    print!("{}", table::remarks(&rows, &samples, &optima));
     if let Some(path) = &args.json {
         write_lines(path, json_lines(&samples, &conditions))?;
     }
@@ -151,15 +173,21 @@ impl<'a> Comparison<'a> {
     fn prepare(args: &'a CompareArgs) -> Result<Comparison<'a>> {
         let checkout = Checkout::find()?;
         let source = Source::of(&args.app, &checkout)?;
+        if args.direct {
+            check_direct(&args.machine, args.peer)?;
+        }
         let caches = cache_words(&args.cache)?;
         let mut policies = args.policies.clone();
         if args.peer == Some(PeerSystem::Linux) {
             let named = policies.iter().any(|name| PeerPolicy::named(name).is_some());
             policies.extend(PEER_POLICIES.iter().filter(|_| !named).map(|name| (*name).to_owned()));
         }
-        for (what, list) in
-            [("workload", &args.workloads), ("policy", &policies), ("size of the cache", &caches)]
-        {
+        for (what, list) in [
+            ("workload", &args.workloads),
+            ("policy", &policies),
+            ("size of the cache", &caches),
+            ("read-ahead", &args.read_ahead),
+        ] {
             let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
             if let Some((_, name)) = twice {
                 let fix = "name each once; --runs N repeats".to_owned();
@@ -167,7 +195,7 @@ impl<'a> Comparison<'a> {
             }
         }
         if source == Source::Member("filecache".into()) {
-            check_names(&args.workloads, &policies)?;
+            check_names(&args.workloads, &policies, &args.read_ahead)?;
         }
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
         let built = images(&checkout, std::slice::from_ref(&source), freshness)?;
@@ -193,13 +221,29 @@ impl<'a> Comparison<'a> {
         machine
     }
 
+    /// What is booted of each workload with each size of the cache. A peer reads ahead in its own way, once.
+    fn variants(&self) -> Vec<Variant<'_>> {
+        let chosen = self.args.read_ahead.iter().map(|name| Some(name.as_str()));
+        let chosen: Vec<Option<&str>> =
+            if self.args.read_ahead.is_empty() { vec![None] } else { chosen.collect() };
+        let of_policy = |policy| {
+            let chosen = if PeerPolicy::named(policy).is_some() { &[None] } else { &*chosen };
+            chosen
+                .iter()
+                .map(move |read_ahead| Variant { policy, read_ahead: *read_ahead })
+                .collect::<Vec<_>>()
+        };
+        self.policies.iter().flat_map(|policy| of_policy(policy)).collect()
+    }
+
     /// All boots: samples, and the optimum of each workload.
     fn run_all(&self) -> Result<(Vec<Sample>, BTreeMap<String, Optimum>)> {
         let peers = self.policies.iter().filter_map(|name| PeerPolicy::named(name)).count();
         let peer = (peers > 0).then(|| Peer::prepare(self)).transpose()?;
         let mut optima = BTreeMap::new();
         let mut samples = Vec::new();
-        let boots = self.caches.len() * self.policies.len() * self.args.runs as usize;
+        let variants = self.variants();
+        let boots = self.caches.len() * variants.len() * self.args.runs as usize;
         let total = self.args.workloads.len() * (1 + boots);
         let mut done = 0;
         for workload in &self.args.workloads {
@@ -207,10 +251,11 @@ impl<'a> Comparison<'a> {
             eprintln!("exo: [{done}/{total}] {workload}: recording references");
             let optimum = self.optimum(workload)?;
             for cache in &self.caches {
-                for (run, policy) in order(&self.policies, self.args.runs) {
+                for (run, Variant { policy, read_ahead }) in order(&variants, self.args.runs) {
                     done += 1;
-                    eprintln!("exo: [{done}/{total}] {workload}, cache {cache}: {policy}");
-                    let setting = Setting { workload, cache, policy, record: false, read_ahead: None };
+                    let ahead = read_ahead.map(|name| format!(", read-ahead {name}")).unwrap_or_default();
+                    eprintln!("exo: [{done}/{total}] {workload}, cache {cache}: {policy}{ahead}");
+                    let setting = Setting { workload, cache, policy, record: false, read_ahead };
                     let mut sample = match (PeerPolicy::named(policy), &peer) {
                         (Some(wanted), Some(peer)) if peer.offers(wanted) => {
                             peer.boot(self, &setting, run)?
@@ -222,6 +267,9 @@ impl<'a> Comparison<'a> {
                         (None, _) => boot::boot(self, &setting, run)?,
                     };
                     sample.line.opt_misses = Some(optimum.misses(sample.line.cache_blocks));
+                    if self.source_is_filecache() {
+                        sample.policy_lines = policy_lines::of(&self.checkout, workload, policy)?;
+                    }
                     samples.push(sample);
                 }
             }
@@ -236,12 +284,15 @@ impl<'a> Comparison<'a> {
         rows: &[summary::Row],
         optima: &BTreeMap<String, Optimum>,
     ) -> Result<BTreeMap<String, Analysis>> {
-        let read_ahead =
-            self.args.read_ahead.as_deref().and_then(|name| name.parse().ok()).unwrap_or_default();
+        // Of several ways to read ahead, the first: misses hardly depend on them.
+        let first = rows.iter().find(|row| row.line.role != Role::Peer);
+        let first = first.map_or("", |row| &row.line.read_ahead);
+        let read_ahead = first.parse().unwrap_or_default();
         let mut analyses = BTreeMap::new();
         for (name, optimum) in optima {
             eprintln!("exo: {name}: curves for the page");
-            let rows: Vec<&summary::Row> = rows.iter().filter(|row| row.line.workload == *name).collect();
+            let of_this = |row: &&summary::Row| row.line.workload == *name && row.line.read_ahead == first;
+            let rows: Vec<&summary::Row> = rows.iter().filter(of_this).collect();
             let workload = self.source_is_filecache().then(|| name.parse().ok()).flatten();
             let machine = self.machine_of(name);
             let program = workload.zip(machine.disk.as_deref());
@@ -259,8 +310,9 @@ impl<'a> Comparison<'a> {
 
     /// Boots once with recording, on a disk that is not slowed down.
     fn optimum(&self, workload: &str) -> Result<Optimum> {
-        let setting =
-            Setting { workload, cache: &self.caches[0], policy: "default", record: true, read_ahead: None };
+        let read_ahead = self.args.read_ahead.first().map(String::as_str);
+        let cache = &self.caches[0];
+        let setting = Setting { workload, cache, policy: "default", record: true, read_ahead };
         let sample = boot::boot(self, &setting, 0)?;
         Ok(Optimum::of(sample.references))
     }
@@ -272,8 +324,29 @@ fn families(workloads: &[String]) -> impl Iterator<Item = DataFamily> {
     families.collect::<BTreeSet<_>>().into_iter()
 }
 
+/// Refuses what can't be had without HyperExo before anything is made.
+fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<()> {
+    let refuse = |what: &str, fix: &str| Err(Error::Argument { what: what.into(), fix: fix.into() });
+    if machine.direct_accelerator()?.0 == Accel::Bochs {
+        return refuse(
+            "--direct needs a virtio disk, which Bochs has not",
+            "leave --on bochs out, or --direct: HyperExo has the disk in memory there",
+        );
+    }
+    if !machine.kernel_args.is_empty() {
+        return refuse("--kernel-args are for HyperExo, which --direct leaves out", "leave one of them out");
+    }
+    if machine.machine == Board::Microvm && peer.is_some() {
+        return refuse(
+            "the Linux guest needs a machine with PCI, which microvm has not",
+            "--machine q35, or leave --peer out",
+        );
+    }
+    Ok(())
+}
+
 /// Refuses names that filecache does not know before anything is booted.
-fn check_names(workloads: &[String], policies: &[String]) -> Result<()> {
+fn check_names(workloads: &[String], policies: &[String], read_ahead: &[String]) -> Result<()> {
     let problem =
         |what: &str, name: &str, why: String| Error::Argument { what: format!("{what} {name:?}"), fix: why };
     for name in workloads {
@@ -281,6 +354,9 @@ fn check_names(workloads: &[String], policies: &[String]) -> Result<()> {
     }
     for name in policies.iter().filter(|name| PeerPolicy::named(name).is_none()) {
         name.parse::<filecache::Policy>().map_err(|why| problem("policy", name, why.to_string()))?;
+    }
+    for name in read_ahead {
+        name.parse::<ReadAheadKind>().map_err(|why| problem("read-ahead", name, why.to_string()))?;
     }
     Ok(())
 }
@@ -307,15 +383,15 @@ fn cache_words(sizes: &[String]) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// Policies in the order of their boots: forwards, backwards, forwards, ...
-fn order(policies: &[String], runs: u32) -> Vec<(u32, &str)> {
+/// Variants in the order of their boots: forwards, backwards, forwards, ...
+fn order<V: Copy>(variants: &[V], runs: u32) -> Vec<(u32, V)> {
     (0..runs)
         .flat_map(|run| {
-            let mut names: Vec<(u32, &str)> = policies.iter().map(|name| (run, name.as_str())).collect();
+            let mut turn: Vec<(u32, V)> = variants.iter().map(|variant| (run, *variant)).collect();
             if run % 2 == 1 {
-                names.reverse();
+                turn.reverse();
             }
-            names
+            turn
         })
         .collect()
 }
@@ -325,9 +401,12 @@ fn order(policies: &[String], runs: u32) -> Vec<(u32, &str)> {
 struct JsonLine<'a> {
     #[serde(flatten)]
     line: &'a results::CompareLine,
-    /// Number of the boot among those of its policy, from 0.
+    /// Number of the boot among those of its policy and read-ahead, from 0.
     run: u32,
-    /// Block reads that HyperExo's accounting (not on Linux) and QEMU (not on Bochs) counted, mounting included.
+    /// Lines of code of the policy, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_lines: Option<u64>,
+    /// Block reads that HyperExo's accounting (only where it runs) and QEMU (not on Bochs) counted, mounting included.
     #[serde(skip_serializing_if = "Option::is_none")]
     accounted_reads: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -340,7 +419,8 @@ fn json_lines<'a>(samples: &'a [Sample], conditions: &'a Conditions) -> impl Ite
     samples.iter().map(move |sample| JsonLine {
         line: &sample.line,
         run: sample.run,
-        accounted_reads: sample.counts.hyperexo,
+        policy_lines: sample.policy_lines,
+        accounted_reads: sample.counts.hyperexo.map(|[reads, _]| reads),
         emulator_reads: sample.counts.qemu.map(|[reads, _]| reads),
         conditions,
     })
@@ -384,9 +464,22 @@ mod tests {
 
     #[test]
     fn boots_are_interleaved() {
-        let policies = ["a".to_owned(), "b".to_owned()];
-        let names: Vec<&str> = order(&policies, 3).into_iter().map(|(_, name)| name).collect();
+        let names: Vec<&str> = order(&["a", "b"], 3).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names, ["a", "b", "b", "a", "a", "b"]);
+    }
+
+    #[test]
+    fn what_direct_runs_cannot_have_is_refused() {
+        let check = |words: &[&str], peer| {
+            let error = MachineArgs::of(words).and_then(|machine| check_direct(&machine, peer)).err();
+            error.map_or(String::new(), |error| error.to_string())
+        };
+        assert_eq!(check(&["--machine", "microvm", "--accel", "tcg"], None), "");
+        assert_eq!(check(&["--accel", "tcg"], Some(PeerSystem::Linux)), "");
+        assert!(check(&["--on", "bochs"], None).contains("Bochs has not"));
+        assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"], None).contains("--kernel-args"));
+        let microvm = ["--machine", "microvm", "--accel", "tcg"];
+        assert!(check(&microvm, Some(PeerSystem::Linux)).contains("microvm has not"));
     }
 
     #[test]

@@ -106,6 +106,6 @@ impl Peer {
             // What mounting wrote is not in the line.
             writes: None,
         };
-        Ok(Sample { run, line, counts, references: heard.references })
+        Ok(Sample { run, line, counts, references: heard.references, policy_lines: None })
     }
 }

@@ -3,7 +3,8 @@
 use super::analysis::Analysis;
 use super::boot::Sample;
 use super::charts::section;
-use super::summary::{HEADS, Row, cells, counters, signed_percent};
+use super::summary::Row;
+use super::table::{columns, counters, policy_lines, signed_percent};
 use crate::conditions::Conditions;
 use crate::page::{Table, document, escape, facts};
 use crate::units::{human_bytes, thousands};
@@ -41,9 +42,7 @@ fn workloads(rows: &[Row]) -> Vec<&str> {
 /// What the application's own policy brought, in a sentence for each workload and size.
 fn headlines(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
     rows.iter().filter(|row| row.line.role == Role::Own).filter_map(|row| {
-        let same = |other: &&Row| {
-            (&other.line.workload, &other.line.policy) == (&row.line.workload, &row.line.policy)
-        };
+        let same = |other: &&Row| (&other.line.workload, &other.name) == (&row.line.workload, &row.name);
         let several = rows.iter().filter(same).count() > 1;
         let change = row.change?;
         let cache = if several {
@@ -51,7 +50,9 @@ fn headlines(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
         } else {
             String::new()
         };
-        let reads = format!("{}{cache}: block reads {}", row.line.workload, signed_percent(change.reads));
+        let name = if row.name == row.line.policy { String::new() } else { format!(", {}", row.name) };
+        let reads =
+            format!("{}{name}{cache}: block reads {}", row.line.workload, signed_percent(change.reads));
         // The time of a single boot says more about the host than about the policy.
         let time = (row.runs > 1).then(|| format!(", time {}", signed_percent(change.elapsed)));
         Some(reads + &time.unwrap_or_default())
@@ -59,12 +60,14 @@ fn headlines(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
 }
 
 fn table(rows: &[Row]) -> String {
+    let columns = columns(rows);
+    let cells = |row: &Row| columns.iter().map(|column| (column.cell)(row)).collect();
     let table = Table {
         caption: "Medians over all boots of a policy. Sizes and counts in blocks of 4096 bytes; changes are against the \
-                  first policy of the workload.",
-        heads: HEADS.iter().map(|head| (*head).to_owned()).collect(),
+                  first row of the workload.",
+        heads: columns.iter().map(|column| column.head.to_owned()).collect(),
         names: 2,
-        lines: rows.iter().map(|row| (row.line.role.to_string(), cells(row).into())).collect(),
+        lines: rows.iter().map(|row| (row.line.role.to_string(), cells(row))).collect(),
     };
     table.html()
 }
@@ -75,9 +78,11 @@ fn about(samples: &[Sample], conditions: &Conditions) -> String {
     let (platform, accel) = samples
         .first()
         .map_or((None, None), |sample| (sample.line.platform.as_deref(), sample.line.accel.as_deref()));
+    let lines = policy_lines(samples).unwrap_or_else(|| "unknown".into());
     let known = [
         ("Checked results", format!("{verified} of {} boots", samples.len())),
         ("Counts agree", format!("{agreeing} of {} boots (by {})", samples.len(), counters(samples))),
+        ("Lines of code of the policies", lines),
         ("Disk", conditions.disk()),
         ("Platform", format!("{}, {}", platform.unwrap_or("unknown"), accel.unwrap_or("unknown"))),
         ("Machine", format!("{}, {}", conditions.machine, human_bytes(conditions.memory_bytes))),
@@ -127,6 +132,7 @@ pub mod tests {
         stands_alone(&text);
         judge(&text);
         assert!(text.contains("QEMU &lt;test&gt;"), "text is escaped");
+        assert!(text.contains("own of din 11"), "{text}");
         assert!(text.contains("din: block reads −64.0&nbsp;%, time −55.0&nbsp;%"), "{text}");
         assert!(text.contains("1 of 1 come out the same"), "{text}");
     }

@@ -31,6 +31,8 @@ struct CsvLine<'a> {
     disk_iops: Option<u64>,
     disk_mbps: Option<u64>,
     commit: &'a str,
+    read_ahead: &'a str,
+    policy_lines: Option<u64>,
 }
 
 /// Writes the file.
@@ -71,6 +73,8 @@ fn line<'a>(sample: &'a Sample, conditions: &'a Conditions) -> CsvLine<'a> {
         disk_iops: conditions.disk_iops,
         disk_mbps: conditions.disk_mbps,
         commit: &conditions.commit,
+        read_ahead: &line.read_ahead,
+        policy_lines: sample.policy_lines,
     }
 }
 
@@ -87,6 +91,8 @@ mod tests {
         assert_eq!(rows.len(), 1 + samples().len());
         assert_eq!(rows[0][..4], ["workload", "policy", "role", "cache_blocks"]);
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
+        assert_eq!(rows[0][19..], ["commit", "read_ahead", "policy_lines"]);
+        assert_eq!((rows[1][21], rows[2][21]), ("", "11"));
         assert_eq!(rows[1][..9], ["din", "default", "default", "80", "100", "0", "500", "0", "500"]);
     }
 }

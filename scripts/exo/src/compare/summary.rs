@@ -1,15 +1,14 @@
-//! From samples to the rows of the table.
+//! From samples to rows.
 
 use super::boot::Sample;
-use super::optimum::Optimum;
-use crate::units::{median, thousands};
+use crate::units::median;
 use results::{CompareLine, Role};
-use std::collections::BTreeMap;
-use std::fmt::Write;
 
-/// One workload under one policy, over all its boots.
+/// One workload under one policy with one way to read ahead, over all its boots.
 #[derive(Clone, Debug)]
 pub struct Row {
+    /// What tells it from the other rows of its workload: the policy, with the read-ahead where there are several.
+    pub name: String,
     /// The line of its first boot; counts of later boots are in the medians below.
     pub line: CompareLine,
     /// Median of the blocks read.
@@ -22,11 +21,11 @@ pub struct Row {
     pub elapsed_ms: f64,
     /// Number of boots.
     pub runs: usize,
-    /// Against the first policy of the table.
+    /// Against the first row of its workload and size.
     pub change: Option<Change>,
 }
 
-/// Differences to the first policy, as fractions: −0.5 is half.
+/// Differences to the first row, as fractions: −0.5 is half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     /// Of the blocks read.
@@ -50,19 +49,32 @@ impl Row {
     }
 }
 
-/// The rows in the order in which workloads and policies were asked for.
+/// Whether there are several ways to read ahead, so that they have to be named.
+pub fn several_read_aheads<'l>(mut lines: impl Iterator<Item = &'l CompareLine>) -> bool {
+    let own = |line: &&CompareLine| line.role != Role::Peer;
+    let Some(first) = lines.by_ref().find(own) else { return false };
+    lines.filter(own).any(|line| line.read_ahead != first.read_ahead)
+}
+
+/// The rows in the order in which workloads, policies and read-ahead were asked for.
 pub fn rows(samples: &[Sample]) -> Vec<Row> {
+    let several = several_read_aheads(samples.iter().map(|sample| &sample.line));
     let keys: Vec<Key<'_>> = samples.iter().filter(|sample| sample.run == 0).map(key).collect();
     keys.iter()
         .map(|key| {
             let own = of(samples, *key);
-            let (workload, cache, _) = *key;
+            let (workload, cache, policy, read_ahead) = *key;
             let first = keys.iter().find(|other| (other.0, other.1) == (workload, cache)).unwrap_or(key);
             let change = (first != key).then(|| change(&of(samples, *first), &own));
             let middle = |value: fn(&CompareLine) -> f64| {
                 median(&mut own.iter().map(|sample| value(&sample.line)).collect::<Vec<_>>())
             };
             Row {
+                name: match read_ahead {
+                    "" => policy.to_owned(),
+                    _ if several => format!("{policy}, {read_ahead}"),
+                    _ => policy.to_owned(),
+                },
                 line: own[0].line.clone(),
                 reads: middle(|line| line.reads as f64) as u64,
                 writes: middle(|line| line.writes as f64) as u64,
@@ -75,14 +87,15 @@ pub fn rows(samples: &[Sample]) -> Vec<Row> {
         .collect()
 }
 
-/// What a row is about: workload, blocks of cache, policy.
-type Key<'s> = (&'s str, u64, &'s str);
+/// What a row is about: workload, blocks of cache, policy, read-ahead.
+type Key<'s> = (&'s str, u64, &'s str, &'s str);
 
 fn key(sample: &Sample) -> Key<'_> {
-    (&sample.line.workload, sample.line.cache_blocks, &sample.line.policy)
+    let CompareLine { workload, cache_blocks, policy, read_ahead, .. } = &sample.line;
+    (workload, *cache_blocks, policy, read_ahead)
 }
 
-/// Boots of a workload under a policy, in the order of their number.
+/// Boots of a row, in the order of their number.
 fn of<'s>(samples: &'s [Sample], wanted: Key<'_>) -> Vec<&'s Sample> {
     let mut own: Vec<&Sample> = samples.iter().filter(|sample| key(sample) == wanted).collect();
     own.sort_by_key(|sample| sample.run);
@@ -103,155 +116,11 @@ fn change(first: &[&Sample], own: &[&Sample]) -> Change {
     }
 }
 
-/// A fraction as a percentage with its sign.
-pub fn signed_percent(fraction: f64) -> String {
-    format!("{:+.1} %", fraction * 100.0).replace('-', "−")
-}
-
-/// Heads of the columns.
-pub const HEADS: [&str; 11] = [
-    "workload",
-    "cache",
-    "policy",
-    "reads",
-    "writes",
-    "requests",
-    "hits",
-    "of Belady's",
-    "elapsed ms",
-    "reads change",
-    "time change",
-];
-
-/// The cells of a row, in the order of [`HEADS`].
-pub fn cells(row: &Row) -> [String; 11] {
-    let line = &row.line;
-    let share = line.cache_blocks as f64 / line.data_blocks.max(1) as f64 * 100.0;
-    let none = || "—".to_owned();
-    [
-        line.workload.clone(),
-        format!("{} ({share:.0} %)", thousands(line.cache_blocks)),
-        line.policy.clone(),
-        thousands(row.reads),
-        thousands(row.writes),
-        thousands(row.read_requests),
-        thousands(line.hits),
-        row.share_of_optimum().map_or_else(none, |share| format!("{:.1} %", share * 100.0)),
-        thousands(row.elapsed_ms.round() as u64),
-        row.change.map_or_else(none, |change| signed_percent(change.reads)),
-        row.change.map_or_else(none, |change| signed_percent(change.elapsed)),
-    ]
-}
-
-/// The table as text.
-pub fn table(rows: &[Row]) -> String {
-    let lines: Vec<[String; 11]> =
-        std::iter::once(HEADS.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
-    let widths: Vec<usize> = (0..HEADS.len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        if number > 0 && (number == 1 || line[0] != lines[number - 1][0]) {
-            text.push_str(&"─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
-            text.push('\n');
-        }
-        for (column, cell) in line.iter().enumerate() {
-            let padding = " ".repeat(widths[column] - cell.chars().count());
-            // Names to the left, numbers to the right.
-            let (before, after) = if matches!(column, 0 | 2) { ("", &*padding) } else { (&*padding, "") };
-            let gap = if column == 0 { "" } else { "  " };
-            let _ = write!(text, "{gap}{before}{cell}{after}");
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// What the table does not say.
-pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optimum>) -> String {
-    let mut text = String::from("\n");
-    for row in rows.iter().filter(|row| row.change.is_some() && row.runs > 1) {
-        if let Some(change) = row.change {
-            let _ = writeln!(
-                text,
-                "{} under {}: time {} (median of {} interleaved pairs, {} to {})",
-                row.line.workload,
-                row.line.policy,
-                signed_percent(change.elapsed),
-                row.runs,
-                signed_percent(change.elapsed_range.0),
-                signed_percent(change.elapsed_range.1)
-            );
-        }
-    }
-    for (workload, optimum) in optima {
-        let Some(row) = rows.iter().find(|row| row.line.workload == *workload) else { continue };
-        let blocks = row.line.cache_blocks;
-        let _ = writeln!(
-            text,
-            "{workload}: {} references; Belady's optimum misses {} of them, LRU simulated {}{}",
-            thousands(optimum.references()),
-            thousands(optimum.misses(blocks)),
-            thousands(optimum.lru_misses(blocks)),
-            if row.line.policy == "default" {
-                format!(", LRU measured {}", thousands(row.line.misses))
-            } else {
-                String::new()
-            }
-        );
-    }
-    let (peers, own): (Vec<&Sample>, Vec<&Sample>) =
-        samples.iter().partition(|sample| sample.line.role == Role::Peer);
-    for (boots, counters) in [(own, counters(samples)), (peers, "Linux and by QEMU")] {
-        if !boots.is_empty() {
-            text += &agreement(&boots, counters);
-        }
-    }
-    let unverified = samples.iter().filter(|sample| !sample.line.verified).count();
-    match unverified {
-        0 => text.push_str("Every result was checked and found right.\n"),
-        count => {
-            let _ = writeln!(text, "WRONG RESULTS in {count} boots.");
-        }
-    }
-    text
-}
-
-/// Whether the counts of these boots agree, in a line.
-fn agreement(boots: &[&Sample], counters: &str) -> String {
-    let disagreeing = boots.iter().filter(|sample| !sample.counts.agree()).count();
-    let mounting: Vec<u64> = boots.iter().map(|sample| sample.counts.mounting).collect();
-    let (least, most) = (mounting.iter().min().unwrap_or(&0), mounting.iter().max().unwrap_or(&0));
-    let mounting = if least == most {
-        thousands(*least)
-    } else {
-        format!("{} to {}", thousands(*least), thousands(*most))
-    };
-    let verdict = match disagreeing {
-        0 => format!("agree exactly in all {} boots", boots.len()),
-        count => format!("DIFFER in {count} of {} boots", boots.len()),
-    };
-    let (what, before) = match boots.first().map(|sample| sample.line.role) {
-        Some(Role::Peer) => ("read", "mounting and opening"),
-        _ => ("read and written", "mounting"),
-    };
-    format!(
-        "Blocks {what} as counted by {counters} {verdict}; besides the reads of the table, {before} took {mounting}.\n"
-    )
-}
-
-/// Who counted blocks.
-pub fn counters(samples: &[Sample]) -> &'static str {
-    let by_qemu = samples.iter().any(|sample| sample.counts.qemu.is_some());
-    if by_qemu { "the libOS, by HyperExo and by QEMU" } else { "the libOS and by HyperExo" }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::boot::Counts;
     use super::*;
-    use results::{BENCH_COMPARE, Role};
+    use results::BENCH_COMPARE;
 
     pub(in super::super) fn sample(
         policy: &str,
@@ -270,12 +139,13 @@ pub(super) mod tests {
         let all = misses + 3;
         let counts = Counts {
             system: all,
-            hyperexo: Some(all),
+            hyperexo: Some([all, 0]),
             qemu: Some([all, 0]),
             mounting: 3,
-            writes: Some([0; 2]),
+            writes: Some(0),
         };
-        Sample { run, line, counts, references: vec![] }
+        let policy_lines = (role == Role::Own).then_some(11);
+        Sample { run, line, counts, references: vec![], policy_lines }
     }
 
     pub(in super::super) fn samples() -> Vec<Sample> {
@@ -300,20 +170,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_table_lines_up() {
-        let text = table(&rows(&samples()));
-        let widths: Vec<usize> = text.lines().map(|line| line.trim_end().chars().count()).collect();
-        assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
-        assert!(text.contains("−64.0 %") && text.contains("100.0 %"), "{text}");
-    }
-
-    #[test]
-    fn disagreeing_counts_are_told() {
-        let mut samples = samples();
-        assert!(remarks(&rows(&samples), &samples, &BTreeMap::new()).contains("agree exactly in all 4"));
-        samples[0].counts.qemu = Some([504, 0]);
-        assert!(remarks(&rows(&samples), &samples, &BTreeMap::new()).contains("DIFFER in 1 of 4"));
-        let error = samples[0].counts.check("din under default").unwrap_err().to_string();
-        assert!(error.contains("din under default") && error.contains("504 read by QEMU"), "{error}");
+    fn ways_to_read_ahead_are_told_apart() {
+        let mut all = samples();
+        assert!(rows(&all).iter().all(|row| row.name == row.line.policy));
+        for (sample, read_ahead) in all.iter_mut().zip(["none", "none", "none", "none"]) {
+            sample.line.read_ahead = read_ahead.into();
+        }
+        assert_eq!(rows(&all)[1].name, "own", "one way needs no name");
+        for mut sample in samples() {
+            sample.line.read_ahead = "aggressive".into();
+            sample.line.elapsed_ms /= 2.0;
+            all.push(sample);
+        }
+        all.push(sample("linux", Role::Peer, 0, 300, 700.0));
+        let rows = rows(&all);
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["default, none", "own, none", "default, aggressive", "own, aggressive", "linux"]);
+        assert!((rows[2].change.unwrap().elapsed + 0.5).abs() < 1e-9, "against the first row");
     }
 }

@@ -5,6 +5,7 @@
 //! | [`platform`] | where tests run, and what each place offers |
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
+//! | [`compare`] | the main job: what is measured, and that others count the same |
 //! | [`guide`] | what the guide to policies of one's own promises |
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`hostile`] | what must not get through |
@@ -21,6 +22,7 @@
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
 mod bench;
+mod compare;
 mod context;
 mod deploy;
 mod devices;
@@ -122,6 +124,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let mut context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
+    tests.extend(compare::tests());
     tests.extend(guide::tests());
     tests.extend(protection::tests());
     tests.extend(faults::tests());

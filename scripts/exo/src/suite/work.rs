@@ -29,7 +29,6 @@ pub fn tests() -> Vec<Test> {
         Test::new("command-without-exo", &[], command_without_exo),
         Test::new("small-memory", &[], small_memory),
         Test::new("filecache-din", &[Need::Disk], filecache),
-        Test::new("compare-filecache", &[Need::Exokernel, Need::Disk, Need::Speed], compare),
         Test::new("snapshot-and-kept-writes", &[Need::Disk, Need::KeptWrites], writes),
         Test::new("interrupted", &[], interrupted),
         Test::new("new-application", &[Need::Disk], new_application),
@@ -202,34 +201,6 @@ fn transfers(context: &Context, platform: Platform) -> std::result::Result<Strin
         counted.disk_write_requests,
         line.hits
     ))
-}
-
-/// The main job: right results, counts that agree, as few reads as promised.
-fn compare(context: &Context) -> Verdict {
-    let json = text(&context.scratch.path().join("compare.json"));
-    let html = text(&context.scratch.path().join("compare.html"));
-    let arguments =
-        ["compare", "filecache", "--no-build", "--timeout", "120", "--json", &json, "--html", &html];
-    let said = context.exo(&arguments)?.succeeded()?;
-    said.shows("agree exactly")?.shows("checked and found right")?;
-    let lines = std::fs::read_to_string(&json).map_err(|error| format!("{json}: {error}"))?;
-    let lines: Vec<CompareLine> = lines.lines().filter_map(|line| CompareLine::parse(line).ok()).collect();
-    for workload in ["cs", "din"] {
-        let of = |policy: &str| {
-            let found = lines.iter().find(|line| line.workload == workload && line.policy == policy);
-            found.ok_or_else(|| format!("no result of {workload} under {policy}"))
-        };
-        let (default, own) = (of("default")?, of("own")?);
-        if own.reads as f64 > default.reads as f64 * 0.4 {
-            return Err(format!("{workload}: {} reads against {} by default", own.reads, default.reads));
-        }
-        let least = own.opt_misses.ok_or("no optimum")?;
-        if own.reads as f64 > least as f64 * 1.05 {
-            return Err(format!("{workload}: {} reads, Belady's optimum is {least}", own.reads));
-        }
-    }
-    let page = std::fs::read_to_string(&html).map_err(|error| format!("{html}: {error}"))?;
-    if page.matches("<svg").count() < 6 { Err("the page lacks charts".into()) } else { Ok(()) }
 }
 
 /// Writes go to a snapshot unless the user wants to keep them; then the image holds them, and is sound.

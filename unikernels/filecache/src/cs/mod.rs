@@ -106,6 +106,13 @@ impl Files {
         self.database.iter().chain(&self.sources)
     }
 
+    /// The files that a query reads, each from its start to its end, in their order.
+    fn read_by<'f>(&'f self, query: &Query) -> impl Iterator<Item = &'f WorkFile> + use<'f> {
+        let database = if query.symbol.is_some() { self.database.as_ref() } else { None };
+        let sources = if query.text.is_some() { &*self.sources } else { &[] };
+        database.into_iter().chain(sources)
+    }
+
     /// Makes one pass. Returns what was found of symbol and text, and the digest of everything that was read.
     fn search(&self, query: &Query) -> Result<(Option<Found>, Option<Found>, u64), FileError> {
         let mut content_digest = 0;
@@ -157,6 +164,9 @@ impl Program for Files {
         let task: Task = read_task(context, self.variant.task)?;
         let mut checked = Checked { passes: task.queries.len() as u64, ..Checked::default() };
         let (mut matches, mut expected_matches) = (0, 0);
+        if let Advice::Own(cache) = context.advice {
+            policy::disclose(cache, self, &task.queries).map_err(|error| RunError::file("cs", error))?;
+        }
         for (number, query) in task.queries.iter().enumerate() {
             let (symbol, text, content_digest) =
                 self.search(query).map_err(|error| RunError::file("cs", error))?;

@@ -99,6 +99,17 @@ impl Files {
     }
 }
 
+/// These files come next, each from its start to its end.
+fn will_read<'f>(
+    context: &Context<'_>,
+    files: impl IntoIterator<Item = &'f WorkFile>,
+) -> Result<(), RunError> {
+    match context.advice {
+        Advice::Own(cache) => policy::disclose(cache, files).map_err(|error| RunError::file("gli", error)),
+        Advice::None | Advice::Hints(_) => Ok(()),
+    }
+}
+
 impl Program for Files {
     fn data_blocks(&self) -> u64 {
         self.partitions.iter().chain([&self.index]).map(blocks_of).sum()
@@ -118,8 +129,12 @@ impl Program for Files {
         let task: Task = read_task(context, TASK_PATH)?;
         let mut checked = Checked { passes: task.queries.len() as u64, ..Checked::default() };
         let (mut matches, mut expected_matches) = (0, 0);
-        for query in &task.queries {
+        will_read(context, task.queries.first().map(|_| &self.index))?;
+        for (number, query) in task.queries.iter().enumerate() {
             let wanted = self.look_up(&query.pattern)?;
+            let partitions = self.partitions.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+            let index = task.queries.get(number + 1).map(|_| &self.index);
+            will_read(context, partitions.map(|(partition, _)| partition).chain(index))?;
             let (found, contents) = self.search(&query.pattern, &wanted)?;
             checked.compare(&format!("query {:?}", query.pattern), query.found, found);
             let expected = contents.iter().map(|(number, _)| task.partitions.get(*number).copied());

@@ -54,17 +54,20 @@ struct Object<'f> {
 }
 
 impl Object<'_> {
-    /// The blocks of the archive that the second pass reads, in ascending order.
-    fn blocks_read_again(&self) -> Vec<Range<u64>> {
+    /// The blocks of the archive that the second pass reads, in the order of its reads.
+    fn reads(&self) -> impl Iterator<Item = Range<u64>> {
         let stored = self.sections.iter().filter(|section| section.header.sh_type != abi::SHT_NOBITS);
         let headers = stored.flat_map(|section| [Some(section.header), section.relocations]).flatten();
-        let mut blocks: Vec<Range<u64>> = headers
-            .map(|header| {
-                let start = self.member.place.start.saturating_add(header.sh_offset);
-                let end = start.saturating_add(header.sh_size);
-                start / BLOCK_BYTES as u64..end.div_ceil(BLOCK_BYTES as u64)
-            })
-            .collect();
+        headers.map(|header| {
+            let start = self.member.place.start.saturating_add(header.sh_offset);
+            let end = start.saturating_add(header.sh_size);
+            start / BLOCK_BYTES as u64..end.div_ceil(BLOCK_BYTES as u64)
+        })
+    }
+
+    /// The same blocks in ascending order.
+    fn blocks_read_again(&self) -> Vec<Range<u64>> {
+        let mut blocks: Vec<Range<u64>> = self.reads().collect();
         blocks.sort_by_key(|blocks| blocks.start);
         blocks
     }
@@ -209,6 +212,29 @@ impl<'f> Linker<'f> {
             },
             Target::Nothing => 0,
         }
+    }
+
+    /// What the second pass will read: archives, and blocks of them, for each object once.
+    pub(super) fn reads(&self) -> Vec<(&'f WorkFile, Range<u64>)> {
+        let mut reads: Vec<(&WorkFile, Range<u64>)> = Vec::new();
+        for object in &self.objects {
+            let file = object.member.file;
+            // Its first block may be the last one of the object before it.
+            let first = reads.len().saturating_sub(1);
+            for block in object.reads().flatten() {
+                let is_there = |(of, blocks): &(&WorkFile, Range<u64>)| {
+                    core::ptr::eq(*of, file) && blocks.contains(&block)
+                };
+                if reads[first..].iter().any(is_there) {
+                    continue;
+                }
+                match reads.last_mut() {
+                    Some((of, blocks)) if core::ptr::eq(*of, file) && blocks.end == block => blocks.end += 1,
+                    _ => reads.push((file, block..block + 1)),
+                }
+            }
+        }
+        reads
     }
 
     /// The second pass. `finished` hears up to which byte an archive is no longer needed.

@@ -9,8 +9,11 @@
 //!   headers and symbols; in the second pass, all others. Such blocks make room.
 //! * Both passes read in the same order, so what was used last is needed last: MRU. But objects share blocks with their
 //!   neighbours, and tables are looked up within an object, so the very last few are spared: [`LateMru`], as `sort` has it.
+//!
+//! And it discloses what it will read, for read-ahead policies that fetch such blocks while it computes (`directed`,
+//! `aggressive`): after the first pass it knows all that the second one reads, and in the end the program.
 
-use crate::files::WorkFile;
+use crate::files::{FileError, WorkFile};
 use crate::sort::policy::LateMru;
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -25,4 +28,15 @@ pub fn choose_own(cache: &BufferCache) {
 /// Blocks of an archive have been read for the last time.
 pub fn has_read(cache: &BufferCache, archive: &WorkFile, blocks: Range<u64>) {
     cache.done_with(archive, blocks);
+}
+
+/// Discloses blocks of files that will be read, in this order, after all that was disclosed before.
+pub fn disclose<'f>(
+    cache: &BufferCache,
+    mut reads: impl Iterator<Item = (&'f WorkFile, Range<u64>)>,
+) -> Result<(), FileError> {
+    if !cache.uses_disclosures() {
+        return Ok(());
+    }
+    reads.try_for_each(|(file, blocks)| file.will_need(blocks))
 }

@@ -24,7 +24,7 @@ use crate::files::Advice;
 use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
 use alloc::string::ToString;
-use operators::{Join, Scan};
+use operators::{Join, Scan, WillRead};
 use serde::{Deserialize, Serialize};
 
 /// Path of the task, a [`Task`] in JSON.
@@ -115,7 +115,11 @@ impl Program for Files {
     fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
         let task: Task = read_task(context, TASK_PATH)?;
         let mut joined = Joined::default();
-        let mut join = Join::new(Scan::new(&self.outer), &self.index, &self.inner);
+        let will_read: Option<WillRead> = match context.advice {
+            Advice::Own(cache) if cache.uses_disclosures() => Some(policy::will_read),
+            _ => None,
+        };
+        let mut join = Join::new(Scan::new(&self.outer), &self.index, &self.inner, will_read);
         while let Some((outer, inner)) = join.next().map_err(wrong)? {
             joined.outer += 1;
             if let Some(inner) = inner {

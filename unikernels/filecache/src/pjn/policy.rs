@@ -4,9 +4,13 @@
 //!
 //! Own: the index is asked for every tuple, so all of it is worth more than any tuple: it has a priority of its own. Inner
 //! tuples are fetched here and there, so reading ahead is in vain; outer ones are read once.
+//!
+//! Unless read-ahead fetches what is disclosed (`directed`, `aggressive`): then the index is asked for all outer tuples in
+//! memory at once, and the inner ones that it names are disclosed before the first is fetched (as R. H. Patterson et al.
+//! had Postgres do it, "Informed prefetching and caching", SOSP 1995).
 
 use crate::btree::Tree;
-use crate::files::WorkFile;
+use crate::files::{FileError, WorkFile};
 use core::ops::Range;
 use libos_fs::{BufferCache, ReadAheadKind};
 
@@ -15,7 +19,9 @@ const INDEX: i32 = 1;
 
 /// Tells the cache to keep the index.
 pub fn choose_own(cache: &BufferCache, index: &Tree) {
-    cache.set_read_ahead(ReadAheadKind::None);
+    if !cache.uses_disclosures() {
+        cache.set_read_ahead(ReadAheadKind::None);
+    }
     cache.set_priority(index.index(), INDEX);
     cache.set_priority(index.leaves(), INDEX);
 }
@@ -23,4 +29,9 @@ pub fn choose_own(cache: &BufferCache, index: &Tree) {
 /// Blocks of the outer relation have been read for the last time.
 pub fn has_read(cache: &BufferCache, outer: &WorkFile, blocks: Range<u64>) {
     cache.done_with(outer, blocks);
+}
+
+/// Blocks of a relation will be read, after all that was disclosed before.
+pub fn will_read(relation: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
+    relation.will_need(blocks)
 }

@@ -69,6 +69,11 @@ impl Heap {
         &self.file
     }
 
+    /// The block that holds tuple number `number`.
+    pub(super) fn block_of(number: u64) -> u64 {
+        place(number) / BLOCK_BYTES as u64
+    }
+
     /// Tuple number `number`; `None` behind the last.
     ///
     /// # Errors

@@ -3,12 +3,15 @@
 use super::Sorter;
 use super::writer::LineWriter;
 use crate::files::{FileError, WorkFile};
-use crate::lines::LineBatches;
+use crate::lines::{BLOCK_BYTES, LineBatches, READ_BYTES};
 use crate::workload::{RunError, open};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+
+/// Blocks of a run that are read next when its current batch ends.
+const BLOCKS_AHEAD: u64 = (READ_BYTES / BLOCK_BYTES) as u64;
 
 /// A run that is being merged, at its current line.
 struct Cursor<'f> {
@@ -43,7 +46,9 @@ impl<'f> Cursor<'f> {
         if self.batches.next_batch()?.is_none() {
             return Ok(false);
         }
-        sorter.has_read(self.file, self.batches.last_read());
+        let read = self.batches.last_read();
+        sorter.will_read(self.file, read.end..read.end + BLOCKS_AHEAD)?;
+        sorter.has_read(self.file, read);
         self.find_line(0);
         Ok(true)
     }
@@ -75,6 +80,9 @@ impl Sorter<'_> {
         let paths: Vec<String> = group.iter().map(|number| Sorter::run_path(*number)).collect();
         let files = paths.iter().map(|path| open(self.context, path)).collect::<Result<Vec<_>, _>>()?;
         let mut cursors = Vec::new();
+        for (path, file) in paths.iter().zip(&files) {
+            self.will_read(file, 0..BLOCKS_AHEAD).map_err(|error| RunError::file(path, error))?;
+        }
         for (path, file) in paths.iter().zip(&files) {
             cursors.extend(Cursor::new(self, path, file).map_err(|error| RunError::file(path, error))?);
         }

@@ -10,7 +10,7 @@ mod runs;
 mod writer;
 
 use crate::digest::digest;
-use crate::files::{Advice, WorkFile};
+use crate::files::{Advice, FileError, WorkFile};
 use crate::lines::{self, LineBatches};
 use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
@@ -144,9 +144,18 @@ impl<'c> Sorter<'c> {
         }
     }
 
+    /// Blocks of a file will be read next.
+    fn will_read(&self, file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
+        match self.context.advice {
+            Advice::Own(_) => policy::will_read(file, blocks),
+            Advice::None | Advice::Hints(_) => Ok(()),
+        }
+    }
+
     /// Reads a text and tells what it is.
     fn summarize(&self, path: &str) -> Result<Summary, RunError> {
         let file = open(self.context, path)?;
+        self.will_read(&file, 0..blocks_of(&file)).map_err(|error| RunError::file(path, error))?;
         let mut batches = LineBatches::new(&file);
         let mut summary = Summary::default();
         let mut last = Vec::new();

@@ -9,8 +9,12 @@
 //!   runs that are still to be merged, oldest first, and then the output, which is read once more from its start.
 //! * So of these, what was written last is needed last. MRU would replace it at once, which means to write it at once,
 //!   alone. [`LateMru`] waits until a request's worth of blocks has come after it: neighbours are written together.
+//!
+//! And it discloses what it will read, for read-ahead policies that fetch such blocks while it compares (`directed`,
+//! `aggressive`): all of the input and of the output, and of a run that is merged the next few blocks, as which run comes
+//! next depends on what is in them.
 
-use crate::files::WorkFile;
+use crate::files::{FileError, WorkFile};
 use alloc::boxed::Box;
 use core::ops::Range;
 use libos_fs::cache::{Cached, Order};
@@ -25,6 +29,11 @@ pub fn choose_own(cache: &BufferCache) {
 /// Blocks of the input, of a run or of the output have been read for the last time.
 pub fn has_read(cache: &BufferCache, file: &WorkFile, blocks: Range<u64>) {
     cache.done_with(file, blocks);
+}
+
+/// Blocks of a file will be read next, in this order.
+pub fn will_read(file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
+    file.will_need(blocks)
 }
 
 /// Replaces the most recently used block but a few: the one after which [`LateMru::LATE_BY`] others were used.

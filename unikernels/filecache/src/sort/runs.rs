@@ -4,7 +4,7 @@ use super::Sorter;
 use super::writer::LineWriter;
 use crate::files::WorkFile;
 use crate::lines::{self, LineBatches};
-use crate::workload::RunError;
+use crate::workload::{RunError, blocks_of};
 use alloc::vec::Vec;
 
 /// Lines in memory.
@@ -33,6 +33,7 @@ impl Sorter<'_> {
         let mut runs = Vec::new();
         let mut chunk = Chunk { bytes: Vec::with_capacity(self.memory_bytes), limit: self.memory_bytes };
         let mut batches = LineBatches::new(input);
+        self.will_read(input, 0..blocks_of(input)).map_err(|error| RunError::file(path, error))?;
         while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(path, error))? {
             if !chunk.has_room_for(batch) {
                 runs.push(self.write_run(&chunk)?);
