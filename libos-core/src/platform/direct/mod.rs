@@ -44,6 +44,7 @@ use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::{LocalApic, SPURIOUS_VECTOR};
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region};
+use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::smp::TRAMPOLINE_ADDRESS;
 use hyperexo_hw::{acpi, linear, power, smp, time};
 use options::{End, Options};
@@ -87,6 +88,8 @@ struct Machine {
     clock: Clock,
     processors: cores::Processors,
     devices: devices::Places,
+    /// How it is switched off.
+    power_off: Option<PowerOff>,
     /// Physical address of the boot code's top page table.
     boot_root: u64,
 }
@@ -182,6 +185,7 @@ unsafe fn look_up(
         clock,
         processors: cores::Processors::new(tables.as_ref(), apic.id(), options.cores),
         devices: devices::Places::new(tables.as_ref(), command_line),
+        power_off: tables.as_ref().and_then(acpi::Machine::power_off),
         boot_root,
     });
     let count = machine.processors.count();
@@ -275,11 +279,9 @@ fn clear(frame: u64) {
 fn finish(end: End, status: u8) -> ! {
     console::drain();
     if end == End::Exit {
-        // SAFETY: privilege level 0.
-        unsafe {
-            power::end_emulator(status);
-            power::reset();
-        }
+        let off = MACHINE.get().and_then(|machine| machine.power_off.as_ref());
+        // SAFETY: privilege level 0; the registers of devices are mapped, by the boot code's tables and by ours.
+        unsafe { power::end(status, off) };
     }
     cores::halt()
 }
