@@ -8,7 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`options`] | the command line |
-//! | [`console`] | the serial line |
+//! | [`console`] | the serial line, or virtio-console |
 //! | [`frames`] | free memory |
 //! | [`clock`] | time stamp counter and timer |
 //! | [`cores`] | the other processors, and calls between them |
@@ -166,7 +166,7 @@ unsafe fn look_up(
     let options = Options::parse(command_line, name, |word| {
         console::complain(format_args!("warning: option '{word}' is not known"));
     });
-    console::set_lines(options.lines, options.name);
+    console::obey(&options);
     let frames = take_memory(&boot);
     if frames.count() == 0 {
         return Err(StartError::NoMemory);
@@ -289,6 +289,10 @@ fn finish(end: End, status: u8) -> ! {
 impl Platform for Direct {
     fn host(&self) -> Host {
         Host::Machine
+    }
+
+    fn settle(&self) {
+        console::settle(machine());
     }
 
     fn console_write(&self, physical: u64, bytes: u64) {
