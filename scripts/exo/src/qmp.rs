@@ -92,6 +92,11 @@ impl Qmp {
         self.execute_with("human-monitor-command", Some(words)).map(|_| ())
     }
 
+    /// Interrupts the machine's processors in whatever they do, as a watchdog would.
+    pub fn inject_nmi(&mut self) -> Result<()> {
+        self.execute("inject-nmi").map(|_| ())
+    }
+
     /// Follows the machine to its end: QEMU's reason, such as `guest-shutdown` (it was switched off) or `guest-reset`.
     pub fn shutdown_reason(&mut self, limit: Duration) -> Result<String> {
         let end = Instant::now() + limit;

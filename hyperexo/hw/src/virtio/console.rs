@@ -50,7 +50,7 @@ type Slots = [Slot; SLOTS];
 
 /// The driver.
 ///
-/// Invariants: a buffer whose slot is [`Slot::Sent`] is not changed. The fields are dropped in this order: the transport resets the device,
+/// Invariants: a buffer that the device has been given is not changed. The fields are dropped in this order: the transport resets the device,
 /// which then uses neither queues nor buffers.
 pub struct VirtioConsole<T: Transport> {
     transport: T,

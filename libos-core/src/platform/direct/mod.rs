@@ -292,6 +292,8 @@ impl Platform for Direct {
     }
 
     fn settle(&self) {
+        // SAFETY: descriptor tables are loaded, in which NMIs have a handler and a stack.
+        unsafe { machine().apic.accept_nmi() };
         console::settle(machine());
     }
 

@@ -10,6 +10,7 @@
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
+//! | [`console`] | the console of a machine without HyperExo |
 //! | [`end`] | the end of a machine without a port for it |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
@@ -22,6 +23,7 @@
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
 
 mod bench;
+mod console;
 mod context;
 mod deploy;
 mod devices;
@@ -130,6 +132,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(devices::tests());
     tests.extend(processor::tests());
     tests.extend(end::tests());
+    tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
