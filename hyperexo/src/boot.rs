@@ -32,7 +32,9 @@ use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 use hyperexo_hw::power;
 use hyperexo_hw::serial::Serial;
+use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::time;
+use spin::Once;
 
 /// Bytes of the kernel's own heap: a base, and a share of the machine's memory for what grows with it (virtual CPUs, extents).
 const HEAP_BASE_BYTES: u64 = 512 << 10;
@@ -176,6 +178,9 @@ unsafe fn build(
     let clock = Clock { tsc_hz: calibration.tsc_hz, boot_tsc, apic_hz: calibration.other_hz };
     // SAFETY: firmware tables are mapped by identity.
     let processors = unsafe { Machine::read(boot.rsdp) };
+    if let Some(off) = processors.as_ref().and_then(Machine::power_off) {
+        POWER_OFF.call_once(|| off);
+    }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
     let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
@@ -365,13 +370,16 @@ fn report(kernel: &Kernel) -> Outcome {
     outcome
 }
 
+/// How the machine is switched off, once its tables have been read.
+static POWER_OFF: Once<PowerOff> = Once::new();
+
 /// Ends the machine, or halts it for ever.
 pub fn finish(outcome: Outcome, end: End) -> ! {
     log!("finished: status {}", outcome as u8);
     console::drain();
     if end == End::Exit {
-        // SAFETY: ring 0.
-        unsafe { power::end_emulator(outcome as u8) };
+        // SAFETY: ring 0; registers in memory lie below 4 GiB, which is mapped by identity.
+        unsafe { power::end(outcome as u8, POWER_OFF.get()) };
     }
     loop {
         // SAFETY: halts this core with interrupts disabled.

@@ -13,6 +13,23 @@ use hyperexo_hw::descriptor::core_number;
 
 static LINE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
 
+/// Where text is collected while the other line is held by somebody who will not let go of it: a core that failed while it wrote, whose
+/// report comes through all the same.
+static SPARE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
+
+/// Turns that somebody waits for the line.
+const PATIENCE_TURNS: usize = 1 << 16;
+
+/// Does something with the line. Invariant: whoever holds a line only copies text and passes it to the platform, and so lets go of it
+/// unless a trap takes its core out of that for good.
+fn with_line(act: impl FnOnce(&mut Line)) {
+    let line = lock::lock_within(&LINE, PATIENCE_TURNS);
+    // A failure with both lines held has no more ways to be told.
+    if let Some(mut line) = line.or_else(|| lock::lock_within(&SPARE, PATIENCE_TURNS)) {
+        act(&mut line);
+    }
+}
+
 /// The core whose turn it is to print. Handlers of that core, and values whose formatting prints, print in between.
 static TURN: Holder = Holder::nobody();
 
@@ -94,22 +111,23 @@ pub struct Console;
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        LINE.lock().add(text.as_bytes(), write);
+        with_line(|line| line.add(text.as_bytes(), write));
         Ok(())
     }
 }
 
 /// Writes what is left of a line without its end.
 pub fn flush() {
-    LINE.lock().flush(write);
+    with_line(|line| line.flush(write));
 }
 
 /// Ends a line that has been begun, if there is one, so that the next text starts a line.
 pub(crate) fn start_line() {
-    let mut line = LINE.lock();
-    if line.length > 0 {
-        line.add(b"\n", write);
-    }
+    with_line(|line| {
+        if line.length > 0 {
+            line.add(b"\n", write);
+        }
+    });
 }
 
 /// What [`crate::print!`] does.

@@ -97,6 +97,7 @@ unsafe extern "C" fn run() -> ! {
         memory::settle();
         trap::start(memory::trap_stacks());
     }
+    platform::current().settle();
     exit(MAIN.get().map_or(0, |main| main()))
 }
 

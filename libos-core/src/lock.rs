@@ -23,10 +23,29 @@ static NESTING: [Nesting; MAX_NUMBERS] =
 /// A value that only one core at a time uses, and there only one of program and handlers.
 pub type Masked<T> = lock_api::Mutex<MaskedRaw, T>;
 
+/// A [`Masked`] value, locked.
+pub(crate) type MaskedGuard<'a, T> = lock_api::MutexGuard<'a, MaskedRaw, T>;
+
 /// The lock of [`Masked`].
 #[derive(Debug)]
 pub struct MaskedRaw {
     holder: Holder,
+}
+
+/// Locks, unless the calling core holds the lock already, in code that one of its traps has interrupted, or another core does not let
+/// go of it in `turns` turns of [`relax`]: for what must go on all the same.
+pub(crate) fn lock_within<T>(mutex: &Masked<T>, turns: usize) -> Option<MaskedGuard<'_, T>> {
+    for _ in 0..turns {
+        if let Some(guard) = mutex.try_lock() {
+            return Some(guard);
+        }
+        // SAFETY: the raw lock is only looked at.
+        if unsafe { mutex.raw() }.holder.is(core_number()) {
+            return None;
+        }
+        relax();
+    }
+    None
 }
 
 /// Who has something that one core can have at a time.
@@ -65,6 +84,11 @@ impl Holder {
             holder if holder == own => Claimed::Before,
             _ => Claimed::ByAnother,
         }
+    }
+
+    /// Whether the core with this number is the holder.
+    fn is(&self, number: usize) -> bool {
+        self.0.load(Ordering::Relaxed) == number + 1
     }
 
     /// Makes nobody the holder. Only for the holder.
@@ -149,6 +173,7 @@ mod tests {
         assert_eq!(holder.claim(0), Claimed::Now);
         assert_eq!(holder.claim(0), Claimed::Before);
         assert_eq!(holder.claim(1), Claimed::ByAnother);
+        assert!(holder.is(0) && !holder.is(1));
         holder.release();
         assert_eq!(holder.claim(1), Claimed::Now);
         assert_eq!(holder.claim(0), Claimed::ByAnother);

@@ -2,9 +2,12 @@
 
 use crate::ioapic::IoApic;
 use crate::linear;
+use crate::sleep::{PowerOff, Register, SoftOff};
 use crate::virtio::mmio::{self, Window};
+use ::acpi::address::{AddressSpace, GenericAddress};
+use ::acpi::fadt::Fadt;
 use ::acpi::madt::{Madt, MadtEntry};
-use ::acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
+use ::acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 
 /// Most processors that [`Machine`] keeps.
@@ -15,7 +18,7 @@ pub const MAX_IO_APICS: usize = 4;
 /// Most windows of virtio devices that [`Machine`] keeps: QEMU's `microvm` has 24.
 pub const MAX_WINDOWS: usize = 32;
 
-/// Processors, by their local APIC numbers, I/O APICs, and virtio devices that are not on PCI.
+/// Processors, by their local APIC numbers, I/O APICs, virtio devices that are not on PCI, and the way to switch it off.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     apic_ids: [u8; MAX_PROCESSORS],
@@ -24,6 +27,7 @@ pub struct Machine {
     io_apic_count: usize,
     windows: [Window; MAX_WINDOWS],
     window_count: usize,
+    power_off: Option<PowerOff>,
 }
 
 impl Machine {
@@ -40,6 +44,11 @@ impl Machine {
     /// Windows in which there may be virtio devices.
     pub fn virtio_windows(&self) -> &[Window] {
         &self.windows[..self.window_count]
+    }
+
+    /// How it is switched off, if its tables say so in a way that we read.
+    pub fn power_off(&self) -> Option<PowerOff> {
+        self.power_off
     }
 }
 
@@ -58,7 +67,7 @@ impl AcpiHandler for Linear {
 }
 
 impl Machine {
-    /// Reads MADT and DSDT. Without ACPI, or with tables that make no sense, there is the boot processor alone (`None`).
+    /// Reads MADT, FADT and DSDT. Without ACPI, or with tables that make no sense, there is the boot processor alone (`None`).
     ///
     /// # Safety
     ///
@@ -81,6 +90,7 @@ impl Machine {
             io_apic_count: 0,
             windows: [Window::default(); MAX_WINDOWS],
             window_count: 0,
+            power_off: None,
         };
         for entry in madt.get().entries() {
             match entry {
@@ -106,8 +116,50 @@ impl Machine {
             for window in mmio::in_table(bytes) {
                 push(&mut machine.windows, &mut machine.window_count, window);
             }
+            let fixed = tables.find_table::<Fadt>().ok();
+            machine.power_off =
+                fixed.zip(SoftOff::in_table(bytes)).and_then(|(table, types)| power_off(&table, types));
         }
         Some(machine)
+    }
+}
+
+/// The registers with which the machine is switched off (ACPI 6.5 §5.2.9).
+fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
+    /// Where the sleep control register ends in the table.
+    const SLEEP_CONTROL_END: usize = 256;
+    if { table.flags }.system_is_hw_reduced_acpi() {
+        // The crate goes by the table's revision alone, and some tables are shorter than theirs.
+        let length = { table.header().length } as usize;
+        let address =
+            table.sleep_control_register().ok().flatten().filter(|_| length >= SLEEP_CONTROL_END)?;
+        return Some(PowerOff::Reduced { register: register(address)?, types });
+    }
+    let port = |address: GenericAddress| match register(address)? {
+        Register::Port(port) => Some(port),
+        Register::Memory(_) => None,
+    };
+    let smi_command = u16::try_from(table.smi_cmd_port).unwrap_or_default();
+    Some(PowerOff::Control {
+        a: port(table.pm1a_control_block().ok()?)?,
+        b: table.pm1b_control_block().ok().flatten().and_then(port),
+        types,
+        handover: (smi_command != 0 && table.acpi_enable != 0).then_some((smi_command, table.acpi_enable)),
+    })
+}
+
+/// A register that is there and that we can reach.
+fn register(address: GenericAddress) -> Option<Register> {
+    /// Device registers are mapped in this part of physical memory.
+    const MAPPED: core::ops::Range<u64> = 3 << 30..4 << 30;
+    match address.address_space {
+        AddressSpace::SystemIo => {
+            u16::try_from(address.address).ok().filter(|port| *port != 0).map(Register::Port)
+        }
+        AddressSpace::SystemMemory => {
+            Some(address.address).filter(|address| MAPPED.contains(address)).map(Register::Memory)
+        }
+        _ => None,
     }
 }
 

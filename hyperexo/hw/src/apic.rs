@@ -17,6 +17,7 @@ const COMMAND_HIGH: usize = 0x310;
 const COMMAND_PENDING: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;
 const DELIVER_INIT: u32 = 0b101 << 8;
+const DELIVER_NMI: u32 = 0b100 << 8;
 const DELIVER_STARTUP: u32 = 0b110 << 8;
 const TIMER: usize = 0x320;
 const LINT0: usize = 0x350;
@@ -125,6 +126,16 @@ impl LocalApic {
         }
         self.write(TIMER_DIVIDE, DIVIDE_BY_16);
         self
+    }
+
+    /// Has the calling core take an NMI from the pin where machines have it (LINT1): a watchdog, or an operator who wants to know what a
+    /// machine is at that answers no more.
+    ///
+    /// # Safety
+    ///
+    /// The vector of NMIs has a handler, on a stack of its own.
+    pub unsafe fn accept_nmi(&self) {
+        self.write(LINT1, DELIVER_NMI);
     }
 
     fn read(&self, offset: usize) -> u32 {

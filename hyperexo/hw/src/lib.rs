@@ -19,6 +19,7 @@ pub mod pci;
 pub mod power;
 pub mod random;
 pub mod serial;
+pub mod sleep;
 pub mod smp;
 pub mod time;
 pub mod trap;

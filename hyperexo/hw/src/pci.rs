@@ -146,6 +146,35 @@ impl Msix {
     }
 }
 
+/// Structures of a modern virtio function's registers (virtio 1.1 §4.1.4): their numbers in its capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtioStructure {
+    /// Common configuration.
+    Common = 1,
+    /// Configuration of the kind of device.
+    Device = 4,
+}
+
+/// Physical address of a structure of a modern virtio function; `None` if it does not have it in memory.
+pub fn virtio_structure(
+    root: &mut PciRoot<PortAccess>,
+    device: DeviceFunction,
+    structure: VirtioStructure,
+) -> Option<u64> {
+    const VENDOR_CAPABILITY: u8 = 0x09;
+    let found = root.capabilities(device).find(|capability| {
+        capability.id == VENDOR_CAPABILITY && capability.private_header >> 8 == structure as u16
+    })?;
+    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+    let access = unsafe { PortAccess::new() };
+    let bar = (access.read_word(device, found.offset + 4) & 0xff) as u8;
+    let offset = access.read_word(device, found.offset + 8);
+    match root.bar_info(device, bar) {
+        Ok(Some(BarInfo::Memory { address, .. })) if address != 0 => Some(address + u64::from(offset)),
+        _ => None,
+    }
+}
+
 /// Routes queue `queue` of a modern virtio function to entry `entry` of its MSI-X table (virtio 1.1 §4.1.4.3).
 /// Returns whether the device accepted it.
 ///
@@ -158,20 +187,9 @@ pub unsafe fn route_virtio_queue(
     queue: u16,
     entry: u16,
 ) -> bool {
-    const VENDOR_CAPABILITY: u8 = 0x09;
-    const COMMON_CONFIGURATION: u16 = 1;
     const QUEUE_SELECT: u64 = 22;
     const QUEUE_MSIX_VECTOR: u64 = 26;
-    let common = root.capabilities(device).find(|capability| {
-        capability.id == VENDOR_CAPABILITY && capability.private_header >> 8 == COMMON_CONFIGURATION
-    });
-    let Some(common) = common else { return false };
-    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
-    let access = unsafe { PortAccess::new() };
-    let bar = (access.read_word(device, common.offset + 4) & 0xff) as u8;
-    let offset = access.read_word(device, common.offset + 8);
-    let Ok(Some(BarInfo::Memory { address, .. })) = root.bar_info(device, bar) else { return false };
-    let base = address + u64::from(offset);
+    let Some(base) = virtio_structure(root, device, VirtioStructure::Common) else { return false };
     // SAFETY: registers of the common configuration in an assigned, mapped BAR.
     unsafe {
         linear::pointer::<u16>(base + QUEUE_SELECT).write_volatile(queue);
@@ -179,4 +197,10 @@ pub unsafe fn route_virtio_queue(
         vector.write_volatile(entry);
         vector.read_volatile() == entry
     }
+}
+
+/// Keeps a function from ever using its interrupt pin, which it may share with others.
+pub fn silence_pin(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
+    let (_, command) = root.get_status_command(device);
+    root.set_command(device, command | Command::INTERRUPT_DISABLE);
 }

@@ -10,6 +10,10 @@ const LINE_CONTROL: u16 = COM1 + 3;
 const FIFO_CONTROL: u16 = COM1 + 2;
 const MODEM_CONTROL: u16 = COM1 + 4;
 const LINE_STATUS: u16 = COM1 + 5;
+/// Keeps what is written to it.
+const SCRATCH: u16 = COM1 + 7;
+/// A port of the firmware's that nothing depends on.
+const ELSEWHERE: u16 = 0x80;
 /// Line status: transmitter holding register is empty.
 const HOLDING_EMPTY: u8 = 1 << 5;
 /// Line status: everything has left the transmitter.
@@ -37,6 +41,29 @@ impl Serial {
             outb(MODEM_CONTROL, 0x03);
         }
         Serial(())
+    }
+
+    /// The port as it is, for somebody who can't wait for its owner.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs with I/O privilege; the port has been set ([`Serial::new`]), and whoever else uses it bears foreign bytes between
+    /// its own.
+    pub unsafe fn in_use() -> Serial {
+        Serial(())
+    }
+
+    /// Whether there is a port, so that what is written to it goes somewhere. The 8250, which has no scratch register, counts as none.
+    pub fn is_there(&self) -> bool {
+        [0x5a, 0xa5].into_iter().all(|value| {
+            // SAFETY: the port is ours, and the other write has no effect: it is there because some monitors answer for an absent
+            // port with what was written last.
+            unsafe {
+                outb(SCRATCH, value);
+                outb(ELSEWHERE, !value);
+                inb(SCRATCH) == value
+            }
+        })
     }
 
     fn wait_for(&self, bit: u8) {

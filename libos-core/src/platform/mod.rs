@@ -24,6 +24,9 @@ pub(crate) trait Platform: Sync {
     /// What it is.
     fn host(&self) -> Host;
 
+    /// Called once, when the address space is in place, memory can be allocated and traps are handled: starts what needs that.
+    fn settle(&self) {}
+
     /// Writes `bytes` bytes at a physical address (of this image's memory) to the console.
     fn console_write(&self, physical: u64, bytes: u64);
 

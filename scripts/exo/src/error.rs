@@ -104,7 +104,7 @@ pub enum Error {
     Timeout {
         /// The limit.
         seconds: u64,
-        /// Last line on the serial port.
+        /// Last line of the machine.
         last: String,
     },
     /// The kernel reported an error of its own.

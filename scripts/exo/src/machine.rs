@@ -42,6 +42,10 @@ pub struct Machine {
     pub network: Network,
     /// Whether there is a random-number device.
     pub rng: bool,
+    /// The console, if it was asked for; else the serial port.
+    pub console: Option<Console>,
+    /// File that takes what is written to a virtio console; none: standard output does.
+    pub console_file: Option<PathBuf>,
     /// Value of QEMU's `-icount`.
     pub icount: Option<String>,
     /// TCP port of a gdb stub; the machine waits for the debugger.
@@ -78,6 +82,33 @@ impl Board {
         match self {
             Board::Q35 | Board::Pc => "virtio-rng-pci",
             Board::Microvm => "virtio-rng-device",
+        }
+    }
+
+    /// The device that holds its virtio consoles.
+    fn console(self) -> &'static str {
+        match self {
+            Board::Q35 | Board::Pc => "virtio-serial-pci",
+            Board::Microvm => "virtio-serial-device",
+        }
+    }
+}
+
+/// The console of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Console {
+    /// The first serial port.
+    Serial,
+    /// virtio-console, with the serial port for what can't go there.
+    Virtio,
+}
+
+impl Console {
+    /// The word for it on the command line of a unikernel.
+    fn word(self) -> &'static str {
+        match self {
+            Console::Serial => "console=serial",
+            Console::Virtio => "console=virtio",
         }
     }
 }
@@ -130,6 +161,9 @@ pub enum Writes {
     Refused,
 }
 
+/// Name of the virtio console's character device in QEMU.
+const CONSOLE: &str = "console";
+
 /// Name of the disk's block device in QEMU.
 pub const DRIVE: &str = "d0";
 
@@ -158,6 +192,7 @@ impl Machine {
         words.extend(self.kernel_args.iter().cloned());
         if let Some(Direct { name, words: program, labelled }) = &self.direct {
             words.insert(0, format!("name={name}"));
+            words.extend(self.console.map(|console| console.word().to_owned()));
             words.extend(labelled.then(|| "lines=labelled".to_owned()));
             words.extend(["--".to_owned(), program.clone()]);
         }
@@ -196,7 +231,23 @@ impl Machine {
             }
         }
         add("-device", "isa-debug-exit,iobase=0xf4".into());
-        add("-serial", "stdio".into());
+        match (self.console, &self.console_file) {
+            (None | Some(Console::Serial), _) => add("-serial", "stdio".into()),
+            // Both write to standard output, whoever has something to say.
+            (Some(Console::Virtio), None) => {
+                add("-chardev", format!("stdio,mux=on,id={CONSOLE}"));
+                add("-serial", format!("chardev:{CONSOLE}"));
+            }
+            // QEMU drops what a pipe does not take at once; a file takes all.
+            (Some(Console::Virtio), Some(file)) => {
+                add("-serial", "stdio".into());
+                add("-chardev", format!("file,id={CONSOLE},path={}", escape(file)));
+            }
+        }
+        if self.console == Some(Console::Virtio) {
+            add("-device", self.board.console().into());
+            add("-device", format!("virtconsole,chardev={CONSOLE}"));
+        }
         add("-display", "none".into());
         if let Some(disk) = &self.disk {
             add("-drive", disk.drive());
@@ -299,6 +350,8 @@ mod tests {
             disk: None,
             network: Network::None,
             rng: false,
+            console: None,
+            console_file: None,
             icount: None,
             gdb: None,
             qmp: None,
@@ -357,6 +410,30 @@ mod tests {
         );
         let command = machine.shell_command();
         assert!(command.contains("-M microvm") && !command.contains("-initrd"), "{command}");
+    }
+
+    #[test]
+    fn a_virtio_console_has_the_serial_port_beside_it() {
+        let direct = Direct { name: "a".into(), words: String::new(), labelled: false };
+        let console = Some(Console::Virtio);
+        let mut machine = Machine { bundle: None, direct: Some(direct), console, ..machine() };
+        let command = machine.shell_command();
+        assert!(command.contains("disk-timeout-ms=30000 console=virtio --'"), "{command}");
+        assert!(
+            command.contains(
+                "-chardev stdio,mux=on,id=console -serial chardev:console -device virtio-serial-pci \
+                 -device virtconsole,chardev=console"
+            ),
+            "{command}"
+        );
+        machine = Machine { board: Board::Microvm, console_file: Some("/a,b".into()), ..machine };
+        let command = machine.shell_command();
+        assert!(
+            command.contains(
+                "-serial stdio -chardev file,id=console,path=/a,,b -device virtio-serial-device -device virtconsole"
+            ),
+            "{command}"
+        );
     }
 
     #[test]

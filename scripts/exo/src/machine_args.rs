@@ -8,7 +8,7 @@ use crate::environments::Supply;
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
 use crate::iso;
-use crate::machine::{Board, Direct, Disk, EndBy, Machine, Writes};
+use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
 use crate::network::Network;
 use crate::units::parse_size;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,9 @@ pub struct MachineArgs {
     /// A random-number device, for a unikernel that runs with --direct
     #[arg(long)]
     pub rng: bool,
+    /// Console of a unikernel that runs with --direct: the first serial port (the default), or virtio-console
+    #[arg(long, value_enum, value_name = "CONSOLE")]
+    pub console: Option<Console>,
     /// Emulator: bochs has Intel VMX, and the disk is a copy in memory there
     #[arg(long, value_enum, value_name = "EMULATOR")]
     pub on: Option<Emulator>,
@@ -213,6 +216,20 @@ impl MachineArgs {
                         .into(),
             });
         }
+        if self.console == Some(Console::Virtio) {
+            let refuse = |what: &str, fix: &str| {
+                Err(Error::Argument { what: format!("--console virtio: {what}"), fix: fix.into() })
+            };
+            if direct.is_none() {
+                return refuse(
+                    "HyperExo writes to the serial port alone, for itself and for environments",
+                    "leave it out, or add --direct to run one unikernel without HyperExo",
+                );
+            }
+            if accel == Accel::Bochs {
+                return refuse("Bochs has no virtio", "leave it out, or use --on qemu");
+            }
+        }
         let by_pvh = accel != Accel::Bochs && self.boot == Boot::Pvh;
         if self.firmware == Firmware::Qboot && !by_pvh {
             return Err(Error::Argument {
@@ -239,6 +256,8 @@ impl MachineArgs {
             disk: self.disk()?,
             network: self.net.clone(),
             rng: self.rng,
+            console: self.console,
+            console_file: None,
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,

@@ -1,4 +1,4 @@
-//! QEMU's control socket: reading the counters of its block devices, and ending it.
+//! QEMU's control socket: reading the counters of its block devices, ending it, and seeing why it ends.
 
 use crate::error::{Error, Result};
 use crate::machine::DRIVE;
@@ -95,6 +95,25 @@ impl Qmp {
     /// Asks the machine to let the device with this name go.
     pub fn remove_device(&mut self, name: &str) -> Result<()> {
         self.execute_with("device_del", Some(serde_json::json!({ "id": name }))).map(|_| ())
+    }
+
+    /// Interrupts the machine's processors in whatever they do, as a watchdog would.
+    pub fn inject_nmi(&mut self) -> Result<()> {
+        self.execute("inject-nmi").map(|_| ())
+    }
+
+    /// Follows the machine to its end: QEMU's reason, such as `guest-shutdown` (it was switched off) or `guest-reset`.
+    pub fn shutdown_reason(&mut self, limit: Duration) -> Result<String> {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let set = self.reader.get_ref().set_read_timeout(Some(left));
+            set.map_err(|error| Error::Qmp(error.to_string()))?;
+            let event = self.receive()?;
+            if event["event"] == "SHUTDOWN" {
+                return Ok(event["data"]["reason"].as_str().unwrap_or_default().to_owned());
+            }
+        }
     }
 
     fn execute(&mut self, command: &str) -> Result<Value> {

@@ -1,4 +1,4 @@
-//! The serial line: which environment says what, and what the kernel reports.
+//! The lines of a machine, from its serial port or a virtio console: which environment says what, and what the kernel reports.
 //!
 //! | line | meaning |
 //! |---|---|

@@ -4,14 +4,14 @@ use crate::accel::Accel;
 use crate::bochs::{self, Prepared};
 use crate::children::{EndBy, Group, Progress, interrupted, program_path};
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::machine::{Console, Machine};
 use crate::qmp::{BlockStats, Qmp};
 use crate::serial::{Accounting, End, Line, Lines, parse};
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -66,9 +66,9 @@ struct Running {
 
 /// What can be had from an emulator besides the machine's lines.
 enum Control {
-    /// QEMU: its standard error, and its control socket.
-    Qemu { complaints: Receiver<(Instant, String)>, socket: PathBuf },
-    /// Bochs: its files, and its standard error. The serial line is read for as long as `_wanted` lives.
+    /// QEMU: its standard error, and its control socket. The file of a virtio console is read for as long as `_wanted` lives.
+    Qemu { complaints: Receiver<(Instant, String)>, socket: PathBuf, _wanted: Arc<()> },
+    /// Bochs: its files, and its standard error. The serial line is read likewise.
     Bochs { prepared: Prepared, complaints: Receiver<(Instant, String)>, _wanted: Arc<()> },
 }
 
@@ -93,7 +93,7 @@ pub fn run(
         }
         Accel::Kvm | Accel::Tcg => {
             start = Instant::now();
-            start_qemu(machine, scratch.path().join("qmp"))?
+            start_qemu(machine, scratch.path())?
         }
     };
     let mut outcome = Outcome::default();
@@ -125,17 +125,30 @@ pub fn run(
     Ok(outcome)
 }
 
-fn start_qemu(machine: &Machine, socket: PathBuf) -> Result<Running> {
-    let machine = Machine { qmp: Some(socket.clone()), ..machine.clone() };
+fn start_qemu(machine: &Machine, scratch: &Path) -> Result<Running> {
+    let socket = scratch.join("qmp");
+    let mut machine = Machine { qmp: Some(socket.clone()), ..machine.clone() };
+    let wanted = Arc::new(());
+    let mut console = None;
+    if machine.console == Some(Console::Virtio) {
+        let path = scratch.join("console");
+        let file = File::options().create(true).append(true).read(true).open(&path);
+        let file = file.map_err(Error::io("create", &path))?;
+        console = Some(Growing { file, wanted: Arc::downgrade(&wanted) });
+        machine.console_file = Some(path);
+    }
     if program_path(&machine.qemu).is_none() {
         return Err(Error::NotInstalled { program: machine.qemu.clone(), package: "qemu-system-x86" });
     }
     let mut command = Command::new(&machine.qemu);
     command.args(machine.arguments());
     let mut group = spawn(&command, EndBy::Asking)?;
-    let serial = follow(group.child.stdout.take());
+    // A line is on one of them: on the serial port, if the virtio console can't have it.
+    let (sender, serial) = channel();
+    pass_on(group.child.stdout.take(), sender.clone());
+    pass_on(console, sender);
     let complaints = follow(group.child.stderr.take());
-    Ok(Running { group, serial, control: Control::Qemu { complaints, socket } })
+    Ok(Running { group, serial, control: Control::Qemu { complaints, socket, _wanted: wanted } })
 }
 
 fn start_bochs(prepared: Prepared) -> Result<Running> {
@@ -272,7 +285,13 @@ fn next(
 /// the pipe.
 pub fn follow(pipe: Option<impl Read + Send + 'static>) -> Receiver<(Instant, String)> {
     let (sender, receiver) = channel();
-    let Some(mut pipe) = pipe else { return receiver };
+    pass_on(pipe, sender);
+    receiver
+}
+
+/// The part of [`follow`] that several pipes can share a channel for.
+fn pass_on(pipe: Option<impl Read + Send + 'static>, sender: Sender<(Instant, String)>) {
+    let Some(mut pipe) = pipe else { return };
     std::thread::spawn(move || {
         let mut lines = Lines::default();
         let mut buffer = [0; 65536];
@@ -292,5 +311,4 @@ pub fn follow(pipe: Option<impl Read + Send + 'static>) -> Receiver<(Instant, St
             let _ = sender.send((Instant::now(), line));
         }
     });
-    receiver
 }

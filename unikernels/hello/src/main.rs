@@ -10,6 +10,7 @@
 //! | `allocate-mib=N` | allocates N MiB in one piece, and writes to every page |
 //! | `own-frames=N` | allocates N adjacent frames, gives them back, and allocates them again by number; exit code 6 on an error |
 //! | `random-bytes=N` | draws N random bytes and prints how many bits are set in them, and where they are from; exit code 5 on an error |
+//! | `print-lines=N` | prints N numbered lines |
 //! | `exit=N` | ends with exit code N |
 //! | `panic=1` | panics |
 //! | `overflow=1` | overflows the stack |
@@ -106,6 +107,9 @@ fn obey(arguments: Arguments<'_>) -> i32 {
                 return 5;
             }
         }
+    }
+    for line in 0..number("print-lines").unwrap_or(0) {
+        println!("line {line}");
     }
     if argument("panic").is_some() {
         panic!("as the command line asked");

@@ -2,6 +2,7 @@
 //! request in flight.
 
 pub mod block;
+pub mod console;
 pub mod entropy;
 pub mod mmio;
 pub mod net;

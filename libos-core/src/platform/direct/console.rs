@@ -1,66 +1,198 @@
-//! The console of a machine: the first serial port.
+//! The console of a machine: the first serial port, or a virtio console.
+//!
+//! Which of them is decided once ([`ConsoleKind`]). Where it is the virtio console, text is kept until the device has been found and started,
+//! which needs the address space and the heap; if that never comes to pass, the text goes to the serial port.
+//!
+//! **Each text goes to one of the two.** To the serial port goes what the virtio console does not take: a device that returns no buffers is
+//! waited for once, for [`PATIENCE_S`], and then not again until it has returned some. A port that is not there swallows text.
+//!
+//! **Reports come through.** Invariant: whoever holds [`CONSOLE`] allocates nothing and calls nothing that prints, panics or waits without
+//! end. So it is held for ever only by a core that a trap took out of its midst. Such a core, and others after some patience, take the way
+//! around it ([`around`]), which needs none of its state: the device's register for emergencies, else the serial port, both of which take each
+//! byte by itself.
 
-use super::options::Lines;
-use crate::lock::{self, Masked};
-use core::fmt::{self, Write};
+mod lines;
+
+use super::devices::{self, Found};
+use super::options::{ConsoleKind, Lines as Style, Options};
+use super::{MACHINE, Machine};
+use crate::lock::{self, Masked, MaskedGuard};
+use crate::platform::DeviceFault;
+use alloc::boxed::Box;
+use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use hyperexo_hw::serial::Serial;
+use hyperexo_hw::time;
+use hyperexo_hw::virtio::console::{EmergencyRegister, VirtioConsole};
+use lines::{Early, Lines};
+use spin::Once;
+use virtio_drivers::transport::{DeviceType, SomeTransport};
 
-/// What the platform's own lines begin with, where lines are labelled.
-const PLATFORM: &str = "direct: ";
+/// Seconds that the device has to return a buffer, if it has returned all before.
+const PATIENCE_S: u64 = 1;
+/// Turns that somebody waits for the console, who may be its holder's victim: a failure while it writes reports itself.
+const PATIENCE_TURNS: usize = 1 << 16;
 
-static CONSOLE: Masked<Console> = Masked::new(Console { port: None, label: None, within_line: false });
+type Device = VirtioConsole<SomeTransport<'static>>;
+
+/// Where text goes.
+enum Way {
+    /// Nowhere yet: it is kept.
+    Kept,
+    /// To the serial port.
+    Serial,
+    /// To the device.
+    Virtio(Box<Device>),
+}
+
+static CONSOLE: Masked<Console> = Masked::new(Console {
+    port: None,
+    way: Way::Kept,
+    early: Early::new(),
+    lines: Lines::new(None),
+    diverted: 0,
+});
 
 struct Console {
+    /// The serial port, if there is one.
     port: Option<Serial>,
-    /// Name in front of the program's lines.
-    label: Option<&'static str>,
-    /// Whether a line has been begun.
-    within_line: bool,
+    way: Way,
+    early: Early,
+    lines: Lines,
+    /// Bytes that went to the serial port since the device stopped returning buffers.
+    diverted: usize,
 }
 
 impl Console {
     fn put(&mut self, text: &[u8]) {
-        if let Some(port) = &mut self.port {
-            port.write(text);
+        match &mut self.way {
+            Way::Kept => self.early.keep(text),
+            Way::Serial => put_to(&mut self.port, text),
+            Way::Virtio(device) => {
+                let taken = device.put(text, patience(self.diverted > 0));
+                put_to(&mut self.port, &text[taken..]);
+                self.diverted += text.len() - taken;
+            }
         }
     }
 
-    /// Text of the program, with the label in front of each line.
-    fn write(&mut self, text: &[u8]) {
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            if let Some(label) = self.label.filter(|_| !self.within_line) {
-                self.put(label.as_bytes());
-                self.put(b"| ");
-            }
-            self.put(line);
-            self.within_line = !line.ends_with(b"\n");
+    /// Has the device write what was put.
+    fn send(&mut self) {
+        if let Way::Virtio(device) = &mut self.way {
+            device.send();
         }
+    }
+
+    /// Text of the program.
+    fn write(&mut self, text: &[u8]) {
+        self.tell_diverted();
+        let mut lines = self.lines;
+        lines.program(text, |piece| self.put(piece));
+        self.lines = lines;
+        self.send();
     }
 
     /// A line of the platform.
     fn note(&mut self, text: fmt::Arguments<'_>) {
-        if self.within_line {
-            self.put(b"\n");
-            self.within_line = false;
+        let mut lines = self.lines;
+        lines.platform(text, |piece| self.put(piece));
+        self.lines = lines;
+        self.send();
+    }
+
+    /// Says on the device what it does not show, once it takes text again.
+    fn tell_diverted(&mut self) {
+        if self.diverted > 0
+            && let Way::Virtio(device) = &mut self.way
+            && device.has_room()
+        {
+            let bytes = core::mem::take(&mut self.diverted);
+            let fate = if self.port.is_some() { "on the serial port" } else { "lost" };
+            self.note(format_args!(
+                "warning: this console took nothing for a while: {bytes} bytes are {fate}"
+            ));
         }
-        // Writing to the port never fails.
+    }
+
+    /// Where text goes from now on, and what was kept.
+    fn go(&mut self, way: Way) {
+        self.way = way;
+        let mut early = core::mem::replace(&mut self.early, Early::new());
+        let (text, lost) = early.take();
+        self.put(text);
+        self.send();
+        if lost > 0 {
+            self.note(format_args!("warning: {lost} bytes of earlier text are lost"));
+        }
+    }
+
+    /// Waits until all is out. What the device has not taken by then goes to the serial port: perhaps a second time.
+    fn drain(&mut self) {
+        if matches!(self.way, Way::Kept) {
+            self.go(Way::Serial);
+        }
+        if let Way::Virtio(device) = &mut self.way
+            && !device.drain(patience(self.diverted > 0))
+        {
+            device.unreturned(|text| put_to(&mut self.port, text));
+        }
         if let Some(port) = &mut self.port {
-            let _ = writeln!(port, "{PLATFORM}{text}");
+            port.drain();
         }
     }
 }
 
-/// Turns that somebody waits for the console, who may be its holder: a failure while it writes reports itself.
-const PATIENCE: usize = 1 << 16;
-
-/// Has the console for a moment. Without it, if whoever has it does not let go.
-fn with(act: impl FnOnce(&mut Console)) {
-    for _ in 0..PATIENCE {
-        if let Some(mut console) = CONSOLE.try_lock() {
-            return act(&mut console);
-        }
-        lock::relax();
+fn put_to(port: &mut Option<Serial>, text: &[u8]) {
+    if let Some(port) = port {
+        port.write(text);
     }
+}
+
+/// Says when the device has had its time: at once if it is known to return nothing.
+fn patience(none: bool) -> impl FnMut() -> bool {
+    let second = MACHINE.get().map_or(0, |machine| machine.clock.tsc_hz);
+    let mut end = None;
+    move || {
+        none || time::ticks() > *end.get_or_insert_with(|| time::ticks().saturating_add(PATIENCE_S * second))
+    }
+}
+
+/// Turns that the next one who needs the console waits for it: few, once somebody has waited in vain.
+static TURNS: AtomicUsize = AtomicUsize::new(PATIENCE_TURNS);
+
+/// Has the console for a moment. `None` if whoever has it does not let go.
+fn console() -> Option<MaskedGuard<'static, Console>> {
+    let guard = lock::lock_within(&CONSOLE, TURNS.load(Ordering::Relaxed));
+    TURNS.store(if guard.is_some() { PATIENCE_TURNS } else { 1 }, Ordering::Relaxed);
+    guard
+}
+
+/// The device's register for emergencies, if it has one and text goes to the device.
+static EMERGENCY: Once<EmergencyRegister> = Once::new();
+
+/// Lines on the way around the console. It takes over in the middle of a line, perhaps.
+static AROUND: Masked<Option<Lines>> = Masked::new(None);
+
+/// Does what `act` does with lines and pieces of text, without the console and its state.
+fn around(act: impl FnOnce(&mut Lines, &mut dyn FnMut(&[u8]))) {
+    // A failure here has nowhere left to go.
+    let Some(mut lines) = lock::lock_within(&AROUND, 1) else { return };
+    // SAFETY: the port is this module's. Its holder was interrupted or hangs; between two of its bytes ours do no harm, as each is
+    // written by itself.
+    let mut port = unsafe { Serial::in_use() };
+    let mut put = |piece: &[u8]| match EMERGENCY.get() {
+        Some(register) => register.write(piece),
+        None => port.write(piece),
+    };
+    if lines.is_none() {
+        put(b"\n");
+    }
+    let label = MACHINE.get().and_then(|machine| label(&machine.options));
+    act(lines.get_or_insert(Lines::new(label)), &mut put);
+}
+
+fn label(options: &Options) -> Option<&'static str> {
+    (options.lines == Style::Labelled).then_some(options.name)
 }
 
 /// Takes the port.
@@ -70,38 +202,88 @@ fn with(act: impl FnOnce(&mut Console)) {
 pub(super) unsafe fn start() {
     // SAFETY: by the caller's promise.
     let port = unsafe { Serial::new() };
-    with(|console| console.port = Some(port));
+    if let Some(mut console) = console() {
+        console.port = Some(port).filter(Serial::is_there);
+    }
 }
 
-/// How lines are written from now on.
-pub(super) fn set_lines(lines: Lines, name: &'static str) {
-    with(|console| console.label = (lines == Lines::Labelled).then_some(name));
+/// How lines are written from now on, and perhaps where to.
+pub(super) fn obey(options: &Options) {
+    let Some(mut console) = console() else { return };
+    console.lines.label = label(options);
+    match options.console {
+        ConsoleKind::Serial => console.go(Way::Serial),
+        ConsoleKind::Auto if console.port.is_some() => console.go(Way::Serial),
+        ConsoleKind::Auto | ConsoleKind::Virtio => {}
+    }
+}
+
+/// Finds the device, if it is wanted. Needs the address space and the heap.
+pub(super) fn settle(machine: &Machine) {
+    if console().is_none_or(|console| !matches!(console.way, Way::Kept)) {
+        return;
+    }
+    let opened = devices::find(machine, DeviceType::Console).map(|found| found.and_then(open));
+    let Some(mut console) = console() else { return };
+    match opened {
+        Some(Ok(device)) => console.go(Way::Virtio(device)),
+        Some(Err(fault)) => {
+            console.go(Way::Serial);
+            console.note(format_args!("warning: the virtio console can't be used: {fault}"));
+        }
+        None => {
+            console.go(Way::Serial);
+            if machine.options.console == ConsoleKind::Virtio {
+                console.note(format_args!("warning: console=virtio, but there is no virtio console"));
+            }
+        }
+    }
+}
+
+/// Starts the device, which will not interrupt.
+fn open(Found { transport, place }: Found) -> Result<Box<Device>, DeviceFault> {
+    devices::silence(place);
+    let device = VirtioConsole::new(transport).map_err(|_| DeviceFault::Refused)?;
+    if device.has_emergency_register() {
+        // SAFETY: the console there has it.
+        let register = unsafe { devices::emergency_register(place) };
+        register.map(|register| EMERGENCY.call_once(|| register));
+    }
+    Ok(Box::new(device))
 }
 
 /// Writes text of the program.
 pub(super) fn write(text: &[u8]) {
-    with(|console| console.write(text));
+    match console() {
+        Some(mut console) => console.write(text),
+        None => around(|lines, put| lines.program(text, put)),
+    }
 }
 
 /// Writes a line of the platform, whatever the program's lines look like: an error.
 pub(super) fn complain(text: fmt::Arguments<'_>) {
-    with(|console| console.note(text));
+    match console() {
+        Some(mut console) => console.note(text),
+        None => around(|lines, put| lines.platform(text, put)),
+    }
 }
 
 /// Writes a line of the platform if lines are labelled.
 pub(super) fn note(text: fmt::Arguments<'_>) {
-    with(|console| {
-        if console.label.is_some() {
-            console.note(text);
-        }
-    });
+    match console() {
+        Some(mut console) if console.lines.label.is_some() => console.note(text),
+        Some(_) => {}
+        None => around(|lines, put| {
+            if lines.label.is_some() {
+                lines.platform(text, put);
+            }
+        }),
+    }
 }
 
-/// Waits until all has left the port: emulators lose what is still in it when they end.
+/// Waits until all is out: emulators lose what is still in a port when they end.
 pub(super) fn drain() {
-    with(|console| {
-        if let Some(port) = &mut console.port {
-            port.drain();
-        }
-    });
+    if let Some(mut console) = console() {
+        console.drain();
+    }
 }

@@ -12,14 +12,15 @@ use core::ptr::NonNull;
 use hyperexo_hw::acpi::{self, MAX_IO_APICS, MAX_WINDOWS};
 use hyperexo_hw::ioapic::{IoApic, Pin};
 use hyperexo_hw::linear;
-use hyperexo_hw::pci::{self, Msix, PortAccess};
+use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
 use hyperexo_hw::virtio::LinearHal;
+use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::{self, Window};
 use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
-use virtio_drivers::transport::{DeviceType, SomeTransport, Transport};
+use virtio_drivers::transport::{DeviceType, SomeTransport};
 
 /// What the firmware and the command line tell of devices.
 #[derive(Clone, Copy, Debug)]
@@ -133,11 +134,46 @@ fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, Device
     if !reaches(window.address, window.bytes) {
         return Some(Err(DeviceFault::OutOfReach));
     }
+    /// Offset of the register with the kind of device (virtio 1.1 §4.2.2); 0 without a device.
+    const DEVICE_ID: u64 = 8;
+    // A transport that is dropped resets its device, which may be in use: only the one that is wanted gets one.
+    // SAFETY: the registers are mapped, and reading this one has no effect.
+    let found = unsafe { linear::pointer::<u32>(window.address + DEVICE_ID).read_volatile() };
+    if found != kind as u32 {
+        return None;
+    }
     let header = NonNull::new(linear::pointer(window.address))?;
     // SAFETY: the registers are where the firmware or the operator says, mapped for good; a window without a device says so
     // in its own registers.
     let transport = unsafe { MmioTransport::new(header, window.bytes as usize) }.ok()?;
-    (transport.device_type() == kind).then(|| Ok(Found { transport: transport.into(), place }))
+    Some(Ok(Found { transport: transport.into(), place }))
+}
+
+/// Keeps a device that wants no interrupts from using its pin. In a window of memory it has one for itself, which nobody routes.
+pub(super) fn silence(place: Place) {
+    if let Place::Pci(function) = place {
+        let _exclusive = CONFIGURATION.lock();
+        pci::silence_pin(&mut root(), function);
+    }
+}
+
+/// The register for emergencies of a console, if it is in reach.
+///
+/// # Safety
+/// There is a console that has it.
+pub(super) unsafe fn emergency_register(place: Place) -> Option<EmergencyRegister> {
+    /// Where the configuration of the kind of device begins in a window (virtio 1.1 §4.2.2).
+    const WINDOW_CONFIGURATION: u64 = 0x100;
+    let configuration = match place {
+        Place::Memory(window) => window.address + WINDOW_CONFIGURATION,
+        Place::Pci(function) => {
+            let _exclusive = CONFIGURATION.lock();
+            pci::virtio_structure(&mut root(), function, VirtioStructure::Device)?
+        }
+    };
+    let address = configuration + EMERGENCY_OFFSET;
+    // SAFETY: it is that register (caller), and mapped for good.
+    reaches(address, 4).then(|| unsafe { EmergencyRegister::new(address) })
 }
 
 /// How a device interrupts.

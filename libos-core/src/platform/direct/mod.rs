@@ -8,7 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`options`] | the command line |
-//! | [`console`] | the serial line |
+//! | [`console`] | the serial line, or virtio-console |
 //! | [`frames`] | free memory |
 //! | [`clock`] | time stamp counter and timer |
 //! | [`cores`] | the other processors, and calls between them |
@@ -44,6 +44,7 @@ use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::{LocalApic, SPURIOUS_VECTOR};
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region};
+use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::smp::TRAMPOLINE_ADDRESS;
 use hyperexo_hw::{acpi, linear, power, smp, time};
 use options::{End, Options};
@@ -87,6 +88,8 @@ struct Machine {
     clock: Clock,
     processors: cores::Processors,
     devices: devices::Places,
+    /// How it is switched off.
+    power_off: Option<PowerOff>,
     /// Physical address of the boot code's top page table.
     boot_root: u64,
 }
@@ -163,7 +166,7 @@ unsafe fn look_up(
     let options = Options::parse(command_line, name, |word| {
         console::complain(format_args!("warning: option '{word}' is not known"));
     });
-    console::set_lines(options.lines, options.name);
+    console::obey(&options);
     let frames = take_memory(&boot);
     if frames.count() == 0 {
         return Err(StartError::NoMemory);
@@ -182,6 +185,7 @@ unsafe fn look_up(
         clock,
         processors: cores::Processors::new(tables.as_ref(), apic.id(), options.cores),
         devices: devices::Places::new(tables.as_ref(), command_line),
+        power_off: tables.as_ref().and_then(acpi::Machine::power_off),
         boot_root,
     });
     let count = machine.processors.count();
@@ -275,11 +279,9 @@ fn clear(frame: u64) {
 fn finish(end: End, status: u8) -> ! {
     console::drain();
     if end == End::Exit {
-        // SAFETY: privilege level 0.
-        unsafe {
-            power::end_emulator(status);
-            power::reset();
-        }
+        let off = MACHINE.get().and_then(|machine| machine.power_off.as_ref());
+        // SAFETY: privilege level 0; the registers of devices are mapped, by the boot code's tables and by ours.
+        unsafe { power::end(status, off) };
     }
     cores::halt()
 }
@@ -287,6 +289,12 @@ fn finish(end: End, status: u8) -> ! {
 impl Platform for Direct {
     fn host(&self) -> Host {
         Host::Machine
+    }
+
+    fn settle(&self) {
+        // SAFETY: descriptor tables are loaded, in which NMIs have a handler and a stack.
+        unsafe { machine().apic.accept_nmi() };
+        console::settle(machine());
     }
 
     fn console_write(&self, physical: u64, bytes: u64) {

@@ -24,6 +24,17 @@ pub(crate) enum Lines {
     Labelled,
 }
 
+/// What the console is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConsoleKind {
+    /// The first serial port, or the virtio console where there is no such port.
+    Auto,
+    /// The first serial port.
+    Serial,
+    /// The virtio console, or the first serial port where there is no such device.
+    Virtio,
+}
+
 /// The platform's part of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -33,6 +44,8 @@ pub(crate) struct Options {
     pub end: End,
     /// `lines=plain|labelled`.
     pub lines: Lines,
+    /// `console=auto|serial|virtio`.
+    pub console: ConsoleKind,
     /// `disk-timeout-ms=N`: how long the disk may take for a request.
     pub disk_timeout_ms: u64,
     /// `cores=N`: use at most so many cores.
@@ -49,6 +62,7 @@ impl Options {
             name,
             end: End::Exit,
             lines: Lines::Plain,
+            console: ConsoleKind::Auto,
             disk_timeout_ms: 30_000,
             cores: u64::MAX,
             words,
@@ -62,6 +76,9 @@ impl Options {
                 ("end", "halt", _) => options.end = End::Halt,
                 ("lines", "plain", _) => options.lines = Lines::Plain,
                 ("lines", "labelled", _) => options.lines = Lines::Labelled,
+                ("console", "auto", _) => options.console = ConsoleKind::Auto,
+                ("console", "serial", _) => options.console = ConsoleKind::Serial,
+                ("console", "virtio", _) => options.console = ConsoleKind::Virtio,
                 ("disk-timeout-ms", _, Some(number)) => options.disk_timeout_ms = number,
                 ("cores", _, Some(number)) => options.cores = number,
                 _ => unknown(word),
@@ -121,6 +138,10 @@ mod tests {
         assert_eq!(strangers, ["cores=0", "quiet"]);
         assert_eq!(parse("cores=2 disk-timeout-ms=5 --").0.words, "");
         assert_eq!(parse("cores=2 --").0.cores, 2);
+        assert_eq!(parse("cores=2 --").0.console, ConsoleKind::Auto);
+        assert_eq!(parse("console=virtio --").0.console, ConsoleKind::Virtio);
+        assert_eq!(parse("console=virtio console=serial --").0.console, ConsoleKind::Serial);
+        assert_eq!(parse("console=hvc0 --").1, ["console=hvc0"]);
     }
 
     #[test]

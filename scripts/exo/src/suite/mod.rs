@@ -11,6 +11,8 @@
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
+//! | [`console`] | the console of a machine without HyperExo |
+//! | [`end`] | the end of a machine without a port for it |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
 //! | [`linux`] | the Linux guest to compare with |
@@ -23,9 +25,11 @@
 
 mod bench;
 mod compare;
+mod console;
 mod context;
 mod deploy;
 mod devices;
+mod end;
 mod faults;
 mod gdb;
 mod guide;
@@ -130,6 +134,8 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(faults::tests());
     tests.extend(devices::tests());
     tests.extend(processor::tests());
+    tests.extend(end::tests());
+    tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());

@@ -39,6 +39,8 @@ pub enum Need {
     Cores(u32),
     /// QEMU itself: its machine types, its ways to boot.
     Qemu,
+    /// A machine of QEMU, of whatever type.
+    QemuMachine,
     /// Boot images can be made.
     BootImages,
     /// Minutes of work on QEMU, hence too many minutes elsewhere.
@@ -63,6 +65,7 @@ impl std::fmt::Display for Need {
             Need::Network => f.write_str("a network between environments"),
             Need::NetworkDevice => f.write_str("a network device"),
             Need::Cores(count) => write!(f, "{count} cores"),
+            Need::QemuMachine => f.write_str("a machine of QEMU"),
             Need::Qemu => f.write_str("QEMU"),
             Need::BootImages => f.write_str("GRUB to make boot images with"),
             Need::Speed => f.write_str("an emulator that is fast enough"),
@@ -122,6 +125,7 @@ impl Platform {
                 | Need::DiskThrottling
                 | Need::NetworkDevice
                 | Need::Qemu
+                | Need::QemuMachine
                 | Need::LinuxKernel
                 | Need::Speed,
             ) => false,
