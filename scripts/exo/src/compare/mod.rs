@@ -7,6 +7,7 @@
 //! | [`optimum`] | Belady's optimum for the recorded references |
 //! | [`policy_lines`] | how much code a policy is |
 //! | [`summary`] | from samples to the rows |
+//! | [`matrix`] | blocks read by policy and size of the cache |
 //! | [`table`] | the rows as text, and what to say below them |
 //! | [`analysis`], [`history`] | misses at other sizes, hits over time, ages of evicted blocks |
 //! | [`report`], [`charts`] | the page |
@@ -16,6 +17,7 @@ mod analysis;
 mod boot;
 mod charts;
 mod history;
+mod matrix;
 mod optimum;
 mod peer;
 mod policy_lines;
@@ -31,7 +33,6 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
-use crate::machine::Board;
 use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
 use analysis::{Analysis, HostProgram};
@@ -153,6 +154,9 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     let (samples, optima) = comparison.run_all()?;
     let rows = summary::rows(&samples);
     print!("{}", table::table(&rows));
+    if let Some(matrix) = matrix::matrix(&rows) {
+        print!("{}", matrix.text());
+    }
     print!("{}", table::remarks(&rows, &samples, &optima));
     if let Some(path) = &args.json {
         write_lines(path, json_lines(&samples, &conditions))?;
@@ -174,7 +178,7 @@ impl<'a> Comparison<'a> {
         let checkout = Checkout::find()?;
         let source = Source::of(&args.app, &checkout)?;
         if args.direct {
-            check_direct(&args.machine, args.peer)?;
+            check_direct(&args.machine)?;
         }
         let caches = cache_words(&args.cache)?;
         let mut policies = args.policies.clone();
@@ -325,7 +329,7 @@ fn families(workloads: &[String]) -> impl Iterator<Item = DataFamily> {
 }
 
 /// Refuses what can't be had without HyperExo before anything is made.
-fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<()> {
+fn check_direct(machine: &MachineArgs) -> Result<()> {
     let refuse = |what: &str, fix: &str| Err(Error::Argument { what: what.into(), fix: fix.into() });
     if machine.direct_accelerator()?.0 == Accel::Bochs {
         return refuse(
@@ -335,12 +339,6 @@ fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<()> {
     }
     if !machine.kernel_args.is_empty() {
         return refuse("--kernel-args are for HyperExo, which --direct leaves out", "leave one of them out");
-    }
-    if machine.machine == Board::Microvm && peer.is_some() {
-        return refuse(
-            "the Linux guest needs a machine with PCI, which microvm has not",
-            "--machine q35, or leave --peer out",
-        );
     }
     Ok(())
 }
@@ -470,16 +468,14 @@ mod tests {
 
     #[test]
     fn what_direct_runs_cannot_have_is_refused() {
-        let check = |words: &[&str], peer| {
-            let error = MachineArgs::of(words).and_then(|machine| check_direct(&machine, peer)).err();
+        let check = |words: &[&str]| {
+            let error = MachineArgs::of(words).and_then(|machine| check_direct(&machine)).err();
             error.map_or(String::new(), |error| error.to_string())
         };
-        assert_eq!(check(&["--machine", "microvm", "--accel", "tcg"], None), "");
-        assert_eq!(check(&["--accel", "tcg"], Some(PeerSystem::Linux)), "");
-        assert!(check(&["--on", "bochs"], None).contains("Bochs has not"));
-        assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"], None).contains("--kernel-args"));
-        let microvm = ["--machine", "microvm", "--accel", "tcg"];
-        assert!(check(&microvm, Some(PeerSystem::Linux)).contains("microvm has not"));
+        assert_eq!(check(&["--machine", "microvm", "--accel", "tcg"]), "");
+        assert_eq!(check(&["--accel", "tcg"]), "");
+        assert!(check(&["--on", "bochs"]).contains("Bochs has not"));
+        assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"]).contains("--kernel-args"));
     }
 
     #[test]

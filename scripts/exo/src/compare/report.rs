@@ -3,6 +3,7 @@
 use super::analysis::Analysis;
 use super::boot::Sample;
 use super::charts::section;
+use super::matrix::{Matrix, NOTE, matrix};
 use super::summary::Row;
 use super::table::{columns, counters, policy_lines, signed_percent};
 use crate::conditions::Conditions;
@@ -24,6 +25,9 @@ pub fn page(
         let _ = writeln!(body, "<p class=\"headline\">{}</p>", escape(&headline).replace(" %", "&nbsp;%"));
     }
     body.push_str(&table(rows));
+    if let Some(found) = matrix(rows) {
+        body.push_str(&by_size(found));
+    }
     for workload in workloads(rows) {
         let own: Vec<&Row> = rows.iter().filter(|row| row.line.workload == workload).collect();
         body.push_str(&section(workload, &own, analyses.get(workload)));
@@ -68,6 +72,18 @@ fn table(rows: &[Row]) -> String {
         heads: columns.iter().map(|column| column.head.to_owned()).collect(),
         names: 2,
         lines: rows.iter().map(|row| (row.line.role.to_string(), cells(row))).collect(),
+    };
+    table.html()
+}
+
+/// Reads by size of the cache.
+fn by_size(found: Matrix) -> String {
+    let note = if found.makes_blocks { format!(" {NOTE}") } else { String::new() };
+    let table = Table {
+        caption: &format!("Blocks read, by size of the cache.{note}"),
+        heads: found.heads,
+        names: 1,
+        lines: found.lines.into_iter().map(|line| (String::new(), line)).collect(),
     };
     table.html()
 }

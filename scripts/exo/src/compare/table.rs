@@ -29,10 +29,7 @@ pub fn columns(rows: &[Row]) -> Vec<Column> {
     let counted = |head, cell| Column { head, names: false, cell };
     let mut columns = vec![
         named("workload", |row| row.line.workload.clone()),
-        counted("cache", |row| {
-            let share = row.line.cache_blocks as f64 / row.line.data_blocks.max(1) as f64 * 100.0;
-            format!("{} ({share:.0} %)", thousands(row.line.cache_blocks))
-        }),
+        counted("cache", cache_size),
         named("policy", |row| row.line.policy.clone()),
         counted("reads", |row| thousands(row.reads)),
         counted("writes", |row| thousands(row.writes)),
@@ -53,6 +50,12 @@ pub fn columns(rows: &[Row]) -> Vec<Column> {
     columns
 }
 
+/// Blocks of the cache, and the share of the data that these are.
+pub fn cache_size(row: &Row) -> String {
+    let share = row.line.cache_blocks as f64 / row.line.data_blocks.max(1) as f64 * 100.0;
+    format!("{} ({share:.0} %)", thousands(row.line.cache_blocks))
+}
+
 /// A cell for what may be unknown.
 fn known<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "—".to_owned(), text)
@@ -64,7 +67,13 @@ pub fn table(rows: &[Row]) -> String {
     let heads = columns.iter().map(|column| column.head.to_owned()).collect();
     let cells = rows.iter().map(|row| columns.iter().map(|column| (column.cell)(row)).collect());
     let lines: Vec<Vec<String>> = std::iter::once(heads).chain(cells).collect();
-    let widths: Vec<usize> = (0..columns.len())
+    aligned(&lines, |column| columns[column].names)
+}
+
+/// Lines of cells under each other, the first the heads, with a rule below it and wherever the first cell is another. Columns that
+/// hold names stand to the left.
+pub fn aligned(lines: &[Vec<String>], names: impl Fn(usize) -> bool) -> String {
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
@@ -75,7 +84,7 @@ pub fn table(rows: &[Row]) -> String {
         }
         for (column, cell) in line.iter().enumerate() {
             let padding = " ".repeat(widths[column] - cell.chars().count());
-            let (before, after) = if columns[column].names { ("", &*padding) } else { (&*padding, "") };
+            let (before, after) = if names(column) { ("", &*padding) } else { (&*padding, "") };
             let gap = if column == 0 { "" } else { "  " };
             let _ = write!(text, "{gap}{before}{cell}{after}");
         }

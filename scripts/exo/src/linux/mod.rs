@@ -37,8 +37,8 @@ pub use linux_init::Step;
 use linux_init::{END, PLAN_PATH};
 use std::path::PathBuf;
 
-/// Modules for a disk on virtio, by PCI. ext4 is built into the kernel.
-pub const DISK_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Modules for a disk on virtio, by PCI or in memory. ext4 is built into the kernel.
+pub const DISK_MODULES: [&str; 3] = ["virtio_pci", "virtio_mmio", "virtio_blk"];
 
 /// The kernel's words that every guest gets. All but the first make it start sooner: no messages, no checks of timers
 /// and cryptography, no search for mice; an end without firmware. Without the last the serial line waits for an interrupt

@@ -1,0 +1,103 @@
+//! Blocks read by every policy at every size of the cache, a line for each workload and size: the whole comparison at a glance
+//! where there are several sizes.
+
+use super::summary::Row;
+use super::table::{aligned, cache_size, signed_percent};
+use crate::units::thousands;
+use results::Role;
+
+/// Heads and cells of the matrix.
+pub struct Matrix {
+    /// Of the columns. The first is left-aligned.
+    pub heads: Vec<String>,
+    /// A line for each workload and size.
+    pub lines: Vec<Vec<String>>,
+    /// Whether some blocks are made without being read, so that misses are more than reads.
+    pub makes_blocks: bool,
+}
+
+/// What is under the matrix where blocks are made.
+pub const NOTE: &str = "Belady's are misses, and so are those compared with it: where a program makes blocks that it did not read, \
+                        misses are more than reads.";
+
+/// The matrix; `None` if every workload ran with one size only.
+pub fn matrix(rows: &[Row]) -> Option<Matrix> {
+    let mut keys: Vec<(&str, u64)> = rows.iter().map(key).collect();
+    keys.dedup();
+    let several = keys.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows {
+        if !names.contains(&row.name.as_str()) {
+            names.push(&row.name);
+        }
+    }
+    let heads =
+        ["workload", "cache"].into_iter().chain(names.iter().copied()).chain(["Belady", "own ± Belady"]);
+    let line = |wanted: &(&str, u64)| {
+        let own: Vec<&Row> = rows.iter().filter(|row| key(row) == *wanted).collect();
+        let reads = |name: &&str| {
+            let found = own.iter().find(|row| row.name == **name);
+            found.map_or_else(|| "—".to_owned(), |row| thousands(row.reads))
+        };
+        let mut cells =
+            vec![wanted.0.to_owned(), own.first().map_or_else(String::new, |row| cache_size(row))];
+        cells.extend(names.iter().map(reads));
+        let best = own.iter().find_map(|row| row.line.opt_misses);
+        cells.push(best.map_or_else(|| "—".to_owned(), thousands));
+        let told = own.iter().find(|row| row.line.role == Role::Own).zip(best.filter(|best| *best > 0));
+        let excess = told.map(|(row, best)| signed_percent(row.line.misses as f64 / best as f64 - 1.0));
+        cells.push(excess.unwrap_or_else(|| "—".to_owned()));
+        cells
+    };
+    several.then(|| Matrix {
+        heads: heads.map(str::to_owned).collect(),
+        lines: keys.iter().map(line).collect(),
+        makes_blocks: rows.iter().any(|row| row.line.role != Role::Peer && row.line.misses > row.reads),
+    })
+}
+
+fn key(row: &Row) -> (&str, u64) {
+    (&row.line.workload, row.line.cache_blocks)
+}
+
+impl Matrix {
+    /// As text.
+    pub fn text(&self) -> String {
+        let lines: Vec<Vec<String>> = std::iter::once(&self.heads).chain(&self.lines).cloned().collect();
+        let table = aligned(&lines, |column| column == 0);
+        let note = if self.makes_blocks { format!("{NOTE}\n") } else { String::new() };
+        format!("\nBlocks read, by size of the cache:\n{table}{note}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::rows;
+    use super::super::summary::tests::{sample, samples};
+    use super::*;
+
+    #[test]
+    fn one_size_needs_no_matrix() {
+        assert!(matrix(&rows(&samples())).is_none());
+    }
+
+    #[test]
+    fn a_line_for_each_size_and_a_column_for_each_policy() {
+        let mut all = samples();
+        for mut larger in samples() {
+            larger.line.cache_blocks = 90;
+            (larger.line.reads, larger.line.misses) = (150, 189);
+            all.push(larger);
+        }
+        all.push(sample("linux", Role::Peer, 0, 400, 1.0));
+        let found = matrix(&rows(&all)).unwrap();
+        assert_eq!(found.heads, ["workload", "cache", "default", "own", "linux", "Belady", "own ± Belady"]);
+        assert_eq!(found.lines[0], ["din", "80 (80 %)", "500", "180", "400", "180", "+0.0 %"]);
+        assert_eq!(found.lines[1], ["din", "90 (90 %)", "150", "150", "—", "180", "+5.0 %"]);
+        assert_eq!(found.lines.len(), 2);
+        assert!(found.makes_blocks && found.text().contains(NOTE));
+        let widths: Vec<usize> =
+            found.text().lines().skip(2).take(3).map(|line| line.chars().count()).collect();
+        assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{}", found.text());
+    }
+}
