@@ -3,18 +3,13 @@
 use crate::capability::Authority;
 use crate::console;
 use crate::cores::Core;
-use crate::device::block::BlockDevice;
-use crate::device::net::NetDevice;
-use crate::device::ram::RamDisk;
-use crate::device::wire::{WIRE_FRAMES, Wire};
-use crate::disk::Disk;
+use crate::discovery;
 use crate::early::{self, Bump, MAX_GAPS};
 use crate::env::Ending;
 use crate::interrupt;
 use crate::kernel::{Clock, FreeMap, Kernel};
 use crate::log;
 use crate::memory::{self, PhysicalMemory};
-use crate::net::Net;
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
 use crate::resource::view::ViewTable;
@@ -35,18 +30,11 @@ use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
-use hyperexo_hw::pci::{self, Msix, PortAccess};
 use hyperexo_hw::power;
 use hyperexo_hw::serial::Serial;
 use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::time;
-use hyperexo_hw::virtio::LinearHal;
-use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
-use hyperexo_hw::virtio::net::{RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
 use spin::Once;
-use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
-use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
 /// Bytes of the kernel's own heap: a base, and a share of the machine's memory for what grows with it (virtual CPUs, extents).
 const HEAP_BASE_BYTES: u64 = 512 << 10;
@@ -196,8 +184,8 @@ unsafe fn build(
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
     let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
-    let disk = find_disk(boot, &mut frames, memory, &clock, &apic, settings);
-    let net = find_network(&mut frames, memory, &clock, &apic);
+    let disk = discovery::find_disk(boot, &mut frames, memory, &clock, &apic, settings);
+    let net = discovery::find_network(&mut frames, memory, &clock, &apic, draw_key());
     let owners_frame = frames
         .allocate(Owner::Kernel, ANY, 1, 1)
         .map_err(|_| StartError::Memory("the page of owners"))?
@@ -308,125 +296,6 @@ fn trap_stacks() -> TrapStacks {
         words.as_ptr_range().end as u64
     };
     TrapStacks { exception: stack(), interrupt: stack(), critical: stack() }
-}
-
-/// Finds the disk: the first virtio disk, or else the module after the bundle.
-fn find_disk(
-    boot: &BootInfo,
-    frames: &mut FrameTable,
-    memory: PhysicalMemory,
-    clock: &Clock,
-    apic: &LocalApic,
-    settings: &Settings,
-) -> Option<Disk> {
-    let (device, place) = match find_virtio_disk(apic) {
-        Some((device, function)) => (BlockDevice::Virtio(Box::new(device)), Place::Pci(function)),
-        None => (BlockDevice::Ram(module_disk(boot, memory)?), Place::Memory),
-    };
-    let scrap = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;
-    let patience = clock.ticks_of_us(settings.disk_timeout_ms.saturating_mul(1000));
-    let read_only = if device.read_only() { ", read-only" } else { "" };
-    log!("disk of {} blocks {place}{read_only}", device.blocks());
-    Some(Disk::new(device, scrap, patience))
-}
-
-/// Where a disk is.
-enum Place {
-    Pci(DeviceFunction),
-    Memory,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Pci(function) => write!(f, "at {function}"),
-            Place::Memory => f.write_str("in memory"),
-        }
-    }
-}
-
-/// The second module as a disk; its frames are the kernel's for ever (`early_memory`).
-fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
-    let module = boot.modules.as_slice().get(1)?;
-    // SAFETY: the boot loader put the module there, mapped by identity; nobody else refers to it or is given its frames.
-    let bytes = unsafe {
-        core::slice::from_raw_parts_mut(module.start as *mut u8, (module.end - module.start) as usize)
-    };
-    Some(RamDisk::new(bytes, memory))
-}
-
-/// Finds the network: the first virtio network device, or else none but the environments themselves.
-fn find_network(frames: &mut FrameTable, memory: PhysicalMemory, clock: &Clock, apic: &LocalApic) -> Net {
-    let device = find_virtio_net(apic).and_then(|(device, function)| {
-        let buffers = frames.allocate(Owner::Kernel, ANY, WIRE_FRAMES, 1).ok()?;
-        let wire = Wire::new(device, memory, buffers.first);
-        log!("network {} at {function}", wire.address());
-        Some(NetDevice::Wire(Box::new(wire)))
-    });
-    Net::new(device.unwrap_or(NetDevice::Loopback), draw_key(), clock)
-}
-
-/// Finds the first virtio network device and routes its interrupts here.
-fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceFunction)> {
-    let queues = [RECEIVE_QUEUE, TRANSMIT_QUEUE];
-    let kind =
-        VirtioKind { device: DeviceType::Network, name: "network device", vector: interrupt::NET_VECTOR };
-    find_virtio(apic, &kind, &queues, VirtioNet::new)
-}
-
-/// Finds the first virtio disk and routes its interrupt here.
-fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
-    let kind = VirtioKind { device: DeviceType::Block, name: "disk", vector: interrupt::DISK_VECTOR };
-    find_virtio(apic, &kind, &[0], |transport| VirtioBlock::new(transport, Indirect::Required))
-}
-
-/// What to look for.
-struct VirtioKind {
-    device: DeviceType,
-    name: &'static str,
-    /// Of its interrupts.
-    vector: u8,
-}
-
-/// Finds the first virtio device of a kind, starts it, and routes the interrupts of its queues here.
-fn find_virtio<D, E: fmt::Display>(
-    apic: &LocalApic,
-    kind: &VirtioKind,
-    queues: &[u16],
-    start: impl FnOnce(PciTransport) -> Result<D, E>,
-) -> Option<(D, DeviceFunction)> {
-    // SAFETY: ring 0, and the kernel is the only one to use configuration space.
-    let mut root = PciRoot::new(unsafe { PortAccess::new() });
-    let (function, _) = pci::functions(&root)
-        .find(|(_, information)| virtio_device_type(information) == Some(kind.device))?;
-    pci::enable(&mut root, function);
-    let unused = |why: &dyn fmt::Display| log!("warning: virtio {} at {function} not used: {why}", kind.name);
-    let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
-        Ok(transport) => transport,
-        Err(error) => {
-            unused(&error);
-            return None;
-        }
-    };
-    let device = match start(transport) {
-        Ok(device) => device,
-        Err(error) => {
-            unused(&error);
-            return None;
-        }
-    };
-    // SAFETY: firmware assigned the BARs; they are mapped by identity below 4 GiB; nobody else uses the table.
-    let routed = unsafe {
-        Msix::enable(&mut root, function).is_ok_and(|mut table| {
-            table.route(0, apic.id(), kind.vector)
-                && queues.iter().all(|queue| pci::route_virtio_queue(&mut root, function, *queue, 0))
-        })
-    };
-    if !routed {
-        unused(&"it has no working MSI-X interrupt");
-        return None;
-    }
-    Some((device, function))
 }
 
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken. Without

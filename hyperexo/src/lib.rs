@@ -5,6 +5,7 @@
 //! | [`boot`] | from the boot loader to running environments |
 //! | [`kernel`] | what the cores share: resources, and what is done to them |
 //! | [`cores`], [`emulate`] | the loop of a core: environments in, exits out |
+//! | [`discovery`] | what devices the machine has |
 //! | [`smp`] | starting the other cores |
 //! | [`hypercall`] | the one table from call number to function |
 //! | [`env`](mod@env) | an environment |
@@ -16,7 +17,7 @@
 //! | [`memory`], [`early`] | physical memory, with and without a frame table |
 //! | [`console`], [`interrupt`], [`settings`] | the rest |
 //!
-//! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`, `boot`, `interrupt` and the
+//! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`, `boot`, `discovery`, `interrupt` and the
 //! places that make shared pages from frames touch hardware.
 #![cfg_attr(not(test), no_std)]
 
@@ -27,6 +28,7 @@ pub mod capability;
 pub mod console;
 pub mod cores;
 pub mod device;
+pub mod discovery;
 pub mod disk;
 pub mod early;
 pub mod emulate;

@@ -1,42 +1,56 @@
 //! The calls of the exokernel, one function each.
 //!
 //! They do what [`Call`] says and nothing more; errors are the kernel's [`Status`], never `Ok`. Functions that could take
-//! memory away under Rust's feet are `unsafe`; for frames with an owner see [`crate::memory`].
+//! memory away under Rust's feet are `unsafe`; for frames with an owner see [`crate::frames`]. Directly on a
+//! machine nobody answers: every call is [`Status::UnknownCall`].
 
+use crate::platform;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 use hyperexo_abi::capability::{Capability, MAX_FIELD, Rights};
 use hyperexo_abi::hypercall::{Arguments, Call, Results, Status};
 use hyperexo_abi::net::Filter;
 
-/// Whether the instruction is `VMMCALL` (else `VMCALL`).
-static VMMCALL: AtomicBool = AtomicBool::new(false);
+/// The instruction of a call, a value of [`instruction`].
+static INSTRUCTION: AtomicU8 = AtomicU8::new(instruction::NONE);
 
-/// Chooses the instruction.
+/// How the exokernel is called.
+mod instruction {
+    /// There is none.
+    pub const NONE: u8 = 0;
+    /// `VMCALL`.
+    pub const VMCALL: u8 = 1;
+    /// `VMMCALL`.
+    pub const VMMCALL: u8 = 2;
+}
+
+/// Chooses the instruction: there is an exokernel.
 pub(crate) fn choose_instruction(vmmcall: bool) {
-    VMMCALL.store(vmmcall, Ordering::Relaxed);
+    INSTRUCTION.store(if vmmcall { instruction::VMMCALL } else { instruction::VMCALL }, Ordering::Relaxed);
 }
 
 /// Any call, with any arguments: the status as a number, and the results.
 ///
 /// # Safety
-/// The call must not take, share or change memory that Rust objects live in. The image must run as an environment
-/// of HyperExo.
+/// The call must not take, share or change memory that Rust objects live in.
 pub unsafe fn raw(call: u64, arguments: Arguments) -> (u64, Results) {
     let [mut a, mut b, mut c, mut d, e, f] = arguments;
     let mut number = call;
-    if VMMCALL.load(Ordering::Relaxed) {
+    let instruction = INSTRUCTION.load(Ordering::Relaxed);
+    if instruction == instruction::VMMCALL {
         // SAFETY: the kernel changes only the registers named; memory is the caller's promise.
         unsafe {
             asm!("vmmcall", inout("rax") number, inout("rdi") a, inout("rsi") b, inout("rdx") c, inout("r8") d,
                 in("r9") e, in("r10") f, options(nostack));
         }
-    } else {
+    } else if instruction == instruction::VMCALL {
         // SAFETY: as above.
         unsafe {
             asm!("vmcall", inout("rax") number, inout("rdi") a, inout("rsi") b, inout("rdx") c, inout("r8") d,
                 in("r9") e, in("r10") f, options(nostack));
         }
+    } else {
+        number = Status::UnknownCall as u64;
     }
     (number, [a, b, c, d])
 }
@@ -82,8 +96,11 @@ pub fn console_write(physical: u64, bytes: u64) -> Result<(), Status> {
     unsafe { call(Call::ConsoleWrite, [physical, bytes, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Ends this environment.
+/// Ends this environment, or what runs directly on a machine.
 pub fn exit(code: u32) -> ! {
+    if INSTRUCTION.load(Ordering::Relaxed) == instruction::NONE {
+        platform::current().exit(code)
+    }
     loop {
         // SAFETY: the call does not return; were it to, there would be nothing left to do but to ask again.
         unsafe { raw(Call::Exit as u64, [u64::from(code), 0, 0, 0, 0, 0]) };

@@ -131,10 +131,11 @@ impl View {
         let count = (text.end - constants.start) >> FRAME_SHIFT;
         let readable = Rights::READ.union(Rights::EXECUTE);
         let image = hypercall::derive(&start_info().image_capability, image, count, readable)?;
+        let gate_frames = inside.capability().ok_or(Status::NotBound)?;
         // SAFETY: code and constants are written by nobody; the frames of the gate hold tables and a stack, used by it alone.
         unsafe {
             hypercall::page_bind_in(new.number, &image, readable)?;
-            hypercall::page_bind_in(new.number, inside.capability(), Rights::READ_WRITE)?;
+            hypercall::page_bind_in(new.number, gate_frames, Rights::READ_WRITE)?;
         }
         let first = inside.first();
         let stack = first + TABLES..first + TABLES + STACK_FRAMES;

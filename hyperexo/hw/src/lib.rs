@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod acpi;
 pub mod apic;
 pub mod backtrace;
+pub mod bars;
 pub mod boot;
 pub mod descriptor;
 pub mod ioapic;

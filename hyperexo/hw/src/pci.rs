@@ -2,7 +2,8 @@
 //!
 //! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths come here.
 
-use crate::linear;
+use crate::{bars, linear};
+use core::ops::Range;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, PciRoot,
 };
@@ -59,6 +60,14 @@ pub fn functions(
     root: &PciRoot<PortAccess>,
 ) -> impl Iterator<Item = (DeviceFunction, DeviceFunctionInfo)> + '_ {
     root.enumerate_bus(0)
+}
+
+/// Gives functions whose registers have no address in `reach` one there ([`crate::bars`]). Returns how many windows of registers were
+/// placed. Nobody may be using a function on bus 0.
+pub fn bring_into_reach(root: &mut PciRoot<PortAccess>, reach: &Range<u64>) -> usize {
+    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+    let access = unsafe { PortAccess::new() };
+    bars::bring_into_reach(root, |function, offset| access.read_word(function, offset), reach)
 }
 
 /// Lets a function answer memory accesses and do DMA; some firmware leaves either off.

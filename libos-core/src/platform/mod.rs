@@ -13,6 +13,7 @@ use crate::random::RandomError;
 use alloc::boxed::Box;
 use core::ops::Range;
 use hyperexo_abi::accounting::Accounting;
+use hyperexo_abi::capability::Capability;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::Filter;
 use hyperexo_abi::ring::{Operation, Outcome};
@@ -35,6 +36,16 @@ pub(crate) trait Platform: Sync {
     /// Allocates `count` adjacent frames, the first a multiple of `alignment`, and binds them read-write. They hold
     /// zeros. The result is the first.
     fn allocate_frames(&self, count: u64, alignment: u64) -> Result<u64, Status>;
+
+    /// Allocates `count` adjacent frames that can be given back, from `first` on, or, if that is [`hyperexo_abi::ANY`], anywhere, the first a
+    /// multiple of `alignment`. They can be read and written, and hold zeros.
+    fn take_frames(&self, first: u64, count: u64, alignment: u64) -> Result<FrameRun, Status>;
+
+    /// Gives frames back that [`Platform::take_frames`] gave.
+    ///
+    /// # Safety
+    /// No Rust object lives in them, and they have not been given back before.
+    unsafe fn give_back_frames(&self, run: &FrameRun);
 
     /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches `ticks`.
     fn set_timer(&self, ticks: u64);
@@ -183,6 +194,17 @@ pub(crate) trait BlockQueue: Send {
 
     /// Whether there is a completion; if not, the next one, or the end of a request's time, raises an upcall.
     fn completion_or_wake(&mut self) -> bool;
+}
+
+/// Adjacent frames that can be given back.
+#[derive(Debug)]
+pub(crate) struct FrameRun {
+    /// The first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// What they can be given to others with, if there are others.
+    pub capability: Option<Capability>,
 }
 
 /// The cores of a machine.

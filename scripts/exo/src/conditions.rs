@@ -20,6 +20,9 @@ pub struct Conditions {
     pub host_cores: usize,
     /// Machine type, on Bochs with the processor model.
     pub machine: String,
+    /// What the machine starts with, if not what its type has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<&'static str>,
     /// Cores of the machine.
     pub cores: u32,
     /// Bytes of memory of the machine.
@@ -44,6 +47,7 @@ impl Conditions {
             host_cpu: model.map_or_else(unknown, |text| text.trim_start_matches(['\t', ' ', ':']).to_owned()),
             host_cores: std::thread::available_parallelism().map_or(1, usize::from),
             machine: board(machine),
+            firmware: if on_bochs(machine) { None } else { machine.firmware_file() },
             cores: machine.cores,
             memory_bytes: machine.memory,
             disk_iops: machine.disk_iops,

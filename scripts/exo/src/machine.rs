@@ -12,6 +12,8 @@ pub struct Machine {
     pub qemu: String,
     /// QEMU's machine type.
     pub board: Board,
+    /// Value of QEMU's `-bios`; QEMU's choice if `None`, and where a boot image is booted.
+    pub firmware: Option<&'static str>,
     /// What executes it.
     pub accel: Accel,
     /// Processor model, if not the accelerator's usual one.
@@ -219,6 +221,9 @@ impl Machine {
         match &self.boot_image {
             Some(image) => add("-cdrom", text(image)),
             None => {
+                if let Some(file) = self.firmware {
+                    add("-bios", file.into());
+                }
                 add("-kernel", text(&self.kernel));
                 if let Some(bundle) = &self.bundle {
                     add("-initrd", text(bundle));
@@ -331,6 +336,7 @@ mod tests {
         Machine {
             qemu: "qemu-system-x86_64".into(),
             board: Board::Q35,
+            firmware: None,
             accel: Accel::Tcg,
             cpu: None,
             cores: 1,
@@ -367,10 +373,12 @@ mod tests {
 
     #[test]
     fn cores_and_boot_image_are_passed_on() {
-        let machine = Machine { cores: 2, boot_image: Some("/b.iso".into()), ..machine() };
+        let machine =
+            Machine { cores: 2, boot_image: Some("/b.iso".into()), firmware: Some("f.rom"), ..machine() };
         let command = machine.shell_command();
         assert!(command.contains("-smp 2 -cdrom /b.iso -device"), "{command}");
-        assert!(!command.contains("-kernel") && !command.contains("-append"), "{command}");
+        let absent = ["-kernel", "-append", "-bios"];
+        assert!(!absent.iter().any(|option| command.contains(option)), "{command}");
     }
 
     #[test]

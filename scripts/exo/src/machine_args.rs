@@ -6,6 +6,7 @@ use crate::bundle::Writable;
 use crate::checkout::Checkout;
 use crate::environments::Supply;
 use crate::error::{Error, Result};
+use crate::firmware::Firmware;
 use crate::iso;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
 use crate::network::Network;
@@ -68,6 +69,9 @@ pub struct MachineArgs {
     /// How QEMU starts the kernel: by PVH, or by GRUB from a CD (as Bochs always does)
     #[arg(long, value_enum, default_value = "pvh")]
     pub boot: Boot,
+    /// What QEMU's q35 and pc start with
+    #[arg(long, value_enum, default_value = "auto")]
+    pub firmware: Firmware,
     /// Processor model of QEMU (default: max under tcg, host under kvm)
     #[arg(long)]
     pub cpu: Option<String>,
@@ -185,6 +189,19 @@ impl MachineArgs {
         self.booting(image, None, Some(direct))
     }
 
+    /// The machine for a Linux kernel and its initial file system.
+    pub fn linux_machine(&self, kernel: &Path, initrd: &Path) -> Result<Machine> {
+        self.booting(kernel, Some(initrd.to_path_buf()), None)
+    }
+
+    /// What QEMU starts with, if it is not what the machine type has.
+    pub fn firmware_file(&self) -> Option<&'static str> {
+        match self.boot {
+            Boot::Pvh => self.firmware.file(&self.qemu, self.machine),
+            Boot::Multiboot2 => None,
+        }
+    }
+
     fn booting(&self, kernel: &Path, bundle: Option<PathBuf>, direct: Option<Direct>) -> Result<Machine> {
         let accel = match direct {
             Some(_) => self.direct_accelerator()?.0,
@@ -213,9 +230,17 @@ impl MachineArgs {
                 return refuse("Bochs has no virtio", "leave it out, or use --on qemu");
             }
         }
+        let by_pvh = accel != Accel::Bochs && self.boot == Boot::Pvh;
+        if self.firmware == Firmware::Qboot && !by_pvh {
+            return Err(Error::Argument {
+                what: "--firmware qboot: it can boot nothing but what QEMU's -kernel names".into(),
+                fix: "leave it out, or leave --on bochs and --boot multiboot2 out".into(),
+            });
+        }
         let machine = Machine {
             qemu: self.qemu.clone(),
             board: self.machine,
+            firmware: if by_pvh { self.firmware_file() } else { None },
             accel,
             cpu: if accel == Accel::Bochs { Some(self.bochs_cpu.clone()) } else { self.cpu.clone() },
             cores: self.cores,

@@ -40,6 +40,7 @@ mod environments;
 mod error;
 mod exits;
 mod files;
+mod firmware;
 mod gdb;
 mod image;
 mod iso;

@@ -117,6 +117,11 @@ impl Qmp {
         }
     }
 
+    /// Asks the machine to let the device with this name go.
+    pub fn remove_device(&mut self, name: &str) -> Result<()> {
+        self.execute_with("device_del", Some(serde_json::json!({ "id": name }))).map(|_| ())
+    }
+
     fn execute(&mut self, command: &str) -> Result<Value> {
         self.execute_with(command, None)
     }

@@ -8,6 +8,7 @@
 //! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
 //! | `read-blocks=N` | reads the first N blocks of its disk and prints the sum of their bytes; exit code 4 on an error |
 //! | `allocate-mib=N` | allocates N MiB in one piece, and writes to every page |
+//! | `own-frames=N` | allocates N adjacent frames, gives them back, and allocates them again by number; exit code 6 on an error |
 //! | `random-bytes=N` | draws N random bytes and prints how many bits are set in them, and where they are from; exit code 5 on an error |
 //! | `print-lines=N` | prints N numbered lines |
 //! | `exit=N` | ends with exit code N |
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 mod disk;
+mod frames;
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -86,6 +88,12 @@ fn obey(arguments: Arguments<'_>) -> i32 {
         let block = black_box(alloc::vec![1u8; (mebibytes as usize) << 20]);
         let pages = block.iter().step_by(hyperexo_abi::FRAME_BYTES).map(|byte| u64::from(*byte)).sum::<u64>();
         println!("{{\"allocated\":{{\"bytes\":{},\"pages\":{pages}}}}}", block.len());
+    }
+    if let Some(count) = number("own-frames")
+        && let Err(error) = frames::own(count)
+    {
+        println!("error: {error}");
+        return 6;
     }
     if let Some(count) = number("random-bytes") {
         let mut bytes = alloc::vec![0; count as usize];

@@ -16,6 +16,7 @@ use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::{self, Window};
+use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
@@ -90,6 +91,9 @@ pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, 
 /// Held by whoever uses configuration space, which is reached by a pair of ports.
 static CONFIGURATION: Masked<()> = Masked::new(());
 
+/// How many windows of registers had no address where device registers are mapped.
+static BROUGHT_INTO_REACH: Once<usize> = Once::new();
+
 fn root() -> PciRoot<PortAccess> {
     // SAFETY: privilege level 0, and this module is the only one to use configuration space, with `CONFIGURATION` locked.
     PciRoot::new(unsafe { PortAccess::new() })
@@ -98,6 +102,8 @@ fn root() -> PciRoot<PortAccess> {
 fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
     let _exclusive = CONFIGURATION.lock();
     let mut root = root();
+    // Before the first device is in use.
+    BROUGHT_INTO_REACH.call_once(|| pci::bring_into_reach(&mut root, &crate::platform::facts().devices));
     let (function, _) =
         pci::functions(&root).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
     let place = Place::Pci(function);

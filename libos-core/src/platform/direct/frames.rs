@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
+use hyperexo_abi::hypercall::Status;
 
 /// Most runs that are kept.
 const MOST_RUNS: usize = 128;
@@ -96,6 +97,16 @@ impl FreeFrames {
         Some(first)
     }
 
+    /// These frames, taken if all are free. What is not free is in use up to `memory_end`; beyond it there is nothing.
+    pub fn take_at(&mut self, first: u64, count: u64, memory_end: u64) -> Result<(), Status> {
+        let end = first.checked_add(count).filter(|end| *end <= memory_end).ok_or(Status::NoSuch)?;
+        if !self.runs().iter().any(|run| run.start <= first && end <= run.end) {
+            return Err(Status::InUse);
+        }
+        self.remove(first..end);
+        Ok(())
+    }
+
     /// Puts a run at a place of the list.
     fn insert(&mut self, at: usize, run: Range<u64>) {
         if self.count == MOST_RUNS {
@@ -128,6 +139,27 @@ mod tests {
         assert_eq!(free.take(600, 1), None);
         assert_eq!(free.take(u64::MAX, 1), None);
         assert_eq!(runs(&free), [(1, 4), (8, 10), (25, 600), (1536, 2048)]);
+    }
+
+    #[test]
+    fn particular_frames_are_taken_or_refused() {
+        let mut free = FreeFrames::new();
+        free.add(10..20);
+        free.add(30..40);
+        assert_eq!(free.take_at(12, 3, 40), Ok(()));
+        assert_eq!(runs(&free), [(10, 12), (15, 20), (30, 40)]);
+        for (first, count, refusal) in [
+            (12, 1, Status::InUse),
+            (11, 2, Status::InUse),
+            (19, 12, Status::InUse),
+            (39, 2, Status::NoSuch),
+            (u64::MAX, 2, Status::NoSuch),
+        ] {
+            assert_eq!(free.take_at(first, count, 40), Err(refusal), "{count} from {first}");
+        }
+        free.add(12..15);
+        assert_eq!(free.take_at(10, 10, 40), Ok(()));
+        assert_eq!(runs(&free), [(30, 40)]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod net;
 mod options;
 mod random;
 
-use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
+use super::{Area, CoreEntry, Cores, Facts, FrameRun, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
 use crate::lock::Masked;
 use crate::net::{NetError, NetPort};
@@ -41,7 +41,7 @@ use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::Filter;
 use hyperexo_abi::upcall::Cause;
-use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
+use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::{LocalApic, SPURIOUS_VECTOR};
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region};
 use hyperexo_hw::sleep::PowerOff;
@@ -317,6 +317,23 @@ impl Platform for Direct {
         let first = FRAMES.lock().take(count, alignment).ok_or(Status::Exhausted)?;
         (first..first + count).for_each(clear);
         Ok(first)
+    }
+
+    fn take_frames(&self, first: u64, count: u64, alignment: u64) -> Result<FrameRun, Status> {
+        if count == 0 || !alignment.is_power_of_two() || first != ANY && !first.is_multiple_of(alignment) {
+            return Err(Status::BadArgument);
+        }
+        if first == ANY {
+            let first = self.allocate_frames(count, alignment)?;
+            return Ok(FrameRun { first, count, capability: None });
+        }
+        FRAMES.lock().take_at(first, count, crate::platform::facts().memory_end_frame)?;
+        (first..first + count).for_each(clear);
+        Ok(FrameRun { first, count, capability: None })
+    }
+
+    unsafe fn give_back_frames(&self, run: &FrameRun) {
+        FRAMES.lock().add(run.first..run.first + run.count);
     }
 
     fn free_frames(&self) -> u64 {

@@ -3,7 +3,7 @@
 pub(crate) mod disk;
 mod net;
 
-use super::{Area, CoreEntry, Cores, Facts, Host, OpenDisk, Platform};
+use super::{Area, CoreEntry, Cores, Facts, FrameRun, Host, OpenDisk, Platform};
 use crate::disk::DiskError;
 use crate::net::{NetError, NetPort};
 use crate::random::RandomError;
@@ -231,6 +231,26 @@ impl Platform for Exo {
         }
         let capability = hypercall::page_alloc(ANY, count, alignment)?;
         bind_fresh(&capability)
+    }
+
+    fn take_frames(&self, first: u64, count: u64, alignment: u64) -> Result<FrameRun, Status> {
+        let capability = hypercall::page_alloc(first, count, alignment)?;
+        let claim = capability.claim().ok_or(Status::BadArgument)?;
+        // SAFETY: the frames are fresh: no Rust object lies in them.
+        match unsafe { hypercall::page_bind(&capability, Rights::READ_WRITE) } {
+            Ok(()) => Ok(FrameRun { first: claim.first, count: claim.count, capability: Some(capability) }),
+            Err(status) => {
+                // SAFETY: as above. A refusal would leave the frames unused until the environment ends.
+                let _ = unsafe { hypercall::page_free(&capability) };
+                Err(status)
+            }
+        }
+    }
+
+    unsafe fn give_back_frames(&self, run: &FrameRun) {
+        let Some(capability) = &run.capability else { return };
+        // SAFETY: by the caller's promise. A refusal leaves the frames allocated and unused.
+        let _ = unsafe { hypercall::page_free(capability) };
     }
 
     fn set_timer(&self, ticks: u64) {

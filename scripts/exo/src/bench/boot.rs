@@ -49,6 +49,8 @@ pub struct BootArgs {
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest memory that the search for the smallest begins with.
 const MOST: u64 = 256 << 20;
+/// Machines that everything is booted on that needs no PCI.
+const BOARDS: [Board; 2] = [Board::Microvm, Board::Q35];
 /// What the Linux guest prints.
 const LINUX_LINE: &str = "Hello from Linux";
 
@@ -114,6 +116,9 @@ struct BootLine<'a> {
     rss_kib: u64,
     /// Bytes of all files that are booted.
     image_bytes: u64,
+    /// What the machine starts with, if not what its type has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firmware: Option<&'static str>,
     /// Smallest memory of the machine with which everything ran to its end.
     min_mem_mib: f64,
 }
@@ -153,7 +158,7 @@ fn candidates(
     let image = &built.apps[0];
     let alone = Environment::new(source.name(), source.clone(), String::new());
     let mut found = Vec::new();
-    for board in [Board::Microvm, Board::Q35] {
+    for board in BOARDS {
         let on = MachineArgs { machine: board, ..args.machine.clone() };
         found.push((Mode::Direct, direct::machine(checkout, image, &alone, &on)?));
     }
@@ -161,14 +166,16 @@ fn candidates(
     let with_all = Environment { quota_bytes: Some(args.machine.memory), ..alone };
     let supply = args.machine.supply();
     let bundle = pack(checkout, &built.kernel, &built.apps, &[with_all], &supply, &mut Symbols::default())?;
-    let on = MachineArgs { machine: Board::Q35, ..args.machine.clone() };
-    found.push((Mode::HyperExo, on.machine(&built.kernel_file, &bundle)?));
+    let on = |machine| MachineArgs { machine, ..args.machine.clone() };
+    found.push((Mode::HyperExo, on(Board::Q35).machine(&built.kernel_file, &bundle)?));
     if !args.no_linux {
         match Kernel::fetch(checkout) {
             Ok(kernel) => {
                 let mut guest = LinuxGuest::new(kernel);
                 guest.steps = vec![Step::Say(LINUX_LINE.into())];
-                found.push((Mode::Linux, guest.machine(checkout, &on)?));
+                for board in BOARDS {
+                    found.push((Mode::Linux, guest.machine(checkout, &on(board))?));
+                }
             }
             Err(error @ Error::NotOffered { .. }) => eprintln!("exo: without Linux: {error}"),
             Err(error) => return Err(error),
@@ -207,6 +214,7 @@ impl Candidate {
             guest_ms: median(&mut self.guest_ms.clone()),
             rss_kib: median(&mut self.resident_kib.clone()) as u64,
             image_bytes: self.image_bytes,
+            firmware: self.machine.firmware,
             min_mem_mib: self.smallest_memory()? as f64 / f64::from(1 << 20),
         })
     }
@@ -276,19 +284,23 @@ fn table(candidates: &[Candidate], lines: &[BootLine<'_>]) -> String {
             line.min_mem_mib
         );
     }
-    let Some(linux) = candidates.iter().position(|one| one.mode == Mode::Linux) else { return text };
-    text += "\nLinux's figure divided by (times: median of the rounds, least to most):\n";
+    let peers = candidates.iter().zip(lines).filter(|(one, _)| one.mode == Mode::Linux);
+    if peers.clone().next().is_some() {
+        text +=
+            "\nLinux's figure on the same machine divided by (times: median of the rounds, least to most):\n";
+    }
     for (one, line) in candidates.iter().zip(lines).filter(|(one, _)| one.mode != Mode::Linux) {
-        let peer = &candidates[linux];
+        let on_same = |(peer, _): &(&Candidate, &BootLine<'_>)| peer.machine.board == one.machine.board;
+        let Some((peer, linux)) = peers.clone().find(on_same) else { continue };
         text += &format!(
             "{:<9} {:<8} from start {}, from instr. {}, resident {:.1}, image {:.1}, memory {:.1}\n",
             one.name(),
             line.machine,
             ratios(&peer.process_ms, &one.process_ms),
             ratios(&peer.guest_ms, &one.guest_ms),
-            lines[linux].rss_kib as f64 / line.rss_kib as f64,
-            lines[linux].image_bytes as f64 / line.image_bytes as f64,
-            lines[linux].min_mem_mib / line.min_mem_mib
+            linux.rss_kib as f64 / line.rss_kib as f64,
+            linux.image_bytes as f64 / line.image_bytes as f64,
+            linux.min_mem_mib / line.min_mem_mib
         );
     }
     text
@@ -336,6 +348,7 @@ mod tests {
             guest_ms: 1.0,
             rss_kib: 1,
             image_bytes: 1,
+            firmware: None,
             min_mem_mib: 1.5,
         };
         let text = serde_json::to_string(&line).unwrap();

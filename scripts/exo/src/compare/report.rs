@@ -104,6 +104,7 @@ pub mod tests {
             host_cpu: "cpu".into(),
             host_cores: 2,
             machine: "q35".into(),
+            firmware: None,
             cores: 1,
             memory_bytes: 256 << 20,
             disk_iops: None,

@@ -169,7 +169,8 @@ fn stops(context: &Context) -> Verdict {
     let socket = folder.path().join("qmp");
     let ports = format!("{DEVICE_AND_PORT}-qmp unix:{},server=on,wait=off ", text(&socket));
     let lines = format!("print-lines={LINES}");
-    let words = ["hello", "--", "sleep-ms=2500", &lines, "exit=3"];
+    // qboot gives no place to registers at I/O ports.
+    let words = ["hello", "--firmware", "seabios", "--", "sleep-ms=2500", &lines, "exit=3"];
     let file = context.file(FILE, b"")?;
     let (said, reset) = std::thread::scope(|scope| {
         let reset = scope.spawn(|| reset_console(&socket, &file));
@@ -204,7 +205,8 @@ fn reset_console(socket: &Path, file: &Path) -> Verdict {
     }
     let devices = control.monitor("info pci").map_err(|error| error.to_string())?;
     let registers = devices.split(DEVICE).nth(1).and_then(|rest| rest.split("I/O at 0x").nth(1));
-    let base = registers.and_then(|rest| u64::from_str_radix(rest.split(' ').next()?, 16).ok());
+    let base =
+        registers.and_then(|rest| u16::from_str_radix(rest.split(' ').next()?, 16).ok()).map(u64::from);
     let status = base.ok_or_else(|| format!("no registers of the console: {devices}"))? + STATUS;
     control.monitor(&format!("o /b {status:#x} 0")).map(drop).map_err(|error| error.to_string())
 }

@@ -10,6 +10,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("same-image-everywhere", &[], same_image),
         Test::new("stack-overflow", &[], stack_overflow),
         Test::new("stack-overflow-on-another-core", &[Need::Cores(2)], stack_overflow_elsewhere),
+        Test::new("a-call-wherever", &[], a_call_wherever),
+        Test::new("frames-by-number", &[], frames_by_number),
         Test::new("out-of-memory", &[], out_of_memory),
         Test::new("image-guards", &[], guards),
         Test::new("image-protection", &[], protection),
@@ -39,6 +41,21 @@ fn stack_overflow_elsewhere(context: &Context) -> Verdict {
     said.fails_with(&["environment cores ended: exit code 102"])
 }
 
+/// A hypercall is answered by HyperExo, and by nobody where there is none, which is an error like others.
+fn a_call_wherever(context: &Context) -> Verdict {
+    let said = context.run(&["hostile", "--", "act=call"])?.succeeded()?;
+    let answer = if context.platform.is_direct() { "Err(UnknownCall)" } else { "Ok(())" };
+    said.shows(&format!("call: {answer}")).map(drop)
+}
+
+/// Frames are given by number and alignment, once, clear, and taken back; with a capability where there is somebody else.
+fn frames_by_number(context: &Context) -> Verdict {
+    let said = context.run(&["hello", "--", "own-frames=40"])?.succeeded()?;
+    let capability = if context.platform.is_direct() { "no" } else { "a" };
+    said.shows(&format!("{{\"frames\":{{\"count\":40,\"aligned\":true}}}} with {capability} capability"))
+        .map(drop)
+}
+
 fn out_of_memory(context: &Context) -> Verdict {
     let said = context.run(&["hello", "--memory", "16M", "--", "oom=1"])?;
     said.shows("the heap could not grow")?.fails_with(&["environment hello ended: exit code 101"])
@@ -51,9 +68,11 @@ fn guards(context: &Context) -> Verdict {
 }
 
 /// Acts of `hostile` against its own image, and the words of the report that each must end in.
-const ACTS: [(&str, &str, &str); 6] = [
+const ACTS: [(&str, &str, &str); 8] = [
     ("write-code", "unhandled page fault: write to", "(not allowed)"),
     ("write-constant", "unhandled page fault: write to", "(not allowed)"),
+    ("write-code-linear", "unhandled page fault: write to 0xffff80", "(not allowed)"),
+    ("write-constant-linear", "unhandled page fault: write to 0xffff80", "(not allowed)"),
     ("execute-heap", "unhandled page fault: execution of", "(not allowed)"),
     ("execute-stack", "unhandled page fault: execution of", "(not allowed)"),
     ("read-null", "unhandled page fault: read of 0x0 ", "(not mapped)"),

@@ -7,12 +7,19 @@
 //! STACK_TOP - stack       guard page | critical trap stack | guard | interrupt | guard | exception | guard | stack
 //! STACK_TOP
 //! CORE_STACKS             for each further virtual CPU 512 GiB, an entry of the top table: its stack and trap stacks, as above
-//! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages
+//! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages; the frames of constants and code R, in 4 KiB pages
 //! ```
 //!
 //! The library builds these tables itself, in frames of its own, and gives the frames of the tables that the kernel
 //! started it with to the heap. Everything allocated at run time is used through the linear map, so that the frame
 //! of an object on the heap is a matter of subtraction ([`frame_of`]).
+
+mod linear;
+mod stacks;
+
+pub(crate) use stacks::{
+    CORE_STACK_BYTES, CoreStacks, main_stack, map_core_stacks, overflowed_stack, stack_of, trap_stacks,
+};
 
 use crate::paging::{Access, MapError, Mapping, PageSize, Table, Tables, tables_needed};
 use crate::platform::{self, Area, Facts};
@@ -23,30 +30,10 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
-use hyperexo_hw::descriptor::{MAX_NUMBERS, TrapStacks};
+use linear::{around_read_only, linear_areas};
+use stacks::{TRAP_STACK_PAGES, TrapAreas};
 
 const PAGE: u64 = FRAME_BYTES as u64;
-
-/// Pages of the stack for exceptions that can't be handled on the interrupted stack: the report of a panic needs
-/// about one.
-const EXCEPTION_STACK_PAGES: u64 = 2;
-/// Pages of the stack for interrupts that can't be handled on the interrupted stack.
-const INTERRUPT_STACK_PAGES: u64 = 1;
-/// Pages of the stack for double faults, NMIs and machine checks.
-const CRITICAL_STACK_PAGES: u64 = 2;
-/// Pages of all trap stacks.
-const TRAP_STACK_PAGES: u64 = EXCEPTION_STACK_PAGES + INTERRUPT_STACK_PAGES + CRITICAL_STACK_PAGES;
-
-/// Bytes of the stack of a further virtual CPU.
-pub(crate) const CORE_STACK_BYTES: u64 = 16 * PAGE;
-/// Where the stacks of further virtual CPUs lie, by number.
-const CORE_STACKS: u64 = 0x0000_6000_0000_0000;
-/// What an entry of the top table spans.
-const CORE_STACKS_SPACING: u64 = 1 << 39;
-/// Distance from there to the end of the stack: stacks and guards in one lowest table.
-const CORE_STACK_END: u64 = 1 << 20;
-/// Tables of such a part of the address space, the top one not counted.
-const CORE_STACK_TABLES: u64 = 3;
 
 /// Frames acquired at run time, heap and tables.
 static ACQUIRED: AtomicU64 = AtomicU64::new(0);
@@ -82,131 +69,24 @@ pub(crate) fn constants() -> Range<u64> {
     &raw const hx_rodata_start as u64..&raw const hx_rodata_end as u64
 }
 
-/// Where the trap stacks lie, below a start-up stack: guard pages left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TrapAreas {
-    exception: Area,
-    interrupt: Area,
-    critical: Area,
-}
-
-impl TrapAreas {
-    /// Below the stack that starts at `stack_bottom`, with frames from `physical_start`.
-    const fn below(stack_bottom: u64, physical_start: u64) -> TrapAreas {
-        const fn area(end: u64, physical_start: u64, pages: u64) -> Area {
-            Area { virtual_start: end - pages * PAGE, physical_start, bytes: pages * PAGE }
-        }
-        let exception = area(stack_bottom - PAGE, physical_start, EXCEPTION_STACK_PAGES);
-        let interrupt = area(
-            exception.virtual_start - PAGE,
-            physical_start + EXCEPTION_STACK_PAGES * PAGE,
-            INTERRUPT_STACK_PAGES,
-        );
-        let critical = area(
-            interrupt.virtual_start - PAGE,
-            interrupt.physical_start + INTERRUPT_STACK_PAGES * PAGE,
-            CRITICAL_STACK_PAGES,
-        );
-        TrapAreas { exception, interrupt, critical }
-    }
-}
-
-/// The stack of virtual CPU `number` (not 0), with frames from `physical_start`, and the trap stacks below it, with the
-/// frames after those.
-fn core_stack(number: usize, physical_start: u64) -> (Area, TrapAreas) {
-    let end = CORE_STACKS + number as u64 * CORE_STACKS_SPACING + CORE_STACK_END;
-    let stack = Area { virtual_start: end - CORE_STACK_BYTES, physical_start, bytes: CORE_STACK_BYTES };
-    (stack, TrapAreas::below(stack.virtual_start, physical_start + CORE_STACK_BYTES))
-}
-
-/// The stacks of a further virtual CPU, mapped.
-#[derive(Clone, Debug)]
-pub(crate) struct CoreStacks {
-    /// Where its functions run.
-    pub stack: Range<u64>,
-    /// Where its traps arrive.
-    pub traps: TrapStacks,
-}
-
-/// Maps the stacks of virtual CPU `number`: once for each.
-///
-/// # Errors
-/// The platform's answer when there are no frames.
-pub(crate) fn map_core_stacks(number: usize) -> Result<CoreStacks, Status> {
-    let tables = 1 + CORE_STACK_TABLES;
-    let first = acquire_frames(tables + TRAP_STACK_PAGES + CORE_STACK_BYTES / PAGE, 1)?;
-    let (stack, traps) = core_stack(number, (first + tables) << FRAME_SHIFT);
-    // SAFETY: the frames are ours, fresh, and reached through the linear map; tables hold any bits.
-    let memory =
-        unsafe { core::slice::from_raw_parts_mut(linear_address(first) as *mut Table, tables as usize) };
-    let entry = build_core_stacks(memory, first, stack, traps)
-        .unwrap_or_else(|error| panic!("address space of another core: {error:?}"));
-    let place =
-        linear_address(root_address() >> FRAME_SHIFT) + 8 * paging::root_index(stack.virtual_start) as u64;
-    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing was mapped
-    // there, so that no processor remembers anything.
-    unsafe { (*(place as *const AtomicU64)).store(entry, Ordering::Release) };
-    // SAFETY: the top table of the part has served; its entry has been copied.
-    unsafe { heap::donate(first) };
-    Ok(CoreStacks { stack: stack.virtual_start..stack.virtual_end(), traps: tops(traps) })
-}
-
-/// Fills tables that map these stacks and nothing else; returns the entry of their top table.
-fn build_core_stacks(
-    memory: &mut [Table],
-    first: u64,
-    stack: Area,
-    traps: TrapAreas,
-) -> Result<u64, MapError> {
-    let mut tables = Tables::new(memory, first);
-    for area in [stack, traps.exception, traps.interrupt, traps.critical] {
-        tables.map(Mapping {
-            virtual_start: area.virtual_start,
-            physical_start: area.physical_start,
-            bytes: area.bytes,
-            access: Access::Write,
-            size: PageSize::Small,
-        })?;
-    }
-    Ok(memory[0].0[paging::root_index(stack.virtual_start)])
-}
-
-fn tops(traps: TrapAreas) -> TrapStacks {
-    TrapStacks {
-        exception: traps.exception.virtual_end(),
-        interrupt: traps.interrupt.virtual_end(),
-        critical: traps.critical.virtual_end(),
-    }
-}
-
-/// Tables needed for the address space of an image.
-fn tables_for(facts: &Facts) -> u64 {
+/// Tables needed for the address space of an image, of which these physical addresses are not written.
+fn tables_for(facts: &Facts, read_only: &Range<u64>) -> u64 {
     let lowest = TrapAreas::below(facts.stack.virtual_start, 0).critical.virtual_start;
+    let large_pages = read_only.end.div_ceil(paging::LARGE_BYTES) - read_only.start / paging::LARGE_BYTES;
     1 + tables_needed(facts.image.virtual_start, facts.image.bytes, PageSize::Small)
         + tables_needed(lowest, facts.stack.virtual_end() - lowest, PageSize::Small)
-        + linear_map(facts)
+        + linear_areas(facts)
             .iter()
             .map(|part| tables_needed(part.virtual_start, part.bytes, part.size))
             .sum::<u64>()
+        // Large pages that are divided.
+        + large_pages
 }
 
-/// The linear map: RAM, around the addresses of device registers, and these.
-fn linear_map(facts: &Facts) -> [Mapping; 3] {
-    let end = (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES);
-    let devices = &facts.devices;
-    let part = |start: u64, end: u64, access| Mapping {
-        virtual_start: LINEAR_BASE + start,
-        physical_start: start,
-        bytes: end.saturating_sub(start),
-        access,
-        size: PageSize::Large,
-    };
-    let low_end = if devices.is_empty() { end } else { end.min(devices.start) };
-    [
-        part(0, low_end, Access::Write),
-        part(devices.start, devices.end, Access::Device),
-        part(devices.end.max(low_end), end, Access::Write),
-    ]
+/// Physical addresses of the image's constants and code, which nobody writes, by whatever mapping.
+fn unwritten(facts: &Facts) -> Range<u64> {
+    let physical = |address: u64| facts.image.physical_start + (address - facts.image.virtual_start);
+    physical(constants().start)..physical(text().end)
 }
 
 /// Fills the tables of an image whose parts have the given borders.
@@ -215,6 +95,7 @@ fn build(
     facts: &Facts,
     traps: TrapAreas,
     parts: &[(Range<u64>, Access)],
+    read_only: &Range<u64>,
 ) -> Result<(), MapError> {
     let small = |area: Area, access| Mapping {
         virtual_start: area.virtual_start,
@@ -235,12 +116,8 @@ fn build(
     for stack in [traps.exception, traps.interrupt, traps.critical, facts.stack] {
         tables.map(small(stack, Access::Write))?;
     }
-    linear_map(facts).into_iter().try_for_each(|part| tables.map(part))
-}
-
-/// The tops of the first virtual CPU's trap stacks.
-pub(crate) fn trap_stacks() -> TrapStacks {
-    tops(TrapAreas::below(platform::facts().stack.virtual_start, 0))
+    let linear = linear_areas(facts).into_iter().flat_map(|part| around_read_only(part, read_only));
+    linear.into_iter().try_for_each(|part| tables.map(part))
 }
 
 /// Top page table of the start, as a physical address.
@@ -255,7 +132,8 @@ static START_ROOT: AtomicU64 = AtomicU64::new(0);
 /// If the platform gives no frames, or describes areas that overlap.
 pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
     let facts = platform::facts();
-    let table_count = tables_for(facts);
+    let read_only = unwritten(facts);
+    let table_count = tables_for(facts, &read_only);
     let first = acquire_frames(table_count + TRAP_STACK_PAGES, 1)
         .unwrap_or_else(|status| panic!("no frames for page tables and trap stacks: {status}"));
     let traps = TrapAreas::below(facts.stack.virtual_start, (first + table_count) << FRAME_SHIFT);
@@ -268,7 +146,8 @@ pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
         (text(), Access::Execute),
         (&raw const hx_data_start as u64..&raw const hx_boot_start as u64, Access::Write),
     ];
-    build(&mut tables, facts, traps, &parts).unwrap_or_else(|error| panic!("address space: {error:?}"));
+    build(&mut tables, facts, traps, &parts, &read_only)
+        .unwrap_or_else(|error| panic!("address space: {error:?}"));
     START_ROOT.store(root_address(), Ordering::Relaxed);
     // SAFETY: the new tables map code and data in use where they are, the stack, and the linear map; their frames are
     // written by nobody from now on.
@@ -428,51 +307,13 @@ pub fn image_frames() -> u64 {
     (facts.image.bytes + stack) >> FRAME_SHIFT
 }
 
-/// The start-up stack.
-pub(crate) fn main_stack() -> Range<u64> {
-    let stack = platform::facts().stack;
-    stack.virtual_start..stack.virtual_end()
-}
-
-/// The stacks of all virtual CPUs that there can be, each with its trap stacks.
-fn stacks() -> impl Iterator<Item = (Area, TrapAreas)> {
-    let main = platform::facts().stack;
-    let first = (main, TrapAreas::below(main.virtual_start, 0));
-    core::iter::once(first).chain((1..MAX_NUMBERS).map(|number| core_stack(number, 0)))
-}
-
-/// The stack in which an address lies: the start-up stack, that of another virtual CPU, or a trap stack.
-pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
-    stacks()
-        .flat_map(|(stack, traps)| [stack, traps.exception, traps.interrupt, traps.critical])
-        .map(|area| area.virtual_start..area.virtual_end())
-        .find(|range| range.contains(&address))
-}
-
-/// Which stack has overflowed if an access to `address` faults: what it is, and its size in bytes.
-pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
-    stacks()
-        .enumerate()
-        .flat_map(|(number, (stack, traps))| {
-            let name = if number == 0 { "start-up stack" } else { "stack of another core" };
-            [
-                (name, stack),
-                ("exception stack", traps.exception),
-                ("interrupt stack", traps.interrupt),
-                ("critical stack", traps.critical),
-            ]
-        })
-        .find(|(_, area)| (area.virtual_start - PAGE..area.virtual_start).contains(&address))
-        .map(|(name, area)| (name, area.bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
     use hyperexo_abi::STACK_TOP;
 
-    const FACTS: Facts = Facts {
+    pub const FACTS: Facts = Facts {
         name: "test",
         command_line: "",
         tsc_hz: 1,
@@ -487,28 +328,10 @@ mod tests {
     };
 
     #[test]
-    fn device_registers_lie_beside_memory() {
-        let gigabyte = 1 << 30;
-        let parts = |memory_bytes: u64| {
-            let facts = Facts {
-                memory_end_frame: memory_bytes >> FRAME_SHIFT,
-                devices: 3 * gigabyte..4 * gigabyte,
-                ..FACTS
-            };
-            linear_map(&facts).map(|part| (part.physical_start >> 20, part.bytes >> 20, part.access))
-        };
-        let devices = (3 << 10, 1 << 10, Access::Device);
-        assert_eq!(parts(3 << 20), [(0, 4, Access::Write), devices, (4 << 10, 0, Access::Write)]);
-        assert_eq!(
-            parts(5 * gigabyte),
-            [(0, 3 << 10, Access::Write), devices, (4 << 10, 1 << 10, Access::Write)]
-        );
-    }
-
-    #[test]
     fn the_address_space_has_guards_and_rights() {
-        let count = tables_for(&FACTS);
-        assert_eq!(count, 9);
+        let read_only = 0x30_0000..0x30_3000;
+        let count = tables_for(&FACTS, &read_only);
+        assert_eq!(count, 10);
         let mut memory = vec![Table::EMPTY; count as usize];
         let mut tables = Tables::new(&mut memory, 0x500);
         let traps = TrapAreas::below(FACTS.stack.virtual_start, 0x60_0000);
@@ -517,7 +340,7 @@ mod tests {
             (0x10_1000..0x10_3000, Access::Execute),
             (0x10_3000..0x10_4000, Access::Write),
         ];
-        build(&mut tables, &FACTS, traps, &parts).unwrap();
+        build(&mut tables, &FACTS, traps, &parts, &read_only).unwrap();
         let at = |address: u64| {
             paging::translate(0x500, address, |physical| {
                 memory[(physical >> 12) as usize - 0x500].0[(physical & 0xfff) as usize / 8]
@@ -534,33 +357,11 @@ mod tests {
         }
         assert_eq!(at(traps.critical.virtual_end() - 1), Some((0x60_4fff, Access::Write)));
         assert_eq!(at(LINEAR_BASE + 0xff_f000), Some((0xff_f000, Access::Write)));
-    }
-
-    #[test]
-    fn other_cores_have_stacks_of_their_own() {
-        let count = 1 + CORE_STACK_TABLES;
-        for number in [1, 2, MAX_NUMBERS - 1] {
-            let mut memory = vec![Table::EMPTY; count as usize];
-            let (stack, traps) = core_stack(number, 0x70_0000);
-            let entry = build_core_stacks(&mut memory, 0x600, stack, traps).unwrap();
-            let mut top = Table::EMPTY;
-            let slot = paging::root_index(stack.virtual_start);
-            top.0[slot] = entry;
-            let taken = [0, LINEAR_BASE, STACK_TOP - 1].map(paging::root_index);
-            assert!(!taken.contains(&slot), "the entry is nobody else's");
-            // The tables' own top table goes back to the heap: from here on it is another one.
-            memory[0] = top;
-            let at = |address: u64| {
-                paging::translate(0x600, address, |physical| {
-                    memory[(physical >> 12) as usize - 0x600].0[(physical & 0xfff) as usize / 8]
-                })
-            };
-            assert_eq!(at(stack.virtual_start), Some((0x70_0000, Access::Write)));
-            assert_eq!(at(stack.virtual_end()), None);
-            for area in [stack, traps.exception, traps.interrupt, traps.critical] {
-                assert_eq!(at(area.virtual_start - 1), None, "guard below {area:x?}");
-                assert_eq!(at(area.virtual_end() - 1).map(|(_, access)| access), Some(Access::Write));
-            }
+        for physical in [0x20_0000, 0x2f_ffff, 0x30_3000, 0x31_0000, 0x3f_ffff, 0x40_0000] {
+            assert_eq!(at(LINEAR_BASE + physical), Some((physical, Access::Write)));
+        }
+        for physical in [0x30_0000, 0x30_1000, 0x30_2fff] {
+            assert_eq!(at(LINEAR_BASE + physical), Some((physical, Access::Read)), "constants and code");
         }
     }
 
