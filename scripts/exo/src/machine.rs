@@ -85,10 +85,11 @@ impl Board {
         }
     }
 
-    /// The device that holds its virtio consoles.
+    /// The device that holds its virtio consoles. On PCI QEMU would have another thread see to each request, which for a line takes longer
+    /// than the request: 50,000 lines took 4.1 s that way under TCG, 1.1 s without, and 2.6 s on the serial port.
     fn console(self) -> &'static str {
         match self {
-            Board::Q35 | Board::Pc => "virtio-serial-pci",
+            Board::Q35 | Board::Pc => "virtio-serial-pci,ioeventfd=off",
             Board::Microvm => "virtio-serial-device",
         }
     }
@@ -421,7 +422,7 @@ mod tests {
         assert!(command.contains("disk-timeout-ms=30000 console=virtio --'"), "{command}");
         assert!(
             command.contains(
-                "-chardev stdio,mux=on,id=console -serial chardev:console -device virtio-serial-pci \
+                "-chardev stdio,mux=on,id=console -serial chardev:console -device virtio-serial-pci,ioeventfd=off \
                  -device virtconsole,chardev=console"
             ),
             "{command}"

@@ -88,8 +88,14 @@ impl Qmp {
 
     /// Takes the host's side of the machine's disk away: the device stays, and has nothing behind it.
     pub fn remove_drive(&mut self) -> Result<()> {
-        let words = serde_json::json!({ "command-line": format!("drive_del {DRIVE}") });
-        self.execute_with("human-monitor-command", Some(words)).map(|_| ())
+        self.monitor(&format!("drive_del {DRIVE}")).map(|_| ())
+    }
+
+    /// A command of QEMU's monitor, for which the socket has no words of its own: what it says.
+    pub fn monitor(&mut self, command: &str) -> Result<String> {
+        let words = serde_json::json!({ "command-line": command });
+        let said = self.execute_with("human-monitor-command", Some(words))?;
+        Ok(said.as_str().unwrap_or_default().to_owned())
     }
 
     /// Asks the machine to let the device with this name go.

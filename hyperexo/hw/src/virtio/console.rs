@@ -16,9 +16,9 @@ use virtio_drivers::{Error, Result};
 use zerocopy::FromZeros;
 
 /// Bytes of a buffer, which are one request at most.
-pub const BUFFER_BYTES: usize = 4096;
+pub const BUFFER_BYTES: usize = 1024;
 /// Buffers, and entries of each queue.
-pub const SLOTS: usize = 4;
+pub const SLOTS: usize = 16;
 /// Offset of the register for emergencies in the device's configuration (§5.3.4): 32 bits.
 pub const EMERGENCY_OFFSET: u64 = 8;
 

@@ -6,7 +6,7 @@ use super::{Test, Verdict};
 use crate::qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("console-by-itself", &needs, by_itself),
         Test::new("console-virtio-without-device", &needs, without_device),
         Test::new("console-virtio-without-port", &needs, without_port),
+        Test::new("console-virtio-stops", &[Need::Alone, Need::Qemu], stops),
         Test::new("console-reports-come-through", &needs, reports_come_through),
         Test::new("console-virtio-refused", &[Need::Exokernel], refused),
     ]
@@ -73,7 +74,7 @@ fn raw(
 ) -> Result<Raw, String> {
     let words = [&["--print-command"], &VIRTIO[..], arguments].concat();
     let command = context.run(&words)?.succeeded()?.out;
-    let file = context.file("virtio-console", b"")?;
+    let file = context.file(FILE, b"")?;
     let edited = edit(&command).replacen(BOTH, &ports.replace("FILE", &text(&file)), 1);
     if edited.contains("mux=on") {
         return Err(format!("no such command as expected: {command}"));
@@ -84,6 +85,9 @@ fn raw(
     let serial = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(Raw { status: output.status.code(), serial, virtio })
 }
+
+/// Name of the file that a virtio console writes to.
+const FILE: &str = "virtio-console";
 
 /// The file behind the device, and no serial port.
 const DEVICE_ALONE: &str = "-chardev file,id=console,path=FILE ";
@@ -101,12 +105,16 @@ fn is_on(shown: &str, other: &str, status: Option<i32>) -> Verdict {
     }
 }
 
+/// Stands for a device that QEMU sees to in a thread of its own, so that requests take time.
+const IN_A_THREAD: &str = "-global virtio-serial-pci.ioeventfd=on";
+
 /// Without any serial port, with each kind of interrupt that a device can have, and each generation of its interface.
 fn virtio_alone(context: &Context) -> Verdict {
     let kinds: &[&str] = match context.platform {
         Platform::DirectMicrovm => &["", "-global virtio-mmio.force-legacy=false"],
         _ => &[
             "",
+            IN_A_THREAD,
             "-global virtio-serial-pci.vectors=0",
             "-global virtio-serial-pci.disable-legacy=on",
             "-global virtio-serial-pci.disable-legacy=off",
@@ -115,9 +123,12 @@ fn virtio_alone(context: &Context) -> Verdict {
         ],
     };
     for kind in kinds {
-        let ports = format!("{DEVICE_ALONE}{kind} ");
-        let said = raw(context, &["hello", "--", "panic=1"], &ports, str::to_owned)?;
-        is_on(&said.virtio, &said.serial, said.status).map_err(|error| format!("{kind}: {error}"))?;
+        let (ports, own) = (format!("{DEVICE_ALONE}{kind} "), *kind != IN_A_THREAD);
+        let edit =
+            |command: &str| if own { command.to_owned() } else { command.replacen(",ioeventfd=off", "", 1) };
+        let said = raw(context, &["hello", "--", &format!("print-lines={LINES}"), "panic=1"], &ports, edit)?;
+        let right = all_lines(&said.virtio).and_then(|()| is_on(&said.virtio, &said.serial, said.status));
+        right.map_err(|error| format!("{kind}: {error}"))?;
     }
     Ok(())
 }
@@ -149,6 +160,55 @@ fn without_port(context: &Context) -> Verdict {
         Some(7) => Ok(()),
         other => Err(format!("status {other:?}")),
     }
+}
+
+/// While the program sleeps, the device is reset behind its back, and takes nothing from then on. All lines are on the serial port: those that
+/// the device was given at the end, when it is clear that it will not return them.
+fn stops(context: &Context) -> Verdict {
+    let folder = tempfile::tempdir_in(context.scratch.path()).map_err(|error| error.to_string())?;
+    let socket = folder.path().join("qmp");
+    let ports = format!("{DEVICE_AND_PORT}-qmp unix:{},server=on,wait=off ", text(&socket));
+    let lines = format!("print-lines={LINES}");
+    // qboot gives no place to registers at I/O ports.
+    let words = ["hello", "--firmware", "seabios", "--", "sleep-ms=2500", &lines, "exit=3"];
+    let file = context.file(FILE, b"")?;
+    let (said, reset) = std::thread::scope(|scope| {
+        let reset = scope.spawn(|| reset_console(&socket, &file));
+        (raw(context, &words, &ports, str::to_owned), reset.join())
+    });
+    reset.map_err(|_| "the thread that resets the device has panicked")??;
+    let said = said?;
+    let mut shown: Vec<&str> = said.serial.lines().filter(|line| line.starts_with("line ")).collect();
+    let begun = shown.first().is_some_and(|line| *line != "line 0");
+    shown.sort_unstable_by_key(|line| line.split(' ').nth(1).and_then(|number| number.parse::<usize>().ok()));
+    all_lines(&shown.join("\n")).map_err(|error| format!("{error}: on the device {:?}", said.virtio))?;
+    let before = said.virtio.contains("Hello from hello") && !said.virtio.contains("line 0");
+    match before && begun && said.status == Some(7) {
+        true => Ok(()),
+        false => Err(format!("status {:?}, on the device: {:?}", said.status, said.virtio)),
+    }
+}
+
+/// Resets the device of a virtio console once it has written `hello`'s last line before a sleep to `file`, by its register for that (virtio 1.1 §4.1.4.8).
+fn reset_console(socket: &Path, file: &Path) -> Verdict {
+    /// The device in what QEMU says of PCI.
+    const DEVICE: &str = "PCI device 1af4:1003";
+    /// Where the status is among the registers at I/O ports.
+    const STATUS: u64 = 18;
+    let mut control = Qmp::connect_when_ready(socket).map_err(|error| error.to_string())?;
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(file).is_ok_and(|text| text.contains("{\"hello\"")) {
+        if Instant::now() > limit {
+            return Err("the program has printed nothing".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let devices = control.monitor("info pci").map_err(|error| error.to_string())?;
+    let registers = devices.split(DEVICE).nth(1).and_then(|rest| rest.split("I/O at 0x").nth(1));
+    let base =
+        registers.and_then(|rest| u16::from_str_radix(rest.split(' ').next()?, 16).ok()).map(u64::from);
+    let status = base.ok_or_else(|| format!("no registers of the console: {devices}"))? + STATUS;
+    control.monitor(&format!("o /b {status:#x} 0")).map(drop).map_err(|error| error.to_string())
 }
 
 /// Whatever a core is at, a report of its failure is seen, and the machine ends: also if it is writing to the console, with all locks for that
