@@ -22,15 +22,9 @@ pub const NOTE: &str = "Belady's are misses, and so are those compared with it: 
 
 /// The matrix; `None` if every workload ran with one size only.
 pub fn matrix(rows: &[Row]) -> Option<Matrix> {
-    let mut keys: Vec<(&str, u64)> = rows.iter().map(key).collect();
-    keys.dedup();
-    let several = keys.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows {
-        if !names.contains(&row.name.as_str()) {
-            names.push(&row.name);
-        }
-    }
+    let keys = once_each(rows.iter().map(key));
+    let several = keys.iter().any(|one| keys.iter().any(|other| one.0 == other.0 && one.1 != other.1));
+    let names = once_each(rows.iter().map(|row| row.name.as_str()));
     let heads =
         ["workload", "cache"].into_iter().chain(names.iter().copied()).chain(["Belady", "own ± Belady"]);
     let line = |wanted: &(&str, u64)| {
@@ -53,6 +47,16 @@ pub fn matrix(rows: &[Row]) -> Option<Matrix> {
         heads: heads.map(str::to_owned).collect(),
         lines: keys.iter().map(line).collect(),
         makes_blocks: rows.iter().any(|row| row.line.role != Role::Peer && row.line.misses > row.reads),
+    })
+}
+
+/// Items in the order of their first appearance.
+fn once_each<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.fold(Vec::new(), |mut found, item| {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+        found
     })
 }
 
