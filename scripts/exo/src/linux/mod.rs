@@ -36,6 +36,7 @@ pub use kernel::Kernel;
 pub use linux_init::Step;
 use linux_init::{END, PLAN_PATH};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// Modules for a disk on virtio, by PCI or in memory. ext4 is built into the kernel.
 pub const DISK_MODULES: [&str; 3] = ["virtio_pci", "virtio_mmio", "virtio_blk"];
@@ -74,7 +75,7 @@ impl LinuxGuest {
     /// Makes the initial file system; returns its path. It is named after its content.
     pub fn initrd(&self, checkout: &Checkout) -> Result<PathBuf> {
         let read = |path: &PathBuf| std::fs::read(path).map_err(Error::io("read", path));
-        let mut files = vec![("/init".to_owned(), read(&static_program(checkout, "linux-init", &[])?)?)];
+        let mut files = vec![("/init".to_owned(), read(&init(checkout)?)?)];
         let mut steps = if self.file_systems { file_systems() } else { Vec::new() };
         for module in self.kernel.modules(&self.modules)? {
             let path = format!("/modules/{}.ko", module.name);
@@ -131,6 +132,16 @@ fn file_systems() -> Vec<Step> {
         options: String::new(),
     };
     mounts.map(mount).into()
+}
+
+/// The first program of a guest: built once, however many guests there are.
+fn init(checkout: &Checkout) -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = &*built {
+        return Ok(path.clone());
+    }
+    Ok(built.insert(static_program(checkout, "linux-init", &[])?).clone())
 }
 
 /// Builds the binary of a package of the workspace that has the package's name, optimised, statically linked and
