@@ -77,6 +77,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use desk::Desk;
 use frames::Frames;
+use mount::Mounted;
 use spin::Mutex;
 
 /// A mounted volume that several cores read; see the [module](self). Clones are the same volume.
@@ -92,6 +93,7 @@ struct Shared<P> {
     desk: Mutex<Desk>,
     max_request_blocks: u64,
     sleep: Box<dyn Sleep>,
+    mount_reads: u64,
     tallies: Mutex<Tallies>,
     misses: AtomicU64,
     waits: AtomicU64,
@@ -116,11 +118,13 @@ struct Tally(AtomicU64);
 pub struct SharedStatistics {
     /// Blocks found in the cache. Together with `misses` all references; holes are none.
     pub hits: u64,
-    /// Blocks read from the device for somebody who wanted them. As many as the device has read without error.
+    /// Blocks read from the device for somebody who wanted them.
     pub misses: u64,
     /// Times that somebody slept for a block which another core was fetching. Then it is looked up once more, mostly a hit.
     pub waits: u64,
-    /// Requests to the device.
+    /// Blocks of metadata read while mounting. With `misses`, all that the device has read without error.
+    pub mount_reads: u64,
+    /// Requests to the device since.
     pub read_requests: u64,
     /// Requests that failed, and blocks whose checksum was wrong.
     pub read_errors: u64,
@@ -148,7 +152,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
         sleep: impl Sleep + 'static,
     ) -> Result<SharedVolume<P>, FsError> {
         assert!(cache.is_empty(), "the words in the cache do not name frames of this volume");
-        let (names, device) = mount::snapshot(Box::new(device))?;
+        let Mounted { names, device, reads } = mount::mount(Box::new(device))?;
         Ok(SharedVolume(Arc::new(Shared {
             names,
             frames: Frames::new(cache.capacity() + 1),
@@ -156,6 +160,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
             max_request_blocks: device.max_request_blocks().max(1) as u64,
             desk: Mutex::new(Desk::new(device)),
             sleep: Box::new(sleep),
+            mount_reads: reads,
             tallies: Mutex::default(),
             misses: AtomicU64::new(0),
             waits: AtomicU64::new(0),
@@ -189,6 +194,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
         SharedStatistics {
             hits: tallies.of_closed + of_open,
             misses: self.0.misses.load(Ordering::Relaxed),
+            mount_reads: self.0.mount_reads,
             waits: self.0.waits.load(Ordering::Relaxed),
             read_requests: self.0.requests.load(Ordering::Relaxed),
             read_errors: self.0.errors.load(Ordering::Relaxed),

@@ -39,16 +39,25 @@ impl BlockDevice for Lent {
     }
 }
 
-/// The metadata of the volume on a device, and the device.
-pub(super) fn snapshot(
-    device: Box<dyn BlockDevice + Send>,
-) -> Result<(Snapshot, Box<dyn BlockDevice + Send>), FsError> {
+/// What mounting gives.
+pub(super) struct Mounted {
+    pub(super) names: Snapshot,
+    pub(super) device: Box<dyn BlockDevice + Send>,
+    /// Blocks that were read.
+    pub(super) reads: u64,
+}
+
+/// Reads the metadata of the volume on a device.
+pub(super) fn mount(device: Box<dyn BlockDevice + Send>) -> Result<Mounted, FsError> {
     let device = Arc::new(Mutex::new(device));
-    let queue = Rc::new(DeviceQueue::new(Box::new(Lent(Arc::clone(&device)))));
-    let cache = Rc::new(BufferCache::new(queue, CacheOptions { blocks: 1, ..CacheOptions::default() }));
-    let snapshot = ExtentVolume::mount(cache)?.into_snapshot();
+    let (names, reads) = {
+        let queue = Rc::new(DeviceQueue::new(Box::new(Lent(Arc::clone(&device)))));
+        let cache = Rc::new(BufferCache::new(queue, CacheOptions { blocks: 1, ..CacheOptions::default() }));
+        let volume = ExtentVolume::mount(Rc::clone(&cache))?;
+        (volume.into_snapshot(), cache.statistics().mount_reads)
+    };
     match Arc::into_inner(device) {
-        Some(device) => Ok((snapshot, device.into_inner())),
+        Some(device) => Ok(Mounted { names, device: device.into_inner(), reads }),
         None => Err(FsError::Unsupported("a device that somebody keeps after mounting")),
     }
 }
