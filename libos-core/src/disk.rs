@@ -271,9 +271,20 @@ impl Disk {
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self) {
         if self.requests.in_flight > 0 && !self.requests.queue.has_completion() {
-            WAITER.wait_here();
-            upcall::wait_until(|| self.requests.queue.completion_or_wake());
+            upcall::wait_until(|| self.ready_or_call());
         }
+    }
+
+    /// Whether [`Disk::poll`] has something, or nothing is in flight. If not, the next completion, or the end of a request's
+    /// time, calls the virtual CPU that asks now and no other: a condition for [`upcall::wait_until`] where several cores
+    /// take turns with a disk and none may keep it while it sleeps.
+    pub fn ready_or_call(&mut self) -> bool {
+        if self.requests.in_flight == 0 || self.requests.queue.has_completion() {
+            return true;
+        }
+        // First who is to be called, then the wish to be.
+        WAITER.wait_here();
+        self.requests.queue.completion_or_wake()
     }
 }
 

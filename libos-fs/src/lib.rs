@@ -27,6 +27,7 @@ mod error;
 pub mod ext4;
 pub mod extent_fs;
 mod path;
+pub mod shared;
 mod volume;
 
 pub use cache::{
@@ -41,4 +42,5 @@ pub use device::{
     BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, RamDisk, Rejected, Rejection, Request,
 };
 pub use error::FsError;
+pub use shared::{SharedFile, SharedStatistics, SharedVolume};
 pub use volume::{DirectoryEntry, EntryKind, File, FileId, Format, Space, Volume};

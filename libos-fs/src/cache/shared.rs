@@ -216,6 +216,24 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         Some(word)
     }
 
+    /// Whether a block is in the cache. Does not count as a use.
+    pub fn contains(&self, block: u64) -> bool {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        match shard.find_unlocked(block, hash) {
+            Ok((_, found)) => found.is_some(),
+            Err(Changing) => {
+                let _keeper = shard.keeper.lock();
+                shard.find(block, hash).is_some()
+            }
+        }
+    }
+
+    /// Blocks it has room for.
+    pub fn capacity(&self) -> usize {
+        self.shards.iter().map(|shard| shard.slots.len()).sum()
+    }
+
     /// Blocks in the cache. Takes the lock of each shard in turn.
     pub fn len(&self) -> usize {
         self.shards

@@ -19,6 +19,7 @@ mod timed;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::task::Waker;
 #[cfg(feature = "std")]
 pub use file::FileDisk;
 use hyperexo_abi::Page;
@@ -133,6 +134,16 @@ pub trait BlockDevice {
     fn poll(&mut self) -> Option<Completion>;
     /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is in flight.
     fn wait(&mut self);
+    /// Whether [`BlockDevice::poll`] may have something. If not, the device calls the core that asks, or wakes `waker`,
+    /// as soon as it has: for those who must not sleep inside the device, because other cores use it meanwhile
+    /// ([`crate::shared`]).
+    ///
+    /// A device that has no other way waits here, and its other users with it; those that complete at once lose nothing.
+    fn ready(&mut self, waker: &Waker) -> bool {
+        let _ = waker;
+        self.wait();
+        true
+    }
     /// Where to print the references to blocks of files on this device, line by line, if this run is to record them; see
     /// [`crate::cache::references`].
     fn reference_log(&self) -> Option<fn(&str)> {
@@ -158,6 +169,9 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     }
     fn wait(&mut self) {
         (**self).wait()
+    }
+    fn ready(&mut self, waker: &Waker) -> bool {
+        (**self).ready(waker)
     }
 
     fn reference_log(&self) -> Option<fn(&str)> {

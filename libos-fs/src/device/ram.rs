@@ -2,17 +2,17 @@
 
 use super::{BLOCK_BYTES, BlockDevice, Completion, Operation, Rejected, Rejection, Request, validate};
 use alloc::collections::VecDeque;
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use spin::Mutex;
 
 /// Requests that a [`RamDisk`] takes before a completion must be fetched.
 const QUEUE_DEPTH: usize = 32;
 
 /// A disk in memory. Clones are further queues to the same blocks: keep one to look at the disk after a volume is gone.
 pub struct RamDisk {
-    bytes: Rc<RefCell<Vec<u8>>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
     completions: VecDeque<Completion>,
     max_request_blocks: usize,
     read_only: bool,
@@ -31,7 +31,7 @@ impl RamDisk {
     /// A disk that holds `bytes`; an incomplete block at the end is not reachable.
     pub fn from_bytes(bytes: Vec<u8>) -> RamDisk {
         RamDisk {
-            bytes: Rc::new(RefCell::new(bytes)),
+            bytes: Arc::new(Mutex::new(bytes)),
             completions: VecDeque::new(),
             max_request_blocks: hyperexo_abi::ring::MAX_REQUEST_BLOCKS,
             read_only: false,
@@ -50,19 +50,19 @@ impl RamDisk {
 
     /// A copy of the contents.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.bytes.borrow().clone()
+        self.bytes.lock().clone()
     }
 
     /// Changes the contents behind the queue's back.
     pub fn modify(&self, change: impl FnOnce(&mut [u8])) {
-        change(&mut self.bytes.borrow_mut());
+        change(&mut self.bytes.lock());
     }
 }
 
 impl Clone for RamDisk {
     fn clone(&self) -> RamDisk {
         RamDisk {
-            bytes: Rc::clone(&self.bytes),
+            bytes: Arc::clone(&self.bytes),
             completions: VecDeque::new(),
             max_request_blocks: self.max_request_blocks,
             read_only: self.read_only,
@@ -72,7 +72,7 @@ impl Clone for RamDisk {
 
 impl BlockDevice for RamDisk {
     fn blocks(&self) -> u64 {
-        (self.bytes.borrow().len() / BLOCK_BYTES) as u64
+        (self.bytes.lock().len() / BLOCK_BYTES) as u64
     }
 
     fn max_request_blocks(&self) -> usize {
@@ -90,7 +90,7 @@ impl BlockDevice for RamDisk {
         if self.completions.len() >= QUEUE_DEPTH {
             return Err(Rejected { request, reason: Rejection::QueueFull });
         }
-        let mut bytes = self.bytes.borrow_mut();
+        let mut bytes = self.bytes.lock();
         let blocks = bytes.chunks_exact_mut(BLOCK_BYTES).skip(request.block as usize);
         match request.operation {
             Operation::Read => {

@@ -1,6 +1,7 @@
 //! The disk of a HyperExo environment.
 
 use super::{BlockDevice, Completion, DeviceError, Operation, Rejected, Rejection, Request};
+use core::task::Waker;
 use hyperexo_abi::ring::{self, Outcome};
 use libos_core::disk::{self, Disk, DiskError, Reason};
 
@@ -93,6 +94,11 @@ impl BlockDevice for RingDevice {
 
     fn wait(&mut self) {
         self.disk.wait();
+    }
+
+    /// The disk calls the core that asks.
+    fn ready(&mut self, _: &Waker) -> bool {
+        self.disk.ready_or_call()
     }
 
     /// The console, if the command line has the word `RECORD_WORD`.

@@ -65,6 +65,27 @@ pub(crate) struct ExtentVolume {
     metadata: RefCell<Metadata>,
 }
 
+/// The metadata of a volume that nobody changes any more: several cores may look at it.
+pub(crate) struct Snapshot(Metadata);
+
+impl Snapshot {
+    pub(crate) fn open(&self, path: &str) -> Result<FileId, FsError> {
+        self.0.open(path)
+    }
+
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
+        self.0.list(path)
+    }
+
+    pub(crate) fn bytes(&self, file: FileId) -> Result<u64, FsError> {
+        self.0.file_bytes(file)
+    }
+
+    pub(crate) fn run_at(&self, file: FileId, block: u64, most: u64) -> Option<Run> {
+        self.0.run_at(file, block, most)
+    }
+}
+
 /// Part of a file within one block.
 struct Piece {
     block: u64,
@@ -99,6 +120,11 @@ impl ExtentVolume {
         let copy = superblocks.copy;
         let metadata = Metadata { superblock, copy, tree, space, next_object, commit_unknown: false };
         Ok(ExtentVolume { cache, metadata: RefCell::new(metadata) })
+    }
+
+    /// Its metadata, without the cache and the device.
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        Snapshot(self.metadata.into_inner())
     }
 
     fn locate(&self, file: FileId, block: u64, most: u64) -> Result<Option<Run>, FsError> {

@@ -6,10 +6,14 @@
 //! | `limit=N` | counts the primes below N (default 1000000) |
 //! | `rounds=N` | rounds in which every core allocates, prints and sleeps (default 20) |
 //! | `read-blocks=N` | the cores read the first N blocks of the disk extent, one core after the other |
+//! | `file=PATH` | the cores read a file of the volume on the disk through one cache: first each the whole file, then single blocks |
+//! | `cache-blocks=N` | with `file`: size of that cache (default 64) |
+//! | `policy=NAME` | with `file`: `clock`, `sieve` (default), `s3-fifo` or `lru` |
+//! | `gets=N` | with `file`: blocks that each core reads one by one (default 2000) |
 //! | `panic=PLACE` | the core of this place, from 0, panics; `panic=all`: all do |
 //! | `overflow=PLACE` | the core of this place overflows its stack |
 //!
-//! Prints one JSON line; exit code 1 if any core counted or read something else, or found memory that was not its own.
+//! Prints one JSON line, with `file` another one; exit code 1 if any core counted or read something else, or found memory that was not its own.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -17,6 +21,7 @@
 extern crate alloc;
 
 mod failure;
+mod files;
 mod primes;
 mod reading;
 mod sharing;
@@ -59,13 +64,23 @@ fn run() -> Result<i32, StartError> {
         0 => true,
         blocks => reading::on_each(blocks, cores)?,
     };
+    let same_file = match libos_core::argument("file") {
+        None => true,
+        Some(path) => {
+            let (blocks, gets) = (number("cache-blocks", 64), number("gets", 2000));
+            files::on_all(path, blocks as usize, gets, cores)?
+        }
+    };
     println!(
         "{{\"cores\":{cores},\"limit\":{limit},\"primes\":{primes_on_all},\"one_core_us\":{one_us},\
         \"all_cores_us\":{all_us},\"shared_rounds\":{},\"damaged\":{}}}",
         shared.rounds, shared.damaged
     );
-    let right =
-        same_read && primes_on_one == primes_on_all && shared.damaged == 0 && shared.rounds == rounds * cores;
+    let right = same_read
+        && same_file
+        && primes_on_one == primes_on_all
+        && shared.damaged == 0
+        && shared.rounds == rounds * cores;
     Ok(i32::from(!right))
 }
 

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("several-environments", &[Need::Exokernel], several),
         Test::new("neighbours-on-two-cores", &[Need::Exokernel, Need::Cores(2)], neighbours_on_two_cores),
         Test::new("one-application-on-two-cores", &[Need::Cores(2)], one_application_on_two_cores),
+        Test::new("file-read-by-two-cores", &[Need::Cores(2), Need::Disk], file_read_by_two_cores),
         Test::new("shared-view", &[Need::Exokernel], shared_view),
         Test::new("exit-code", &[], exit_code),
         Test::new("backtrace", &[], backtrace),
@@ -68,6 +69,49 @@ fn one_application_on_two_cores(context: &Context) -> Verdict {
     let words = ["--", "limit=100000", "read-blocks=64"];
     let arguments = [&["cores", "--cores", "2", "--disk", &disk], &words[..]].concat();
     context.run(&arguments)?.succeeded().map(drop)
+}
+
+/// What `cores` says of a file that its cores have read.
+#[derive(Debug, serde::Deserialize)]
+struct FileLine {
+    blocks: u64,
+    sum: u64,
+    readers: u64,
+    gets: u64,
+    hits: u64,
+    misses: u64,
+    mount_reads: u64,
+    wrong: u64,
+}
+
+/// Two cores read a file through one cache: the bytes are right, what fits is read once whoever asks first, and the kernel
+/// has moved as many blocks as the cache says. One core misses as simulated; the image itself looks at that.
+fn file_read_by_two_cores(context: &Context) -> Verdict {
+    let bytes: Vec<u8> = (0..900_000u64).map(|at| (at * at / 4096 % 251) as u8).collect();
+    let file = text(&context.file("shared.bin", &bytes)?);
+    let image = text(&context.scratch.path().join("shared.img"));
+    context.exo(&["fs", "make", &image, "--size", "1M"])?.succeeded()?;
+    context.exo(&["fs", "put", &image, &file, "--to", "/shared.bin"])?.succeeded()?;
+    let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+    for (cores, cache) in [("1", "cache-blocks=50"), ("2", "cache-blocks=50"), ("2", "cache-blocks=250")] {
+        let accounting = text(&context.scratch.path().join("accounting.json"));
+        let machine = ["--json", &accounting, "cores", "--cores", cores, "--disk", &image];
+        let words = ["--", "limit=1000", "rounds=1", "file=/shared.bin", "policy=s3-fifo", cache];
+        let said = context.run(&[&machine[..], &words].concat())?.succeeded()?;
+        let line = said.out.lines().find_map(|line| serde_json::from_str::<FileLine>(line).ok());
+        let line = line.ok_or_else(|| format!("no line about the file in: {}", said.out))?;
+        let json = std::fs::read_to_string(&accounting).map_err(|error| error.to_string())?;
+        let counted: Accounting = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+        let references = line.readers * (line.blocks + line.gets);
+        let right = line.sum == sum && line.wrong == 0 && line.readers.to_string() == cores;
+        let once = line.misses == line.blocks || cache != "cache-blocks=250";
+        let agreed = counted.disk_blocks_read == line.misses + line.mount_reads;
+        if !right || !once || !agreed || line.hits + line.misses != references {
+            let read = counted.disk_blocks_read;
+            return Err(format!("sum {sum}, {read} blocks read by the kernel's count, {cache}: {line:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn several(context: &Context) -> Verdict {

@@ -1,0 +1,63 @@
+//! From a device to the names and places of blocks, and back to the device.
+
+use crate::FsError;
+use crate::cache::{BufferCache, CacheOptions};
+use crate::device::{BlockDevice, Completion, DeviceQueue, Rejected, Request};
+use crate::extent_fs::{ExtentVolume, Snapshot};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use spin::Mutex;
+
+/// A device in the hands of whoever mounts it, until they are done.
+struct Lent(Arc<Mutex<Box<dyn BlockDevice + Send>>>);
+
+impl BlockDevice for Lent {
+    fn blocks(&self) -> u64 {
+        self.0.lock().blocks()
+    }
+
+    fn max_request_blocks(&self) -> usize {
+        self.0.lock().max_request_blocks()
+    }
+
+    fn read_only(&self) -> bool {
+        true
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), Rejected> {
+        self.0.lock().submit(request)
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.0.lock().poll()
+    }
+
+    /// Nobody else wants the lock as long as the device is lent.
+    fn wait(&mut self) {
+        self.0.lock().wait();
+    }
+}
+
+/// What mounting gives.
+pub(super) struct Mounted {
+    pub(super) names: Snapshot,
+    pub(super) device: Box<dyn BlockDevice + Send>,
+    /// Blocks that were read.
+    pub(super) reads: u64,
+}
+
+/// Reads the metadata of the volume on a device.
+pub(super) fn mount(device: Box<dyn BlockDevice + Send>) -> Result<Mounted, FsError> {
+    let device = Arc::new(Mutex::new(device));
+    let (names, reads) = {
+        let queue = Rc::new(DeviceQueue::new(Box::new(Lent(Arc::clone(&device)))));
+        let cache = Rc::new(BufferCache::new(queue, CacheOptions { blocks: 1, ..CacheOptions::default() }));
+        let volume = ExtentVolume::mount(Rc::clone(&cache))?;
+        (volume.into_snapshot(), cache.statistics().mount_reads)
+    };
+    match Arc::into_inner(device) {
+        Some(device) => Ok(Mounted { names, device: device.into_inner(), reads }),
+        None => Err(FsError::Unsupported("a device that somebody keeps after mounting")),
+    }
+}
