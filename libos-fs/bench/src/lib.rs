@@ -4,6 +4,11 @@
 use libos_fs::cache::{Lru, ReplacementPolicy, SharedCache, WTinyLfu};
 use std::sync::Mutex;
 
+/// Blocks that every cache has room for.
+pub const CAPACITY: usize = 10_000;
+/// References of a pattern.
+pub const REFERENCES: usize = 200_000;
+
 /// A cache that several threads use.
 pub trait Contender: Sync {
     /// Looks a block up; if it is missing, puts it in. Whether it was there.
@@ -175,6 +180,7 @@ fn zipf(exponent: f64, blocks: usize, count: usize) -> Vec<u64> {
 }
 
 /// References all blocks on so many threads, each from another point on. Returns the hits.
+#[inline(never)]
 pub fn run(cache: &dyn Contender, references: &[u64], threads: usize) -> usize {
     let pass = |start: usize| {
         let (before, after) = references.split_at(start);

@@ -5,10 +5,8 @@
 #![forbid(unsafe_code)]
 
 use cpu_time::ProcessTime;
-use libos_fs_bench::{classes, patterns, run};
+use libos_fs_bench::{CAPACITY, REFERENCES, classes, patterns, run};
 
-const CAPACITY: usize = 10_000;
-const REFERENCES: usize = 200_000;
 const ROUNDS: usize = 11;
 
 fn main() {
