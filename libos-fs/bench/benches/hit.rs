@@ -4,7 +4,6 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use libos_fs_bench::{CAPACITY, REFERENCES, classes, patterns, run};
 
-
 fn hit(criterion: &mut Criterion) {
     for pattern in patterns(CAPACITY, REFERENCES) {
         for threads in [1, 2] {

@@ -12,7 +12,8 @@ fn main() {
     let [policy, cache, pattern] = &arguments[..] else { panic!("usage: once POLICY CACHE PATTERN") };
     let pattern = patterns(CAPACITY, REFERENCES).into_iter().find(|known| known.name == pattern);
     let references = pattern.expect("a pattern of the table").references;
-    let class = classes(CAPACITY).into_iter().find(|class| class.policy == policy).expect("a policy of the table");
+    let class =
+        classes(CAPACITY).into_iter().find(|class| class.policy == policy).expect("a policy of the table");
     let contender = class.contenders.into_iter().find(|(name, _)| name == cache);
     let (_, contender) = contender.expect("a cache of the table, under its policy");
     let hits = run(&*contender, &references, 1) + run(&*contender, &references, 1);
