@@ -2,10 +2,7 @@
 //! machine `cargo run --release` is better, which interleaves the caches and compares.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use libos_fs_bench::{classes, patterns, run};
-
-const CAPACITY: usize = 10_000;
-const REFERENCES: usize = 200_000;
+use libos_fs_bench::{CAPACITY, REFERENCES, classes, patterns, run};
 
 fn hit(criterion: &mut Criterion) {
     for pattern in patterns(CAPACITY, REFERENCES) {

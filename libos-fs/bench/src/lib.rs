@@ -4,6 +4,11 @@
 use libos_fs::cache::{Lru, ReplacementPolicy, SharedCache, WTinyLfu};
 use std::sync::Mutex;
 
+/// Blocks that every cache has room for.
+pub const CAPACITY: usize = 10_000;
+/// References of a pattern.
+pub const REFERENCES: usize = 200_000;
+
 /// A cache that several threads use.
 pub trait Contender: Sync {
     /// Looks a block up; if it is missing, puts it in. Whether it was there.
@@ -112,7 +117,7 @@ pub fn classes(capacity: usize) -> Vec<Class> {
             policy: "sieve",
             contenders: vec![
                 ("libos-fs", Box::new(SharedCache::sieve(capacity, SHARDS))),
-                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::SieveConfig::default()))),
+                ("foyer", Box::new(Foyer::new(capacity, foyer_memory::SieveConfig))),
             ],
         },
         Class {
@@ -150,7 +155,7 @@ pub fn patterns(capacity: usize, count: usize) -> Vec<Pattern> {
 }
 
 /// Zipf's law; ranks are scattered over block numbers.
-fn zipf(exponent: f64, blocks: usize, count: usize) -> Vec<u64> {
+pub fn zipf(exponent: f64, blocks: usize, count: usize) -> Vec<u64> {
     let mut sum = 0.0;
     let cumulative: Vec<f64> = (1..=blocks)
         .map(|rank| {
@@ -175,6 +180,7 @@ fn zipf(exponent: f64, blocks: usize, count: usize) -> Vec<u64> {
 }
 
 /// References all blocks on so many threads, each from another point on. Returns the hits.
+#[inline(never)]
 pub fn run(cache: &dyn Contender, references: &[u64], threads: usize) -> usize {
     let pass = |start: usize| {
         let (before, after) = references.split_at(start);
@@ -189,4 +195,43 @@ pub fn run(cache: &dyn Contender, references: &[u64], threads: usize) -> usize {
         let running: Vec<_> = (0..threads).map(|number| scope.spawn(move || pass(number * step))).collect();
         running.into_iter().map(|thread| thread.join().unwrap()).sum()
     })
+}
+
+/// What comparing says of one of several.
+pub struct Figures {
+    /// Processor time of a pass, in seconds: the median.
+    pub seconds: f64,
+    /// Processor time in units of the first one's, round by round: lower quartile, median, upper quartile.
+    pub ratios: [f64; 3],
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [lower, median, upper] = self.ratios;
+        write!(f, "{median:6.2} ({lower:.2} to {upper:.2})")
+    }
+}
+
+/// Has them take turns for so many rounds, after one that does not count: the first fills caches.
+pub fn compare(rounds: usize, passes: &[&dyn Fn()]) -> Vec<Figures> {
+    let mut times = vec![Vec::new(); passes.len()];
+    for round in 0..=rounds {
+        for (pass, times) in passes.iter().zip(&mut times) {
+            let start = cpu_time::ProcessTime::now();
+            pass();
+            if round > 0 {
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let quartiles = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        [rounds / 4, rounds / 2, rounds * 3 / 4].map(|at| values[at])
+    };
+    let of_first = times.first().cloned().unwrap_or_default();
+    let figures = |times: &Vec<f64>| Figures {
+        seconds: quartiles(times.clone())[1],
+        ratios: quartiles(times.iter().zip(&of_first).map(|(other, own)| other / own).collect()),
+    };
+    times.iter().map(figures).collect()
 }

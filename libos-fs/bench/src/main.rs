@@ -4,11 +4,9 @@
 //! Arguments are names of patterns; without any, all are run.
 #![forbid(unsafe_code)]
 
-use cpu_time::ProcessTime;
-use libos_fs_bench::{classes, patterns, run};
+use libos_fs_bench::{CAPACITY, REFERENCES, classes, compare, patterns, run};
+use std::cell::Cell;
 
-const CAPACITY: usize = 10_000;
-const REFERENCES: usize = 200_000;
 const ROUNDS: usize = 11;
 
 fn main() {
@@ -20,31 +18,24 @@ fn main() {
         }
         for threads in [1, 2] {
             for class in classes(CAPACITY) {
-                let mut times = vec![Vec::new(); class.contenders.len()];
-                let mut hits = vec![0; class.contenders.len()];
-                for round in 0..=ROUNDS {
-                    for (number, (_, cache)) in class.contenders.iter().enumerate() {
-                        let start = ProcessTime::now();
-                        hits[number] = run(&**cache, &pattern.references, threads);
-                        // The first round fills the cache.
-                        if round > 0 {
-                            times[number].push(start.elapsed().as_secs_f64());
-                        }
-                    }
-                }
+                let hits: Vec<Cell<usize>> = class.contenders.iter().map(|_| Cell::new(0)).collect();
+                let passes: Vec<_> = class
+                    .contenders
+                    .iter()
+                    .zip(&hits)
+                    .map(|((_, cache), hits)| {
+                        let references = &pattern.references;
+                        move || hits.set(run(&**cache, references, threads))
+                    })
+                    .collect();
+                let passes: Vec<&dyn Fn()> = passes.iter().map(|pass| pass as &dyn Fn()).collect();
                 let references = (threads * REFERENCES) as f64;
-                for (number, (name, _)) in class.contenders.iter().enumerate() {
-                    let mut ratios: Vec<f64> =
-                        times[number].iter().zip(&times[0]).map(|(other, own)| other / own).collect();
-                    ratios.sort_by(f64::total_cmp);
+                let figures = compare(ROUNDS, &passes);
+                for (((name, _), hits), figures) in class.contenders.iter().zip(&hits).zip(figures) {
+                    let hit_rate = 100.0 * hits.get() as f64 / references;
                     println!(
-                        "{:10} {:9} {threads:7}  {name:15} {:6.2} ({:.2} to {:.2})  {:5.1} %",
-                        class.policy,
-                        pattern.name,
-                        ratios[ROUNDS / 2],
-                        ratios[ROUNDS / 4],
-                        ratios[ROUNDS * 3 / 4],
-                        100.0 * hits[number] as f64 / references,
+                        "{:10} {:9} {threads:7}  {name:15} {figures}  {hit_rate:5.1} %",
+                        class.policy, pattern.name
                     );
                 }
             }

@@ -18,6 +18,7 @@
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
 mod allocation;
+mod chains;
 pub mod criteria;
 mod disclosure;
 mod event;

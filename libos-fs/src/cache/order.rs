@@ -1,11 +1,11 @@
 //! Doubly linked lists over small numbers, all of whose operations take constant time.
 
 use alloc::vec::Vec;
-use core::mem::size_of;
 
-/// No item; also: in no list.
+/// In no list.
 const NONE: u32 = u32::MAX;
 
+/// Of an item, or of a list: what is before its front and after its back is the list itself.
 #[derive(Clone, Copy)]
 struct Links {
     before: u32,
@@ -16,20 +16,14 @@ struct Links {
 
 const UNLINKED: Links = Links { before: NONE, after: NONE, list: NONE };
 
-#[derive(Clone, Copy)]
-struct Ends {
-    front: u32,
-    back: u32,
-    length: u32,
-}
-
 /// Several lists over one range of items: an item, a small number such as a slot, is in at most one of them. 12 bytes
 /// for each item up to the largest there has been, whatever the number of lists.
 ///
-/// Items are below 2³² − 1. Operations on items that are in no list do nothing.
+/// Items are so small that items and lists together are less than 2³² − 1. Operations on items that are in no list do nothing.
 pub struct Lists {
+    /// First of the lists, then of the items.
     links: Vec<Links>,
-    ends: Vec<Ends>,
+    lengths: Vec<u32>,
 }
 
 impl Lists {
@@ -38,74 +32,83 @@ impl Lists {
 
     /// So many lists, all empty. They are known by their numbers, from 0.
     pub fn new(lists: usize) -> Lists {
-        let empty = Ends { front: NONE, back: NONE, length: 0 };
-        Lists { links: Vec::new(), ends: (0..lists).map(|_| empty).collect() }
+        let empty = |list: usize| Links { before: list as u32, after: list as u32, list: list as u32 };
+        Lists { links: (0..lists).map(empty).collect(), lengths: (0..lists).map(|_| 0).collect() }
     }
 
+    /// Where the links of an item are, or would be: there can be none of a number beyond all bounds.
+    #[inline]
+    fn at(&self, item: usize) -> usize {
+        item.saturating_add(self.lengths.len())
+    }
+
+    #[inline]
     fn links(&self, item: usize) -> Links {
-        self.links.get(item).copied().unwrap_or(UNLINKED)
+        self.links.get(self.at(item)).copied().unwrap_or(UNLINKED)
     }
 
-    fn some(item: u32) -> Option<usize> {
-        (item != NONE).then_some(item as usize)
+    /// The item whose links are there, if they are not a list's.
+    #[inline]
+    fn item(&self, at: u32) -> Option<usize> {
+        (at as usize).checked_sub(self.lengths.len())
+    }
+
+    /// Makes a place for the links of an item.
+    fn reach(&mut self, item: usize) {
+        let at = self.at(item);
+        if at >= self.links.len() {
+            self.links.resize(at + 1, UNLINKED);
+        }
     }
 
     /// Takes an item out of the list it is in.
+    #[inline]
     pub fn remove(&mut self, item: usize) {
         let Links { before, after, list } = self.links(item);
-        let Some(ends) = self.ends.get_mut(list as usize) else { return };
-        match self.links.get_mut(before as usize) {
-            Some(links) => links.after = after,
-            None => ends.front = after,
+        if list == NONE {
+            return;
         }
-        match self.links.get_mut(after as usize) {
-            Some(links) => links.before = before,
-            None => ends.back = before,
-        }
-        ends.length -= 1;
-        self.links[item] = UNLINKED;
+        self.links[before as usize].after = after;
+        self.links[after as usize].before = before;
+        self.lengths[list as usize] -= 1;
+        let at = self.at(item);
+        self.links[at] = UNLINKED;
+    }
+
+    /// Puts an item that is in no list, and has a place for its links, before what is at `next`.
+    #[inline]
+    fn put_before(&mut self, item: usize, next: usize) {
+        let at = self.at(item);
+        let Links { before, list, .. } = self.links[next];
+        self.links[at] = Links { before, after: next as u32, list };
+        self.links[next].before = at as u32;
+        self.links[before as usize].after = at as u32;
+        self.lengths[list as usize] += 1;
     }
 
     /// Puts an item at the back of a list, from wherever it was.
     ///
     /// # Panics
     /// If there is no such list.
+    #[inline]
     pub fn push_back(&mut self, list: usize, item: usize) {
-        if self.ends[list].back == item as u32 {
+        assert!(list < self.lengths.len(), "no list {list}");
+        if self.links[list].before as usize == self.at(item) {
             return;
         }
         self.remove(item);
-        if item >= self.links.len() {
-            self.links.resize(item + 1, UNLINKED);
-        }
-        let ends = &mut self.ends[list];
-        let before = core::mem::replace(&mut ends.back, item as u32);
-        ends.length += 1;
-        match self.links.get_mut(before as usize) {
-            Some(links) => links.after = item as u32,
-            None => ends.front = item as u32,
-        }
-        self.links[item] = Links { before, after: NONE, list: list as u32 };
+        self.reach(item);
+        self.put_before(item, list);
     }
 
     /// Puts an item before another one, into the same list.
     pub fn insert_before(&mut self, item: usize, next: usize) {
-        let list = self.links(next).list;
-        if item == next || list == NONE {
+        if item == next || self.links(next).list == NONE {
             return;
         }
         self.remove(item);
-        if item >= self.links.len() {
-            self.links.resize(item + 1, UNLINKED);
-        }
-        let before = core::mem::replace(&mut self.links[next].before, item as u32);
-        let ends = &mut self.ends[list as usize];
-        ends.length += 1;
-        match self.links.get_mut(before as usize) {
-            Some(links) => links.after = item as u32,
-            None => ends.front = item as u32,
-        }
-        self.links[item] = Links { before, after: next as u32, list };
+        self.reach(item);
+        self.put_before(item, self.at(next));
     }
 
     /// Puts an item where another one is, which leaves its list.
@@ -117,38 +120,52 @@ impl Lists {
     }
 
     /// The list an item is in.
+    #[inline]
     pub fn list_of(&self, item: usize) -> Option<usize> {
-        Lists::some(self.links(item).list)
+        Some(self.links(item).list).filter(|list| *list != NONE).map(|list| list as usize)
     }
 
     /// Whether an item is in this list.
+    #[inline]
     pub fn contains(&self, list: usize, item: usize) -> bool {
         self.list_of(item) == Some(list)
     }
 
+    /// The links of a list.
+    #[inline]
+    fn ends(&self, list: usize) -> Option<&Links> {
+        self.links.get(list).filter(|_| list < self.lengths.len())
+    }
+
     /// The item at the front of a list.
+    #[inline]
     pub fn front(&self, list: usize) -> Option<usize> {
-        self.ends.get(list).and_then(|ends| Lists::some(ends.front))
+        self.item(self.ends(list)?.after)
     }
 
     /// The item at the back of a list.
+    #[inline]
     pub fn back(&self, list: usize) -> Option<usize> {
-        self.ends.get(list).and_then(|ends| Lists::some(ends.back))
+        self.item(self.ends(list)?.before)
     }
 
     /// The item after another one in its list.
+    #[inline]
     pub fn after(&self, item: usize) -> Option<usize> {
-        Lists::some(self.links(item).after)
+        let Links { after, list, .. } = self.links(item);
+        if list == NONE { None } else { self.item(after) }
     }
 
     /// The item before another one in its list.
     pub fn before(&self, item: usize) -> Option<usize> {
-        Lists::some(self.links(item).before)
+        let Links { before, list, .. } = self.links(item);
+        if list == NONE { None } else { self.item(before) }
     }
 
     /// Items in a list.
+    #[inline]
     pub fn len(&self, list: usize) -> usize {
-        self.ends.get(list).map_or(0, |ends| ends.length as usize)
+        self.lengths.get(list).map_or(0, |length| *length as usize)
     }
 
     /// Whether a list is empty.
@@ -174,11 +191,13 @@ impl Default for Order {
 
 impl Order {
     /// Puts a slot at the back; moves it there if it was elsewhere.
+    #[inline]
     pub fn push_back(&mut self, slot: usize) {
         self.0.push_back(0, slot);
     }
 
     /// Takes a slot out, if it is in.
+    #[inline]
     pub fn remove(&mut self, slot: usize) {
         self.0.remove(slot);
     }
@@ -194,26 +213,31 @@ impl Order {
     }
 
     /// Whether a slot is in.
+    #[inline]
     pub fn contains(&self, slot: usize) -> bool {
         self.0.contains(0, slot)
     }
 
     /// The slot at the front.
+    #[inline]
     pub fn front(&self) -> Option<usize> {
         self.0.front(0)
     }
 
     /// The slot at the back.
+    #[inline]
     pub fn back(&self) -> Option<usize> {
         self.0.back(0)
     }
 
     /// The slot after another one, towards the back.
+    #[inline]
     pub fn after(&self, slot: usize) -> Option<usize> {
         self.0.after(slot)
     }
 
     /// Slots in the order.
+    #[inline]
     pub fn len(&self) -> usize {
         self.0.len(0)
     }

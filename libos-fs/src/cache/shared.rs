@@ -1,5 +1,6 @@
 //! A cache that several cores use at once.
 
+use super::chains::{Chains, mix};
 use super::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ const SLOT_BITS: u32 = 31;
 ///   plain store, and none if the mark is there already. Any other policy ([`SharedCache::new`]) is told of the hit
 ///   if nobody holds the shard's lock at the moment; else it is not, which costs precision, not time.
 /// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device under it.
-/// * **Memory**: from 11 to 21 bytes a block for the table, 16 for its number and word, 1 for its mark, and what the policy
+/// * **Memory**: from 8 to 12 bytes a block for the table, 16 for its number and word, 1 for its mark, and what the policy
 ///   takes: 12 for the marking ones and LRU. No allocation after the start but for the policies' ghosts.
 ///
 /// With one shard, used by one core, it misses exactly as [`simulate`](super::simulate) says.
@@ -45,10 +46,8 @@ pub struct SharedCache<P> {
 struct Shard<P> {
     /// Odd while the holder of the lock changes `table` or `slots`.
     version: AtomicU64,
-    /// Open addressing with linear probing, at most three quarters full. In the upper half of a place bits of the hash, so
-    /// that other blocks are neither compared nor looked at when a gap is closed; in the lower half slot + 1, or 0 if
-    /// there is nothing.
-    table: Box<[AtomicU64]>,
+    /// Slots by block.
+    table: Chains,
     slots: Box<[Slot]>,
     /// Where hits are marked; `None`: the policy itself is told.
     marks: Option<SharedMarks>,
@@ -132,7 +131,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
             let empty = |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0) };
             Shard {
                 version: AtomicU64::new(0),
-                table: (0..(slots * 4 / 3 + 1).next_power_of_two()).map(|_| AtomicU64::new(0)).collect(),
+                table: Chains::new(slots),
                 slots: (0..slots).map(empty).collect(),
                 marks,
                 keeper: Mutex::new(Keeper { policy, used: 0, free: Vec::new() }),
@@ -141,11 +140,13 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         SharedCache { shards: (0..shards).map(shard).collect() }
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &Shard<P> {
         &self.shards[hash as usize & (self.shards.len() - 1)]
     }
 
     /// The word of a block, if it is in the cache. Counts as a use.
+    #[inline]
     pub fn get(&self, block: u64) -> Option<u64> {
         let hash = mix(block);
         let shard = self.shard(hash);
@@ -155,20 +156,14 @@ impl<P: ReplacementPolicy> SharedCache<P> {
                 shard.note_use(Cached { slot, block }, version);
                 Some(word)
             }
-            Err(Changing) => {
-                let mut keeper = shard.keeper.lock();
-                let (slot, word) = shard.find(block, hash)?;
-                match &shard.marks {
-                    Some(marks) => marks.raise(slot, MOST_USES),
-                    None => keeper.policy.accessed(Cached { slot, block }),
-                }
-                Some(word)
-            }
+            Err(Changing) => shard.get_locked(block, hash),
         }
     }
 
     /// Puts a block in, with its word; if it is there already, it is used and gets another word. Returns the block that made
     /// room for it, and its word.
+    // Not where a hit is looked for: that is a few instructions.
+    #[inline(never)]
     pub fn insert(&self, block: u64, word: u64) -> Option<(u64, u64)> {
         let hash = mix(block);
         let shard = self.shard(hash);
@@ -194,11 +189,11 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         };
         shard.change(|| {
             if let Some((old, _)) = evicted {
-                shard.unlink(slot, mix(old));
+                shard.table.unlink(mix(old), slot);
             }
             shard.slots[slot].block.store(block, Ordering::Relaxed);
             shard.slots[slot].word.store(word, Ordering::Relaxed);
-            shard.link(slot, hash);
+            shard.table.link(hash, slot);
         });
         keeper.policy.inserted(Cached { slot, block });
         evicted
@@ -210,7 +205,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         let shard = self.shard(hash);
         let keeper = &mut *shard.keeper.lock();
         let (slot, word) = shard.find(block, hash)?;
-        shard.change(|| shard.unlink(slot, hash));
+        shard.change(|| shard.table.unlink(hash, slot));
         keeper.policy.removed(Cached { slot, block });
         keeper.free.push(slot);
         Some(word)
@@ -251,55 +246,33 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     }
 }
 
-/// The last steps of SplitMix64.
-fn mix(block: u64) -> u64 {
-    let bits = (block ^ block >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits ^ bits >> 29
-}
-
 /// The table is being changed.
 struct Changing;
 
 impl Slot {
+    #[inline]
     fn load(&self) -> (u64, u64) {
         (self.block.load(Ordering::Relaxed), self.word.load(Ordering::Relaxed))
     }
 }
 
 impl<P: ReplacementPolicy> Shard<P> {
-    /// Where the search for a place with these bits of a hash begins.
-    fn home(&self, place: u64) -> usize {
-        (place >> 32) as usize & (self.table.len() - 1)
-    }
-
-    /// The place after another one.
-    fn next(&self, position: usize) -> usize {
-        (position + 1) & (self.table.len() - 1)
-    }
-
     /// Slot and word of a block, as long as nobody else changes the table.
+    #[inline(always)]
     fn find(&self, block: u64, hash: u64) -> Option<(usize, u64)> {
-        let mut position = self.home(hash);
-        // A table that changes under a reader can look as if it had no end.
-        for _ in 0..self.table.len() {
-            let place = self.table[position].load(Ordering::Relaxed);
-            if place == 0 {
-                return None;
-            }
-            if (place ^ hash) >> 32 == 0 {
-                let slot = place as u32 as usize - 1;
-                let (found, word) = self.slots[slot].load();
-                if found == block {
-                    return Some((slot, word));
-                }
-            }
-            position = self.next(position);
-        }
-        None
+        let mut word = 0;
+        let slot = self.table.find(hash, |slot| {
+            // While the table changes a place can hold any slot, but none that there is not.
+            let (found, of_it) = self.slots[slot].load();
+            word = of_it;
+            found == block
+        })?;
+        Some((slot, word))
     }
 
     /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC
     /// 2012, figure 6): what was read counts if the version has not moved meanwhile.
+    #[inline(always)]
     fn find_unlocked(&self, block: u64, hash: u64) -> Result<(u64, Option<(usize, u64)>), Changing> {
         let before = self.version.load(Ordering::Acquire);
         let found = self.find(block, hash);
@@ -308,8 +281,21 @@ impl<P: ReplacementPolicy> Shard<P> {
         if before == after && before.is_multiple_of(2) { Ok((before, found)) } else { Err(Changing) }
     }
 
+    /// The word of a block while others change the table all the time.
+    #[cold]
+    fn get_locked(&self, block: u64, hash: u64) -> Option<u64> {
+        let mut keeper = self.keeper.lock();
+        let (slot, word) = self.find(block, hash)?;
+        match &self.marks {
+            Some(marks) => marks.raise(slot, MOST_USES),
+            None => keeper.policy.accessed(Cached { slot, block }),
+        }
+        Some(word)
+    }
+
     /// Tells the policy of a use: by a mark, or under the lock if that is free and nothing has changed since the version at
     /// which the block was found.
+    #[inline]
     fn note_use(&self, block: Cached, version: u64) {
         if let Some(marks) = &self.marks {
             marks.raise(block.slot, MOST_USES);
@@ -327,37 +313,5 @@ impl<P: ReplacementPolicy> Shard<P> {
         fence(Ordering::Release);
         how();
         self.version.store(version.wrapping_add(2), Ordering::Release);
-    }
-
-    fn link(&self, slot: usize, hash: u64) {
-        let mut position = self.home(hash);
-        while self.table[position].load(Ordering::Relaxed) != 0 {
-            position = self.next(position);
-        }
-        self.table[position].store(hash >> 32 << 32 | (slot as u64 + 1), Ordering::Relaxed);
-    }
-
-    /// Takes a slot with a block of this hash out of the table and closes the gap (D. E. Knuth, The Art of Computer
-    /// Programming 3, 6.4, algorithm R).
-    fn unlink(&self, slot: usize, hash: u64) {
-        let mask = self.table.len() - 1;
-        let mut gap = self.home(hash);
-        while self.table[gap].load(Ordering::Relaxed) as u32 != slot as u32 + 1 {
-            gap = self.next(gap);
-        }
-        let mut position = gap;
-        loop {
-            position = self.next(position);
-            let place = self.table[position].load(Ordering::Relaxed);
-            if place == 0 {
-                break;
-            }
-            // It may move to the gap if its search begins there or before.
-            if position.wrapping_sub(self.home(place)) & mask >= position.wrapping_sub(gap) & mask {
-                self.table[gap].store(place, Ordering::Relaxed);
-                gap = position;
-            }
-        }
-        self.table[gap].store(0, Ordering::Relaxed);
     }
 }

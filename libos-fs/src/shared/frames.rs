@@ -7,6 +7,8 @@ use hyperexo_abi::Page;
 
 /// Bytes that are copied at a time.
 const WORD: usize = size_of::<u64>();
+/// Words of a line of a processor's cache.
+const LINE: usize = 8;
 
 /// Frames for blocks. A copy is that of the block it was meant to be, whole, or it is refused: nobody waits.
 pub(super) struct Frames(Box<[Frame]>);
@@ -62,22 +64,26 @@ impl Frames {
 
 /// Copies bytes out of words, from an offset in bytes on: whole words at their places, and parts of words at both ends.
 fn copy_words(words: &[AtomicU64], offset: usize, into: &mut [u8]) {
-    let skip = offset % WORD;
-    let mut words = words[offset / WORD..].iter().map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
+    let mut words = &words[offset / WORD..];
     let mut rest = into;
-    if skip > 0 {
+    let skip = offset % WORD;
+    if let (1.., Some((word, others))) = (skip, words.split_first()) {
         let (head, tail) = rest.split_at_mut(rest.len().min(WORD - skip));
-        if let Some(word) = words.next() {
-            head.copy_from_slice(&word[skip..skip + head.len()]);
-        }
-        rest = tail;
+        head.copy_from_slice(&load(word)[skip..skip + head.len()]);
+        (rest, words) = (tail, others);
     }
     let (whole, tail) = rest.as_chunks_mut::<WORD>();
-    for (bytes, word) in whole.iter_mut().zip(&mut words) {
-        *bytes = word;
+    let (whole_words, words) = words.split_at(whole.len());
+    // Several at a time: the compiler leaves loops over atomics as they are.
+    let (lines, line_rest) = whole.as_chunks_mut::<LINE>();
+    let (line_words, rest_words) = whole_words.as_chunks::<LINE>();
+    for (line, words) in lines.iter_mut().zip(line_words) {
+        *line = core::array::from_fn(|at| load(&words[at]));
     }
-    if let (false, Some(word)) = (tail.is_empty(), words.next()) {
-        tail.copy_from_slice(&word[..tail.len()]);
+    line_rest.iter_mut().zip(rest_words).for_each(|(bytes, word)| *bytes = load(word));
+    if let (false, Some(word)) = (tail.is_empty(), words.first()) {
+        tail.copy_from_slice(&load(word)[..tail.len()]);
     }
 }
 

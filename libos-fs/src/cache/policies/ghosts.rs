@@ -1,8 +1,8 @@
 //! Blocks that have left the cache, for policies that learn from their return.
 
 use crate::cache::Order;
+use crate::cache::chains::{Chains, mix};
 use alloc::vec::Vec;
-use hashbrown::HashMap;
 
 /// An entry of a list that has both: a block in the cache, by its slot, or a ghost, by its number. In the list they share
 /// one range of numbers, so that one can take the place of the other.
@@ -29,10 +29,10 @@ impl Entry {
 
 /// Numbers for blocks that have left, dense from 0, so that policies can keep them in [`Lists`](crate::cache::Lists).
 ///
-/// A ghost takes 16 to 28 bytes here (8 for its block, the rest in the hash table), and 12 more in a list.
+/// A ghost takes 16 to 32 bytes here (8 for its block, the rest in the hash table, which doubles as it fills), and 12 more in a list.
 #[derive(Default)]
 pub(super) struct Ghosts {
-    number_of: HashMap<u64, u32>,
+    number_of: Chains,
     blocks: Vec<u64>,
     free: Vec<u32>,
 }
@@ -40,31 +40,49 @@ pub(super) struct Ghosts {
 impl Ghosts {
     /// Remembers a block, or finds it if it is remembered. Its number stays until [`Ghosts::forget`].
     pub(super) fn remember(&mut self, block: u64) -> usize {
-        let number = *self.number_of.entry(block).or_insert_with(|| {
-            self.free.pop().unwrap_or_else(|| {
+        if let Some(number) = self.find(block) {
+            return number;
+        }
+        let number = match self.free.pop() {
+            Some(number) => number as usize,
+            None => {
                 self.blocks.push(block);
-                self.blocks.len() as u32 - 1
-            })
-        });
-        self.blocks[number as usize] = block;
-        number as usize
+                self.blocks.len() - 1
+            }
+        };
+        self.blocks[number] = block;
+        if number < self.number_of.room() {
+            self.number_of.link(mix(block), number);
+        } else {
+            self.grow();
+        }
+        number
+    }
+
+    /// Makes room for twice as many, when all that have a number are remembered.
+    fn grow(&mut self) {
+        self.number_of = Chains::new((2 * self.blocks.len()).max(8));
+        for (number, block) in self.blocks.iter().enumerate() {
+            self.number_of.link(mix(*block), number);
+        }
     }
 
     /// The number of a block.
     pub(super) fn find(&self, block: u64) -> Option<usize> {
-        self.number_of.get(&block).map(|number| *number as usize)
-    }
-
-    /// The block with this number.
-    pub(super) fn block(&self, number: usize) -> u64 {
-        self.blocks[number]
+        self.number_of.find(mix(block), |number| self.blocks[number] == block)
     }
 
     /// Forgets a block. Returns the number it had.
     pub(super) fn forget(&mut self, block: u64) -> Option<usize> {
-        let number = self.number_of.remove(&block)?;
-        self.free.push(number);
-        Some(number as usize)
+        let number = self.find(block)?;
+        self.forget_number(number);
+        Some(number)
+    }
+
+    /// Forgets the block with this number, which must be remembered.
+    fn forget_number(&mut self, number: usize) {
+        self.number_of.unlink(mix(self.blocks[number]), number);
+        self.free.push(number as u32);
     }
 }
 
@@ -100,7 +118,8 @@ impl GhostQueue {
 
     /// Forgets the block with this number.
     pub(super) fn forget_number(&mut self, number: usize) {
-        self.forget(self.ghosts.block(number));
+        self.ghosts.forget_number(number);
+        self.order.remove(number);
     }
 
     /// Number of the block that left longest ago.

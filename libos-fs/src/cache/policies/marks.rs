@@ -18,10 +18,12 @@ pub trait Marks {
 pub struct OwnMarks(PerSlot<u8>);
 
 impl Marks for OwnMarks {
+    #[inline]
     fn get(&self, slot: usize) -> u8 {
         self.0.get(slot)
     }
 
+    #[inline]
     fn set(&mut self, slot: usize, mark: u8) {
         self.0.set(slot, mark);
     }
@@ -40,6 +42,7 @@ impl SharedMarks {
 
     /// Raises the mark of a slot by one, up to `most`. Writes nothing if it is there already, so that popular blocks
     /// stay in the caches of all cores.
+    #[inline]
     pub fn raise(&self, slot: usize, most: u8) {
         if let Some(mark) = self.0.get(slot) {
             let old = mark.load(Ordering::Relaxed);
@@ -51,10 +54,12 @@ impl SharedMarks {
 }
 
 impl Marks for SharedMarks {
+    #[inline]
     fn get(&self, slot: usize) -> u8 {
         self.0.get(slot).map_or(0, |mark| mark.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set(&mut self, slot: usize, new: u8) {
         if let Some(mark) = self.0.get(slot) {
             mark.store(new, Ordering::Relaxed);
