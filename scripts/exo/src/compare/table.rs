@@ -149,18 +149,27 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
     text
 }
 
-/// How much code each policy is, where that is known: `own of cs 4, clock 40`.
+/// How much code each policy is, where that is known, those of the same length together: `own of cs and din 11, clock 40`.
 pub fn policy_lines(samples: &[Sample]) -> Option<String> {
-    let mut said: Vec<String> = Vec::new();
+    let mut known: Vec<(&str, u64, Vec<&str>)> = Vec::new();
     for Sample { line, policy_lines, .. } in samples {
-        let Some(lines) = policy_lines else { continue };
-        let of = if line.role == Role::Own { format!(" of {}", line.workload) } else { String::new() };
-        let words = format!("{}{of} {lines}", line.policy);
-        if !said.contains(&words) {
-            said.push(words);
+        let Some(lines) = *policy_lines else { continue };
+        let at = known.iter().position(|(policy, count, _)| (*policy, *count) == (&*line.policy, lines));
+        let at = at.unwrap_or_else(|| {
+            known.push((&line.policy, lines, Vec::new()));
+            known.len() - 1
+        });
+        let workloads = &mut known[at].2;
+        if line.role == Role::Own && !workloads.contains(&&*line.workload) {
+            workloads.push(&line.workload);
         }
     }
-    (!said.is_empty()).then(|| said.join(", "))
+    let words = known.iter().map(|(policy, lines, workloads)| match workloads.split_last() {
+        None => format!("{policy} {lines}"),
+        Some((one, [])) => format!("{policy} of {one} {lines}"),
+        Some((last, others)) => format!("{policy} of {} and {last} {lines}", others.join(", ")),
+    });
+    (!known.is_empty()).then(|| words.collect::<Vec<_>>().join("; "))
 }
 
 /// What is the same for all boots and not the usual: the platform, and a read-ahead that has no column.
