@@ -163,8 +163,9 @@ pub trait Hints {
     fn done_with(&self, file: &WorkFile, blocks: Range<u64>);
     /// These files are read from the first to the last again and again, and `reserved` blocks of other things are worth
     /// more than any of theirs. The best that can be done with hints is to keep as many blocks as there is room for,
-    /// and to give up every other one as soon as it has been read.
-    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64);
+    /// and to give up every other one when `late_by` more have been read: at once, unless some are used several times
+    /// within a pass.
+    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64, late_by: usize);
     /// Blocks of a file will be asked for here and there: reading ahead is in vain.
     fn read_at_random(&self, file: &WorkFile);
 }

@@ -156,7 +156,7 @@ impl Program for Files {
         match advice {
             Advice::None => {}
             Advice::Own(cache) => policy::choose_own(cache),
-            Advice::Hints(hints) => hints.read_in_loops(&self.all().collect::<Vec<_>>(), 0),
+            Advice::Hints(hints) => hints.read_in_loops(&self.all().collect::<Vec<_>>(), 0, 0),
         }
     }
 

@@ -65,7 +65,7 @@ impl Program for Files {
         match advice {
             Advice::None => {}
             Advice::Own(cache) => policy::choose_own(cache, &self.trace),
-            Advice::Hints(hints) => hints.read_in_loops(&[&self.trace], 0),
+            Advice::Hints(hints) => hints.read_in_loops(&[&self.trace], 0, 0),
         }
     }
 

@@ -120,7 +120,7 @@ impl Program for Files {
             Advice::None => {}
             Advice::Own(cache) => policy::choose_own(cache, &self.index),
             Advice::Hints(hints) => {
-                hints.read_in_loops(&self.partitions.iter().collect::<Vec<_>>(), blocks_of(&self.index));
+                hints.read_in_loops(&self.partitions.iter().collect::<Vec<_>>(), blocks_of(&self.index), 0);
             }
         }
     }

@@ -27,9 +27,9 @@ pub mod policy;
 mod relocate;
 
 use crate::digest::Digest;
-use crate::files::Advice;
-use crate::files::WorkFile;
+use crate::files::{Advice, WorkFile};
 use crate::lines::{BLOCK_BYTES, LineBatches, READ_BYTES};
+use crate::sort::policy::LateMru;
 use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -104,7 +104,9 @@ impl Program for Files {
             Advice::None => {}
             Advice::Own(cache) => policy::choose_own(cache),
             Advice::Hints(hints) => {
-                hints.read_in_loops(&self.archives.iter().map(|(_, file)| file).collect::<Vec<_>>(), 0);
+                // Objects share blocks, and are looked up again: as late as the own policy.
+                let archives: Vec<&WorkFile> = self.archives.iter().map(|(_, file)| file).collect();
+                hints.read_in_loops(&archives, 0, LateMru::LATE_BY);
             }
         }
     }

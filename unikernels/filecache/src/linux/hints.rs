@@ -8,7 +8,7 @@ use libos_fs::FileId;
 use libos_fs::cache::reference;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
@@ -40,6 +40,9 @@ struct Loops {
     kept: HashSet<u64>,
     /// How many there may be.
     room: usize,
+    /// Blocks that are to be given up, the one used longest ago first; as many as may stay a while.
+    leaving: VecDeque<(FileId, u64)>,
+    late_by: usize,
 }
 
 impl PageCache {
@@ -90,8 +93,10 @@ impl PageCache {
         if let Some(recorded) = &mut *self.recorded.borrow_mut() {
             recorded.extend(blocks.clone().map(|number| reference(id, number)));
         }
-        if read && let Some(given_up) = self.loops.borrow_mut().given_up(id, blocks) {
-            self.advise(id, given_up, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        if read {
+            for (id, given_up) in self.loops.borrow_mut().given_up(id, blocks) {
+                self.advise(id, given_up, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            }
         }
         self.uses.set(self.uses.get() + 1);
         if self.uses.get().is_multiple_of(USES_PER_LOOK) {
@@ -110,23 +115,30 @@ impl PageCache {
 }
 
 impl Loops {
-    /// Of blocks of a file that have just been read, those that there is no room for: the last of them, as reads go from
-    /// front to back. `None` if they are no part of a loop or all are kept.
-    fn given_up(&mut self, id: FileId, blocks: Range<u64>) -> Option<Range<u64>> {
+    /// Blocks of a file have just been read. Returns what is given up now: blocks that there is no room for and that were read
+    /// long enough ago, adjacent ones together. Reads go from front to back, so that the first blocks stay.
+    fn given_up(&mut self, id: FileId, blocks: Range<u64>) -> Vec<(FileId, Range<u64>)> {
         if !self.files.contains(&id) {
-            return None;
+            return Vec::new();
         }
-        let mut first = None;
-        for number in blocks.clone() {
+        for number in blocks {
             let key = reference(id, number);
             if self.kept.len() < self.room {
                 self.kept.insert(key);
             }
             if !self.kept.contains(&key) {
-                first.get_or_insert(number);
+                self.leaving.retain(|leaving| *leaving != (id, number));
+                self.leaving.push_back((id, number));
             }
         }
-        first.map(|first| first..blocks.end)
+        let mut given_up: Vec<(FileId, Range<u64>)> = Vec::new();
+        for (id, number) in self.leaving.drain(..self.leaving.len().saturating_sub(self.late_by)) {
+            match given_up.last_mut() {
+                Some((last, range)) if (*last, range.end) == (id, number) => range.end += 1,
+                _ => given_up.push((id, number..number + 1)),
+            }
+        }
+        given_up
     }
 }
 
@@ -135,10 +147,11 @@ impl Hints for PageCache {
         self.advise(FileId::from(file), blocks, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 
-    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64) {
+    fn read_in_loops(&self, files: &[&WorkFile], reserved: u64, late_by: usize) {
         let loops = &mut *self.loops.borrow_mut();
         loops.files.extend(files.iter().map(|file| FileId::from(*file)));
         loops.room = self.blocks.get().saturating_sub(reserved + IN_TRANSIT) as usize;
+        loops.late_by = late_by;
     }
 
     fn read_at_random(&self, file: &WorkFile) {
@@ -151,13 +164,26 @@ impl Hints for PageCache {
 mod tests {
     use super::*;
 
+    fn loops(room: usize, late_by: usize) -> Loops {
+        Loops { files: HashSet::from([FileId(1)]), room, late_by, ..Loops::default() }
+    }
+
     #[test]
     fn a_loop_keeps_what_it_read_first() {
-        let mut loops = Loops { files: HashSet::from([FileId(1)]), kept: HashSet::new(), room: 6 };
-        assert_eq!(loops.given_up(FileId(1), 0..4), None);
-        assert_eq!(loops.given_up(FileId(1), 4..8), Some(6..8));
-        assert_eq!(loops.given_up(FileId(1), 8..9), Some(8..9));
-        assert_eq!(loops.given_up(FileId(1), 2..6), None, "the next pass finds them");
-        assert_eq!(loops.given_up(FileId(2), 0..4), None, "another file");
+        let mut loops = loops(6, 0);
+        assert_eq!(loops.given_up(FileId(1), 0..4), []);
+        assert_eq!(loops.given_up(FileId(1), 4..8), [(FileId(1), 6..8)]);
+        assert_eq!(loops.given_up(FileId(1), 8..9), [(FileId(1), 8..9)]);
+        assert_eq!(loops.given_up(FileId(1), 2..6), [], "the next pass finds them");
+        assert_eq!(loops.given_up(FileId(2), 0..4), [], "another file");
+    }
+
+    #[test]
+    fn what_is_used_again_soon_stays_a_while() {
+        let mut loops = loops(2, 3);
+        assert_eq!(loops.given_up(FileId(1), 0..5), [], "two are kept, three may stay");
+        assert_eq!(loops.given_up(FileId(1), 2..3), [], "used again: it is the last to leave");
+        assert_eq!(loops.given_up(FileId(1), 9..11), [(FileId(1), 3..5)]);
+        assert_eq!(loops.given_up(FileId(1), 11..12), [(FileId(1), 2..3)]);
     }
 }
