@@ -29,7 +29,7 @@ impl Entry {
 
 /// Numbers for blocks that have left, dense from 0, so that policies can keep them in [`Lists`](crate::cache::Lists).
 ///
-/// A ghost takes 16 to 32 bytes here (8 for its block, the rest in the hash table, which doubles as it fills), and 12 more in a list.
+/// A ghost takes 16 to 24 bytes here (8 for its block, the rest in the hash table, which doubles as it fills), and 12 more in a list.
 #[derive(Default)]
 pub(super) struct Ghosts {
     number_of: Chains,
@@ -61,7 +61,7 @@ impl Ghosts {
 
     /// Makes room for twice as many, when all that have a number are remembered.
     fn grow(&mut self) {
-        self.number_of = Chains::new((2 * self.blocks.len()).max(8));
+        self.number_of = Chains::new((2 * self.number_of.room()).max(8));
         for (number, block) in self.blocks.iter().enumerate() {
             self.number_of.link(mix(*block), number);
         }
