@@ -2,7 +2,8 @@
 //!
 //! Everything here is done under one lock in a time that does not depend on the device. Who must wait leaves a [`Waker`]
 //! and sleeps without the lock. One of those whose requests are on their way is the *listener*: the device calls it,
-//! whosesoever request is done, and it passes the news on. When its own is done another one listens.
+//! whosesoever request is done, and it passes the news on. When its own is done another one listens. Invariant: if an owner
+//! sleeps, there is a listener, whose request has not landed; the device calls it, or it is awake or has been woken.
 
 use crate::device::{
     BlockDevice, DeviceError, Finished, Operation, Rejected, Rejection, Request, zeroed_page,
@@ -168,14 +169,122 @@ impl Desk {
         }
     }
 
-    /// Wakes somebody who sleeps until a request has ended, to listen.
+    /// Makes somebody who sleeps until a request has ended the listener, and has them woken: also if their own turns out to
+    /// have ended, they have to see to it that somebody listens.
     fn appoint(&mut self, wakes: &mut Wakes) {
-        wakes.0.extend(self.flights.values_mut().find_map(|flight| flight.owner.take()));
+        let asleep = |(tag, flight): (&u64, &mut Flight)| flight.owner.take().map(|owner| (*tag, owner));
+        if let Some((tag, owner)) = self.flights.iter_mut().find_map(asleep) {
+            self.listener = Some(tag);
+            wakes.0.push(owner);
+        }
     }
 
     /// The blocks of a request are in the cache, or never will be by it. Its buffers serve others.
     pub(super) fn land(&mut self, tag: u64, buffers: Vec<Box<Page>>) -> Wakes {
         self.pages.extend(buffers);
         Wakes(self.flights.remove(&tag).map(|flight| flight.others).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use core::sync::atomic::{AtomicBool, Ordering};
+    use spin::Mutex;
+
+    /// A device that completes what it is told to, and remembers whom to call.
+    #[derive(Clone, Default)]
+    struct Manual(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        taken: Vec<Request>,
+        done: Vec<Request>,
+        called: Option<Waker>,
+    }
+
+    impl Manual {
+        fn complete(&self, tag: u64) {
+            let state = &mut *self.0.lock();
+            let at = state.taken.iter().position(|request| request.tag == tag).unwrap();
+            state.done.push(state.taken.remove(at));
+            state.called.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    impl BlockDevice for Manual {
+        fn blocks(&self) -> u64 {
+            100
+        }
+        fn max_request_blocks(&self) -> usize {
+            8
+        }
+        fn read_only(&self) -> bool {
+            true
+        }
+        fn submit(&mut self, request: Request) -> Result<(), Rejected> {
+            self.0.lock().taken.push(request);
+            Ok(())
+        }
+        fn poll(&mut self) -> Option<crate::Completion> {
+            let Request { tag, buffers, .. } = self.0.lock().done.pop()?;
+            Some(crate::Completion { tag, buffers, result: Ok(()) })
+        }
+        fn wait(&mut self) {}
+        fn ready(&mut self, waker: &Waker) -> bool {
+            let state = &mut *self.0.lock();
+            state.called = Some(waker.clone());
+            !state.done.is_empty()
+        }
+    }
+
+    /// A core: whether it has been woken.
+    #[derive(Default)]
+    struct Core(AtomicBool);
+
+    impl Wake for Core {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Cores with a request each that ask in turn and sleep in between; whoever is woken asks again. Requests complete in every
+    /// order, one or several at a time: nobody sleeps for ever.
+    #[test]
+    fn somebody_always_listens() {
+        const CORES: u64 = 4;
+        for seed in 0..2000 {
+            let mut dice = crate::device::fault::Dice::new(seed);
+            let device = Manual::default();
+            let mut desk = Desk::new(Box::new(device.clone()));
+            let cores: Vec<Arc<Core>> = (0..CORES).map(|_| Arc::default()).collect();
+            let waker = |core: u64| Waker::from(Arc::clone(&cores[core as usize]));
+            for core in 0..CORES {
+                let submitted = desk.submit(core, core, 1, &waker(core));
+                assert!(matches!(submitted, Submitted::OnItsWay(tag) if tag == core));
+                cores[core as usize].0.store(true, Ordering::Relaxed);
+            }
+            let (mut pending, mut reading): (Vec<u64>, Vec<u64>) =
+                ((0..CORES).collect(), (0..CORES).collect());
+            while !reading.is_empty() {
+                let awake = |core: &u64| cores[*core as usize].0.load(Ordering::Relaxed);
+                let awake: Vec<u64> = reading.iter().copied().filter(awake).collect();
+                if !pending.is_empty() && (awake.is_empty() || dice.below(3) == 0) {
+                    device.complete(pending.swap_remove(dice.below(pending.len() as u64) as usize));
+                    continue;
+                }
+                assert!(!awake.is_empty(), "seed {seed}: all is done, and {reading:?} sleep");
+                let core = awake[dice.below(awake.len() as u64) as usize];
+                cores[core as usize].0.store(false, Ordering::Relaxed);
+                let (outcome, wakes) = desk.outcome(core, &waker(core));
+                wakes.wake();
+                if let Some(finished) = outcome {
+                    reading.retain(|other| *other != core);
+                    desk.land(core, finished.buffers).wake();
+                }
+            }
+        }
     }
 }
