@@ -106,7 +106,8 @@ fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, Devi
     find_virtio(apic, &kind, &[0], |transport| VirtioBlock::new(transport, Indirect::Required))
 }
 
-/// Where device registers are: the kernel maps the first 4 GiB by identity, and RAM there ends before.
+/// Where device registers are: the kernel maps the first 4 GiB by identity. Above what RAM there may be in this part, which the
+/// firmware's own windows and those that are placed from the top downwards stay clear of.
 const DEVICE_REGISTERS: Range<u64> = 3 << 30..4 << 30;
 
 /// What to look for.
@@ -131,8 +132,12 @@ fn find_virtio<D, E: fmt::Display>(
     BROUGHT_INTO_REACH.call_once(|| pci::bring_into_reach(&mut root, &DEVICE_REGISTERS));
     let (function, _) = pci::functions(&root)
         .find(|(_, information)| virtio_device_type(information) == Some(kind.device))?;
-    pci::enable(&mut root, function);
     let unused = |why: &dyn fmt::Display| log!("warning: virtio {} at {function} not used: {why}", kind.name);
+    if !pci::is_in_reach(&mut root, function, &DEVICE_REGISTERS) {
+        unused(&"its registers lie outside the fourth GiB of physical memory");
+        return None;
+    }
+    pci::enable(&mut root, function);
     let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
         Ok(transport) => transport,
         Err(error) => {

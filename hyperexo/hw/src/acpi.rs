@@ -135,6 +135,13 @@ fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
             table.sleep_control_register().ok().flatten().filter(|_| length >= SLEEP_CONTROL_END)?;
         return Some(PowerOff::Reduced { register: register(address)?, types });
     }
+    /// Where the extended addresses of the control registers end in the table, and the first revision that the crate reads them in.
+    const CONTROL_END: usize = 196;
+    const EXTENDED: u8 = 2;
+    let header = table.header();
+    if header.revision >= EXTENDED && ({ header.length } as usize) < CONTROL_END {
+        return None;
+    }
     let port = |address: GenericAddress| match register(address)? {
         Register::Port(port) => Some(port),
         Register::Memory(_) => None,

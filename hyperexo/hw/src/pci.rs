@@ -70,6 +70,17 @@ pub fn bring_into_reach(root: &mut PciRoot<PortAccess>, reach: &Range<u64>) -> u
     bars::bring_into_reach(root, |function, offset| access.read_word(function, offset), reach)
 }
 
+/// Whether all windows of registers of a function lie in `reach`.
+pub fn is_in_reach(root: &mut PciRoot<PortAccess>, device: DeviceFunction, reach: &Range<u64>) -> bool {
+    root.bars(device).unwrap_or_default().into_iter().flatten().all(|bar| match bar {
+        BarInfo::Memory { address, size, .. } => {
+            size == 0
+                || reach.start <= address && address.checked_add(size).is_some_and(|end| end <= reach.end)
+        }
+        BarInfo::IO { .. } => true,
+    })
+}
+
 /// Lets a function answer memory accesses and do DMA; some firmware leaves either off.
 pub fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
     let (_, command) = root.get_status_command(device);
@@ -169,8 +180,12 @@ pub fn virtio_structure(
     let access = unsafe { PortAccess::new() };
     let bar = (access.read_word(device, found.offset + 4) & 0xff) as u8;
     let offset = access.read_word(device, found.offset + 8);
+    // Greater numbers are reserved, and to be ignored.
+    if bar > 5 {
+        return None;
+    }
     match root.bar_info(device, bar) {
-        Ok(Some(BarInfo::Memory { address, .. })) if address != 0 => Some(address + u64::from(offset)),
+        Ok(Some(BarInfo::Memory { address, .. })) if address != 0 => address.checked_add(u64::from(offset)),
         _ => None,
     }
 }

@@ -175,8 +175,8 @@ static AROUND: Masked<Option<Lines>> = Masked::new(None);
 
 /// Does what `act` does with lines and pieces of text, without the console and its state.
 fn around(act: impl FnOnce(&mut Lines, &mut dyn FnMut(&[u8]))) {
-    // A failure here has nowhere left to go.
-    let Some(mut lines) = lock::lock_within(&AROUND, 1) else { return };
+    // Another core may be on its way around, and soon through; a failure of our own here has nowhere left to go.
+    let Some(mut lines) = lock::lock_within(&AROUND, PATIENCE_TURNS) else { return };
     // SAFETY: the port is this module's. Its holder was interrupted or hangs; between two of its bytes ours do no harm, as each is
     // written by itself.
     let mut port = unsafe { Serial::in_use() };
@@ -283,7 +283,10 @@ pub(super) fn note(text: fmt::Arguments<'_>) {
 
 /// Waits until all is out: emulators lose what is still in a port when they end.
 pub(super) fn drain() {
-    if let Some(mut console) = console() {
-        console.drain();
+    match console() {
+        Some(mut console) => console.drain(),
+        // SAFETY: the port is this module's, and waiting until it is empty writes nothing.
+        None if EMERGENCY.get().is_none() => unsafe { Serial::in_use() }.drain(),
+        None => {}
     }
 }

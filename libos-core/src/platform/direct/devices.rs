@@ -18,7 +18,7 @@ use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::{self, Window};
 use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
-use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 use virtio_drivers::transport::{DeviceType, SomeTransport};
 
@@ -108,12 +108,7 @@ fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
         pci::functions(&root).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
     let place = Place::Pci(function);
     pci::enable(&mut root, function);
-    let bars = root.bars(function).unwrap_or_default();
-    let in_reach = bars.into_iter().flatten().all(|bar| match bar {
-        BarInfo::Memory { address, size, .. } => size == 0 || reaches(address, size),
-        BarInfo::IO { .. } => true,
-    });
-    if !in_reach {
+    if !pci::is_in_reach(&mut root, function, &crate::platform::facts().devices) {
         return Some(Err(DeviceFault::OutOfReach));
     }
     Some(match PciTransport::new::<LinearHal, _>(&mut root, function) {

@@ -91,7 +91,8 @@ impl FreeFrames {
     pub fn take(&mut self, count: u64, alignment: u64) -> Option<u64> {
         let first = self.runs().iter().find_map(|run| {
             let first = run.start.checked_next_multiple_of(alignment)?;
-            (first.checked_add(count)? <= run.end).then_some(first)
+            let fits = first.checked_add(count)? <= run.end && self.leaves_room(run, first, count);
+            fits.then_some(first)
         })?;
         self.remove(first..first + count);
         Some(first)
@@ -100,11 +101,17 @@ impl FreeFrames {
     /// These frames, taken if all are free. What is not free is in use up to `memory_end`; beyond it there is nothing.
     pub fn take_at(&mut self, first: u64, count: u64, memory_end: u64) -> Result<(), Status> {
         let end = first.checked_add(count).filter(|end| *end <= memory_end).ok_or(Status::NoSuch)?;
-        if !self.runs().iter().any(|run| run.start <= first && end <= run.end) {
-            return Err(Status::InUse);
+        let run = self.runs().iter().find(|run| run.start <= first && end <= run.end).ok_or(Status::InUse)?;
+        if !self.leaves_room(run, first, count) {
+            return Err(Status::Exhausted);
         }
         self.remove(first..end);
         Ok(())
+    }
+
+    /// Whether what is left of a run without these frames has room in the list: nothing may be lost by taking.
+    fn leaves_room(&self, run: &Range<u64>, first: u64, count: u64) -> bool {
+        self.count < MOST_RUNS || run.start == first || first + count == run.end
     }
 
     /// Puts a run at a place of the list.
@@ -160,6 +167,23 @@ mod tests {
         free.add(12..15);
         assert_eq!(free.take_at(10, 10, 40), Ok(()));
         assert_eq!(runs(&free), [(30, 40)]);
+    }
+
+    #[test]
+    fn taking_loses_nothing() {
+        let mut free = FreeFrames::new();
+        free.add(0..1000);
+        let taken = (0..200).filter(|gap| free.take_at(gap * 2 + 1, 1, 1000) == Ok(())).count();
+        assert_eq!((taken, runs(&free).len()), (MOST_RUNS - 1, MOST_RUNS));
+        assert_eq!(
+            free.take_at(501, 1, 1000),
+            Err(Status::Exhausted),
+            "in the middle of a run, and the list is full"
+        );
+        assert_eq!(free.take_at(999, 1, 1000), Ok(()), "at the end of one");
+        assert_eq!(free.take(1, 1), Some(0));
+        assert_eq!(free.take(1, 512), None, "only in the middle of that run");
+        assert_eq!((free.count(), free.lost()), (1000 - taken as u64 - 2, 0));
     }
 
     #[test]

@@ -118,11 +118,11 @@ impl Program for Files {
         for (path, archive) in &self.archives {
             linker.add_archive(path, archive, &mut |file, blocks| finished.say(file, blocks))?;
         }
-        will_read(context, linker.reads().into_iter())?;
+        will_read(context, || linker.reads().into_iter())?;
         let output =
             context.storage.create(OUTPUT_PATH).map_err(|error| RunError::file(OUTPUT_PATH, error))?;
         let mut linked = linker.write(&output, &mut |file, end| finished.up_to(file, end))?;
-        will_read(context, core::iter::once((&output, 0..blocks_of(&output))))?;
+        will_read(context, || core::iter::once((&output, 0..blocks_of(&output))))?;
         (linked.bytes, linked.digest) =
             digest_of(&output).map_err(|error| RunError::file(OUTPUT_PATH, error))?;
         context.storage.commit().map_err(|error| RunError::file(OUTPUT_PATH, error))?;
@@ -166,9 +166,9 @@ impl Finished<'_> {
 }
 
 /// Blocks of files come next, in this order.
-fn will_read<'f>(
+fn will_read<'f, R: Iterator<Item = (&'f WorkFile, Range<u64>)>>(
     context: &Context<'_>,
-    reads: impl Iterator<Item = (&'f WorkFile, Range<u64>)>,
+    reads: impl FnOnce() -> R,
 ) -> Result<(), RunError> {
     match context.advice {
         Advice::Own(cache) => policy::disclose(cache, reads).map_err(|error| RunError::file("ldk", error)),

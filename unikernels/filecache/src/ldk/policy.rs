@@ -30,13 +30,14 @@ pub fn has_read(cache: &BufferCache, archive: &WorkFile, blocks: Range<u64>) {
     cache.done_with(archive, blocks);
 }
 
-/// Discloses blocks of files that will be read, in this order, after all that was disclosed before.
-pub fn disclose<'f>(
+/// Discloses blocks of files that will be read, in this order, after all that was disclosed before. They are found out only if
+/// somebody listens.
+pub fn disclose<'f, R: Iterator<Item = (&'f WorkFile, Range<u64>)>>(
     cache: &BufferCache,
-    mut reads: impl Iterator<Item = (&'f WorkFile, Range<u64>)>,
+    reads: impl FnOnce() -> R,
 ) -> Result<(), FileError> {
     if !cache.uses_disclosures() {
         return Ok(());
     }
-    reads.try_for_each(|(file, blocks)| file.will_need(blocks))
+    reads().try_for_each(|(file, blocks)| file.will_need(blocks))
 }
