@@ -181,8 +181,8 @@ mod tests {
             "in the middle of a run, and the list is full"
         );
         assert_eq!(free.take_at(999, 1, 1000), Ok(()), "at the end of one");
+        assert_eq!(free.take(2, 512), None, "only in the middle of that run");
         assert_eq!(free.take(1, 1), Some(0));
-        assert_eq!(free.take(1, 512), None, "only in the middle of that run");
         assert_eq!((free.count(), free.lost()), (1000 - taken as u64 - 2, 0));
     }
 
