@@ -49,8 +49,6 @@ pub struct BootArgs {
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest memory that the search for the smallest begins with.
 const MOST: u64 = 256 << 20;
-/// Machines that everything is booted on that needs no PCI.
-const BOARDS: [Board; 2] = [Board::Microvm, Board::Q35];
 /// What the Linux guest prints.
 const LINUX_LINE: &str = "Hello from Linux";
 
@@ -158,7 +156,7 @@ fn candidates(
     let image = &built.apps[0];
     let alone = Environment::new(source.name(), source.clone(), String::new());
     let mut found = Vec::new();
-    for board in BOARDS {
+    for board in [Board::Microvm, Board::Q35] {
         let on = MachineArgs { machine: board, ..args.machine.clone() };
         found.push((Mode::Direct, direct::machine(checkout, image, &alone, &on)?));
     }
@@ -166,16 +164,14 @@ fn candidates(
     let with_all = Environment { quota_bytes: Some(args.machine.memory), ..alone };
     let supply = args.machine.supply();
     let bundle = pack(checkout, &built.kernel, &built.apps, &[with_all], &supply, &mut Symbols::default())?;
-    let on = |machine| MachineArgs { machine, ..args.machine.clone() };
-    found.push((Mode::HyperExo, on(Board::Q35).machine(&built.kernel_file, &bundle)?));
+    let on = MachineArgs { machine: Board::Q35, ..args.machine.clone() };
+    found.push((Mode::HyperExo, on.machine(&built.kernel_file, &bundle)?));
     if !args.no_linux {
         match Kernel::fetch(checkout) {
             Ok(kernel) => {
                 let mut guest = LinuxGuest::new(kernel);
                 guest.steps = vec![Step::Say(LINUX_LINE.into())];
-                for board in BOARDS {
-                    found.push((Mode::Linux, guest.machine(checkout, &on(board))?));
-                }
+                found.push((Mode::Linux, guest.machine(checkout, &on)?));
             }
             Err(error @ Error::NotOffered { .. }) => eprintln!("exo: without Linux: {error}"),
             Err(error) => return Err(error),
@@ -284,23 +280,19 @@ fn table(candidates: &[Candidate], lines: &[BootLine<'_>]) -> String {
             line.min_mem_mib
         );
     }
-    let peers = candidates.iter().zip(lines).filter(|(one, _)| one.mode == Mode::Linux);
-    if peers.clone().next().is_some() {
-        text +=
-            "\nLinux's figure on the same machine divided by (times: median of the rounds, least to most):\n";
-    }
+    let Some(linux) = candidates.iter().position(|one| one.mode == Mode::Linux) else { return text };
+    text += "\nLinux's figure divided by (times: median of the rounds, least to most):\n";
     for (one, line) in candidates.iter().zip(lines).filter(|(one, _)| one.mode != Mode::Linux) {
-        let on_same = |(peer, _): &(&Candidate, &BootLine<'_>)| peer.machine.board == one.machine.board;
-        let Some((peer, linux)) = peers.clone().find(on_same) else { continue };
+        let peer = &candidates[linux];
         text += &format!(
             "{:<9} {:<8} from start {}, from instr. {}, resident {:.1}, image {:.1}, memory {:.1}\n",
             one.name(),
             line.machine,
             ratios(&peer.process_ms, &one.process_ms),
             ratios(&peer.guest_ms, &one.guest_ms),
-            linux.rss_kib as f64 / line.rss_kib as f64,
-            linux.image_bytes as f64 / line.image_bytes as f64,
-            linux.min_mem_mib / line.min_mem_mib
+            lines[linux].rss_kib as f64 / line.rss_kib as f64,
+            lines[linux].image_bytes as f64 / line.image_bytes as f64,
+            lines[linux].min_mem_mib / line.min_mem_mib
         );
     }
     text

@@ -33,6 +33,7 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::checkout::{Checkout, write_atomically};
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
+use crate::machine::Board;
 use crate::machine_args::MachineArgs;
 use crate::units::parse_size;
 use analysis::{Analysis, HostProgram};
@@ -178,7 +179,7 @@ impl<'a> Comparison<'a> {
         let checkout = Checkout::find()?;
         let source = Source::of(&args.app, &checkout)?;
         if args.direct {
-            check_direct(&args.machine)?;
+            check_direct(&args.machine, args.peer)?;
         }
         let caches = cache_words(&args.cache)?;
         let mut policies = args.policies.clone();
@@ -329,7 +330,7 @@ fn families(workloads: &[String]) -> impl Iterator<Item = DataFamily> {
 }
 
 /// Refuses what can't be had without HyperExo before anything is made.
-fn check_direct(machine: &MachineArgs) -> Result<()> {
+fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<()> {
     let refuse = |what: &str, fix: &str| Err(Error::Argument { what: what.into(), fix: fix.into() });
     if machine.direct_accelerator()?.0 == Accel::Bochs {
         return refuse(
@@ -339,6 +340,12 @@ fn check_direct(machine: &MachineArgs) -> Result<()> {
     }
     if !machine.kernel_args.is_empty() {
         return refuse("--kernel-args are for HyperExo, which --direct leaves out", "leave one of them out");
+    }
+    if machine.machine == Board::Microvm && peer.is_some() {
+        return refuse(
+            "the Linux guest's console does not work reliably on microvm",
+            "--machine q35, or leave --peer out",
+        );
     }
     Ok(())
 }
@@ -468,14 +475,16 @@ mod tests {
 
     #[test]
     fn what_direct_runs_cannot_have_is_refused() {
-        let check = |words: &[&str]| {
-            let error = MachineArgs::of(words).and_then(|machine| check_direct(&machine)).err();
+        let check = |words: &[&str], peer| {
+            let error = MachineArgs::of(words).and_then(|machine| check_direct(&machine, peer)).err();
             error.map_or(String::new(), |error| error.to_string())
         };
-        assert_eq!(check(&["--machine", "microvm", "--accel", "tcg"]), "");
-        assert_eq!(check(&["--accel", "tcg"]), "");
-        assert!(check(&["--on", "bochs"]).contains("Bochs has not"));
-        assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"]).contains("--kernel-args"));
+        assert_eq!(check(&["--machine", "microvm", "--accel", "tcg"], None), "");
+        assert_eq!(check(&["--accel", "tcg"], Some(PeerSystem::Linux)), "");
+        assert!(check(&["--on", "bochs"], None).contains("Bochs has not"));
+        assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"], None).contains("--kernel-args"));
+        let microvm = ["--machine", "microvm", "--accel", "tcg"];
+        assert!(check(&microvm, Some(PeerSystem::Linux)).contains("on microvm"));
     }
 
     #[test]

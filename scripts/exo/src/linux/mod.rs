@@ -38,15 +38,13 @@ use linux_init::{END, PLAN_PATH};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Modules for a disk on virtio, by PCI or in memory. ext4 is built into the kernel.
-pub const DISK_MODULES: [&str; 3] = ["virtio_pci", "virtio_mmio", "virtio_blk"];
+/// Modules for a disk on virtio, by PCI. ext4 is built into the kernel.
+pub const DISK_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
 /// The kernel's words that every guest gets. All but the first make it start sooner: no messages, no checks of timers
-/// and cryptography, no search for mice; an end without firmware. Without the last the serial line waits for an interrupt
-/// that QEMU's `microvm` does not send.
+/// and cryptography, no search for mice; an end without firmware.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=0 panic=-1 reboot=t no_timer_check tsc=reliable \
-                            cryptomgr.notests random.trust_cpu=on i8042.noaux i8042.nomux mitigations=off \
-                            8250.skip_txen_test=1";
+                            cryptomgr.notests random.trust_cpu=on i8042.noaux i8042.nomux mitigations=off";
 
 /// A Linux guest.
 #[derive(Clone, Debug)]
