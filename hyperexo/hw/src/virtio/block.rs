@@ -275,6 +275,9 @@ impl<T: Transport> VirtioBlock<T> {
                 self.queue.pop_used(token, inputs, outputs)
             })
         };
+        // Taking it has said after which completion to interrupt next. The device publishes one, then reads that; whoever looks
+        // for another one from here on sees it, or is interrupted. The queue's own store does not keep a later load back.
+        fence(Ordering::SeqCst);
         let outcome = match (popped, self.headers[slot].status) {
             (Ok(_), STATUS_OK) => Outcome::Done,
             (Ok(_), STATUS_UNSUPPORTED) => Outcome::Unsupported,

@@ -135,6 +135,8 @@ impl Direction {
                 self.queue.pop_used(token, inputs, outputs)
             })
         };
+        // As in `VirtioBlock::complete`: whoever looks for another one from here on sees it, or is interrupted.
+        fence(Ordering::SeqCst);
         // The device counts the header too, and may claim anything.
         let written = popped.map_or(0, |bytes| (bytes as usize).saturating_sub(self.header_bytes));
         Some((slot, written.min(buffer.bytes)))

@@ -170,7 +170,8 @@ pub struct SvmVcpu {
     ///
     /// Hardware takes the shadow into the VMCB at an exit and back at the entry. QEMU's TCG takes it out and forgets it (seen in
     /// 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a guest that goes to sleep, and
-    /// nobody would wake it. So no upcall is requested until the guest has left that instruction. It waits
+    /// nobody would wake it. So no upcall is requested until the guest has left that instruction, and one that was requested
+    /// while the guest's flag forbade it is withdrawn. It waits
     /// until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten. On processors that keep the shadow
     /// this is always empty.
     shadow: Option<u64>,
@@ -288,6 +289,16 @@ impl SvmVcpu {
         self.vmcb.control.clean &= !CLEAN_INTERRUPT;
     }
 
+    /// Defers an interrupt that was requested while the guest's flag forbade it, and that has to wait for a shadow now.
+    fn withdraw_interrupt(&mut self) {
+        let control = &mut self.vmcb.control;
+        if control.virtual_interrupt & virtual_interrupt::REQUEST != 0 {
+            self.deferred = Some((control.virtual_interrupt >> virtual_interrupt::VECTOR_SHIFT) as u8);
+            control.virtual_interrupt &= !virtual_interrupt::REQUEST;
+            control.clean &= !CLEAN_INTERRUPT;
+        }
+    }
+
     /// Passes the instruction that exited; `bytes` is its length where the processor does not tell.
     fn pass(&mut self, bytes: u64) {
         let next = self.vmcb.control.next_rip;
@@ -393,10 +404,9 @@ impl Vcpu for SvmVcpu {
     fn run(&mut self, backend: &Backend) -> VmExit {
         let Backend::Svm(svm) = backend else { return VmExit::InvalidState };
         self.switch.host = core::ptr::from_ref(svm.host) as u64;
-        if let Some(vector) = self.deferred
-            && !self.in_shadow()
-        {
-            self.deferred = None;
+        if self.in_shadow() {
+            self.withdraw_interrupt();
+        } else if let Some(vector) = self.deferred.take() {
             self.request_interrupt(vector);
         }
         self.vmcb.save.rax = self.switch.registers.rax;

@@ -96,7 +96,7 @@ fn file_read_by_two_cores(context: &Context) -> Verdict {
     for (cores, cache) in [("1", "cache-blocks=50"), ("2", "cache-blocks=50"), ("2", "cache-blocks=250")] {
         let accounting = text(&context.scratch.path().join("accounting.json"));
         let machine = ["--json", &accounting, "cores", "--cores", cores, "--disk", &image];
-        let words = ["--", "limit=1000", "rounds=1", "file=/shared.bin", "policy=s3-fifo", cache];
+        let words = ["--", "limit=1000", "rounds=1", "file=/shared.bin", "gets=500", "policy=s3-fifo", cache];
         let said = context.run(&[&machine[..], &words].concat())?.succeeded()?;
         let line = said.out.lines().find_map(|line| serde_json::from_str::<FileLine>(line).ok());
         let line = line.ok_or_else(|| format!("no line about the file in: {}", said.out))?;
