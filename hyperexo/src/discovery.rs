@@ -16,18 +16,17 @@ use crate::resource::page::{FrameTable, Owner};
 use crate::settings::Settings;
 use alloc::boxed::Box;
 use core::fmt;
-use core::ops::Range;
 use hyperexo_abi::ANY;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::BootInfo;
-use hyperexo_hw::pci::{self, Msix, PortAccess};
+use hyperexo_hw::linear;
+use hyperexo_hw::pci::{self, Msix, OutOfReach, PortAccess};
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
 use hyperexo_hw::virtio::net::{RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
-use spin::Once;
 use virtio_drivers::transport::DeviceType;
+use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
-use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
 /// Finds the disk: the first virtio disk, or else the module after the bundle.
 pub fn find_disk(
@@ -106,10 +105,6 @@ fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, Devi
     find_virtio(apic, &kind, &[0], |transport| VirtioBlock::new(transport, Indirect::Required))
 }
 
-/// Where device registers are: the kernel maps the first 4 GiB by identity. Above what RAM there may be in this part, which the
-/// firmware's own windows and those that are placed from the top downwards stay clear of.
-const DEVICE_REGISTERS: Range<u64> = 3 << 30..4 << 30;
-
 /// What to look for.
 struct VirtioKind {
     device: DeviceType,
@@ -127,17 +122,13 @@ fn find_virtio<D, E: fmt::Display>(
 ) -> Option<(D, DeviceFunction)> {
     // SAFETY: ring 0, and the kernel is the only one to use configuration space.
     let mut root = PciRoot::new(unsafe { PortAccess::new() });
-    // Before the first device is in use: the kernel looks for devices one after the other.
-    static BROUGHT_INTO_REACH: Once<usize> = Once::new();
-    BROUGHT_INTO_REACH.call_once(|| pci::bring_into_reach(&mut root, &DEVICE_REGISTERS));
-    let (function, _) = pci::functions(&root)
-        .find(|(_, information)| virtio_device_type(information) == Some(kind.device))?;
+    let found = pci::find_virtio(&mut root, kind.device, &linear::DEVICE_REGISTERS)?;
+    let (Ok(function) | Err(OutOfReach(function))) = found;
     let unused = |why: &dyn fmt::Display| log!("warning: virtio {} at {function} not used: {why}", kind.name);
-    if !pci::is_in_reach(&mut root, function, &DEVICE_REGISTERS) {
-        unused(&"its registers lie outside the fourth GiB of physical memory");
+    if let Err(error) = found {
+        unused(&error);
         return None;
     }
-    pci::enable(&mut root, function);
     let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
         Ok(transport) => transport,
         Err(error) => {
@@ -152,7 +143,7 @@ fn find_virtio<D, E: fmt::Display>(
             return None;
         }
     };
-    // SAFETY: firmware assigned the BARs; they are mapped by identity below 4 GiB; nobody else uses the table.
+    // SAFETY: `find_virtio` saw that the BARs lie below 4 GiB, mapped by identity; nobody else uses the table.
     let routed = unsafe {
         Msix::enable(&mut root, function).is_ok_and(|mut table| {
             table.route(0, apic.id(), kind.vector)

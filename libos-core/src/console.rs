@@ -17,15 +17,12 @@ static LINE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), len
 /// report comes through all the same.
 static SPARE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
 
-/// Turns that somebody waits for the line.
-const PATIENCE_TURNS: usize = 1 << 16;
-
 /// Does something with the line. Invariant: whoever holds a line only copies text and passes it to the platform, and so lets go of it
 /// unless a trap takes its core out of that for good.
 fn with_line(act: impl FnOnce(&mut Line)) {
-    let line = lock::lock_within(&LINE, PATIENCE_TURNS);
+    let line = lock::lock_within(&LINE, lock::PATIENCE_TURNS);
     // A failure with both lines held has no more ways to be told.
-    if let Some(mut line) = line.or_else(|| lock::lock_within(&SPARE, PATIENCE_TURNS)) {
+    if let Some(mut line) = line.or_else(|| lock::lock_within(&SPARE, lock::PATIENCE_TURNS)) {
         act(&mut line);
     }
 }

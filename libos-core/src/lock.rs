@@ -32,6 +32,9 @@ pub struct MaskedRaw {
     holder: Holder,
 }
 
+/// Turns that somebody waits by [`lock_within`] who may be the holder's victim: a failure while it holds the lock reports itself.
+pub(crate) const PATIENCE_TURNS: usize = 1 << 16;
+
 /// Locks, unless the calling core holds the lock already, in code that one of its traps has interrupted, or another core does not let
 /// go of it in `turns` turns of [`relax`]: for what must go on all the same.
 pub(crate) fn lock_within<T>(mutex: &Masked<T>, turns: usize) -> Option<MaskedGuard<'_, T>> {

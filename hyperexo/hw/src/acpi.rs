@@ -157,15 +157,13 @@ fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
 
 /// A register that is there and that we can reach.
 fn register(address: GenericAddress) -> Option<Register> {
-    /// Device registers are mapped in this part of physical memory.
-    const MAPPED: core::ops::Range<u64> = 3 << 30..4 << 30;
     match address.address_space {
         AddressSpace::SystemIo => {
             u16::try_from(address.address).ok().filter(|port| *port != 0).map(Register::Port)
         }
-        AddressSpace::SystemMemory => {
-            Some(address.address).filter(|address| MAPPED.contains(address)).map(Register::Memory)
-        }
+        AddressSpace::SystemMemory => Some(address.address)
+            .filter(|address| linear::DEVICE_REGISTERS.contains(address))
+            .map(Register::Memory),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@
 //! Only bus 0 is looked at, as everywhere here; what its bridges pass on counts as taken.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
+use crate::linear::lies_in;
 use core::ops::Range;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, HeaderType, PciRoot,
@@ -89,6 +90,16 @@ pub fn bring_into_reach<C: ConfigurationAccess>(
     if homeless && all_known { place_all(root, reach, &mut taken) } else { 0 }
 }
 
+/// Whether all windows of registers of a function lie in `reach`.
+pub fn are_in_reach<C: ConfigurationAccess>(
+    root: &mut PciRoot<C>,
+    function: DeviceFunction,
+    header: &HeaderType,
+    reach: &Range<u64>,
+) -> bool {
+    windows(root, function, header).all(|window| window.is_in(reach))
+}
+
 fn place_all<C: ConfigurationAccess>(root: &mut PciRoot<C>, reach: &Range<u64>, taken: &mut Taken) -> usize {
     let mut placed = 0;
     for (function, information) in root.enumerate_bus(0) {
@@ -123,8 +134,7 @@ struct Window {
 
 impl Window {
     fn is_in(&self, reach: &Range<u64>) -> bool {
-        let end = self.address.checked_add(self.bytes);
-        reach.start <= self.address && end.is_some_and(|end| end <= reach.end)
+        lies_in(self.address, self.bytes, reach)
     }
 }
 
@@ -165,7 +175,7 @@ mod tests {
     use alloc::rc::Rc;
     use core::cell::RefCell;
 
-    const REACH: Range<u64> = 3 << 30..4 << 30;
+    const REACH: Range<u64> = crate::linear::DEVICE_REGISTERS;
 
     /// Configuration space of a machine: for each function its words, and of which bits its base address registers consist.
     #[derive(Clone)]

@@ -3,7 +3,16 @@
 //! Devices and tables of the firmware are named by physical addresses. Who reaches them from an address space of its own says
 //! once where that shows physical memory; until then it is mapped by identity.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Physical addresses among which device registers are reached: the fourth GiB. Where RAM reaches into it, they lie above.
+pub const DEVICE_REGISTERS: Range<u64> = 3 << 30..4 << 30;
+
+/// Whether so many bytes from an address on lie in a range.
+pub fn lies_in(address: u64, bytes: u64, range: &Range<u64>) -> bool {
+    range.start <= address && address.checked_add(bytes).is_some_and(|end| end <= range.end)
+}
 
 /// Virtual address of physical address 0.
 static BASE: AtomicU64 = AtomicU64::new(0);

@@ -4,9 +4,10 @@
 
 use crate::{bars, linear};
 use core::ops::Range;
-use virtio_drivers::transport::pci::bus::{
-    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, PciRoot,
-};
+use core::sync::atomic::{AtomicBool, Ordering};
+use virtio_drivers::transport::DeviceType;
+use virtio_drivers::transport::pci::bus::{BarInfo, Command, ConfigurationAccess, DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::virtio_device_type;
 use x86::io::{inl, outl};
 
 const ADDRESS: u16 = 0xcf8;
@@ -55,36 +56,43 @@ impl ConfigurationAccess for PortAccess {
     }
 }
 
-/// All functions on bus 0 (where every emulator and cloud puts its virtio devices).
-pub fn functions(
-    root: &PciRoot<PortAccess>,
-) -> impl Iterator<Item = (DeviceFunction, DeviceFunctionInfo)> + '_ {
-    root.enumerate_bus(0)
+/// A function's registers lie where nobody maps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfReach(pub DeviceFunction);
+
+impl core::fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("its registers lie outside the fourth GiB of physical memory")
+    }
 }
 
-/// Gives functions whose registers have no address in `reach` one there ([`crate::bars`]). Returns how many windows of registers were
-/// placed. Nobody may be using a function on bus 0.
-pub fn bring_into_reach(root: &mut PciRoot<PortAccess>, reach: &Range<u64>) -> usize {
-    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
-    let access = unsafe { PortAccess::new() };
-    bars::bring_into_reach(root, |function, offset| access.read_word(function, offset), reach)
-}
-
-/// Whether all windows of registers of a function lie in `reach`.
-pub fn is_in_reach(root: &mut PciRoot<PortAccess>, device: DeviceFunction, reach: &Range<u64>) -> bool {
-    root.bars(device).unwrap_or_default().into_iter().flatten().all(|bar| match bar {
-        BarInfo::Memory { address, size, .. } => {
-            size == 0
-                || reach.start <= address && address.checked_add(size).is_some_and(|end| end <= reach.end)
-        }
-        BarInfo::IO { .. } => true,
-    })
-}
-
-/// Lets a function answer memory accesses and do DMA; some firmware leaves either off.
-pub fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
-    let (_, command) = root.get_status_command(device);
-    root.set_command(device, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+/// The first virtio function of a kind on bus 0 (where every emulator and cloud puts its virtio devices), which answers memory accesses and
+/// may do DMA from now on; some firmware leaves either off. `None` if there is none.
+///
+/// The first call, before any function is in use, gives registers that have no address in `reach` one there ([`crate::bars`]).
+///
+/// # Errors
+///
+/// [`OutOfReach`] if some of its registers are elsewhere all the same: then it is left as it is.
+pub fn find_virtio(
+    root: &mut PciRoot<PortAccess>,
+    kind: DeviceType,
+    reach: &Range<u64>,
+) -> Option<Result<DeviceFunction, OutOfReach>> {
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    if FIRST.swap(false, Ordering::Relaxed) {
+        // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+        let access = unsafe { PortAccess::new() };
+        bars::bring_into_reach(root, |function, offset| access.read_word(function, offset), reach);
+    }
+    let (function, information) =
+        root.enumerate_bus(0).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
+    if !bars::are_in_reach(root, function, &information.header_type, reach) {
+        return Some(Err(OutOfReach(function)));
+    }
+    let (_, command) = root.get_status_command(function);
+    root.set_command(function, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+    Some(Ok(function))
 }
 
 /// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC of the same numbering;

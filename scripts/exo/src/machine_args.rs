@@ -189,11 +189,6 @@ impl MachineArgs {
         self.booting(image, None, Some(direct))
     }
 
-    /// The machine for a Linux kernel and its initial file system.
-    pub fn linux_machine(&self, kernel: &Path, initrd: &Path) -> Result<Machine> {
-        self.booting(kernel, Some(initrd.to_path_buf()), None)
-    }
-
     /// What QEMU starts with, if it is not what the machine type has.
     pub fn firmware_file(&self) -> Option<&'static str> {
         match self.boot {

@@ -16,7 +16,7 @@ mod lines;
 use super::devices::{self, Found};
 use super::options::{ConsoleKind, Lines as Style, Options};
 use super::{MACHINE, Machine};
-use crate::lock::{self, Masked, MaskedGuard};
+use crate::lock::{self, Masked, MaskedGuard, PATIENCE_TURNS};
 use crate::platform::DeviceFault;
 use alloc::boxed::Box;
 use core::fmt;
@@ -30,8 +30,6 @@ use virtio_drivers::transport::{DeviceType, SomeTransport};
 
 /// Seconds that the device has to return a buffer, if it has returned all before.
 const PATIENCE_S: u64 = 1;
-/// Turns that somebody waits for the console, who may be its holder's victim: a failure while it writes reports itself.
-const PATIENCE_TURNS: usize = 1 << 16;
 
 type Device = VirtioConsole<SomeTransport<'static>>;
 

@@ -7,7 +7,6 @@
 use super::Machine;
 use crate::lock::Masked;
 use crate::platform::DeviceFault;
-use core::ops::Range;
 use core::ptr::NonNull;
 use hyperexo_hw::acpi::{self, MAX_IO_APICS, MAX_WINDOWS};
 use hyperexo_hw::ioapic::{IoApic, Pin};
@@ -16,10 +15,9 @@ use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::{self, Window};
-use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
-use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 use virtio_drivers::transport::{DeviceType, SomeTransport};
 
 /// What the firmware and the command line tell of devices.
@@ -91,9 +89,6 @@ pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, 
 /// Held by whoever uses configuration space, which is reached by a pair of ports.
 static CONFIGURATION: Masked<()> = Masked::new(());
 
-/// How many windows of registers had no address where device registers are mapped.
-static BROUGHT_INTO_REACH: Once<usize> = Once::new();
-
 fn root() -> PciRoot<PortAccess> {
     // SAFETY: privilege level 0, and this module is the only one to use configuration space, with `CONFIGURATION` locked.
     PciRoot::new(unsafe { PortAccess::new() })
@@ -102,15 +97,10 @@ fn root() -> PciRoot<PortAccess> {
 fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
     let _exclusive = CONFIGURATION.lock();
     let mut root = root();
-    // Before the first device is in use.
-    BROUGHT_INTO_REACH.call_once(|| pci::bring_into_reach(&mut root, &crate::platform::facts().devices));
-    let (function, _) =
-        pci::functions(&root).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
-    let place = Place::Pci(function);
-    pci::enable(&mut root, function);
-    if !pci::is_in_reach(&mut root, function, &crate::platform::facts().devices) {
+    let Ok(function) = pci::find_virtio(&mut root, kind, &crate::platform::facts().devices)? else {
         return Some(Err(DeviceFault::OutOfReach));
-    }
+    };
+    let place = Place::Pci(function);
     Some(match PciTransport::new::<LinearHal, _>(&mut root, function) {
         Ok(transport) => Ok(Found { transport: transport.into(), place }),
         Err(_) => Err(DeviceFault::Transport),
@@ -119,8 +109,7 @@ fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
 
 /// Whether registers are mapped.
 fn reaches(address: u64, bytes: u64) -> bool {
-    let Range { start, end } = crate::platform::facts().devices;
-    start <= address && address.checked_add(bytes).is_some_and(|last| last <= end)
+    linear::lies_in(address, bytes, &crate::platform::facts().devices)
 }
 
 /// The device in a window, if it is of that kind.

@@ -68,8 +68,6 @@ mod vector {
     pub const LEGACY: core::ops::RangeInclusive<u8> = 0x20..=0x2f;
 }
 
-/// Lowest address of device registers.
-const DEVICES_START: u64 = 3 << 30;
 /// Most physical memory that is used: as far as the top entry of the linear map reaches.
 const MOST_FRAMES: u64 = 1 << 27;
 /// Bytes of a large page.
@@ -241,7 +239,7 @@ fn facts(
             physical_start: stack,
             bytes: stack_end - stack,
         },
-        devices: low_end.max(DEVICES_START)..IDENTITY_BYTES,
+        devices: low_end.max(linear::DEVICE_REGISTERS.start)..linear::DEVICE_REGISTERS.end,
         keeps_start_tables: true,
         unused_frames: 0..0,
     }
@@ -323,12 +321,13 @@ impl Platform for Direct {
         if count == 0 || !alignment.is_power_of_two() || first != ANY && !first.is_multiple_of(alignment) {
             return Err(Status::BadArgument);
         }
-        if first == ANY {
-            let first = self.allocate_frames(count, alignment)?;
-            return Ok(FrameRun { first, count, capability: None });
-        }
-        FRAMES.lock().take_at(first, count, crate::platform::facts().memory_end_frame)?;
-        (first..first + count).for_each(clear);
+        let first = if first == ANY {
+            self.allocate_frames(count, alignment)?
+        } else {
+            FRAMES.lock().take_at(first, count, crate::platform::facts().memory_end_frame)?;
+            (first..first + count).for_each(clear);
+            first
+        };
         Ok(FrameRun { first, count, capability: None })
     }
 

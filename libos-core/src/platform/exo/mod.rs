@@ -157,7 +157,7 @@ fn bind_fresh(capability: &Capability) -> Result<u64, Status> {
 
 /// Gives frames back that nobody uses.
 fn give_back(capability: &Capability) {
-    // SAFETY: callers pass fresh frames: no Rust object lies in them. If the kernel refuses, they stay ours, unused.
+    // SAFETY: callers pass frames in which no Rust object lies: fresh ones, or those of somebody who promises it. If the kernel refuses, they stay ours, unused.
     let _ = unsafe { hypercall::page_free(capability) };
 }
 
@@ -235,22 +235,13 @@ impl Platform for Exo {
 
     fn take_frames(&self, first: u64, count: u64, alignment: u64) -> Result<FrameRun, Status> {
         let capability = hypercall::page_alloc(first, count, alignment)?;
-        let claim = capability.claim().ok_or(Status::BadArgument)?;
-        // SAFETY: the frames are fresh: no Rust object lies in them.
-        match unsafe { hypercall::page_bind(&capability, Rights::READ_WRITE) } {
-            Ok(()) => Ok(FrameRun { first: claim.first, count: claim.count, capability: Some(capability) }),
-            Err(status) => {
-                // SAFETY: as above. A refusal would leave the frames unused until the environment ends.
-                let _ = unsafe { hypercall::page_free(&capability) };
-                Err(status)
-            }
-        }
+        let first = bind_fresh(&capability)?;
+        Ok(FrameRun { first, count, capability: Some(capability) })
     }
 
     unsafe fn give_back_frames(&self, run: &FrameRun) {
-        let Some(capability) = &run.capability else { return };
-        // SAFETY: by the caller's promise. A refusal leaves the frames allocated and unused.
-        let _ = unsafe { hypercall::page_free(capability) };
+        // By the caller's promise they are what this wants.
+        run.capability.iter().for_each(give_back);
     }
 
     fn set_timer(&self, ticks: u64) {

@@ -28,17 +28,17 @@ pub fn matrix(rows: &[Row]) -> Option<Matrix> {
     let heads =
         ["workload", "cache"].into_iter().chain(names.iter().copied()).chain(["Belady", "own ± Belady"]);
     let line = |wanted: &(&str, u64)| {
-        let own: Vec<&Row> = rows.iter().filter(|row| key(row) == *wanted).collect();
+        let of_key: Vec<&Row> = rows.iter().filter(|row| key(row) == *wanted).collect();
         let reads = |name: &&str| {
-            let found = own.iter().find(|row| row.name == **name);
+            let found = of_key.iter().find(|row| row.name == **name);
             found.map_or_else(|| "—".to_owned(), |row| thousands(row.reads))
         };
         let mut cells =
-            vec![wanted.0.to_owned(), own.first().map_or_else(String::new, |row| cache_size(row))];
+            vec![wanted.0.to_owned(), of_key.first().map_or_else(String::new, |row| cache_size(row))];
         cells.extend(names.iter().map(reads));
-        let best = own.iter().find_map(|row| row.line.opt_misses);
+        let best = of_key.iter().find_map(|row| row.line.opt_misses);
         cells.push(best.map_or_else(|| "—".to_owned(), thousands));
-        let told = own.iter().find(|row| row.line.role == Role::Own).zip(best.filter(|best| *best > 0));
+        let told = of_key.iter().find(|row| row.line.role == Role::Own).zip(best.filter(|best| *best > 0));
         let excess = told.map(|(row, best)| signed_percent(row.line.misses as f64 / best as f64 - 1.0));
         cells.push(excess.unwrap_or_else(|| "—".to_owned()));
         cells

@@ -95,7 +95,7 @@ impl LinuxGuest {
 
     /// The machine that runs it. It halts when the guest is done, so that QEMU's counters can be read.
     pub fn machine(&self, checkout: &Checkout, arguments: &MachineArgs) -> Result<Machine> {
-        let mut machine = arguments.linux_machine(&self.kernel.image, &self.initrd(checkout)?)?;
+        let mut machine = arguments.machine(&self.kernel.image, &self.initrd(checkout)?)?;
         if machine.accel == Accel::Bochs {
             let fix = "--on qemu".to_owned();
             return Err(Error::Argument { what: "Linux guests run on QEMU only".into(), fix });

@@ -1,6 +1,6 @@
 //! Measurements that must hold whatever the host is.
 
-use super::context::{Context, text};
+use super::context::{Context, json_lines, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use serde_json::Value;
@@ -18,8 +18,7 @@ fn lines(context: &Context, verb: &str, more: &[&str]) -> Result<Vec<Value>, Str
     let json = text(&context.scratch.path().join(format!("{verb}.json")));
     let own = ["bench", verb, "--no-build", "--json", &json];
     context.exo(&[&own, more].concat())?.succeeded()?;
-    let lines = std::fs::read_to_string(&json).map_err(|error| format!("{json}: {error}"))?;
-    lines.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))).collect()
+    json_lines(&json)
 }
 
 /// `hello` alone has less than 200 KB and runs in 2 MiB, on both machines.

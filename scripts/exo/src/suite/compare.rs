@@ -1,6 +1,6 @@
 //! The main job, `exo compare`, and that what is measured is what others count.
 
-use super::context::{Context, text};
+use super::context::{Context, json_lines, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use results::{CompareLine, Role};
@@ -20,12 +20,6 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// JSON lines of a file.
-fn lines_of(path: &str) -> Result<Vec<Value>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))).collect()
-}
-
 /// JSON lines that `exo compare filecache` writes, with the images at hand.
 fn compared(context: &Context, arguments: &[&str]) -> Result<Vec<(CompareLine, Value)>, String> {
     let json = text(&context.scratch.path().join("compared.json"));
@@ -35,7 +29,7 @@ fn compared(context: &Context, arguments: &[&str]) -> Result<Vec<(CompareLine, V
         let parsed = CompareLine::parse(&line.to_string()).map_err(|error| error.to_string())?;
         Ok((parsed, line))
     };
-    lines_of(&json)?.into_iter().map(parse).collect()
+    json_lines(&json)?.into_iter().map(parse).collect()
 }
 
 /// QEMU, and HyperExo if it runs, must have counted what the system below the workload counted.
@@ -188,7 +182,7 @@ fn record_and_simulate(context: &Context) -> Verdict {
         let line = said.out.lines().find_map(|line| CompareLine::parse(line).ok()).ok_or("no result line")?;
         let simulate = ["cache", "simulate", &trace, "--policies", policy, "--sizes", "900", "--json", &json];
         context.exo(&simulate)?.succeeded()?;
-        let simulated = lines_of(&json)?;
+        let simulated = json_lines(&json)?;
         let [Value::Object(simulated)] = &simulated[..] else { return Err(format!("{simulated:?}")) };
         let misses = simulated["misses"].as_u64();
         let reads = line.reads - line.metadata_reads;

@@ -4,7 +4,7 @@ use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
 use crate::qmp::Qmp;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -227,25 +227,11 @@ fn reports_come_through(context: &Context) -> Verdict {
 
 /// Runs a program that prints and prints, and interrupts it.
 fn with_nmi(context: &Context, console: &str, after: Duration) -> Result<Said, String> {
-    let folder = tempfile::tempdir_in(context.scratch.path()).map_err(|error| error.to_string())?;
-    let socket: PathBuf = folder.path().join("qmp");
-    let control = format!("--qemu-arg=unix:{},server=on,wait=off", text(&socket));
-    let arguments =
-        ["hello", "--console", console, "--qemu-arg=-qmp", &control, "--", "print-lines=1000000000"];
-    let (said, injected) = std::thread::scope(|scope| {
-        let injection = scope.spawn(|| inject(&socket, after));
-        (context.run(&arguments), injection.join())
-    });
-    injected.map_err(|_| "the thread that interrupts has panicked")??;
-    said
-}
-
-fn inject(socket: &Path, after: Duration) -> Verdict {
-    let injected = Qmp::connect_when_ready(socket).and_then(|mut control| {
+    let arguments = ["hello", "--console", console, "--", "print-lines=1000000000"];
+    context.run_with_control(&arguments, |control| {
         std::thread::sleep(after);
         control.inject_nmi()
-    });
-    injected.map_err(|error| error.to_string())
+    })
 }
 
 /// HyperExo has the serial port alone, and Bochs no such device.

@@ -6,7 +6,9 @@ use crate::build::Built;
 use crate::checkout::Checkout;
 use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
+use crate::qmp::Qmp;
 use hyperexo_abi::BLOCK_BYTES;
+use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -67,6 +69,26 @@ impl Context {
         self.run_on(self.platform, arguments)
     }
 
+    /// [`Context::run`], while somebody else has QEMU's control socket: `act` is called as soon as QEMU listens there.
+    pub fn run_with_control(
+        &self,
+        arguments: &[&str],
+        act: impl FnOnce(&mut Qmp) -> crate::error::Result<()> + Send,
+    ) -> std::result::Result<Said, String> {
+        let folder = tempfile::tempdir_in(self.scratch.path()).map_err(|error| error.to_string())?;
+        let socket = folder.path().join("qmp");
+        let control = format!("--qemu-arg=unix:{},server=on,wait=off", text(&socket));
+        // In front: behind a mark stand words of the program.
+        let arguments = [&["--qemu-arg=-qmp", &control], arguments].concat();
+        let (said, acted) = std::thread::scope(|scope| {
+            let acting = scope.spawn(|| Qmp::connect_when_ready(&socket).and_then(|mut qmp| act(&mut qmp)));
+            (self.run(&arguments), acting.join())
+        });
+        let acted = acted.map_err(|_| "the thread with the control socket has panicked")?;
+        acted.map_err(|error| error.to_string())?;
+        said
+    }
+
     /// [`Context::run`] on another platform.
     pub fn run_on(&self, platform: Platform, arguments: &[&str]) -> std::result::Result<Said, String> {
         let mut all = vec!["run", "--no-build"];
@@ -125,6 +147,13 @@ fn read(mut pipe: impl Read) -> String {
     // What could be read before an error is what there is to judge.
     let _ = pipe.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The JSON values of a file, a line each.
+pub fn json_lines<T: DeserializeOwned>(path: impl AsRef<Path>) -> std::result::Result<Vec<T>, String> {
+    let path = path.as_ref();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))).collect()
 }
 
 /// A path as an argument.

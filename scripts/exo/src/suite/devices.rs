@@ -4,8 +4,7 @@ use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
 use crate::qmp::Qmp;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -114,16 +113,11 @@ fn disturbed(
     disturb: fn(&mut Qmp) -> crate::error::Result<()>,
 ) -> std::result::Result<Said, String> {
     let disk = text(&context.data);
-    let socket = context.scratch.path().join(format!("{}-qmp", context.platform.name()));
-    let control = format!("unix:{},server=on,wait=off", text(&socket));
-    let qmp = ["--qemu-arg=-qmp".to_owned(), format!("--qemu-arg={control}")];
-    let arguments = [&["filecache", "--disk", &disk, &qmp[0], &qmp[1]], arguments].concat();
-    let (said, disturbed) = std::thread::scope(|scope| {
-        let disturbance = scope.spawn(|| disturb_later(&socket, disturb));
-        (context.run(&arguments), disturbance.join())
-    });
-    disturbed.map_err(|_| "the thread that disturbs the machine has panicked")??;
-    said
+    let arguments = [&["filecache", "--disk", &disk], arguments].concat();
+    context.run_with_control(&arguments, |control| {
+        std::thread::sleep(HEAD_START);
+        disturb(control)
+    })
 }
 
 /// SeaBIOS gives the disk's registers a place; qboot leaves some of them without one.
@@ -177,14 +171,3 @@ fn random_bytes_of_a_device(context: &Context) -> Verdict {
 
 /// How long the workload has the disk: enough to start, far too little to finish.
 const HEAD_START: Duration = Duration::from_millis(2000);
-
-/// Does something to a machine that is at work.
-fn disturb_later(socket: &Path, disturb: fn(&mut Qmp) -> crate::error::Result<()>) -> Verdict {
-    let limit = Instant::now() + Duration::from_secs(10);
-    while !socket.exists() && Instant::now() < limit {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut control = Qmp::connect(socket).map_err(|error| error.to_string())?;
-    std::thread::sleep(HEAD_START);
-    disturb(&mut control).map_err(|error| error.to_string())
-}

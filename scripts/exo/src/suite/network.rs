@@ -1,6 +1,6 @@
 //! Packets between environments, and between one and a program of the host.
 
-use super::context::{Context, Said, text};
+use super::context::{Context, Said, json_lines, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::serial::Accounting;
@@ -113,11 +113,8 @@ fn device_stuck(context: &Context) -> Verdict {
         "attacker=hostile:attempt=net-flood",
     ])?;
     said.tells("victim ended: exit code 0")?.tells("friend ended: exit code 0")?.succeeded()?;
-    let lines = std::fs::read_to_string(&counters).map_err(|error| error.to_string())?;
-    let refused = |line| serde_json::from_str(line).map(|one: Accounting| one.net_packets_refused);
-    let refused: Vec<u64> =
-        lines.lines().map(refused).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if refused.iter().sum::<u64>() == 0 {
+    let counted: Vec<Accounting> = json_lines(&counters)?;
+    if counted.iter().map(|one| one.net_packets_refused).sum::<u64>() == 0 {
         return Err("no packet was given up: the device was not stuck".into());
     }
     Ok(())
