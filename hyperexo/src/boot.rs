@@ -36,7 +36,8 @@ use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::time;
 use spin::Once;
 
-/// Bytes of the kernel's own heap: a base, and a share of the machine's memory for what grows with it (virtual CPUs, extents).
+/// Bytes of the kernel's own heap: a base, and a share of the machine's memory for what grows with it
+/// (virtual CPUs, extents).
 const HEAP_BASE_BYTES: u64 = 512 << 10;
 const HEAP_SHARE: u64 = 64;
 const HEAP_SHARE_LIMIT_BYTES: u64 = 64 << 20;
@@ -55,8 +56,8 @@ pub enum Outcome {
     KernelError = 2,
 }
 
-/// A bundle in the kernel's own file. The host tool writes its place there after the kernel was linked, so no value that
-/// the compiler knows may be assumed.
+/// A bundle in the kernel's own file. The host tool writes its place there after the kernel was linked, so no
+/// value that the compiler knows may be assumed.
 #[used]
 static ATTACHMENT: Attachment = Attachment::new();
 
@@ -243,8 +244,8 @@ unsafe fn early_memory(
         // One directory per GiB and one table of pointers per 512 GiB, counted generously.
         let tables = (end - IDENTITY_BYTES).div_ceil(1 << 30) + end.div_ceil(1 << 39) + 1;
         let mut next = take(tables << FRAME_SHIFT, "page tables")? >> FRAME_SHIFT;
-        // SAFETY: frames from the bump allocator lie below the part mapped at boot and are the kernel's for ever; they
-        // are cleared before use.
+        // SAFETY: frames from the bump allocator lie below the part mapped at boot and are the kernel's for
+        // ever; they are cleared before use.
         unsafe {
             let low = PhysicalMemory::new(IDENTITY_BYTES >> FRAME_SHIFT);
             memory::extend_identity_map(end, || {
@@ -260,8 +261,8 @@ unsafe fn early_memory(
     let map_frames = end_frame.div_ceil(8 * FRAME_BYTES as u64);
     let map = take(map_frames << FRAME_SHIFT, "the map of free frames")?;
     (0..map_frames).for_each(|frame| memory.clear((map >> FRAME_SHIFT) + frame));
-    // SAFETY: fresh pieces of the bump allocator, large enough, used for nothing else; the entries are plain integers and are
-    // all written by `FrameTable::new` before they are read; the map is zeroed.
+    // SAFETY: fresh pieces of the bump allocator, large enough, used for nothing else; the entries are plain
+    // integers and are all written by `FrameTable::new` before they are read; the map is zeroed.
     let mut frames = unsafe {
         let entries = core::slice::from_raw_parts_mut(entries as *mut FrameEntry, end_frame as usize);
         let words = map_frames as usize * FRAME_BYTES / 8;
@@ -298,8 +299,9 @@ fn trap_stacks() -> TrapStacks {
     TrapStacks { exception: stack(), interrupt: stack(), critical: stack() }
 }
 
-/// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are taken. Without
-/// a generator the moments alone must do, which is said: somebody who knows this machine's timing could search for them.
+/// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are
+/// taken. Without a generator the moments alone must do, which is said: somebody who knows this machine's
+/// timing could search for them.
 fn draw_key() -> [u8; 16] {
     use core::hash::Hasher;
     let generator = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_rdrand());
@@ -329,8 +331,8 @@ fn launch_all(kernel: &mut Kernel, boot: &BootInfo) -> bool {
         log!("error: no bundle of images: pass one with -initrd (or as the first Multiboot2 module)");
         return false;
     };
-    // SAFETY: the boot loader put the module there; its frames are the kernel's (`early_memory`) until they are
-    // released below, when nothing refers to them any more.
+    // SAFETY: the boot loader put the module there; its frames are the kernel's (`early_memory`) until they
+    // are released below, when nothing refers to them any more.
     let bytes = unsafe {
         core::slice::from_raw_parts(module.start as *const u8, (module.end - module.start) as usize)
     };

@@ -1,7 +1,7 @@
 //! Sealing and checking capabilities: a keyed MAC makes four words of data an authority.
 //!
-//! The MAC is SipHash-2-4 with a 128-bit key that is drawn at boot and never leaves the kernel: forging one means
-//! guessing 64 bits, a hypercall a guess.
+//! The MAC is SipHash-2-4 with a 128-bit key that is drawn at boot and never leaves the kernel: forging one
+//! means guessing 64 bits, a hypercall a guess.
 #![forbid(unsafe_code)]
 
 use core::hash::Hasher;
@@ -36,8 +36,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`Status::ForgedCapability`], [`Status::NoRight`]. Whether the claim is still current is for the resource's
-    /// table to say.
+    /// [`Status::ForgedCapability`], [`Status::NoRight`]. Whether the claim is still current is for the
+    /// resource's table to say.
     pub fn verify(
         &self,
         capability: &Capability,
@@ -68,7 +68,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] if the part is empty or sticks out; [`Status::NoRight`] for rights the claim lacks.
+    /// [`Status::BadArgument`] if the part is empty or sticks out; [`Status::NoRight`] for rights the claim
+    /// lacks.
     pub fn derive(
         &self,
         claim: &Claim,

@@ -1,6 +1,7 @@
 //! The serial line: the kernel's own words, and lines of environments.
 //!
-//! Every line says whose it is: `hyperexo: …` or `NAME| …`. Lines of environments come out whole, never mixed.
+//! Every line says whose it is: `hyperexo: …` or `NAME| …`. Lines of environments come out whole, never
+//! mixed.
 
 use core::fmt::{self, Write};
 use hyperexo_hw::serial::Serial;
@@ -70,8 +71,8 @@ impl Default for LineBuffer {
 }
 
 impl LineBuffer {
-    /// Adds text, handing each complete line, or a full buffer, to `emit`. Control characters other than tab become spaces: an
-    /// environment must not be able to make the console look like somebody else's.
+    /// Adds text, handing each complete line, or a full buffer, to `emit`. Control characters other than tab
+    /// become spaces: an environment must not be able to make the console look like somebody else's.
     pub fn add(&mut self, text: &[u8], mut emit: impl FnMut(&[u8])) {
         for byte in text {
             match byte {

@@ -1,7 +1,7 @@
 //! A core: the loop that gives it to environments, slice by slice, and takes it back.
 //!
-//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is never held while a
-//! guest runs. Exits are dealt with at one of three places, the nearest that can:
+//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is
+//! never held while a guest runs. Exits are dealt with at one of three places, the nearest that can:
 //!
 //! | where | what | needs |
 //! |---|---|---|
@@ -29,8 +29,8 @@ use spin::relax::RelaxStrategy;
 /// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
 const DEFERRED_UPCALL_US: u64 = 50;
 
-/// How a core waits for another: it looks often, and executes `PAUSE` rarely, which under emulation stops the core that waits so
-/// long that others, on as few processors, get on.
+/// How a core waits for another: it looks often, and executes `PAUSE` rarely, which under emulation stops the
+/// core that waits so long that others, on as few processors, get on.
 pub struct Patience;
 
 impl RelaxStrategy for Patience {
@@ -160,8 +160,8 @@ impl Core {
 
     /// Attends to devices and time; what interrupts bring from now on is new. Returns the time.
     ///
-    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or by the guest's
-    /// own doing, so it is not looked for at every exit.
+    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or
+    /// by the guest's own doing, so it is not looked for at every exit.
     fn attend(&self, kernel: &mut Kernel) -> u64 {
         interrupt::take_notice(self.number);
         let now = ticks();
@@ -169,8 +169,8 @@ impl Core {
         now
     }
 
-    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its upcall and sets the
-    /// timer for what comes next.
+    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its
+    /// upcall and sets the timer for what comes next.
     fn goes_on(&mut self, kernel: &mut Kernel, who: VcpuId, now: u64) -> bool {
         if !kernel.environment(who.environment).runnable_on(self.number) {
             return false;
@@ -195,8 +195,8 @@ impl Core {
         true
     }
 
-    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been answered, and
-    /// something else asks for attention.
+    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been
+    /// answered, and something else asks for attention.
     fn enter<'k>(
         &mut self,
         kernel: &'k SharedKernel,

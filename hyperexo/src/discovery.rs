@@ -66,15 +66,16 @@ impl fmt::Display for Place {
 /// The second module as a disk; its frames are the kernel's for ever (`early_memory`).
 fn module_disk(boot: &BootInfo, memory: PhysicalMemory) -> Option<RamDisk> {
     let module = boot.modules.as_slice().get(1)?;
-    // SAFETY: the boot loader put the module there, mapped by identity; nobody else refers to it or is given its frames.
+    // SAFETY: the boot loader put the module there, mapped by identity; nobody else refers to it or is given
+    // its frames.
     let bytes = unsafe {
         core::slice::from_raw_parts_mut(module.start as *mut u8, (module.end - module.start) as usize)
     };
     Some(RamDisk::new(bytes, memory))
 }
 
-/// Finds the network: the first virtio network device, or else none but the environments themselves. `secret` keys the
-/// classifier.
+/// Finds the network: the first virtio network device, or else none but the environments themselves. `secret`
+/// keys the classifier.
 pub fn find_network(
     frames: &mut FrameTable,
     memory: PhysicalMemory,
@@ -143,7 +144,8 @@ fn find_virtio<D, E: fmt::Display>(
             return None;
         }
     };
-    // SAFETY: `find_virtio` saw that the BARs lie below 4 GiB, mapped by identity; nobody else uses the table.
+    // SAFETY: `find_virtio` saw that the BARs lie below 4 GiB, mapped by identity; nobody else uses the
+    // table.
     let routed = unsafe {
         Msix::enable(&mut root, function).is_ok_and(|mut table| {
             table.route(0, apic.id(), kind.vector)

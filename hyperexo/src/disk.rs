@@ -1,8 +1,9 @@
 //! The disk as environments see it: rings in, requests to the device, completions back.
 //!
-//! Every request is checked against what its sender has bound (blocks and frames), its frames are pinned, and the device moves the
-//! data straight between disk and frames. A request whose time is up is answered with [`Outcome::Timeout`]; its frames stay
-//! pinned until the device gives them back, because it may still write to them.
+//! Every request is checked against what its sender has bound (blocks and frames), its frames are pinned, and
+//! the device moves the data straight between disk and frames. A request whose time is up is answered with
+//! [`Outcome::Timeout`]; its frames stay pinned until the device gives them back, because it may still write
+//! to them.
 
 use crate::device::block::BlockDevice;
 use crate::env::{Environment, count};
@@ -220,7 +221,8 @@ impl Disk {
                 return Some(Outcome::BadRequest);
             }
         }
-        // SAFETY: the frames are bound by the environment (`check`), hence RAM, and pinned until the completion.
+        // SAFETY: the frames are bound by the environment (`check`), hence RAM, and pinned until the
+        // completion.
         match unsafe { self.device.submit(operation, submission.block, targets) } {
             Ok(slot) => {
                 let counters = environment.accounting;

@@ -1,4 +1,5 @@
-//! What the kernel does in place of the processor: CPUID, model-specific registers, XCR0, refused instructions.
+//! What the kernel does in place of the processor: CPUID, model-specific registers, XCR0, refused
+//! instructions.
 
 use crate::env::VirtualCpu;
 use crate::hypercall;
@@ -9,8 +10,8 @@ use hyperexo_hw::time::ticks;
 const MSR_TSC: u32 = 0x10;
 const MSR_EFER: u32 = 0xc000_0080;
 
-/// Answers an exit that concerns nothing but the virtual CPU, which its core holds: no other core has a say in it, so it takes
-/// no lock. Returns whether it was one.
+/// Answers an exit that concerns nothing but the virtual CPU, which its core holds: no other core has a say
+/// in it, so it takes no lock. Returns whether it was one.
 pub fn answer(vcpu: &mut dyn Vcpu, exit: VmExit) -> bool {
     match exit {
         VmExit::Hypercall => return hypercall::answer(vcpu),

@@ -1,5 +1,5 @@
-//! Nested faults that an environment takes itself: the kernel does what a processor with #VE does (SDM vol. 3 §26.5.7), where
-//! the processor does not.
+//! Nested faults that an environment takes itself: the kernel does what a processor with #VE does (SDM vol. 3
+//! §26.5.7), where the processor does not.
 #![forbid(unsafe_code)]
 
 use crate::virt::{Access, Exception, NestedFault, Vcpu};
@@ -15,7 +15,8 @@ pub struct FaultTarget {
     pub page: &'static FaultPage,
 }
 
-/// Delivers a fault as an exception. Returns whether it could be: the page is free, and no other event is lost by it.
+/// Delivers a fault as an exception. Returns whether it could be: the page is free, and no other event is
+/// lost by it.
 pub fn deliver(target: &FaultTarget, fault: &NestedFault, vcpu: &mut dyn Vcpu) -> bool {
     let page = target.page;
     if fault.in_delivery || page.busy.load(Ordering::Acquire) != 0 {

@@ -24,7 +24,8 @@ type Outcome = Result<Results, Status>;
 
 const DONE: Outcome = Ok([0; 4]);
 
-/// Carries out the hypercall in the registers of a virtual CPU, if that concerns nothing else; returns whether it was so.
+/// Carries out the hypercall in the registers of a virtual CPU, if that concerns nothing else; returns
+/// whether it was so.
 pub fn answer(vcpu: &mut dyn Vcpu) -> bool {
     let registers = vcpu.registers();
     let outcome = match Call::from_number(registers.rax) {
@@ -244,8 +245,8 @@ fn page_unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, v
     DONE
 }
 
-/// Whether the bindings of a run in one place can be ended without losing others: large entries at its ends may have to be
-/// split, for which there must be frames. `forced`: on the kernel's account.
+/// Whether the bindings of a run in one place can be ended without losing others: large entries at its ends
+/// may have to be split, for which there must be frames. `forced`: on the kernel's account.
 fn require_split_room(
     kernel: &mut Kernel,
     place: Place,
@@ -405,7 +406,8 @@ fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {
 fn fault_target(kernel: &mut Kernel, id: EnvironmentId, frame: u64) -> Result<FaultTarget, Status> {
     // Its own, as the processor writes it whatever the nested page table says.
     pin_own(kernel, id, frame..frame + 1)?;
-    // SAFETY: a `FaultPage` is atomics only; the frame is the environment's and pinned until it has this use no more.
+    // SAFETY: a `FaultPage` is atomics only; the frame is the environment's and pinned until it has this use
+    // no more.
     Ok(FaultTarget { frame, page: unsafe { kernel.memory.shared(frame) } })
 }
 

@@ -1,7 +1,7 @@
 //! From an ELF file to a plan for its pages.
 //!
-//! Everything in the file is a claim of somebody untrusted. [`ImagePlan::parse`] checks it against itself and against
-//! the rules of [`hyperexo_abi`]; what comes out can be carried out without further doubt.
+//! Everything in the file is a claim of somebody untrusted. [`ImagePlan::parse`] checks it against itself and
+//! against the rules of [`hyperexo_abi`]; what comes out can be carried out without further doubt.
 #![forbid(unsafe_code)]
 
 use ::core::fmt;

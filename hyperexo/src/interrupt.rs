@@ -1,7 +1,7 @@
 //! Interrupts and exceptions of the kernel itself.
 //!
-//! Handlers only note what happened; the kernel's loop acts on it. So nothing is ever interrupted halfway through a table, and
-//! no lock is needed between handlers and the rest.
+//! Handlers only note what happened; the kernel's loop acts on it. So nothing is ever interrupted halfway
+//! through a table, and no lock is needed between handlers and the rest.
 
 use crate::cores::Patience;
 use crate::log;
@@ -56,7 +56,8 @@ static DISK: AtomicBool = AtomicBool::new(false);
 static NET: AtomicBool = AtomicBool::new(false);
 static APIC: Once<LocalApic> = Once::new();
 
-/// Makes this module the handler of all traps of the calling core, whose number it returns. Cores come one by one.
+/// Makes this module the handler of all traps of the calling core, whose number it returns. Cores come one by
+/// one.
 ///
 /// # Panics
 ///
@@ -114,8 +115,8 @@ pub fn note_disk() {
     DISK.store(true, Ordering::Release);
 }
 
-/// Halts until an interrupt comes; interrupts are disabled before and after. Whatever came since they were disabled
-/// ends the halt at once. Devices speak to the first core.
+/// Halts until an interrupt comes; interrupts are disabled before and after. Whatever came since they were
+/// disabled ends the halt at once. Devices speak to the first core.
 pub fn wait(core: usize) {
     if core != 0 || !DISK.load(Ordering::Acquire) && !NET.load(Ordering::Acquire) {
         // SAFETY: descriptor tables are loaded before a core gets here, and no handler waits for anything.
@@ -143,8 +144,8 @@ pub fn wake(core: usize) {
     }
 }
 
-/// Takes the guests of an environment out on all other cores, and waits until they are out. The caller holds the
-/// kernel's lock, so that none goes in again before it is done.
+/// Takes the guests of an environment out on all other cores, and waits until they are out. The caller holds
+/// the kernel's lock, so that none goes in again before it is done.
 pub fn fetch_back(environment: EnvironmentId) {
     for (number, core) in all().enumerate() {
         if core.guest.load(Ordering::SeqCst) == environment {

@@ -2,8 +2,8 @@
 //!
 //! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock.
 //!
-//! Invariant: whoever takes a binding out of a nested page table calls [`Kernel::settle`] before the lock is released, so that
-//! no core goes on with a translation that is no more.
+//! Invariant: whoever takes a binding out of a nested page table calls [`Kernel::settle`] before the lock is
+//! released, so that no core goes on with a translation that is no more.
 
 use crate::capability::Authority;
 use crate::disk::Disk;
@@ -143,8 +143,8 @@ impl Kernel {
         &mut **self.slot(who).vcpu.as_mut().expect("between exit and entry the state is here")
     }
 
-    /// The place of an environment's nested page table, and memory for tables on the environment's account, up to its quota unless
-    /// `forced`.
+    /// The place of an environment's nested page table, and memory for tables on the environment's account,
+    /// up to its quota unless `forced`.
     pub fn tables(
         &mut self,
         id: EnvironmentId,
@@ -161,7 +161,8 @@ impl Kernel {
         (&mut environment.nested, memory)
     }
 
-    /// An environment's nested page table, unless it has ended, with the memory to change it: see [`Kernel::tables`].
+    /// An environment's nested page table, unless it has ended, with the memory to change it: see
+    /// [`Kernel::tables`].
     pub fn nested(
         &mut self,
         id: EnvironmentId,
@@ -171,7 +172,8 @@ impl Kernel {
         Some((nested.as_mut()?, memory))
     }
 
-    /// Makes a change of an environment's nested page table final: no core runs it, or will, with old translations.
+    /// Makes a change of an environment's nested page table final: no core runs it, or will, with old
+    /// translations.
     pub fn settle(&mut self, id: EnvironmentId) {
         let environment = self.environment(id);
         if environment.nested.as_mut().is_some_and(NestedTable::take_flush) {
@@ -229,7 +231,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Status::NoDevice`], [`Status::NotBound`] without a ring, [`Status::BadArgument`] when its index makes no sense.
+    /// [`Status::NoDevice`], [`Status::NotBound`] without a ring, [`Status::BadArgument`] when its index
+    /// makes no sense.
     pub fn serve_ring(&mut self, id: EnvironmentId) -> Result<(), Status> {
         let Kernel { disk, environments, frames, memory, .. } = self;
         let disk = disk.as_mut().ok_or(Status::NoDevice)?;
@@ -272,7 +275,8 @@ impl Kernel {
         if let Some(nested) = nested.take() {
             nested.destroy(&mut memory);
         }
-        // After its own bindings are gone, so that only frames that others have bound cost a look at the others.
+        // After its own bindings are gone, so that only frames that others have bound cost a look at the
+        // others.
         self.end_foreign_bindings(id);
         self.frames.release_all(id);
         if let Some(disk) = &mut self.disk {

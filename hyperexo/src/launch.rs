@@ -139,7 +139,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`LaunchError`]. What was taken for the environment stays taken: the kernel starts nothing when one image is bad.
+    /// [`LaunchError`]. What was taken for the environment stays taken: the kernel starts nothing when one
+    /// image is bad.
     pub fn launch(&mut self, image: &Image<'_>) -> Result<EnvironmentId, LaunchError> {
         let plan = ImagePlan::parse(image.elf)?;
         let entry = image.entry;
@@ -210,13 +211,15 @@ impl Kernel {
         let root = self.bind_first(id, run..claim.end(), &windows).map_err(|_| out_of_memory(self))?;
         let entry_state = Entry {
             rip: plan.entry,
-            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first instruction.
+            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first
+            // instruction.
             rsp: STACK_TOP - 8,
             cr3: (run + layout.tables()) << FRAME_SHIFT,
             rdi: (run + layout.start_info()) << FRAME_SHIFT,
             rsi: MAGIC,
         };
-        // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its end.
+        // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its
+        // end.
         let vcpu = unsafe { self.backend.new_vcpu(root, id, &entry_state, accounting) };
         let extended = ExtendedState::new(&self.extended_support);
         self.environment(id).vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell));
@@ -226,8 +229,8 @@ impl Kernel {
         Ok(id)
     }
 
-    /// Makes an environment's nested page table, in which it has bound its image and what the kernel shows it; returns the
-    /// table's top frame.
+    /// Makes an environment's nested page table, in which it has bound its image and what the kernel shows
+    /// it; returns the table's top frame.
     fn bind_first(
         &mut self,
         id: EnvironmentId,

@@ -17,8 +17,8 @@
 //! | [`memory`], [`early`] | physical memory, with and without a frame table |
 //! | [`console`], [`interrupt`], [`settings`] | the rest |
 //!
-//! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`, `boot`, `discovery`, `interrupt` and the
-//! places that make shared pages from frames touch hardware.
+//! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`,
+//! `boot`, `discovery`, `interrupt` and the places that make shared pages from frames touch hardware.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

@@ -1,6 +1,7 @@
 //! The image of the exokernel: entry, allocator, panic.
 //!
-//! Images are built in the profile `image` (see the crate `unikernel-build`); otherwise this is a host program that says so.
+//! Images are built in the profile `image` (see the crate `unikernel-build`); otherwise this is a host
+//! program that says so.
 #![no_std]
 #![no_main]
 #![cfg_attr(not(bare_metal), allow(dead_code))]

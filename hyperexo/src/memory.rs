@@ -1,7 +1,7 @@
 //! Physical memory, as the kernel reaches it: mapped by identity, addressed by frame.
 //!
-//! What lies in frames of an environment may change at any moment, by the environment on another core or by a device.
-//! So nothing here lends references to it: bytes are copied out or in, once.
+//! What lies in frames of an environment may change at any moment, by the environment on another core or by a
+//! device. So nothing here lends references to it: bytes are copied out or in, once.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
@@ -16,8 +16,8 @@ pub struct PhysicalMemory {
 impl PhysicalMemory {
     /// # Safety
     ///
-    /// All RAM below `end_frame` is mapped by identity, writable, and nothing that Rust has references to lies in frames that are
-    /// passed to the methods.
+    /// All RAM below `end_frame` is mapped by identity, writable, and nothing that Rust has references to
+    /// lies in frames that are passed to the methods.
     pub unsafe fn new(end_frame: u64) -> PhysicalMemory {
         PhysicalMemory { end_frame }
     }
@@ -48,7 +48,8 @@ impl PhysicalMemory {
     /// Copies bytes out of one frame. `offset + bytes.len()` must not exceed the frame.
     pub fn read(&self, frame: u64, offset: usize, bytes: &mut [u8]) {
         assert!(offset + bytes.len() <= FRAME_BYTES);
-        // SAFETY: within one frame of RAM. The guest may be writing it: each byte is whatever it is when copied.
+        // SAFETY: within one frame of RAM. The guest may be writing it: each byte is whatever it is when
+        // copied.
         unsafe {
             let source = (self.address(frame) + offset) as *const u8;
             core::ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len());
@@ -71,12 +72,13 @@ impl PhysicalMemory {
         unsafe { &*((self.address(frame) + index * 8) as *const AtomicU64) }
     }
 
-    /// A structure of atomics that fills adjacent frames from `frame` on and that the kernel shares with an environment.
+    /// A structure of atomics that fills adjacent frames from `frame` on and that the kernel shares with an
+    /// environment.
     ///
     /// # Safety
     ///
-    /// `T` consists of atomics only, any bits are a value of it, and its alignment is at most a frame. The frames are
-    /// not given to anybody else while the reference is used.
+    /// `T` consists of atomics only, any bits are a value of it, and its alignment is at most a frame. The
+    /// frames are not given to anybody else while the reference is used.
     pub unsafe fn shared<T>(&self, frame: u64) -> &'static T {
         let _ = self.address(frame + size_of::<T>().div_ceil(FRAME_BYTES) as u64 - 1);
         // SAFETY: by the caller's promise; within RAM as just checked.
@@ -94,8 +96,8 @@ pub fn for_tests() -> PhysicalMemory {
 ///
 /// # Safety
 ///
-/// The boot page tables are in use; frames that `table` gives are unused, below the part that is mapped already, and
-/// never freed.
+/// The boot page tables are in use; frames that `table` gives are unused, below the part that is mapped
+/// already, and never freed.
 pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
     const ENTRY: u64 = 0b11;
     const LARGE: u64 = 1 << 7;

@@ -1,12 +1,14 @@
 //! The network as environments see it: packets out of their frames and into them, by way of the classifier.
 //!
-//! The kernel copies a packet out of its sender's frame, judges the copy (may this environment send it?), and passes it on: to
-//! the environments whose filters match, or to the device. Nothing waits in the kernel: a packet that finds no room at its
-//! receiver is dropped and counted there, as on any Ethernet; a sender that finds no room at the device leaves its packets in its
-//! own ring. So whoever floods, or does not drain, harms itself.
+//! The kernel copies a packet out of its sender's frame, judges the copy (may this environment send it?), and
+//! passes it on: to the environments whose filters match, or to the device. Nothing waits in the kernel: a
+//! packet that finds no room at its receiver is dropped and counted there, as on any Ethernet; a sender that
+//! finds no room at the device leaves its packets in its own ring. So whoever floods, or does not drain,
+//! harms itself.
 //!
-//! Work done for packets that arrive is bounded: after a batch of them the device is left alone for a while, so that the rest of
-//! the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive livelock", 1997).
+//! Work done for packets that arrive is bounded: after a batch of them the device is left alone for a while,
+//! so that the rest of the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive
+//! livelock", 1997).
 #![forbid(unsafe_code)]
 
 pub mod calls;
@@ -138,7 +140,8 @@ impl Net {
         jam.into_iter().chain(self.rest_until).min()
     }
 
-    /// Takes what is in an environment's transmit ring, at most `most` packets, as far as device and ring have room.
+    /// Takes what is in an environment's transmit ring, at most `most` packets, as far as device and ring
+    /// have room.
     ///
     /// # Errors
     ///
@@ -407,8 +410,8 @@ fn deliver(environment: &mut Environment, packet: &[u8], memory: PhysicalMemory)
     }
 }
 
-/// Puts a packet into the next room that an environment offers; returns whether it wants to be called. `None`: there is no
-/// room.
+/// Puts a packet into the next room that an environment offers; returns whether it wants to be called.
+/// `None`: there is no room.
 fn put(environment: &mut Environment, packet: &[u8], memory: PhysicalMemory) -> Option<bool> {
     let ring = &mut environment.net_rings.as_mut()?.receive;
     if ring.waiting()? == 0 || !ring.has_room(0) {

@@ -1,6 +1,7 @@
 //! The kernel's side of a ring in memory that an environment can write.
 //!
-//! The kernel's own indices are kept here: those in the ring are the environment's to spoil. Slots are copied, then judged.
+//! The kernel's own indices are kept here: those in the ring are the environment's to spoil. Slots are
+//! copied, then judged.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::Ordering;
@@ -30,8 +31,8 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
         (waiting <= SUBMISSIONS as u32).then_some(waiting)
     }
 
-    /// Whether a completion is sure to find a place, besides `outstanding` others that are still to come. Never, if the
-    /// environment's index can't be.
+    /// Whether a completion is sure to find a place, besides `outstanding` others that are still to come.
+    /// Never, if the environment's index can't be.
     pub fn has_room(&self, outstanding: u32) -> bool {
         let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
         unread.saturating_add(outstanding) < COMPLETIONS as u32
@@ -55,7 +56,8 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
         submission
     }
 
-    /// Posts a completion; the caller has seen that there is room. Returns whether the environment wants to be called.
+    /// Posts a completion; the caller has seen that there is room. Returns whether the environment wants to
+    /// be called.
     pub fn post(&mut self, completion: &C::Value) -> bool {
         self.shared.completions[self.cq_tail as usize % COMPLETIONS].store(completion);
         self.cq_tail = self.cq_tail.wrapping_add(1);

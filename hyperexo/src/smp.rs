@@ -37,7 +37,8 @@ pub fn share(kernel: Kernel) -> &'static SharedKernel {
     shared
 }
 
-/// Starts the other processors, at most as many as the settings allow; each that comes gets a vector of slices.
+/// Starts the other processors, at most as many as the settings allow; each that comes gets a vector of
+/// slices.
 pub fn start_cores(kernel: &mut Kernel) {
     let Some(machine) = kernel.processors else { return };
     let limit = (kernel.settings.cores as usize).min(interrupt::MAX_CORES);
@@ -59,9 +60,9 @@ pub fn start_cores(kernel: &mut Kernel) {
         let base = run.first << FRAME_SHIFT;
         let stack = (run.first + STACK_FRAMES) << FRAME_SHIFT;
         let birth = Birth { root: current_root(), entry: enter, argument: base, stack };
-        // SAFETY: ring 0, identity map, page tables in the kernel's image; low memory is the firmware's, who is done with
-        // it; the run of frames is the new core's alone; cores are started one at a time, and one that
-        // does not come in time ends the loop.
+        // SAFETY: ring 0, identity map, page tables in the kernel's image; low memory is the firmware's, who
+        // is done with it; the run of frames is the new core's alone; cores are started one at a time, and
+        // one that does not come in time ends the loop.
         unsafe { hyperexo_hw::smp::start(&kernel.apic, apic_id, &birth, pause) };
         let deadline = deadline_of(PATIENCE_US);
         while interrupt::cores() == before {

@@ -1,7 +1,7 @@
 //! The page tables that an environment starts with, as [`hyperexo_abi`] draws them.
 //!
-//! They lie in frames of the environment, which may change them as it likes or make its own: the kernel never looks
-//! at them again.
+//! They lie in frames of the environment, which may change them as it likes or make its own: the kernel never
+//! looks at them again.
 #![forbid(unsafe_code)]
 
 use crate::image::ImagePlan;
@@ -31,8 +31,8 @@ impl Layout {
     /// The layout for an image with this stack on a machine whose RAM ends at `memory_end_frame`.
     pub fn new(plan: &ImagePlan, stack_bytes: u64, memory_end_frame: u64) -> Layout {
         let stack_frames = stack_bytes.div_ceil(BYTES).max(1);
-        // Top table; for the image one table each of the upper levels; for the stack the same; for the linear map
-        // one table of the second level.
+        // Top table; for the image one table each of the upper levels; for the stack the same; for the linear
+        // map one table of the second level.
         let image_tables = 2 + regions(plan.first_page, plan.pages);
         let stack_tables = 2 + regions((STACK_TOP >> FRAME_SHIFT) - stack_frames, stack_frames);
         let linear_tables = 1 + memory_end_frame.div_ceil(DIRECTORY_FRAMES);
@@ -69,8 +69,8 @@ fn regions(first_page: u64, pages: u64) -> u64 {
     (first_page + pages).div_ceil(512) - first_page / 512
 }
 
-/// Writes the tables. `run` is the first frame of the environment's run, `write(frame, index, entry)` sets an entry of a
-/// table in a frame; tables start as zeros.
+/// Writes the tables. `run` is the first frame of the environment's run, `write(frame, index, entry)` sets an
+/// entry of a table in a frame; tables start as zeros.
 pub fn write_tables(
     layout: &Layout,
     plan: &ImagePlan,
@@ -138,7 +138,8 @@ impl<W: FnMut(u64, usize, u64)> Tables<W> {
         table
     }
 
-    /// Lowest-level tables below `directory` for a run of pages; `entry` gets the page counted from the first.
+    /// Lowest-level tables below `directory` for a run of pages; `entry` gets the page counted from the
+    /// first.
     fn pages(&mut self, directory: u64, first_page: u64, pages: u64, entry: impl Fn(u64) -> u64) {
         let mut table = 0;
         for offset in 0..pages {

@@ -1,8 +1,9 @@
 //! Views in use: the calls that make, share and end them, and what virtual CPUs must know of it.
 //!
-//! Invariant: whoever changes an environment's list of views, or takes a binding out of a view, calls `Kernel::settle_list` or
-//! `Kernel::settle_view` before the lock is released and before frames of tables are given back. Both take the guests out that
-//! could be in the view; these see the new list, and lose their old translations, before they go in again.
+//! Invariant: whoever changes an environment's list of views, or takes a binding out of a view, calls
+//! `Kernel::settle_list` or `Kernel::settle_view` before the lock is released and before frames of tables are
+//! given back. Both take the guests out that could be in the view; these see the new list, and lose their old
+//! translations, before they go in again.
 #![forbid(unsafe_code)]
 
 use crate::env::NestedMemory;
@@ -51,8 +52,8 @@ impl Kernel {
         }
     }
 
-    /// The nested table of a place with the memory to change it, within the means of who pays for it unless `forced`. `None` if it
-    /// is no more.
+    /// The nested table of a place with the memory to change it, within the means of who pays for it unless
+    /// `forced`. `None` if it is no more.
     pub fn nested_at(&mut self, place: Place, forced: bool) -> Option<(&mut NestedTable, NestedMemory<'_>)> {
         let view = match place {
             Place::Own(id) => return self.nested(id, forced),
@@ -106,12 +107,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// A new view without bindings, with `budget` frames for its tables; returns its number in the maker's list.
+    /// A new view without bindings, with `budget` frames for its tables; returns its number in the maker's
+    /// list.
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is full or no frames
-    /// are left.
+    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is
+    /// full or no frames are left.
     pub fn view_create(&mut self, id: EnvironmentId, budget: u64) -> Result<usize, Status> {
         if budget == 0 {
             return Err(Status::BadArgument);
@@ -190,8 +192,8 @@ impl Kernel {
         }
     }
 
-    /// Whether an environment may end bindings of these frames in a place: any in what is its own, elsewhere those of
-    /// its own frames.
+    /// Whether an environment may end bindings of these frames in a place: any in what is its own, elsewhere
+    /// those of its own frames.
     pub fn may_unbind(&self, id: EnvironmentId, place: Place, mut frames: core::ops::Range<u64>) -> bool {
         match place {
             Place::Own(owner) => owner == id,

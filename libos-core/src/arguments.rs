@@ -24,7 +24,8 @@ impl core::fmt::Display for NotANumber<'_> {
 }
 
 impl<'a> Arguments<'a> {
-    /// The value of the last word `key=value`; the last, so that an argument appended overrides an earlier one.
+    /// The value of the last word `key=value`; the last, so that an argument appended overrides an earlier
+    /// one.
     pub fn value(self, key: &str) -> Option<&'a str> {
         self.0
             .split_ascii_whitespace()

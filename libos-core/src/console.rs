@@ -2,8 +2,8 @@
 //!
 //! What one `print!` prints stays together, whatever other cores print meanwhile.
 //!
-//! One call to the platform a line: an exit costs as much as thousands of instructions. A line without its end is
-//! written when the buffer is full, or when the unikernel ends.
+//! One call to the platform a line: an exit costs as much as thousands of instructions. A line without its
+//! end is written when the buffer is full, or when the unikernel ends.
 
 use crate::lock::{self, Claimed, Holder, Masked};
 use crate::{memory, platform};
@@ -13,12 +13,12 @@ use hyperexo_hw::descriptor::core_number;
 
 static LINE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
 
-/// Where text is collected while the other line is held by somebody who will not let go of it: a core that failed while it wrote, whose
-/// report comes through all the same.
+/// Where text is collected while the other line is held by somebody who will not let go of it: a core that
+/// failed while it wrote, whose report comes through all the same.
 static SPARE: Masked<Line> = Masked::new(Line { text: Page([0; FRAME_BYTES]), length: 0 });
 
-/// Does something with the line. Invariant: whoever holds a line only copies text and passes it to the platform, and so lets go of it
-/// unless a trap takes its core out of that for good.
+/// Does something with the line. Invariant: whoever holds a line only copies text and passes it to the
+/// platform, and so lets go of it unless a trap takes its core out of that for good.
 fn with_line(act: impl FnOnce(&mut Line)) {
     let line = lock::lock_within(&LINE, lock::PATIENCE_TURNS);
     // A failure with both lines held has no more ways to be told.
@@ -27,7 +27,8 @@ fn with_line(act: impl FnOnce(&mut Line)) {
     }
 }
 
-/// The core whose turn it is to print. Handlers of that core, and values whose formatting prints, print in between.
+/// The core whose turn it is to print. Handlers of that core, and values whose formatting prints, print in
+/// between.
 static TURN: Holder = Holder::nobody();
 
 /// The turn of this core, until it is dropped.
@@ -102,7 +103,8 @@ fn write(text: &[u8]) {
 
 /// The console as a destination for `write!`. All values are the same console.
 ///
-/// The lock is held for one piece of text at a time, so that a value whose formatting prints, or panics, does no harm.
+/// The lock is held for one piece of text at a time, so that a value whose formatting prints, or panics, does
+/// no harm.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Console;
 
@@ -131,7 +133,8 @@ pub(crate) fn start_line() {
 #[doc(hidden)]
 pub fn print(arguments: fmt::Arguments<'_>) {
     let _turn = Turn::take();
-    // The console never fails; an error can only come from a value's own formatting, and there is nobody to tell.
+    // The console never fails; an error can only come from a value's own formatting, and there is nobody to
+    // tell.
     let _ = Console.write_fmt(arguments);
 }
 

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The platform gives at most one virtual CPU on a core, and never takes it away: when its function has
-//! returned it halts, and costs nothing. All virtual CPUs share address space, heap, console and trap handlers. Each has
-//! a stack of [`STACK_BYTES`] with a guard page, trap stacks, a timer ([`crate::time::sleep`]) and upcalls of its own: a
-//! handler of [`crate::upcall`] runs on the virtual CPU that is called.
+//! returned it halts, and costs nothing. All virtual CPUs share address space, heap, console and trap
+//! handlers. Each has a stack of [`STACK_BYTES`] with a guard page, trap stacks, a timer
+//! ([`crate::time::sleep`]) and upcalls of its own: a handler of [`crate::upcall`] runs on the virtual CPU
+//! that is called.
 //!
 //! The unikernel ends, on all cores, when `main` returns or anybody calls [`crate::exit`] or panics.
 //!
@@ -91,8 +92,8 @@ struct Vcpu {
     joiners: AtomicU64,
 }
 
-/// By number: 0 runs `main`, others count in the order in which they were started. The kernel's index of a virtual CPU is
-/// the platform's business.
+/// By number: 0 runs `main`, others count in the order in which they were started. The kernel's index of a
+/// virtual CPU is the platform's business.
 static VCPUS: [Vcpu; MAX_VIRTUAL_CPUS] = [const {
     Vcpu {
         core: AtomicU64::new(0),
@@ -199,7 +200,8 @@ fn give_birth(started: &mut Started, core: u64, job: Job) -> Result<usize, Start
     };
     let birth = Box::into_raw(birth);
     let entry = platform::CoreEntry { argument: birth as u64, ..entry };
-    // SAFETY: `enter` gets what it wants: a stack of its own, mapped by the tables that everybody uses, and a `Birth`.
+    // SAFETY: `enter` gets what it wants: a stack of its own, mapped by the tables that everybody uses, and a
+    // `Birth`.
     if let Err(status) = unsafe { platform::current().start_core(number, core, entry) } {
         // SAFETY: the pointer comes from a box, and nobody was born who would use it.
         started.spare = Some(unsafe { Box::from_raw(birth) });
@@ -267,8 +269,8 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Raises [`hyperexo_abi::upcall::Cause::Wake`] on the virtual CPU that this unikernel has on a core, so that what it waits for in
-/// [`upcall::wait_until`] is looked at again.
+/// Raises [`hyperexo_abi::upcall::Cause::Wake`] on the virtual CPU that this unikernel has on a core, so that
+/// what it waits for in [`upcall::wait_until`] is looked at again.
 ///
 /// # Errors
 /// [`StartError::NoSuchCore`] if it has none there; `cores` are those of the machine.

@@ -1,12 +1,14 @@
 //! The disk: asynchronous requests of whole blocks, straight from the application's pages to the device.
 //!
-//! A [`Disk`] is the extent that the environment's manifest names, or, directly on a machine, its first disk; its blocks count from 0. Buffers travel by ownership: a
-//! [`Request`] takes boxed pages of the heap, its [`Completion`] brings them back. In between they belong to the device, and
-//! nobody can touch them. After a timeout they stay there: the device may still write them.
+//! A [`Disk`] is the extent that the environment's manifest names, or, directly on a machine, its first disk;
+//! its blocks count from 0. Buffers travel by ownership: a [`Request`] takes boxed pages of the heap, its
+//! [`Completion`] brings them back. In between they belong to the device, and nobody can touch them. After a
+//! timeout they stay there: the device may still write them.
 //!
-//! How a request gets to the device is the platform's business: through a ring that is shared with the exokernel, or a virtio
-//! queue. Nobody is called, and nobody calls back, unless [`Disk::wait`] sleeps. The virtual CPU that opened the disk first is
-//! called, and passes the call on if another one is waiting: best use it on the core that opened it.
+//! How a request gets to the device is the platform's business: through a ring that is shared with the
+//! exokernel, or a virtio queue. Nobody is called, and nobody calls back, unless [`Disk::wait`] sleeps. The
+//! virtual CPU that opened the disk first is called, and passes the call on if another one is waiting: best
+//! use it on the core that opened it.
 
 use crate::platform::{BlockQueue, OpenDisk, QueueFull};
 use crate::{memory, platform, upcall};
@@ -255,7 +257,8 @@ impl Disk {
     /// Lets the device know of enqueued requests.
     ///
     /// # Panics
-    /// Under HyperExo, if the kernel refuses to look at the ring: it has been damaged, and no request would ever end.
+    /// Under HyperExo, if the kernel refuses to look at the ring: it has been damaged, and no request would
+    /// ever end.
     pub fn kick(&mut self) {
         self.requests.queue.kick();
     }
@@ -275,9 +278,10 @@ impl Disk {
         }
     }
 
-    /// Whether [`Disk::poll`] has something, or nothing is in flight. If not, the next completion, or the end of a request's
-    /// time, calls the virtual CPU that asks now and no other: a condition for [`upcall::wait_until`] where several cores
-    /// take turns with a disk and none may keep it while it sleeps.
+    /// Whether [`Disk::poll`] has something, or nothing is in flight. If not, the next completion, or the end
+    /// of a request's time, calls the virtual CPU that asks now and no other: a condition for
+    /// [`upcall::wait_until`] where several cores take turns with a disk and none may keep it while it
+    /// sleeps.
     pub fn ready_or_call(&mut self) -> bool {
         if self.requests.in_flight == 0 || self.requests.queue.has_completion() {
             return true;
@@ -312,7 +316,8 @@ struct InFlight {
 
 /// Requests in flight, with their buffers.
 ///
-/// Invariant: the queue knows of requests with the numbers of occupied slots only, and of frames of those slots' buffers only.
+/// Invariant: the queue knows of requests with the numbers of occupied slots only, and of frames of those
+/// slots' buffers only.
 struct Requests<'a> {
     queue: Box<dyn BlockQueue + 'a>,
     frame_of: fn(&Page) -> Option<u64>,
@@ -346,8 +351,8 @@ impl<'a> Requests<'a> {
             }
         }
         let frames = &frames[..request.buffers.len()];
-        // SAFETY: from here on the buffers belong to the slot, which gives them back with a completion other than a timeout, or
-        // never.
+        // SAFETY: from here on the buffers belong to the slot, which gives them back with a completion other
+        // than a timeout, or never.
         let put = unsafe { self.queue.put(slot, request.operation, first + request.block, frames) };
         if let Err(QueueFull) = put {
             return Err(Rejected { request, reason: Reason::QueueFull });
@@ -377,7 +382,8 @@ impl<'a> Requests<'a> {
 fn finish(request: InFlight, outcome: Outcome) -> Completion {
     let buffers = match outcome {
         Outcome::Timeout => Vec::new(),
-        // SAFETY: the pointers came from boxes when the request was put, and the device does not use them any more.
+        // SAFETY: the pointers came from boxes when the request was put, and the device does not use them any
+        // more.
         _ => request.lent.0.into_iter().map(|page| unsafe { Box::from_raw(page) }).collect(),
     };
     let result = match outcome {

@@ -38,14 +38,15 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
     }
 }
 
-/// Ends the unikernel, on all cores, with an exit code: 0 is success. Text not yet written goes to the console first.
+/// Ends the unikernel, on all cores, with an exit code: 0 is success. Text not yet written goes to the
+/// console first.
 pub fn exit(code: i32) -> ! {
     console::flush();
     platform::current().exit(code as u32)
 }
 
-/// What the entry code of an image calls: brings up HyperExo as the platform, address space and traps, then runs `main` and
-/// exits.
+/// What the entry code of an image calls: brings up HyperExo as the platform, address space and traps, then
+/// runs `main` and exits.
 ///
 /// # Safety
 /// To be called once, by the code at the ELF entry point, with `rdi` and `rsi` as they were there.

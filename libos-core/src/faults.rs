@@ -1,8 +1,8 @@
 //! Nested faults: what a program does about memory that it touches and has not bound so, instead of ending.
 //!
-//! A page fault says that the program's own page table has no entry; a nested fault, that the kernel's has none: the frame is not
-//! bound, or not with that right. Whoever sets a handler can bind the frame and go on. Where the processor has #VE
-//! neither costs an exit.
+//! A page fault says that the program's own page table has no entry; a nested fault, that the kernel's has
+//! none: the frame is not bound, or not with that right. Whoever sets a handler can bind the frame and go on.
+//! Where the processor has #VE neither costs an exit.
 
 use crate::memory;
 use crate::trap::{self, Handled, TrapFrame};
@@ -55,8 +55,8 @@ impl NestedFault {
     }
 }
 
-/// Called for a nested fault, on the interrupted stack; the instruction is executed again when it says [`Handled::Yes`] (unless it
-/// changes the frame's `rip`). A nested fault in the handler ends the program.
+/// Called for a nested fault, on the interrupted stack; the instruction is executed again when it says
+/// [`Handled::Yes`] (unless it changes the frame's `rip`). A nested fault in the handler ends the program.
 pub type Handler = fn(&NestedFault, &mut TrapFrame) -> Handled;
 
 /// Where each virtual CPU is told of its faults.

@@ -1,7 +1,7 @@
 //! Runs of physical frames with an owner: for programs that care where their memory lies.
 //!
-//! The heap asks for frames by itself; who wants particular ones (by number, by alignment, adjacent) allocates [`Frames`]. Dropping
-//! the value gives the frames back.
+//! The heap asks for frames by itself; who wants particular ones (by number, by alignment, adjacent)
+//! allocates [`Frames`]. Dropping the value gives the frames back.
 
 use crate::memory;
 use crate::platform::{self, FrameRun};
@@ -11,17 +11,20 @@ use hyperexo_abi::hypercall::Status;
 
 /// Adjacent frames of this unikernel, readable and writable, seen as pages through the linear map.
 ///
-/// Invariant: the frames of `run` came from the platform (`Platform::take_frames`), and nobody but this value leads to them.
+/// Invariant: the frames of `run` came from the platform (`Platform::take_frames`), and nobody but this value
+/// leads to them.
 #[derive(Debug)]
 pub struct Frames {
     run: FrameRun,
 }
 
 impl Frames {
-    /// Allocates `count` frames anywhere, the first a multiple of `alignment` (a power of two). They hold zeros.
+    /// Allocates `count` frames anywhere, the first a multiple of `alignment` (a power of two). They hold
+    /// zeros.
     ///
     /// # Errors
-    /// [`Status::QuotaExceeded`], [`Status::Exhausted`]; [`Status::BadArgument`] for no frames or another alignment.
+    /// [`Status::QuotaExceeded`], [`Status::Exhausted`]; [`Status::BadArgument`] for no frames or another
+    /// alignment.
     pub fn allocate(count: u64, alignment: u64) -> Result<Frames, Status> {
         Frames::take(hyperexo_abi::ANY, count, alignment)
     }
@@ -29,7 +32,8 @@ impl Frames {
     /// Allocates `count` particular frames from `first` on.
     ///
     /// # Errors
-    /// As [`Frames::allocate`]; [`Status::InUse`] if one has an owner, [`Status::NoSuch`] if there is no memory.
+    /// As [`Frames::allocate`]; [`Status::InUse`] if one has an owner, [`Status::NoSuch`] if there is no
+    /// memory.
     pub fn allocate_at(first: u64, count: u64) -> Result<Frames, Status> {
         Frames::take(first, count, 1)
     }
@@ -43,10 +47,11 @@ impl Frames {
         self.run.first
     }
 
-    /// The capability: derived from it, others can be given a part. `None` directly on a machine, where there is nobody else.
+    /// The capability: derived from it, others can be given a part. `None` directly on a machine, where there
+    /// is nobody else.
     ///
-    /// Whoever gets one with the right to write can change the pages behind the back of [`Frames::pages`]; so that stays a matter
-    /// of [`hypercall`](crate::hypercall), whose functions say what to promise.
+    /// Whoever gets one with the right to write can change the pages behind the back of [`Frames::pages`]; so
+    /// that stays a matter of [`hypercall`](crate::hypercall), whose functions say what to promise.
     pub fn capability(&self) -> Option<&Capability> {
         self.run.capability.as_ref()
     }
@@ -54,7 +59,8 @@ impl Frames {
     /// The frames as pages.
     pub fn pages(&self) -> &[Page] {
         let start = memory::linear_address(self.run.first) as *const Page;
-        // SAFETY: by the invariant the frames are readable memory of this value's alone, and any bytes are a page.
+        // SAFETY: by the invariant the frames are readable memory of this value's alone, and any bytes are a
+        // page.
         unsafe { core::slice::from_raw_parts(start, self.run.count as usize) }
     }
 

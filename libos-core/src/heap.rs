@@ -1,11 +1,12 @@
 //! The heap: single pages from a list of their own, everything else from `talc`; both grow on demand.
 //!
-//! Pages (4096 bytes, so aligned) are what travels to devices and fills a cache. A general allocator puts its notes beside
-//! every block, so that two such pages never lie next to each other and half of the memory is lost; the list has no
-//! notes.
+//! Pages (4096 bytes, so aligned) are what travels to devices and fills a cache. A general allocator puts its
+//! notes beside every block, so that two such pages never lie next to each other and half of the memory is
+//! lost; the list has no notes.
 //!
-//! Growth asks the platform for runs of frames that double from [`FIRST_RUN`] to [`LAST_RUN`], the last aligned so that
-//! one large entry of a nested page table can bind them; when the quota does not allow a run, for half as many.
+//! Growth asks the platform for runs of frames that double from [`FIRST_RUN`] to [`LAST_RUN`], the last
+//! aligned so that one large entry of a nested page table can bind them; when the quota does not allow a run,
+//! for half as many.
 
 use crate::lock::{Masked, MaskedRaw};
 use crate::memory;
@@ -43,8 +44,8 @@ fn is_page(layout: Layout) -> bool {
     layout.size() == FRAME_BYTES && layout.align() == FRAME_BYTES
 }
 
-// SAFETY: both parts give out memory that is theirs alone, of the size and alignment asked for, and a block returns by its
-// layout to the part it came from.
+// SAFETY: both parts give out memory that is theirs alone, of the size and alignment asked for, and a block
+// returns by its layout to the part it came from.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_page(layout) {
@@ -100,8 +101,8 @@ pub(crate) fn last_refusal() -> Option<(u64, Status)> {
     (frames != 0).then_some((frames, status))
 }
 
-/// The lengths of run to ask for when at least `needed` frames are wanted and `preferred` would be good: falling to
-/// `needed`.
+/// The lengths of run to ask for when at least `needed` frames are wanted and `preferred` would be good:
+/// falling to `needed`.
 fn run_lengths(preferred: u64, needed: u64) -> impl Iterator<Item = u64> {
     core::iter::successors(Some(preferred.max(needed)), move |length| {
         (*length > needed).then(|| (length / 2).max(needed))
@@ -192,7 +193,8 @@ struct Growth {
     single_pages: u64,
 }
 
-// SAFETY: `acquire` reaches memory through `PAGES` and the platform only, neither of which allocates from the heap.
+// SAFETY: `acquire` reaches memory through `PAGES` and the platform only, neither of which allocates from the
+// heap.
 unsafe impl Source for Growth {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         let small = layout.size() <= SMALL_BYTES && layout.align() <= SMALL_BYTES;

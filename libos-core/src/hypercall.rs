@@ -1,8 +1,8 @@
 //! The calls of the exokernel, one function each.
 //!
-//! They do what [`Call`] says and nothing more; errors are the kernel's [`Status`], never `Ok`. Functions that could take
-//! memory away under Rust's feet are `unsafe`; for frames with an owner see [`crate::frames`]. Directly on a
-//! machine nobody answers: every call is [`Status::UnknownCall`].
+//! They do what [`Call`] says and nothing more; errors are the kernel's [`Status`], never `Ok`. Functions
+//! that could take memory away under Rust's feet are `unsafe`; for frames with an owner see
+//! [`crate::frames`]. Directly on a machine nobody answers: every call is [`Status::UnknownCall`].
 
 use crate::platform;
 use core::arch::asm;
@@ -55,7 +55,8 @@ pub unsafe fn raw(call: u64, arguments: Arguments) -> (u64, Results) {
     (number, [a, b, c, d])
 }
 
-/// A call of the table, its status as a `Result`. A status that nobody defined counts as [`Status::UnknownCall`].
+/// A call of the table, its status as a `Result`. A status that nobody defined counts as
+/// [`Status::UnknownCall`].
 ///
 /// # Safety
 /// As [`raw`].
@@ -107,8 +108,8 @@ pub fn exit(code: u32) -> ! {
     }
 }
 
-/// Allocates `count` adjacent frames from `first` (or [`hyperexo_abi::ANY`]), the first a multiple of `alignment`. They are
-/// not bound yet.
+/// Allocates `count` adjacent frames from `first` (or [`hyperexo_abi::ANY`]), the first a multiple of
+/// `alignment`. They are not bound yet.
 pub fn page_alloc(first: u64, count: u64, alignment: u64) -> Result<Capability, Status> {
     // SAFETY: new frames are in nobody's use, and not reachable before they are bound.
     unsafe { call(Call::PageAlloc, [first, count, alignment, 0, 0, 0]) }.map(Capability)
@@ -126,7 +127,8 @@ pub unsafe fn page_free(capability: &Capability) -> Result<(), Status> {
 /// Binds frames with the given rights.
 ///
 /// # Safety
-/// Objects that live in these frames must get along with the rights, and with anybody else who may write them.
+/// Objects that live in these frames must get along with the rights, and with anybody else who may write
+/// them.
 pub unsafe fn page_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call_with(Call::PageBind, capability, u64::from(rights.0), 0) }.map(drop)
@@ -192,7 +194,8 @@ pub fn disk_unbind(first: u64, count: u64) -> Result<(), Status> {
 /// Gives the kernel a ring in [`hyperexo_abi::ring::RING_FRAMES`] frames from `first`.
 ///
 /// # Safety
-/// The frames must hold a [`hyperexo_abi::ring::DiskRing`] and nothing else, for as long as the environment lives.
+/// The frames must hold a [`hyperexo_abi::ring::DiskRing`] and nothing else, for as long as the environment
+/// lives.
 pub unsafe fn ring_bind(first: u64) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::RingBind, [first, 0, 0, 0, 0, 0]) }.map(drop)
@@ -201,8 +204,8 @@ pub unsafe fn ring_bind(first: u64) -> Result<(), Status> {
 /// Says that the ring has new requests.
 ///
 /// # Safety
-/// Frames named by new read requests are written by the device: they must hold no Rust object, or one that its
-/// requester alone knows.
+/// Frames named by new read requests are written by the device: they must hold no Rust object, or one that
+/// its requester alone knows.
 pub unsafe fn ring_kick() -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::RingKick, [0; 6]) }.map(drop)
@@ -232,8 +235,8 @@ pub struct NewVcpu {
 /// Makes a virtual CPU on another core. Programs use [`crate::cores::start`].
 ///
 /// # Safety
-/// From `instruction` on, with that stack pointer, page table and argument (in `rdi`), interrupts disabled and no descriptor
-/// tables, it must do no harm to memory that Rust objects live in.
+/// From `instruction` on, with that stack pointer, page table and argument (in `rdi`), interrupts disabled
+/// and no descriptor tables, it must do no harm to memory that Rust objects live in.
 pub unsafe fn vcpu_start(
     core: u64,
     instruction: u64,
@@ -252,12 +255,12 @@ pub fn vcpu_wake(index: u64) -> Result<(), Status> {
     unsafe { call(Call::VcpuWake, [index, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Has nested faults of the calling virtual CPU delivered to it, with this frame for the report; `None`: not any more. Programs use
-/// [`crate::faults`].
+/// Has nested faults of the calling virtual CPU delivered to it, with this frame for the report; `None`: not
+/// any more. Programs use [`crate::faults`].
 ///
 /// # Safety
-/// The frame must hold a [`hyperexo_abi::fault::FaultPage`] and nothing else until this is called again, and the trap of
-/// [`hyperexo_abi::fault::VECTOR`] must be handled.
+/// The frame must hold a [`hyperexo_abi::fault::FaultPage`] and nothing else until this is called again, and
+/// the trap of [`hyperexo_abi::fault::VECTOR`] must be handled.
 pub unsafe fn fault_page(frame: Option<u64>) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::FaultPage, [frame.unwrap_or(hyperexo_abi::ANY), 0, 0, 0, 0, 0]) }.map(drop)
@@ -278,8 +281,8 @@ pub fn filter_free(capability: &Capability) -> Result<(), Status> {
 
 /// Binds a filter with the given rights to the rings of this environment.
 pub fn filter_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
-    // SAFETY: packets go into frames that the receive ring names, and whoever names them there answers for that
-    // (`net_ring_bind`).
+    // SAFETY: packets go into frames that the receive ring names, and whoever names them there answers for
+    // that (`net_ring_bind`).
     unsafe { call_with(Call::FilterBind, capability, u64::from(rights.0), 0) }.map(drop)
 }
 
@@ -292,8 +295,9 @@ pub fn filter_unbind(number: u64) -> Result<(), Status> {
 /// Gives the kernel rings of packets in [`hyperexo_abi::net::NET_RING_FRAMES`] frames from `first`.
 ///
 /// # Safety
-/// The frames must hold [`hyperexo_abi::net::NetRings`] and nothing else, for as long as the environment lives. Frames named in
-/// the receive ring are written whenever a packet comes: they must hold no Rust object, or one that its owner alone knows.
+/// The frames must hold [`hyperexo_abi::net::NetRings`] and nothing else, for as long as the environment
+/// lives. Frames named in the receive ring are written whenever a packet comes: they must hold no Rust
+/// object, or one that its owner alone knows.
 pub unsafe fn net_ring_bind(first: u64) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
     unsafe { call(Call::NetRingBind, [first, 0, 0, 0, 0, 0]) }.map(drop)

@@ -1,5 +1,5 @@
-//! Runtime of a unikernel: everything between the first instruction and the application's `main`, and the hardware
-//! behind safe functions.
+//! Runtime of a unikernel: everything between the first instruction and the application's `main`, and the
+//! hardware behind safe functions.
 //!
 //! | module | what |
 //! |---|---|
@@ -24,8 +24,8 @@
 //! | [`mod@panic`] | the report at a bad end |
 //! | [`platform`] | the only part that knows what the unikernel runs on |
 //!
-//! A unikernel runs in one address space, and on one core unless it starts functions on others. Its program may be written without `unsafe`: what this crate
-//! exports as safe is safe.
+//! A unikernel runs in one address space, and on one core unless it starts functions on others. Its program
+//! may be written without `unsafe`: what this crate exports as safe is safe.
 //!
 //! Test programs of the host can link this crate and use what is pure; what needs a platform panics there.
 #![no_std]
@@ -69,8 +69,8 @@ pub fn host() -> Host {
     platform::current().host()
 }
 
-/// The counters of this unikernel: those that HyperExo keeps for the environment, or, directly on a machine, those of its own
-/// drivers.
+/// The counters of this unikernel: those that HyperExo keeps for the environment, or, directly on a machine,
+/// those of its own drivers.
 pub fn accounting() -> &'static hyperexo_abi::accounting::Accounting {
     platform::current().accounting()
 }

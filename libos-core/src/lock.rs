@@ -1,8 +1,9 @@
-//! Mutual exclusion between cores, and between a program and its own trap handlers: interrupts stay disabled while a lock
-//! is held.
+//! Mutual exclusion between cores, and between a program and its own trap handlers: interrupts stay disabled
+//! while a lock is held.
 //!
-//! Another core that holds a lock is waited for, spinning. A lock that the own core holds was taken further down the
-//! same stack, by code that an exception has interrupted: waiting would never end, and locking panics instead.
+//! Another core that holds a lock is waited for, spinning. A lock that the own core holds was taken further
+//! down the same stack, by code that an exception has interrupted: waiting would never end, and locking
+//! panics instead.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
@@ -32,11 +33,12 @@ pub struct MaskedRaw {
     holder: Holder,
 }
 
-/// Turns that somebody waits by [`lock_within`] who may be the holder's victim: a failure while it holds the lock reports itself.
+/// Turns that somebody waits by [`lock_within`] who may be the holder's victim: a failure while it holds the
+/// lock reports itself.
 pub(crate) const PATIENCE_TURNS: usize = 1 << 16;
 
-/// Locks, unless the calling core holds the lock already, in code that one of its traps has interrupted, or another core does not let
-/// go of it in `turns` turns of [`relax`]: for what must go on all the same.
+/// Locks, unless the calling core holds the lock already, in code that one of its traps has interrupted, or
+/// another core does not let go of it in `turns` turns of [`relax`]: for what must go on all the same.
 pub(crate) fn lock_within<T>(mutex: &Masked<T>, turns: usize) -> Option<MaskedGuard<'_, T>> {
     for _ in 0..turns {
         if let Some(guard) = mutex.try_lock() {
@@ -100,8 +102,8 @@ impl Holder {
     }
 }
 
-/// Lets time pass while another core is waited for: mostly by doing nothing, rarely by `PAUSE`, which under emulation stops the
-/// core that is waited for.
+/// Lets time pass while another core is waited for: mostly by doing nothing, rarely by `PAUSE`, which under
+/// emulation stops the core that is waited for.
 pub(crate) fn relax() {
     for _ in 0..4096 {
         core::hint::black_box(());
@@ -127,8 +129,8 @@ fn unmask() {
     }
 }
 
-// SAFETY: one core at a time is the holder, and its interrupts are disabled as long as it is, so that no handler
-// of it runs in between.
+// SAFETY: one core at a time is the holder, and its interrupts are disabled as long as it is, so that no
+// handler of it runs in between.
 unsafe impl lock_api::RawMutex for MaskedRaw {
     const INIT: MaskedRaw = MaskedRaw { holder: Holder::nobody() };
 

@@ -1,15 +1,17 @@
 //! The network: Ethernet packets, straight between the application's pages and the host.
 //!
-//! A [`Nic`] is what the unikernel has of the network: a hardware address, packets that come to it, and packets it may send.
-//! Buffers travel by ownership: a [`Packet`] is a page of the heap, which goes to the host with [`Nic::transmit`] and comes back by
-//! itself; one from [`Nic::receive`] is the caller's to keep, to change and to send, or to give back with
-//! [`Nic::recycle`].
+//! A [`Nic`] is what the unikernel has of the network: a hardware address, packets that come to it, and
+//! packets it may send. Buffers travel by ownership: a [`Packet`] is a page of the heap, which goes to the
+//! host with [`Nic::transmit`] and comes back by itself; one from [`Nic::receive`] is the caller's to keep,
+//! to change and to send, or to give back with [`Nic::recycle`].
 //!
-//! Nothing spins: [`Nic::wait`] sleeps until there is something. The methods fit a protocol stack that polls and takes tokens
-//! (such as smoltcp's `phy::Device`): a received packet owns its buffer, so that an answer can be sent while it is being read.
+//! Nothing spins: [`Nic::wait`] sleeps until there is something. The methods fit a protocol stack that polls
+//! and takes tokens (such as smoltcp's `phy::Device`): a received packet owns its buffer, so that an answer
+//! can be sent while it is being read.
 //!
 //! Under HyperExo the packets that come are those that match filters of this environment
-//! ([`hyperexo_abi::net::Filter`]); elsewhere a unikernel has the machine's device alone, and gets whatever comes.
+//! ([`hyperexo_abi::net::Filter`]); elsewhere a unikernel has the machine's device alone, and gets whatever
+//! comes.
 #![forbid(unsafe_code)]
 
 use crate::{platform, time, upcall};
@@ -70,7 +72,8 @@ pub(crate) trait NetPort: Send {
     /// A buffer that was supplied, and the bytes of the packet in it; none if it was not used.
     fn receive(&mut self) -> Option<(Box<Page>, Result<usize, PacketOutcome>)>;
 
-    /// Takes a packet to be sent, which starts at the buffer's first byte; gives it back if it holds as many as it can.
+    /// Takes a packet to be sent, which starts at the buffer's first byte; gives it back if it holds as many
+    /// as it can.
     fn transmit(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>>;
 
     /// A buffer of a packet whose way is over.
@@ -79,8 +82,9 @@ pub(crate) trait NetPort: Send {
     /// Lets the host know of what was supplied and is to be sent.
     fn kick(&mut self);
 
-    /// Whether [`NetPort::receive`] or, if `room` is asked for, [`NetPort::reclaim`] has something; if not, the next thing it will
-    /// have raises [`hyperexo_abi::upcall::Cause::Net`]. Called with interrupts disabled.
+    /// Whether [`NetPort::receive`] or, if `room` is asked for, [`NetPort::reclaim`] has something; if not,
+    /// the next thing it will have raises [`hyperexo_abi::upcall::Cause::Net`]. Called with interrupts
+    /// disabled.
     fn ready_or_wake(&mut self, room: bool) -> bool;
 }
 
@@ -154,7 +158,8 @@ pub(crate) fn pass_on_upcall() {
 }
 
 impl Nic {
-    /// Opens the network for all packets to this unikernel's own address and to groups. It can be open once at a time.
+    /// Opens the network for all packets to this unikernel's own address and to groups. It can be open once
+    /// at a time.
     ///
     /// # Errors
     /// [`NetError`].
@@ -162,8 +167,8 @@ impl Nic {
         Nic::open_with(&[Filter::all(Destination::Own), Filter::all(Destination::Group)])
     }
 
-    /// Opens the network for packets that match one of some filters; packets can be sent that an answer to would match one.
-    /// Running without HyperExo, all packets come, and all can be sent.
+    /// Opens the network for packets that match one of some filters; packets can be sent that an answer to
+    /// would match one. Running without HyperExo, all packets come, and all can be sent.
     ///
     /// # Errors
     /// [`NetError`].
@@ -214,7 +219,8 @@ impl Nic {
     /// Takes a packet to be sent, and lets the host know.
     ///
     /// # Errors
-    /// The packet, if as many as possible are on their way: wait for room ([`Nic::wait_for_room`]), or drop it.
+    /// The packet, if as many as possible are on their way: wait for room ([`Nic::wait_for_room`]), or drop
+    /// it.
     pub fn transmit(&mut self, packet: Packet) -> Result<(), Packet> {
         self.enqueue(packet)?;
         self.kick();
@@ -250,8 +256,8 @@ impl Nic {
         self.wait_for(false, timeout)
     }
 
-    /// Sleeps until a packet on its way has left or been refused, or a packet has come, or a time is over. Returns
-    /// whether either has.
+    /// Sleeps until a packet on its way has left or been refused, or a packet has come, or a time is over.
+    /// Returns whether either has.
     ///
     /// # Panics
     /// As [`Nic::wait`].

@@ -1,9 +1,10 @@
 //! Page tables as data: building four levels in a run of adjacent frames, and reading them.
 //!
-//! Nothing here touches the processor. [`Tables`] works on a slice of [`Table`]s, wherever that lies; frame numbers come
-//! from the number of the slice's first frame.
+//! Nothing here touches the processor. [`Tables`] works on a slice of [`Table`]s, wherever that lies; frame
+//! numbers come from the number of the slice's first frame.
 //!
-//! Invariant: every entry that points to a lower table points into the slice, and [`Tables::map`] alone writes entries.
+//! Invariant: every entry that points to a lower table points into the slice, and [`Tables::map`] alone
+//! writes entries.
 
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 
@@ -71,7 +72,8 @@ impl PageSize {
     }
 }
 
-/// A run of virtual addresses and the physical one it leads to. Addresses and length are multiples of the page size.
+/// A run of virtual addresses and the physical one it leads to. Addresses and length are multiples of the
+/// page size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// First virtual address.
@@ -128,7 +130,8 @@ pub fn tables_needed(start: u64, bytes: u64, size: PageSize) -> u64 {
 }
 
 impl<'a> Tables<'a> {
-    /// An address space that maps nothing. `tables` lies in the frames from `first_frame`; its content does not matter.
+    /// An address space that maps nothing. `tables` lies in the frames from `first_frame`; its content does
+    /// not matter.
     ///
     /// # Panics
     /// If `tables` is empty.
@@ -188,8 +191,8 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// Where a virtual address leads, by tables whose words `read` returns for physical addresses: the physical address
-/// and what is allowed. `None` if nothing is mapped there.
+/// Where a virtual address leads, by tables whose words `read` returns for physical addresses: the physical
+/// address and what is allowed. `None` if nothing is mapped there.
 pub fn translate(root_frame: u64, address: u64, read: impl Fn(u64) -> u64) -> Option<(u64, Access)> {
     let mut table = root_frame << FRAME_SHIFT;
     for level in (0..=3).rev() {
@@ -212,8 +215,8 @@ pub fn translate(root_frame: u64, address: u64, read: impl Fn(u64) -> u64) -> Op
     None
 }
 
-/// Calls `visit` with the frame of every table (not page) of an address space, the root last. Words are read as by
-/// [`translate`]; a table is not read any more once it has been visited.
+/// Calls `visit` with the frame of every table (not page) of an address space, the root last. Words are read
+/// as by [`translate`]; a table is not read any more once it has been visited.
 pub fn visit_tables(root_frame: u64, read: &impl Fn(u64) -> u64, visit: &mut impl FnMut(u64)) {
     visit_level(root_frame, 3, read, visit);
 }

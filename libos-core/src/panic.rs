@@ -6,8 +6,8 @@
 //!   #1 0x100777
 //! ```
 //!
-//! The addresses are return addresses; the host tool turns them into names. A trap that nobody handles is reported with
-//! its registers; `#0` is then the instruction itself.
+//! The addresses are return addresses; the host tool turns them into names. A trap that nobody handles is
+//! reported with its registers; `#0` is then the instruction itself.
 
 use crate::lock::{self, Claimed, Holder};
 use crate::trap::{self, PAGE_FAULT, TrapFrame, UNHANDLED_EXIT_CODE};
@@ -34,7 +34,8 @@ fn begin(code: u32) {
     if REPORTER.claim(core_number()) == Claimed::ByAnother {
         console::give_up_turn();
         loop {
-            // The other core is about to end us. Halting with interrupts disabled would do so before it has said why.
+            // The other core is about to end us. Halting with interrupts disabled would do so before it has
+            // said why.
             lock::relax();
         }
     }
@@ -132,8 +133,8 @@ fn print_registers(frame: &TrapFrame, fault_address: u64) {
     );
 }
 
-/// Prints the return addresses from a frame on, numbered from `first`. A run of equal ones, as recursion leaves them, is
-/// printed once.
+/// Prints the return addresses from a frame on, numbered from `first`. A run of equal ones, as recursion
+/// leaves them, is printed once.
 fn print_backtrace(first: usize, frame_pointer: u64) {
     let Some(stack) = memory::stack_of(frame_pointer) else {
         println!("  (frame pointer {frame_pointer:#x} lies in no stack)");

@@ -1,7 +1,7 @@
 //! Bytes that nobody can guess, for seeds and keys.
 //!
-//! They come from the machine's random-number device where the host gives one to the unikernel, else from the processor's
-//! generator (RDRAND). Each call may start a device: who needs many numbers seeds a generator.
+//! They come from the machine's random-number device where the host gives one to the unikernel, else from the
+//! processor's generator (RDRAND). Each call may start a device: who needs many numbers seeds a generator.
 #![forbid(unsafe_code)]
 
 use crate::platform::{self, DeviceFault};

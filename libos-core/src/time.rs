@@ -48,8 +48,8 @@ pub(crate) fn deadline_after(duration: Duration) -> u64 {
     ticks().saturating_add(to_ticks(duration, tsc_hz()))
 }
 
-/// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`; `false` if it has already. To be called again after every
-/// upcall: somebody else may have set the timer meanwhile.
+/// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`; `false` if it has already. To be
+/// called again after every upcall: somebody else may have set the timer meanwhile.
 pub(crate) fn wake_at(deadline: u64) -> bool {
     let ahead = ticks() < deadline;
     if ahead {

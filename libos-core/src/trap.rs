@@ -1,10 +1,12 @@
-//! Exceptions and interrupts of the unikernel: handlers by vector, dispatched inside the image without any exit.
+//! Exceptions and interrupts of the unikernel: handlers by vector, dispatched inside the image without any
+//! exit.
 //!
-//! A handler runs on the interrupted stack, below the red zone, with interrupts disabled, and may change every register of
-//! its [`TrapFrame`]. If nobody handles an exception, or the interrupted stack has no room for a handler, the unikernel ends
-//! with a report and [`UNHANDLED_EXIT_CODE`].
+//! A handler runs on the interrupted stack, below the red zone, with interrupts disabled, and may change
+//! every register of its [`TrapFrame`]. If nobody handles an exception, or the interrupted stack has no room
+//! for a handler, the unikernel ends with a report and [`UNHANDLED_EXIT_CODE`].
 //!
-//! Handlers are common to all cores; one runs on the core whose trap it is, perhaps on several at the same time.
+//! Handlers are common to all cores; one runs on the core whose trap it is, perhaps on several at the same
+//! time.
 
 use crate::{memory, panic, platform, upcall};
 use alloc::boxed::Box;
@@ -41,10 +43,11 @@ type Stored = Box<dyn Fn(&mut TrapFrame) -> Handled + Send + Sync>;
 
 static HANDLERS: [AtomicPtr<Stored>; 256] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 256];
 
-/// Makes `handler` responsible for a vector, instead of the one before, which stays allocated: it may be running.
+/// Makes `handler` responsible for a vector, instead of the one before, which stays allocated: it may be
+/// running.
 ///
-/// The vectors of the platform's interrupts, from [`hyperexo_abi::upcall::VECTOR`] on, are the library's; handlers for them are never
-/// called.
+/// The vectors of the platform's interrupts, from [`hyperexo_abi::upcall::VECTOR`] on, are the library's;
+/// handlers for them are never called.
 pub fn set_handler(vector: u8, handler: impl Fn(&mut TrapFrame) -> Handled + Send + Sync + 'static) {
     let stored: Stored = Box::new(handler);
     HANDLERS[usize::from(vector)].store(Box::into_raw(Box::new(stored)), Ordering::Release);
@@ -62,8 +65,8 @@ pub fn clear_handler(vector: u8) {
 pub(crate) unsafe fn start(stacks: TrapStacks) {
     static mut TABLES: CoreTables = CoreTables::new();
     hw::set_dispatcher(dispatch);
-    // SAFETY: this is the only use of the static, as the function is called once. The stacks are mapped for good and
-    // have no other use; the start-up stack is mapped for good too.
+    // SAFETY: this is the only use of the static, as the function is called once. The stacks are mapped for
+    // good and have no other use; the start-up stack is mapped for good too.
     unsafe {
         let tables = &raw mut TABLES;
         load(&mut *tables, stacks, 0, memory::main_stack());
@@ -72,10 +75,12 @@ pub(crate) unsafe fn start(stacks: TrapStacks) {
     }
 }
 
-/// Loads the descriptor tables of the calling virtual CPU, whose number this is; handlers will run on `stack`.
+/// Loads the descriptor tables of the calling virtual CPU, whose number this is; handlers will run on
+/// `stack`.
 ///
 /// # Safety
-/// In the address space that [`memory::start`] has built; all stacks are mapped for good and are this virtual CPU's.
+/// In the address space that [`memory::start`] has built; all stacks are mapped for good and are this virtual
+/// CPU's.
 pub(crate) unsafe fn load(
     tables: &'static mut CoreTables,
     traps: TrapStacks,

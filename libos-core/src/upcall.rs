@@ -1,7 +1,9 @@
-//! Calls from the kernel, or from devices: an interrupt with one or several causes, and sleeping until one comes.
+//! Calls from the kernel, or from devices: an interrupt with one or several causes, and sleeping until one
+//! comes.
 //!
-//! Each virtual CPU is called by itself; handlers are common to all, and run on the one that was called: for the timer the
-//! one that set it, for disk and network the one that opened it first, for a wake the one that was named.
+//! Each virtual CPU is called by itself; handlers are common to all, and run on the one that was called: for
+//! the timer the one that set it, for disk and network the one that opened it first, for a wake the one that
+//! was named.
 
 use crate::{disk, net, platform};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -45,15 +47,17 @@ pub(crate) fn dispatch(mut causes: u64) {
     }
 }
 
-/// Halts until `condition` holds. It is called with interrupts disabled, before the first halt and after every upcall, so
-/// that no upcall is lost in between.
+/// Halts until `condition` holds. It is called with interrupts disabled, before the first halt and after
+/// every upcall, so that no upcall is lost in between.
 ///
 /// # Panics
-/// If interrupts are disabled: in a handler, or while a [`crate::lock::Masked`] is held. Nothing would ever wake us.
+/// If interrupts are disabled: in a handler, or while a [`crate::lock::Masked`] is held. Nothing would ever
+/// wake us.
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
     assert!(trap::disable_interrupts(), "sleeping with interrupts disabled");
     while !condition() {
-        // SAFETY: the tables were loaded before interrupts were first enabled, and no lock is held: they were enabled.
+        // SAFETY: the tables were loaded before interrupts were first enabled, and no lock is held: they were
+        // enabled.
         unsafe { trap::wait_for_interrupt() };
     }
     // SAFETY: as above.

@@ -8,14 +8,15 @@
 //!  all the rest       RW               nothing
 //! ```
 //!
-//! A [`View`] has a nested page table of its own ([`hyperexo_abi::hypercall::Call::ViewSwitch`]), so it is the hardware that keeps the
-//! rest of the program, whatever it does, from the frames that are shown inside, and the function inside from all that is outside.
-//! The way in and out costs no exit where the processor has `VMFUNC`; elsewhere it is a hypercall, and the program is the
-//! same.
+//! A [`View`] has a nested page table of its own ([`hyperexo_abi::hypercall::Call::ViewSwitch`]), so it is
+//! the hardware that keeps the rest of the program, whatever it does, from the frames that are shown inside,
+//! and the function inside from all that is outside. The way in and out costs no exit where the processor has
+//! `VMFUNC`; elsewhere it is a hypercall, and the program is the same.
 //!
-//! What a view does not protect from: code outside can enter it anywhere in the program's code, for that is bound on both
-//! sides, and can write the page tables and the stack that are used inside. Against a program that is hostile as a whole, leave in the
-//! view only code that bears to be entered anywhere, and bind the tables read-only outside.
+//! What a view does not protect from: code outside can enter it anywhere in the program's code, for that is
+//! bound on both sides, and can write the page tables and the stack that are used inside. Against a program
+//! that is hostile as a whole, leave in the view only code that bears to be entered anywhere, and bind the
+//! tables read-only outside.
 
 use crate::frames::Frames;
 use crate::hypercall::{self, NewView};
@@ -114,7 +115,8 @@ impl View {
         ended_on_error(new, bound.and_then(|()| View::with_gate(new, claim.first..claim.end())))
     }
 
-    /// Takes another environment's offer of a view, of which these frames, bound in it by the other, are shown.
+    /// Takes another environment's offer of a view, of which these frames, bound in it by the other, are
+    /// shown.
     ///
     /// # Errors
     /// The kernel's [`Status`].
@@ -132,7 +134,8 @@ impl View {
         let readable = Rights::READ.union(Rights::EXECUTE);
         let image = hypercall::derive(&start_info().image_capability, image, count, readable)?;
         let gate_frames = inside.capability().ok_or(Status::NotBound)?;
-        // SAFETY: code and constants are written by nobody; the frames of the gate hold tables and a stack, used by it alone.
+        // SAFETY: code and constants are written by nobody; the frames of the gate hold tables and a stack,
+        // used by it alone.
         unsafe {
             hypercall::page_bind_in(new.number, &image, readable)?;
             hypercall::page_bind_in(new.number, gate_frames, Rights::READ_WRITE)?;
@@ -197,8 +200,9 @@ impl View {
     /// [`Status::NoSuch`] if the view is no more: its maker has ended it.
     ///
     /// # Safety
-    /// The function touches nothing but its stack (of 16 KiB), the frames shown and constants, and does not panic: there is neither
-    /// heap nor a handler inside, and a fault there ends the program. One call at a time.
+    /// The function touches nothing but its stack (of 16 KiB), the frames shown and constants, and does not
+    /// panic: there is neither heap nor a handler inside, and a fault there ends the program. One call at a
+    /// time.
     pub unsafe fn call(&self, function: Function, argument: u64) -> Result<u64, Status> {
         // SAFETY: the gate is complete (`with_gate`); the rest is the caller's promise.
         let answer = unsafe { gate(&raw const self.gate, function, argument) };
@@ -230,8 +234,8 @@ impl Drop for View {
     }
 }
 
-/// Changes page tables and stack, enters the view, calls the function, and comes back. Interrupts are disabled meanwhile: their
-/// handlers are outside.
+/// Changes page tables and stack, enters the view, calls the function, and comes back. Interrupts are
+/// disabled meanwhile: their handlers are outside.
 #[unsafe(naked)]
 unsafe extern "C" fn gate(gate: *const Gate, function: Function, argument: u64) -> Answer {
     naked_asm!(

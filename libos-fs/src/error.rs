@@ -22,8 +22,8 @@ pub enum FsError {
     BadPath(String, &'static str),
     /// The device or the format can only be read.
     ReadOnly,
-    /// The disk has `free` blocks left, and `needed` are needed. `after_commit` blocks more become free with the next
-    /// commit.
+    /// The disk has `free` blocks left, and `needed` are needed. `after_commit` blocks more become free with
+    /// the next commit.
     NoSpace {
         /// Blocks needed.
         needed: u64,
@@ -77,11 +77,11 @@ pub enum FsError {
         /// Blocks it must have.
         needed: u64,
     },
-    /// A failed commit left it unknown which state the disk holds: nothing can be written until the volume is mounted
-    /// again.
+    /// A failed commit left it unknown which state the disk holds: nothing can be written until the volume is
+    /// mounted again.
     CommitUnknown,
-    /// The device kept the data of a write that timed out, or failed to make durable what the cache no longer holds: what
-    /// was not committed can't be committed any more.
+    /// The device kept the data of a write that timed out, or failed to make durable what the cache no longer
+    /// holds: what was not committed can't be committed any more.
     LostWrite,
     /// The format can't do this.
     Unsupported(&'static str),

@@ -11,11 +11,11 @@
 //! ```
 //!
 //! The way in is [`Volume::mount`]. An application that knows its own accesses better than any default takes
-//! [`Volume::cache`] and chooses policies and priorities there, for a whole cache or for a single file or range; or
-//! it writes a policy of its own: four methods, see [`cache::ReplacementPolicy`].
+//! [`Volume::cache`] and chooses policies and priorities there, for a whole cache or for a single file or
+//! range; or it writes a policy of its own: four methods, see [`cache::ReplacementPolicy`].
 //!
-//! Nothing here spins or waits except inside [`BlockDevice::wait`], and nothing is borrowed meanwhile but the device.
-//! All of it is `no_std`, free of `unsafe`, and runs on the host as it does in a unikernel.
+//! Nothing here spins or waits except inside [`BlockDevice::wait`], and nothing is borrowed meanwhile but the
+//! device. All of it is `no_std`, free of `unsafe`, and runs on the host as it does in a unikernel.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 

@@ -88,8 +88,8 @@ pub(crate) trait FileSystem {
 
 /// A mounted file system and its cache.
 ///
-/// Clones are the same volume. Changes become permanent, all at once, with [`Volume::commit`]; a volume that is dropped
-/// without it is as it was after the last one.
+/// Clones are the same volume. Changes become permanent, all at once, with [`Volume::commit`]; a volume that
+/// is dropped without it is as it was after the last one.
 #[derive(Clone)]
 pub struct Volume {
     cache: Rc<BufferCache>,
@@ -102,8 +102,8 @@ impl Volume {
     /// Mounts what is on the device: our own format or ext4.
     ///
     /// # Errors
-    /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is damaged,
-    /// [`FsError::Device`] if the device fails.
+    /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is
+    /// damaged, [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
         let log = device.reference_log();
         let queue = Rc::new(DeviceQueue::new(device));
@@ -130,10 +130,11 @@ impl Volume {
         &self.cache
     }
 
-    /// The same volume for a manager of the cache: it takes every file that is opened or made through this handle. The
-    /// manager is made if there is none of this name.
+    /// The same volume for a manager of the cache: it takes every file that is opened or made through this
+    /// handle. The manager is made if there is none of this name.
     ///
-    /// On ext4, where the cache knows blocks by their number on the device only, files stay with the default manager.
+    /// On ext4, where the cache knows blocks by their number on the device only, files stay with the default
+    /// manager.
     pub fn as_manager(&self, name: &str) -> Volume {
         Volume { manager: Some(self.cache.manager(name).id()), ..self.clone() }
     }
@@ -163,8 +164,8 @@ impl Volume {
         self.format.create_dir(path)
     }
 
-    /// Removes a file or an empty directory. Blocks of the file that were not yet written never will be. Using an
-    /// open file after that is [`FsError::Removed`].
+    /// Removes a file or an empty directory. Blocks of the file that were not yet written never will be.
+    /// Using an open file after that is [`FsError::Removed`].
     pub fn remove(&self, path: &str) -> Result<(), FsError> {
         self.format.remove(path)
     }
@@ -182,7 +183,8 @@ impl Volume {
     /// Makes all changes since the last commit permanent, all or none. Nothing to do on ext4.
     ///
     /// # Errors
-    /// After an error nothing is lost and the commit can be tried again, except after [`FsError::CommitUnknown`].
+    /// After an error nothing is lost and the commit can be tried again, except after
+    /// [`FsError::CommitUnknown`].
     pub fn commit(&self) -> Result<(), FsError> {
         self.format.commit()
     }
@@ -223,15 +225,16 @@ impl File {
         Ok(self.len()? == 0)
     }
 
-    /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end of the
-    /// file. Bytes that were never written are zeros.
+    /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end
+    /// of the file. Bytes that were never written are zeros.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
         self.format.read_at(self.id, offset, into)
     }
 
-    /// Discloses that these blocks will be read, in this order, after all that its manager's files were disclosed for
-    /// before. What comes of it is up to the read-ahead policy: `directed` and `aggressive` start to fetch them (see
-    /// [`cache::Disclosed`](crate::cache::Disclosed)), others ignore it. Wrong disclosures cost time, nothing else.
+    /// Discloses that these blocks will be read, in this order, after all that its manager's files were
+    /// disclosed for before. What comes of it is up to the read-ahead policy: `directed` and `aggressive`
+    /// start to fetch them (see [`cache::Disclosed`](crate::cache::Disclosed)), others ignore it. Wrong
+    /// disclosures cost time, nothing else.
     ///
     /// Has no effect on ext4, where the cache does not know the blocks of a file.
     ///
@@ -256,13 +259,14 @@ impl File {
         Ok(offset)
     }
 
-    /// Makes all that was written permanent, on stable storage. Commits the whole volume: a state that holds for one file
-    /// only does not exist.
+    /// Makes all that was written permanent, on stable storage. Commits the whole volume: a state that holds
+    /// for one file only does not exist.
     ///
     /// # Errors
-    /// Those of [`Volume::commit`]. `Ok` means that everything written before is on the disk, whatever went wrong meanwhile:
-    /// what a write-back in the background could not write is still in the cache and is tried again here, and what was
-    /// written before a flush that failed is written again. As long as something is not there, every call says so.
+    /// Those of [`Volume::commit`]. `Ok` means that everything written before is on the disk, whatever went
+    /// wrong meanwhile: what a write-back in the background could not write is still in the cache and is
+    /// tried again here, and what was written before a flush that failed is written again. As long as
+    /// something is not there, every call says so.
     pub fn sync(&self) -> Result<(), FsError> {
         self.format.commit()
     }

@@ -1,6 +1,6 @@
-//! Miss counts of the library's policies against two others that count the same thing: implementations of their own
-//! written from the papers (`agreement/reference.rs`), and libCacheSim (`agreement/oracle.py` made the table). Equal
-//! means equal, not close.
+//! Miss counts of the library's policies against two others that count the same thing: implementations of
+//! their own written from the papers (`agreement/reference.rs`), and libCacheSim (`agreement/oracle.py` made
+//! the table). Equal means equal, not close.
 
 #[path = "agreement/reference.rs"]
 mod reference;
@@ -64,9 +64,9 @@ proptest! {
     }
 }
 
-/// Misses that libCacheSim counts, by trace, policy and size. Its LIRS is left out: on a hit of a HIR block that is only in
-/// Q it seems to give up a LIR block, which the paper does not (not verified). Its LRU-K remembers nothing of blocks that
-/// have left.
+/// Misses that libCacheSim counts, by trace, policy and size. Its LIRS is left out: on a hit of a HIR block
+/// that is only in Q it seems to give up a LIR block, which the paper does not (not verified). Its LRU-K
+/// remembers nothing of blocks that have left.
 const LIBCACHESIM: [(&str, &str, [u64; SIZES.len()]); 27] = [
     ("zipf", "fifo", [16054, 12336, 10543, 7961, 5984]),
     ("zipf", "lru", [15350, 11313, 9525, 7050, 5216]),

@@ -1,5 +1,5 @@
-//! The three criteria of two-level replacement, with figures: LRU-SP keeps all of them, and the allocations that lack
-//! one of its parts fail where they should.
+//! The three criteria of two-level replacement, with figures: LRU-SP keeps all of them, and the allocations
+//! that lack one of its parts fail where they should.
 
 use libos_fs::cache::Allocation;
 use libos_fs::cache::criteria::{CACHE_BLOCKS, Case, Criterion};
@@ -53,7 +53,8 @@ fn without_swapping_smart_programs_can_lose() {
 
 #[test]
 fn smart_programs_save_what_arithmetic_says() {
-    // din: 9 passes over 1024 blocks, cs2: 4 over 2304; alone, with 819 and 2048 blocks. MRU is N + (k−1)(N−C).
+    // din: 9 passes over 1024 blocks, cs2: 4 over 2304; alone, with 819 and 2048 blocks. MRU is N +
+    // (k−1)(N−C).
     let alone = |name: &str, blocks| {
         let cases = Criterion::Smart.judge(Allocation::LruSp, blocks);
         let case = cases.into_iter().find(|case| case.mix == format!("{name} smart")).unwrap();

@@ -90,7 +90,8 @@ fn random_damage_is_an_error() {
     }
 }
 
-/// Puts a correct checksum on the superblock and on the node it points to, so that what lies behind is reached.
+/// Puts a correct checksum on the superblock and on the node it points to, so that what lies behind is
+/// reached.
 fn forge(bytes: &mut [u8]) {
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     let root = word(bytes, 32) as usize;

@@ -1,5 +1,5 @@
-//! Two-level replacement against a second implementation, written from the description of LRU-SP on plain lists, and
-//! its effects on small examples.
+//! Two-level replacement against a second implementation, written from the description of LRU-SP on plain
+//! lists, and its effects on small examples.
 
 use libos_fs::cache::{Allocation, ManagedSimulation, ManagerId, Referenced, reference};
 use libos_fs::{FileId, PolicyKind};

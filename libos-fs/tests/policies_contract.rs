@@ -172,8 +172,9 @@ fn read(file: &File, block: u64) -> u8 {
     page[0]
 }
 
-/// Reads, writes, commits and resizes over a device that finishes late and out of order, with every block's contents
-/// known: nothing that was dirty, on its way or in use is lost or mixed up, and everything is on the disk in the end.
+/// Reads, writes, commits and resizes over a device that finishes late and out of order, with every block's
+/// contents known: nothing that was dirty, on its way or in use is lost or mixed up, and everything is on the
+/// disk in the end.
 fn survive(malice: [Malice; 2], seed: u64) {
     let disk = RamDisk::new(400);
     extent_fs::make(Box::new(disk.clone())).unwrap();

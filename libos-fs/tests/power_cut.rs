@@ -1,4 +1,5 @@
-//! The power goes during every single write of random workloads; what is found afterwards is compared with a model.
+//! The power goes during every single write of random workloads; what is found afterwards is compared with a
+//! model.
 
 use libos_fs::device::fault::{Dice, PowerCut};
 use libos_fs::{CacheOptions, FsError, PolicyKind, RamDisk, Volume, WriteBackKind, extent_fs};
@@ -129,8 +130,8 @@ fn contents(volume: &Volume) -> Result<Model, FsError> {
     Ok(model)
 }
 
-/// Runs the steps until the first device error. Returns the state of the last commit that succeeded, the state at the
-/// commit that failed, if one did, and the state in the end.
+/// Runs the steps until the first device error. Returns the state of the last commit that succeeded, the
+/// state at the commit that failed, if one did, and the state in the end.
 fn run(volume: &Volume, steps: &[Step], start: &Model) -> (Model, Option<Model>, Model) {
     let mut model = start.clone();
     let mut committed = start.clone();

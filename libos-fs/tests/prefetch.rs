@@ -1,4 +1,5 @@
-//! Prefetching in calculated time: how long programs take that compute and read, under every read-ahead policy.
+//! Prefetching in calculated time: how long programs take that compute and read, under every read-ahead
+//! policy.
 
 use libos_fs::device::fault::{DelayedDevice, Dice};
 use libos_fs::device::{DiskTime, SimulatedClock, TimedDisk};
@@ -70,7 +71,8 @@ fn passes(files: &[u64], passes: usize) -> Vec<(usize, u64)> {
     pass.repeat(passes)
 }
 
-/// Programs that are as busy with computing as with a disk that is read block by block, half and twice as busy.
+/// Programs that are as busy with computing as with a disk that is read block by block, half and twice as
+/// busy.
 fn programs() -> Vec<Program> {
     let mut dice = Dice::new(11);
     let small: Vec<u64> = (0..60).map(|_| 1 + dice.below(12)).collect();
@@ -132,8 +134,8 @@ fn prefetching_what_was_disclosed_saves_time_and_never_costs_any() {
 
 #[test]
 fn a_busy_disk_is_not_made_busier_than_it_pays() {
-    // Programs that hardly compute; on the first disk nothing is won by larger requests either, so every block that
-    // is read twice costs time.
+    // Programs that hardly compute; on the first disk nothing is won by larger requests either, so every
+    // block that is read twice costs time.
     for disk in [DiskTime { request_ns: 0, block_ns: 100_000 }, SSD] {
         for program in programs().into_iter().step_by(3) {
             for compute_ns in [0, 20_000] {
@@ -219,8 +221,8 @@ fn wrong_disclosures_cost_time_and_nothing_else() {
     }
 }
 
-/// Passes of which each is disclosed only when it begins, as a program does that learns then what it will read: what to
-/// keep for the next pass, only the replacement policy knows.
+/// Passes of which each is disclosed only when it begins, as a program does that learns then what it will
+/// read: what to keep for the next pass, only the replacement policy knows.
 #[test]
 fn where_nothing_is_known_the_policy_chooses() {
     let reads = |read_ahead, policy| {

@@ -1,5 +1,5 @@
-//! Files that several cores read: the bytes are right whatever is replaced meanwhile, nothing is read twice at once, and on one
-//! core misses are those of the simulator.
+//! Files that several cores read: the bytes are right whatever is replaced meanwhile, nothing is read twice
+//! at once, and on one core misses are those of the simulator.
 
 #[path = "shared_volume/slow_disk.rs"]
 mod slow_disk;

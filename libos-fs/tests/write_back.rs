@@ -135,8 +135,8 @@ fn record(kind: &[u8; 4], number: u64) -> Vec<u8> {
     sector.repeat(BLOCK_BYTES / 512)
 }
 
-/// Numbers of the records of a kind that are on a disk: in all sectors of a block, or in any. 0 is in none, but in what a
-/// write left that broke off within a sector.
+/// Numbers of the records of a kind that are on a disk: in all sectors of a block, or in any. 0 is in none,
+/// but in what a write left that broke off within a sector.
 fn found(disk: &RamDisk, kind: &[u8; 4], whole: bool) -> Vec<u64> {
     let mut numbers = Vec::new();
     for block in disk.to_bytes().chunks(BLOCK_BYTES) {
@@ -154,8 +154,8 @@ fn found(disk: &RamDisk, kind: &[u8; 4], whole: bool) -> Vec<u64> {
     numbers
 }
 
-/// Runs transactions (a record in the log, then one of the data) on a disk whose power is cut. Returns whether it was, and
-/// how many data records survived whose log record did not.
+/// Runs transactions (a record in the log, then one of the data) on a disk whose power is cut. Returns
+/// whether it was, and how many data records survived whose log record did not.
 fn transactions(ordered: bool, cut_after: u64, write_back: WriteBackKind) -> (bool, usize) {
     let (device, power) = PowerCut::new(&fresh(400), Some(cut_after), cut_after);
     let options = CacheOptions { blocks: 12, write_back, ..CacheOptions::default() };

@@ -1,8 +1,9 @@
-//! Read-only pages: what the kernel knows, an environment can read without asking (SOSP'95 §3.4; SOSP'97 "expose
-//! information").
+//! Read-only pages: what the kernel knows, an environment can read without asking (SOSP'95 §3.4; SOSP'97
+//! "expose information").
 //!
 //! * [`Accounting`]: counters of one environment, in a page bound to it alone.
-//! * the free-frame bitmap: bit `n % 64` of 64-bit word `n / 64` is set when frame `n` belongs to nobody. Bound to all.
+//! * the free-frame bitmap: bit `n % 64` of 64-bit word `n / 64` is set when frame `n` belongs to nobody.
+//!   Bound to all.
 //! * [`Owners`]: frames and blocks held by each environment. Bound to all.
 //!
 //! The kernel writes while others read, so every field is atomic; fields are not consistent with each other.

@@ -1,7 +1,7 @@
 //! Where in the exokernel's own file a bundle lies: for boot artefacts that are one ELF file.
 //!
-//! The host tool extends the kernel's last segment by the bundle, finds [`MAGIC`] in the file, and writes the bundle's
-//! addresses behind it. In the file that cargo makes they are 0: no bundle.
+//! The host tool extends the kernel's last segment by the bundle, finds [`MAGIC`] in the file, and writes the
+//! bundle's addresses behind it. In the file that cargo makes they are 0: no bundle.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ pub const MAGIC: [u8; 16] = *b"hx attachment 1\n";
 /// Offset of [`Attachment`]'s first address from its first byte.
 pub const START_OFFSET: usize = MAGIC.len();
 
-/// The place of the bundle. It stands in the kernel's data, so that a loader brings it into memory with the rest.
+/// The place of the bundle. It stands in the kernel's data, so that a loader brings it into memory with the
+/// rest.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Attachment {

@@ -6,8 +6,8 @@
 //! images            each at its entry's offset
 //! ```
 //!
-//! The header's CRC-32 covers header (with the field zero) and entries, each entry's CRC-32 covers its image: a
-//! truncated or damaged bundle is told from a good one before anything in it runs.
+//! The header's CRC-32 covers header (with the field zero) and entries, each entry's CRC-32 covers its image:
+//! a truncated or damaged bundle is told from a good one before anything in it runs.
 
 use crate::start::{COMMAND_LINE_BYTES, NAME_BYTES};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -146,8 +146,8 @@ pub struct Image<'a> {
 }
 
 impl<'a> Bundle<'a> {
-    /// Checks header and table. `bytes` must start at an address that is a multiple of 8; it may have bytes after
-    /// the bundle's end.
+    /// Checks header and table. `bytes` must start at an address that is a multiple of 8; it may have bytes
+    /// after the bundle's end.
     pub fn parse(bytes: &'a [u8]) -> Result<Bundle<'a>, BundleError> {
         let actual = bytes.len() as u64;
         let (header, rest) = Header::ref_from_prefix(bytes).map_err(|_| BundleError::NotABundle)?;

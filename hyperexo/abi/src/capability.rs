@@ -1,8 +1,9 @@
 //! The 32-byte self-authenticating name of a resource (Engler, Kaashoek, O'Toole, SOSP'95, §3.1).
 //!
-//! A capability is four words of data, without meaning to anyone but the kernel that issued it: it can be copied,
-//! stored, put in a message. The kernel trusts it because the last word is a keyed MAC over the others; holding it is
-//! authority. A *generation* that the kernel keeps for every allocation makes old capabilities worthless.
+//! A capability is four words of data, without meaning to anyone but the kernel that issued it: it can be
+//! copied, stored, put in a message. The kernel trusts it because the last word is a keyed MAC over the
+//! others; holding it is authority. A *generation* that the kernel keeps for every allocation makes old
+//! capabilities worthless.
 //!
 //! ```text
 //! word 0   resource 0–7 | rights 8–15 | zero 16–31 | generation, low half 32–63
@@ -77,8 +78,8 @@ pub const MAX_FIELD: u64 = (1 << 48) - 1;
 pub struct Capability(pub [u64; 4]);
 
 impl Capability {
-    /// What the words claim. Worth nothing before the kernel has checked the MAC, but handy for a libOS that trusts
-    /// whoever gave it the capability. `None` if they name no resource.
+    /// What the words claim. Worth nothing before the kernel has checked the MAC, but handy for a libOS that
+    /// trusts whoever gave it the capability. `None` if they name no resource.
     pub fn claim(&self) -> Option<Claim> {
         let [a, b, c, _] = self.0;
         let resource = match a as u8 {

@@ -1,12 +1,14 @@
-//! Nested faults as exceptions: what an environment that has asked for them ([`crate::hypercall::Call::FaultPage`]) finds
-//! when it touches memory that it has not bound so.
+//! Nested faults as exceptions: what an environment that has asked for them
+//! ([`crate::hypercall::Call::FaultPage`]) finds when it touches memory that it has not bound so.
 //!
-//! The format is that of Intel's virtualization-exception information area (SDM vol. 3 §26.5.7.2), because a processor with #VE
-//! fills it in by itself and delivers the exception without an exit. Otherwise the kernel does the same.
+//! The format is that of Intel's virtualization-exception information area (SDM vol. 3 §26.5.7.2), because a
+//! processor with #VE fills it in by itself and delivers the exception without an exit. Otherwise the kernel
+//! does the same.
 //!
-//! The exception is [`VECTOR`], a fault without error code: when the handler returns, the instruction is executed again. It
-//! is delivered only while [`FaultPage::busy`] is 0; the handler clears the word when it is done with the page. A fault while
-//! it is set, or while another event is being delivered, ends the environment as if it had not asked.
+//! The exception is [`VECTOR`], a fault without error code: when the handler returns, the instruction is
+//! executed again. It is delivered only while [`FaultPage::busy`] is 0; the handler clears the word when it
+//! is done with the page. A fault while it is set, or while another event is being delivered, ends the
+//! environment as if it had not asked.
 
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
@@ -26,8 +28,8 @@ pub const EXECUTE: u64 = 1 << 2;
 /// Bit of [`FaultPage::qualification`]: [`FaultPage::linear`] counts. Not every processor tells that address.
 pub const LINEAR_KNOWN: u64 = 1 << 7;
 
-/// What is told of a fault. A frame of the environment's own, which the processor writes without asking the nested page table:
-/// it can be neither unbound nor freed while it has this use.
+/// What is told of a fault. A frame of the environment's own, which the processor writes without asking the
+/// nested page table: it can be neither unbound nor freed while it has this use.
 #[derive(Default)]
 #[repr(C, align(4096))]
 pub struct FaultPage {

@@ -1,7 +1,8 @@
 //! Call numbers, registers and status codes.
 //!
-//! A hypercall is the instruction `VMCALL` (Intel) or `VMMCALL` (AMD), without prefixes: [`crate::start::StartInfo::hypercall`]
-//! says which. Registers are the message, and the kernel touches no others:
+//! A hypercall is the instruction `VMCALL` (Intel) or `VMMCALL` (AMD), without prefixes:
+//! [`crate::start::StartInfo::hypercall`] says which. Registers are the message, and the kernel touches no
+//! others:
 //!
 //! | register | in | out |
 //! |---|---|---|
@@ -9,7 +10,8 @@
 //! | `rdi rsi rdx r8` | arguments 0–3 (a capability takes all four) | results 0–3 |
 //! | `r9 r10` | arguments 4 and 5 | unchanged |
 //!
-//! The kernel does not look at the guest's privilege level: what a libOS runs in ring 3 has the libOS's authority.
+//! The kernel does not look at the guest's privilege level: what a libOS runs in ring 3 has the libOS's
+//! authority.
 
 /// Arguments of a hypercall, in the order `rdi rsi rdx r8 r9 r10`.
 pub type Arguments = [u64; 6];
@@ -27,45 +29,51 @@ pub const CPUID_SIGNATURE: [u8; 12] = *b"HyperExo 0.1";
 pub enum Call {
     /// Does nothing: what a crossing costs.
     Null = 0,
-    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes may span
-    /// adjacent frames, all of which the caller must have bound readable.
+    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes
+    /// may span adjacent frames, all of which the caller must have bound readable.
     ConsoleWrite = 1,
     /// Ends the caller. 0: exit code. Does not return.
     Exit = 2,
-    /// Allocates frames, at most [`MAX_ALLOCATION_FRAMES`] in one call. 0: first frame or [`crate::ANY`], 1: count, 2: alignment in frames (a power of two, 1 = none).
-    /// Results: a page capability with all rights. The frames hold zeros and are not yet bound.
+    /// Allocates frames, at most [`MAX_ALLOCATION_FRAMES`] in one call. 0: first frame or [`crate::ANY`], 1:
+    /// count, 2: alignment in frames (a power of two, 1 = none). Results: a page capability with all rights.
+    /// The frames hold zeros and are not yet bound.
     PageAlloc = 3,
-    /// Gives frames back; their bindings, everybody's, end. Refused as busy while a device uses one; whoever shares frames
-    /// with somebody who keeps them so revokes first. 0–3: page capability with [`Rights::GRANT`].
+    /// Gives frames back; their bindings, everybody's, end. Refused as busy while a device uses one; whoever
+    /// shares frames with somebody who keeps them so revokes first. 0–3: page capability with
+    /// [`Rights::GRANT`].
     ///
     /// [`Rights::GRANT`]: crate::capability::Rights::GRANT
     PageFree = 4,
-    /// Binds frames: the nested page table of the caller gets their entries, or that of a view. 0–3: page capability, 4: rights (bits
-    /// 0–7: of [`crate::capability::Rights`], a subset of the capability's), bits 8 and up: number of the view, 0 = none.
+    /// Binds frames: the nested page table of the caller gets their entries, or that of a view. 0–3: page
+    /// capability, 4: rights (bits 0–7: of [`crate::capability::Rights`], a subset of the capability's), bits
+    /// 8 and up: number of the view, 0 = none.
     PageBind = 5,
-    /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count, 2: number of the view, 0 = none. Refused while the
-    /// device uses one. In a view of somebody else's, only the caller's own frames can be unbound.
+    /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count, 2: number of the view, 0 =
+    /// none. Refused while the device uses one. In a view of somebody else's, only the caller's own frames
+    /// can be unbound.
     PageUnbind = 6,
     /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
     /// Results: the new capability. Works for pages, extents and filters.
     Derive = 7,
-    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all; of a filter: all but the
-    /// caller's). Requests that are in
-    /// the device's hands already are finished: until [`Call::PageFree`] or [`Call::PageUnbind`] no longer says busy, the
-    /// device may still write to the frames. 0–3: capability with
-    /// [`crate::capability::Rights::GRANT`] for the whole allocation range it names. Results: a fresh capability.
+    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all; of a
+    /// filter: all but the caller's). Requests that are in the device's hands already are finished: until
+    /// [`Call::PageFree`] or [`Call::PageUnbind`] no longer says busy, the device may still write to the
+    /// frames. 0–3: capability with [`crate::capability::Rights::GRANT`] for the whole allocation range it
+    /// names. Results: a fresh capability.
     Revoke = 8,
-    /// Allocates disk blocks, within the quota of the manifest. 0: first block or [`crate::ANY`], 1: count. Results: an
-    /// extent capability. The blocks read as zeros until written.
+    /// Allocates disk blocks, within the quota of the manifest. 0: first block or [`crate::ANY`], 1: count.
+    /// Results: an extent capability. The blocks read as zeros until written.
     DiskAlloc = 9,
     /// Gives disk blocks back. 0–3: extent capability with [`crate::capability::Rights::GRANT`].
     DiskFree = 10,
-    /// Binds an extent, so that ring requests of the caller may name its blocks. 0–3: extent capability, 4: rights.
+    /// Binds an extent, so that ring requests of the caller may name its blocks. 0–3: extent capability, 4:
+    /// rights.
     DiskBind = 11,
     /// Ends the caller's binding of the extent that starts at a block. 0: first block, 1: count.
     DiskUnbind = 12,
-    /// Gives the kernel a [`crate::ring::DiskRing`]. 0: first of [`crate::ring::RING_FRAMES`] adjacent frames, bound
-    /// read-write by the caller. One per environment; the frames can't be unbound until it ends.
+    /// Gives the kernel a [`crate::ring::DiskRing`]. 0: first of [`crate::ring::RING_FRAMES`] adjacent
+    /// frames, bound read-write by the caller. One per environment; the frames can't be unbound until it
+    /// ends.
     RingBind = 13,
     /// Says that the ring has new requests.
     RingKick = 14,
@@ -73,50 +81,55 @@ pub enum Call {
     TimerSet = 15,
     /// Gives up the rest of the slice. 0: environment to run next, or [`crate::ANY`].
     Yield = 16,
-    /// Gives the caller a virtual CPU on another core. 0: core, 1: first instruction, 2: stack pointer, 3: physical address of
-    /// the top page table, 4: what it finds in `rdi`. It starts like the first one ([`crate::start`]) with `rsi` = 0.
-    /// Results: its index, and the frame of its [`crate::upcall::Doorbell`], bound read-write. An environment has at most
-    /// one on each core.
+    /// Gives the caller a virtual CPU on another core. 0: core, 1: first instruction, 2: stack pointer, 3:
+    /// physical address of the top page table, 4: what it finds in `rdi`. It starts like the first one
+    /// ([`crate::start`]) with `rsi` = 0. Results: its index, and the frame of its
+    /// [`crate::upcall::Doorbell`], bound read-write. An environment has at most one on each core.
     VcpuStart = 17,
     /// Raises [`crate::upcall::Cause::Wake`] on a virtual CPU of the caller. 0: its index.
     VcpuWake = 18,
-    /// Has nested faults of the calling virtual CPU delivered to it as exceptions ([`crate::fault`]) instead of ending the
-    /// environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound read-write, or [`crate::ANY`] to end
-    /// this again. The frame can be neither unbound nor freed meanwhile.
+    /// Has nested faults of the calling virtual CPU delivered to it as exceptions ([`crate::fault`]) instead
+    /// of ending the environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound
+    /// read-write, or [`crate::ANY`] to end this again. The frame can be neither unbound nor freed meanwhile.
     FaultPage = 19,
-    /// Allocates a filter of packets. 0, 1: a [`crate::net::Filter`] as words. Results: a filter capability. Refused as in use
-    /// when it overlaps a filter of another environment, or is one of the caller's own.
+    /// Allocates a filter of packets. 0, 1: a [`crate::net::Filter`] as words. Results: a filter capability.
+    /// Refused as in use when it overlaps a filter of another environment, or is one of the caller's own.
     FilterAlloc = 20,
     /// Gives a filter back; bindings of it, everybody's, end. 0–3: filter capability with
     /// [`crate::capability::Rights::GRANT`].
     FilterFree = 21,
-    /// Binds a filter to the caller's rings. 0–3: filter capability, 4: rights. To read: packets that match come to the
-    /// caller's receive ring; one environment at a time. To write: the caller may send packets to which an answer would match.
+    /// Binds a filter to the caller's rings. 0–3: filter capability, 4: rights. To read: packets that match
+    /// come to the caller's receive ring; one environment at a time. To write: the caller may send packets to
+    /// which an answer would match.
     FilterBind = 22,
     /// Ends the caller's binding of a filter. 0: its number.
     FilterUnbind = 23,
-    /// Gives the kernel [`crate::net::NetRings`]. 0: first of [`crate::net::NET_RING_FRAMES`] adjacent frames, bound read-write by
-    /// the caller and owned by it. One pair per environment; the frames can't be unbound until it ends.
+    /// Gives the kernel [`crate::net::NetRings`]. 0: first of [`crate::net::NET_RING_FRAMES`] adjacent
+    /// frames, bound read-write by the caller and owned by it. One pair per environment; the frames can't be
+    /// unbound until it ends.
     NetRingBind = 24,
     /// Says that the ring of packets to be sent has some.
     NetKick = 25,
-    /// Makes a view: a nested page table besides the caller's own, in which nothing is bound yet ([`Call::ViewSwitch`]). 0: frames for its
-    /// tables, which the caller pays for at once. Results: its number in the caller's list; 1 if the instruction `VMFUNC` switches to
-    /// it as well (function 0 in `eax`, number in `ecx`; SDM vol. 3 §26.5.6.3), without an exit. `rax` stays 0 then, and is
+    /// Makes a view: a nested page table besides the caller's own, in which nothing is bound yet
+    /// ([`Call::ViewSwitch`]). 0: frames for its tables, which the caller pays for at once. Results: its
+    /// number in the caller's list; 1 if the instruction `VMFUNC` switches to it as well (function 0 in
+    /// `eax`, number in `ecx`; SDM vol. 3 §26.5.6.3), without an exit. `rax` stays 0 then, and is
     /// [`Status::NoSuch`] if the list has no such number.
     ViewCreate = 26,
-    /// Offers a view that the caller has made to another environment. 0: its number, 1: the environment. Whoever takes the offer can
-    /// run with the view's memory in place of its own, and bind frames of its own in it.
+    /// Offers a view that the caller has made to another environment. 0: its number, 1: the environment.
+    /// Whoever takes the offer can run with the view's memory in place of its own, and bind frames of its own
+    /// in it.
     ViewOffer = 27,
-    /// Takes an offer. 0: the environment that made it, 1: the view's number there. Results: as [`Call::ViewCreate`], with the number
-    /// in the caller's list.
+    /// Takes an offer. 0: the environment that made it, 1: the view's number there. Results: as
+    /// [`Call::ViewCreate`], with the number in the caller's list.
     ViewAccept = 28,
-    /// Ends what the caller has of a view. 0: its number in the caller's list. If the caller made it, it ends for all; else for
-    /// the caller, whose own frames are unbound from it. A virtual CPU that is in the view at that time finds itself outside,
-    /// with a general-protection exception.
+    /// Ends what the caller has of a view. 0: its number in the caller's list. If the caller made it, it ends
+    /// for all; else for the caller, whose own frames are unbound from it. A virtual CPU that is in the view
+    /// at that time finds itself outside, with a general-protection exception.
     ViewEnd = 29,
-    /// Lets the calling virtual CPU go on in a view: from the next instruction on, the view's bindings count and no others. 0: number
-    /// in the caller's list; 0 is its own table. Registers, CR3 included, stay as they are.
+    /// Lets the calling virtual CPU go on in a view: from the next instruction on, the view's bindings count
+    /// and no others. 0: number in the caller's list; 0 is its own table. Registers, CR3 included, stay as
+    /// they are.
     ViewSwitch = 30,
 }
 

@@ -1,8 +1,8 @@
 //! What both sides of the hypercall see.
 //!
-//! The exokernel, the library operating systems and the host tool that packs images all depend on this crate and on
-//! nothing else they share. It holds numbers, structures in memory and the pure functions that read and write them;
-//! it has no `unsafe` code and performs no I/O.
+//! The exokernel, the library operating systems and the host tool that packs images all depend on this crate
+//! and on nothing else they share. It holds numbers, structures in memory and the pure functions that read
+//! and write them; it has no `unsafe` code and performs no I/O.
 //!
 //! | module | what |
 //! |---|---|
@@ -17,8 +17,8 @@
 //!
 //! # Memory as an environment sees it
 //!
-//! Guest-physical addresses *are* host-physical addresses. The kernel starts an environment in 64-bit mode with page
-//! tables (in frames the environment owns) of this shape:
+//! Guest-physical addresses *are* host-physical addresses. The kernel starts an environment in 64-bit mode
+//! with page tables (in frames the environment owns) of this shape:
 //!
 //! ```text
 //! 0x0000_0000_0000_0000  nothing: the null page faults

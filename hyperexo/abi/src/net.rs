@@ -4,15 +4,16 @@
 //!
 //! * Each environment on the network has a hardware address of its own, and all share the machine's
 //!   ([`MacAddress::of_environment`]).
-//! * A [`Filter`] is a predicate on header fields. An environment allocates filters and gets capabilities for them; who binds one
-//!   to read gets the packets that match, who binds one to write may send packets to which an answer would match.
-//!   No two environments own filters that overlap; among those of one owner the one with most fields decides.
-//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frame, judges the copy, and puts it
-//!   into the receiver's frame or onto the wire. So a frame is in the kernel's hands only during a kick (to send), and when a
-//!   packet comes (to receive).
+//! * A [`Filter`] is a predicate on header fields. An environment allocates filters and gets capabilities for
+//!   them; who binds one to read gets the packets that match, who binds one to write may send packets to
+//!   which an answer would match. No two environments own filters that overlap; among those of one owner the
+//!   one with most fields decides.
+//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frame, judges the copy,
+//!   and puts it into the receiver's frame or onto the wire. So a frame is in the kernel's hands only during
+//!   a kick (to send), and when a packet comes (to receive).
 //!
-//! A submission of the transmit ring needs [`crate::hypercall::Call::NetKick`]; one of the receive ring needs none. A completion
-//! of either raises [`crate::upcall::Cause::Net`] if the ring's `wake` is set.
+//! A submission of the transmit ring needs [`crate::hypercall::Call::NetKick`]; one of the receive ring needs
+//! none. A completion of either raises [`crate::upcall::Cause::Net`] if the ring's `wake` is set.
 
 use crate::ring::{Ring, Slot};
 use core::fmt;
@@ -47,8 +48,9 @@ impl MacAddress {
     /// The machine's address where it has no network device: locally administered, "HX".
     pub const LOOPBACK: MacAddress = MacAddress([0x02, 0, b'H', b'X', 0, 0]);
 
-    /// The address of environment `number` on a machine with this address: locally administered (bit 1 of the first byte), as
-    /// different from those of other machines as their last four bytes are, and never the machine's own.
+    /// The address of environment `number` on a machine with this address: locally administered (bit 1 of the
+    /// first byte), as different from those of other machines as their last four bytes are, and never the
+    /// machine's own.
     pub const fn of_environment(machine: MacAddress, number: u8) -> MacAddress {
         let [first, _, a, b, c, d] = machine.0;
         MacAddress([if first == 0x02 { 0x06 } else { 0x02 }, number, a, b, c, d])
@@ -107,8 +109,8 @@ pub enum Destination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape(pub u8);
 
-/// Header fields as seen from the receiver: *local* is the destination of a packet, *remote* its source. Of an ARP packet they are
-/// the target's and the sender's protocol addresses.
+/// Header fields as seen from the receiver: *local* is the destination of a packet, *remote* its source. Of
+/// an ARP packet they are the target's and the sender's protocol addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Fields {
     /// EtherType.
@@ -171,8 +173,8 @@ impl Fields {
         }
     }
 
-    /// Whether some packet could have all these values: a protocol goes with IPv4, addresses with IPv4 or ARP, ports with TCP or
-    /// UDP.
+    /// Whether some packet could have all these values: a protocol goes with IPv4, addresses with IPv4 or
+    /// ARP, ports with TCP or UDP.
     pub fn is_consistent(&self) -> bool {
         let ipv4 = self.ether_type == Some(ETHER_IPV4);
         let addressed = ipv4 || self.ether_type == Some(ETHER_ARP);
@@ -240,8 +242,8 @@ impl Filter {
         ]
     }
 
-    /// From words of somebody untrusted. `None` if they make no sense: no such destination, bits of a field that is not there,
-    /// fields that no packet has together.
+    /// From words of somebody untrusted. `None` if they make no sense: no such destination, bits of a field
+    /// that is not there, fields that no packet has together.
     pub fn from_words(words: [u64; 2]) -> Option<Filter> {
         let [addresses, rest] = words;
         let shape = (rest >> 56) as u8 & 0x3f;

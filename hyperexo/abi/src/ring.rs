@@ -1,15 +1,17 @@
 //! Rings in shared memory, and the one of block requests.
 //!
-//! The environment owns the frames of a [`Ring`]; it writes submissions and moves `sq_tail`, the kernel takes them, moves `sq_head`,
-//! and later writes completions and moves `cq_tail`; the environment moves `cq_head`. Indices run freely and wrap at
-//! 2³²; slot = index modulo size. All words are atomic because the other side may be changing them: each side reads a
-//! slot once, then judges its copy.
+//! The environment owns the frames of a [`Ring`]; it writes submissions and moves `sq_tail`, the kernel takes
+//! them, moves `sq_head`, and later writes completions and moves `cq_tail`; the environment moves `cq_head`.
+//! Indices run freely and wrap at 2³²; slot = index modulo size. All words are atomic because the other side
+//! may be changing them: each side reads a slot once, then judges its copy.
 //!
-//! * A submission needs a kick (for block requests [`crate::hypercall::Call::RingKick`]) only while `need_kick` is set.
-//! * A completion raises an upcall (for block requests [`crate::upcall::Cause::Disk`]) only while `wake` is set; the kernel
-//!   clears it when it does. To sleep: disable interrupts, set `wake`, look at the completions once more, then `sti; hlt`.
-//! * Between taking a block request and posting its completion the kernel (and the device) use the frames it names. They
-//!   can't be freed or unbound in that time.
+//! * A submission needs a kick (for block requests [`crate::hypercall::Call::RingKick`]) only while
+//!   `need_kick` is set.
+//! * A completion raises an upcall (for block requests [`crate::upcall::Cause::Disk`]) only while `wake` is
+//!   set; the kernel clears it when it does. To sleep: disable interrupts, set `wake`, look at the
+//!   completions once more, then `sti; hlt`.
+//! * Between taking a block request and posting its completion the kernel (and the device) use the frames it
+//!   names. They can't be freed or unbound in that time.
 //!
 //! Packets go through two such rings: [`crate::net`].
 

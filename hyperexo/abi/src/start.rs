@@ -1,8 +1,8 @@
 //! The page that tells a new environment what it was given.
 //!
 //! At its entry point an environment finds in `rdi` the physical address of a [`StartInfo`] (read it at
-//! [`crate::LINEAR_BASE`] + `rdi`), in `rsi` [`MAGIC`], and a stack. Interrupts are disabled, there is no interrupt
-//! descriptor table, `CR4.OSFXSR` is set.
+//! [`crate::LINEAR_BASE`] + `rdi`), in `rsi` [`MAGIC`], and a stack. Interrupts are disabled, there is no
+//! interrupt descriptor table, `CR4.OSFXSR` is set.
 
 use crate::capability::Capability;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -42,13 +42,15 @@ pub struct StartInfo {
     pub image_first_frame: u64,
     /// Length of that run.
     pub image_frames: u64,
-    /// Physical address of the image's first page (its lowest virtual address); the image lies there without gaps.
+    /// Physical address of the image's first page (its lowest virtual address); the image lies there without
+    /// gaps.
     pub image_address: u64,
     /// Lowest virtual address of the image.
     pub image_virtual: u64,
     /// Bytes of the image in memory, a multiple of the frame size.
     pub image_bytes: u64,
-    /// Physical address of the lowest byte of the start-up stack, which ends (virtually) at [`crate::STACK_TOP`].
+    /// Physical address of the lowest byte of the start-up stack, which ends (virtually) at
+    /// [`crate::STACK_TOP`].
     pub stack_address: u64,
     /// Bytes of the start-up stack.
     pub stack_bytes: u64,
@@ -64,7 +66,8 @@ pub struct StartInfo {
     pub owners_frame: u64,
     /// Blocks of the disk; 0 if there is none.
     pub disk_blocks: u64,
-    /// The environment's hardware address ([`crate::net::MacAddress::to_bits`]); 0 if it may not use the network.
+    /// The environment's hardware address ([`crate::net::MacAddress::to_bits`]); 0 if it may not use the
+    /// network.
     pub net_address: u64,
     /// The machine's hardware address, which all environments on the network share; 0 as above.
     pub net_shared_address: u64,

@@ -1,9 +1,10 @@
 //! How the kernel calls an environment.
 //!
-//! An upcall is an interrupt with [`VECTOR`], delivered by the processor through the environment's own descriptor
-//! table as soon as its interrupt flag allows. Before it is raised, the kernel sets bits of
-//! [`Doorbell::pending`]; the handler takes them by an atomic swap with 0. Upcalls are not queued: several causes can come
-//! with one interrupt. `HLT` waits for the next one; an environment that halts with interrupts disabled ends.
+//! An upcall is an interrupt with [`VECTOR`], delivered by the processor through the environment's own
+//! descriptor table as soon as its interrupt flag allows. Before it is raised, the kernel sets bits of
+//! [`Doorbell::pending`]; the handler takes them by an atomic swap with 0. Upcalls are not queued: several
+//! causes can come with one interrupt. `HLT` waits for the next one; an environment that halts with
+//! interrupts disabled ends.
 
 use core::sync::atomic::AtomicU64;
 

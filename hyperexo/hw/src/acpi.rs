@@ -18,7 +18,8 @@ pub const MAX_IO_APICS: usize = 4;
 /// Most windows of virtio devices that [`Machine`] keeps: QEMU's `microvm` has 24.
 pub const MAX_WINDOWS: usize = 32;
 
-/// Processors, by their local APIC numbers, I/O APICs, virtio devices that are not on PCI, and the way to switch it off.
+/// Processors, by their local APIC numbers, I/O APICs, virtio devices that are not on PCI, and the way to
+/// switch it off.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     apic_ids: [u8; MAX_PROCESSORS],
@@ -67,12 +68,13 @@ impl AcpiHandler for Linear {
 }
 
 impl Machine {
-    /// Reads MADT, FADT and DSDT. Without ACPI, or with tables that make no sense, there is the boot processor alone (`None`).
+    /// Reads MADT, FADT and DSDT. Without ACPI, or with tables that make no sense, there is the boot
+    /// processor alone (`None`).
     ///
     /// # Safety
     ///
-    /// All ACPI tables are mapped ([`crate::linear`]); `rsdp`, if given, is the address of a root pointer. If it is not given,
-    /// the BIOS area below 1 MiB is searched, which must be readable.
+    /// All ACPI tables are mapped ([`crate::linear`]); `rsdp`, if given, is the address of a root pointer. If
+    /// it is not given, the BIOS area below 1 MiB is searched, which must be readable.
     pub unsafe fn read(rsdp: Option<u64>) -> Option<Machine> {
         // SAFETY: passed on to the caller.
         let tables = unsafe {
@@ -109,7 +111,8 @@ impl Machine {
             }
         }
         if let Ok(code) = tables.dsdt() {
-            // SAFETY: the table is where the FADT says, mapped like all of them (caller), and nobody writes it.
+            // SAFETY: the table is where the FADT says, mapped like all of them (caller), and nobody writes
+            // it.
             let bytes = unsafe {
                 core::slice::from_raw_parts(linear::pointer::<u8>(code.address as u64), code.length as usize)
             };
@@ -135,7 +138,8 @@ fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
             table.sleep_control_register().ok().flatten().filter(|_| length >= SLEEP_CONTROL_END)?;
         return Some(PowerOff::Reduced { register: register(address)?, types });
     }
-    /// Where the extended addresses of the control registers end in the table, and the first revision that the crate reads them in.
+    /// Where the extended addresses of the control registers end in the table, and the first revision that
+    /// the crate reads them in.
     const CONTROL_END: usize = 196;
     const EXTENDED: u8 = 2;
     let header = table.header();

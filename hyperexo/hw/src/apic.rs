@@ -1,7 +1,8 @@
 //! The local APIC (SDM vol. 3 ch. 12), and the old 8259s, masked.
 //!
-//! In xAPIC mode its registers are in memory, which every processor offers; in x2APIC mode they are model-specific registers, which
-//! cost a virtual machine less. QEMU's TCG and Bochs's older processors offer the first only.
+//! In xAPIC mode its registers are in memory, which every processor offers; in x2APIC mode they are
+//! model-specific registers, which cost a virtual machine less. QEMU's TCG and Bochs's older processors offer
+//! the first only.
 
 use crate::linear;
 use core::arch::x86_64::__cpuid;
@@ -58,8 +59,8 @@ enum Registers {
     Model,
 }
 
-// SAFETY: address and numbers lead every core to its own registers, each access is one load or store, and no method
-// leaves them in a state that another would not expect.
+// SAFETY: address and numbers lead every core to its own registers, each access is one load or store, and no
+// method leaves them in a state that another would not expect.
 unsafe impl Send for LocalApic {}
 // SAFETY: as above.
 unsafe impl Sync for LocalApic {}
@@ -69,8 +70,9 @@ impl LocalApic {
     ///
     /// # Safety
     ///
-    /// Ring 0; the APIC's page is mapped ([`crate::linear`]) and uncached or emulated; interrupt vectors 0x20–0x2f and
-    /// [`SPURIOUS_VECTOR`] have handlers before interrupts are enabled. Every core that uses the value has called this.
+    /// Ring 0; the APIC's page is mapped ([`crate::linear`]) and uncached or emulated; interrupt vectors
+    /// 0x20–0x2f and [`SPURIOUS_VECTOR`] have handlers before interrupts are enabled. Every core that uses
+    /// the value has called this.
     pub unsafe fn enable() -> LocalApic {
         // SAFETY: the architecture's MSR; the caller is in ring 0.
         let registers = unsafe {
@@ -92,8 +94,8 @@ impl LocalApic {
             // SAFETY: passed on to the caller.
             return unsafe { LocalApic::enable() };
         }
-        // SAFETY: the processor offers the mode; the way from off leads through xAPIC mode (SDM vol. 3 §12.12.5). The rest
-        // is passed on to the caller.
+        // SAFETY: the processor offers the mode; the way from off leads through xAPIC mode (SDM vol. 3
+        // §12.12.5). The rest is passed on to the caller.
         unsafe {
             let base = rdmsr(IA32_APIC_BASE) | GLOBAL_ENABLE;
             wrmsr(IA32_APIC_BASE, base);
@@ -128,8 +130,8 @@ impl LocalApic {
         self
     }
 
-    /// Has the calling core take an NMI from the pin where machines have it (LINT1): a watchdog, or an operator who wants to know what a
-    /// machine is at that answers no more.
+    /// Has the calling core take an NMI from the pin where machines have it (LINT1): a watchdog, or an
+    /// operator who wants to know what a machine is at that answers no more.
     ///
     /// # Safety
     ///
@@ -219,8 +221,8 @@ impl LocalApic {
     /// The processor has it ([`LocalApic::has_tsc_deadline`]).
     pub unsafe fn at_tick(&self, vector: u8, tick: u64) {
         self.write(TIMER, TSC_DEADLINE | u32::from(vector));
-        // SAFETY: the register is there (caller). The fence orders the two writes where the first is one to memory
-        // (SDM vol. 3 §12.5.4.1).
+        // SAFETY: the register is there (caller). The fence orders the two writes where the first is one to
+        // memory (SDM vol. 3 §12.5.4.1).
         unsafe {
             core::arch::x86_64::_mm_mfence();
             wrmsr(IA32_TSC_DEADLINE, tick);

@@ -1,7 +1,7 @@
 //! Return addresses by walking frame pointers.
 //!
-//! The walk trusts nothing: every frame pointer must be aligned, lie in the stack, and be higher than the one before;
-//! every return address must lie in the program. So it ends on any damage, and always ends.
+//! The walk trusts nothing: every frame pointer must be aligned, lie in the stack, and be higher than the one
+//! before; every return address must lie in the program. So it ends on any damage, and always ends.
 
 use core::arch::asm;
 use core::ops::Range;
@@ -16,8 +16,8 @@ pub struct Backtrace<R> {
 }
 
 impl<R: Fn(u64) -> u64> Backtrace<R> {
-    /// A walk that starts with the frame at `frame_pointer`. `read` gets only addresses of words that lie in `stack`
-    /// entirely and are multiples of 8.
+    /// A walk that starts with the frame at `frame_pointer`. `read` gets only addresses of words that lie in
+    /// `stack` entirely and are multiples of 8.
     pub fn new(frame_pointer: u64, stack: Range<u64>, text: Range<u64>, read: R) -> Backtrace<R> {
         Backtrace { frame_pointer, stack, text, read }
     }

@@ -1,7 +1,8 @@
 //! Base address registers that firmware left without an address, or gave one that nobody maps.
 //!
-//! SeaBIOS gives every window of registers an address below 4 GiB. qboot leaves out those that may lie anywhere, and UEFI firmware
-//! puts them above 4 GiB. [`bring_into_reach`] gives these a place where device registers are mapped:
+//! SeaBIOS gives every window of registers an address below 4 GiB. qboot leaves out those that may lie
+//! anywhere, and UEFI firmware puts them above 4 GiB. [`bring_into_reach`] gives these a place where device
+//! registers are mapped:
 //!
 //! ```text
 //! reach.start ─ windows that have an address, in reach ─ ... ─ windows placed here ─ CEILING: APICs, firmware
@@ -64,8 +65,9 @@ impl Taken {
     }
 }
 
-/// Gives every window of registers on bus 0 that has no address in `reach`, which lies below 4 GiB, one there, as far as there is
-/// room, or none if there are more windows than can be kept in mind. Returns how many were placed. `read` reads a word of configuration space.
+/// Gives every window of registers on bus 0 that has no address in `reach`, which lies below 4 GiB, one
+/// there, as far as there is room, or none if there are more windows than can be kept in mind. Returns how
+/// many were placed. `read` reads a word of configuration space.
 ///
 /// Every function is kept from answering for a moment: nobody may be using one.
 pub fn bring_into_reach<C: ConfigurationAccess>(
@@ -177,7 +179,8 @@ mod tests {
 
     const REACH: Range<u64> = crate::linear::DEVICE_REGISTERS;
 
-    /// Configuration space of a machine: for each function its words, and of which bits its base address registers consist.
+    /// Configuration space of a machine: for each function its words, and of which bits its base address
+    /// registers consist.
     #[derive(Clone)]
     struct Machine(Rc<RefCell<[Option<Function>; 4]>>);
 

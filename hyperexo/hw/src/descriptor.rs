@@ -2,8 +2,8 @@
 //!
 //! [`CoreTables`] holds all three, because they live and die together; each core has its own.
 //!
-//! Every gate switches to a stack of the interrupt stack table (IST): the precompiled `core` uses the red zone below
-//! the stack pointer, so that nothing may be pushed onto the interrupted stack.
+//! Every gate switches to a stack of the interrupt stack table (IST): the precompiled `core` uses the red
+//! zone below the stack pointer, so that nothing may be pushed onto the interrupted stack.
 //!
 //! | IST | vectors | |
 //! |---|---|---|
@@ -52,7 +52,8 @@ const fn stack_of(vector: usize) -> u8 {
     }
 }
 
-/// The 64-bit task state segment (Intel SDM volume 3, 8.7), in 32-bit words because its quadwords are misaligned.
+/// The 64-bit task state segment (Intel SDM volume 3, 8.7), in 32-bit words because its quadwords are
+/// misaligned.
 #[repr(C)]
 struct TaskState {
     words: [u32; 26],
@@ -116,13 +117,13 @@ fn number_descriptor(number: usize) -> u64 {
     PRESENT_DATA | number as u64 & 0xffff
 }
 
-/// The number that the calling core gave to [`CoreTables::load_numbered`]; 0 before that, and always less than
-/// [`MAX_NUMBERS`]. A few instructions without any effect on memory, in every context, traps included.
+/// The number that the calling core gave to [`CoreTables::load_numbered`]; 0 before that, and always less
+/// than [`MAX_NUMBERS`]. A few instructions without any effect on memory, in every context, traps included.
 #[inline]
 pub fn core_number() -> usize {
     let mut number: u32 = 0;
-    // SAFETY: LSL reads a descriptor and changes nothing but its target and the zero flag; a selector beyond the table
-    // leaves the target as it is.
+    // SAFETY: LSL reads a descriptor and changes nothing but its target and the zero flag; a selector beyond
+    // the table leaves the target as it is.
     unsafe {
         asm!("lsl {number:e}, {selector:e}", number = inout(reg) number, selector = in(reg) u32::from(NUMBER_SELECTOR),
             options(nomem, nostack));
@@ -151,19 +152,20 @@ impl CoreTables {
         CoreTables { gates: [Gate::ABSENT; 256], segments: [0; 6], task: TaskState::new() }
     }
 
-    /// Fills the tables and makes this core use them: GDT, segment registers (except FS and GS), TR and IDT, every
-    /// vector of which leads to [`crate::trap`]. Where the traps go from there is the matter of
+    /// Fills the tables and makes this core use them: GDT, segment registers (except FS and GS), TR and IDT,
+    /// every vector of which leads to [`crate::trap`]. Where the traps go from there is the matter of
     /// [`trap::set_dispatcher`].
     ///
     /// # Safety
-    /// The core runs in 64-bit mode at privilege level 0; each stack is writable memory below its address, used by
-    /// nobody else, and stays so. `self` must be mapped at its address as long as the core runs.
+    /// The core runs in 64-bit mode at privilege level 0; each stack is writable memory below its address,
+    /// used by nobody else, and stays so. `self` must be mapped at its address as long as the core runs.
     pub unsafe fn load(&'static mut self, stacks: TrapStacks) {
         // SAFETY: by the caller's promise.
         unsafe { self.load_numbered(stacks, 0) };
     }
 
-    /// As [`CoreTables::load`], and gives the core a number below [`MAX_NUMBERS`], which [`core_number`] tells.
+    /// As [`CoreTables::load`], and gives the core a number below [`MAX_NUMBERS`], which [`core_number`]
+    /// tells.
     ///
     /// # Safety
     /// As [`CoreTables::load`].
@@ -181,8 +183,8 @@ impl CoreTables {
             TablePointer { limit: size_of::<[u64; 6]>() as u16 - 1, base: (&raw const self.segments) as u64 };
         let gates =
             TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: (&raw const self.gates) as u64 };
-        // SAFETY: the tables are filled, and stay valid as `self` is static. The new segments are flat like those of
-        // any 64-bit code, so that the far return goes to the next instruction.
+        // SAFETY: the tables are filled, and stay valid as `self` is static. The new segments are flat like
+        // those of any 64-bit code, so that the far return goes to the next instruction.
         unsafe {
             asm!(
                 "lgdt [{segments}]",

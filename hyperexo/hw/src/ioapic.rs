@@ -1,4 +1,5 @@
-//! I/O APICs: where the interrupt pins of devices without MSI-X arrive (82093AA data sheet; ACPI 6.5 §5.2.12.3).
+//! I/O APICs: where the interrupt pins of devices without MSI-X arrive (82093AA data sheet; ACPI 6.5
+//! §5.2.12.3).
 
 use crate::linear;
 
@@ -30,12 +31,13 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Finds the chip that has a line and routes it, level-triggered and active high, to `vector` of the core with local
-    /// APIC number `apic_id`. It starts masked.
+    /// Finds the chip that has a line and routes it, level-triggered and active high, to `vector` of the core
+    /// with local APIC number `apic_id`. It starts masked.
     ///
     /// # Safety
     ///
-    /// The chips are where they say, mapped ([`crate::linear`]) without caching or emulated; nobody else programs this line.
+    /// The chips are where they say, mapped ([`crate::linear`]) without caching or emulated; nobody else
+    /// programs this line.
     pub unsafe fn route(chips: &[IoApic], line: u32, vector: u8, apic_id: u8) -> Option<Pin> {
         for chip in chips {
             let Some(index) = line.checked_sub(chip.first_line) else { continue };
@@ -54,7 +56,8 @@ impl Pin {
         None
     }
 
-    /// Lets the pin interrupt, or not. A level that is held while the pin is masked interrupts when it is not any more.
+    /// Lets the pin interrupt, or not. A level that is held while the pin is masked interrupts when it is not
+    /// any more.
     pub fn set_masked(&self, masked: bool) {
         let mask = if masked { MASKED } else { 0 };
         // SAFETY: `route` was promised that the chip is there and the line ours.

@@ -1,7 +1,7 @@
 //! What an x86-64 image needs before it has an operating system.
 //!
-//! Written once for the exokernel and for unikernels that run without it. Everything here touches hardware or memory
-//! that Rust does not know of; physical memory is mapped by identity, or where [`linear`] was told.
+//! Written once for the exokernel and for unikernels that run without it. Everything here touches hardware or
+//! memory that Rust does not know of; physical memory is mapped by identity, or where [`linear`] was told.
 #![no_std]
 
 extern crate alloc;

@@ -1,12 +1,13 @@
 //! Where physical memory is mapped: at its own addresses, or all of it at some distance.
 //!
-//! Devices and tables of the firmware are named by physical addresses. Who reaches them from an address space of its own says
-//! once where that shows physical memory; until then it is mapped by identity.
+//! Devices and tables of the firmware are named by physical addresses. Who reaches them from an address space
+//! of its own says once where that shows physical memory; until then it is mapped by identity.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Physical addresses among which device registers are reached: the fourth GiB. Where RAM reaches into it, they lie above.
+/// Physical addresses among which device registers are reached: the fourth GiB. Where RAM reaches into it,
+/// they lie above.
 pub const DEVICE_REGISTERS: Range<u64> = 3 << 30..4 << 30;
 
 /// Whether so many bytes from an address on lie in a range.
@@ -21,7 +22,8 @@ static BASE: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Safety
 ///
-/// Every physical address `p` that a device, the firmware's tables or the heap use is mapped at `base + p`, from now on.
+/// Every physical address `p` that a device, the firmware's tables or the heap use is mapped at `base + p`,
+/// from now on.
 pub unsafe fn set_base(base: u64) {
     BASE.store(base, Ordering::Relaxed);
 }

@@ -1,12 +1,13 @@
 //! The memory functions that compiled code calls without being asked: `memcpy` and its family.
 //!
-//! They are exported under names with the prefix `hx_`, so that test programs of the same workspace, which have a C
-//! library, do not see them; the linker script of an image says `memcpy = hx_memcpy` and so on. Those that a compiler
-//! could recognise and turn into a call of themselves are written in assembly.
+//! They are exported under names with the prefix `hx_`, so that test programs of the same workspace, which
+//! have a C library, do not see them; the linker script of an image says `memcpy = hx_memcpy` and so on.
+//! Those that a compiler could recognise and turn into a call of themselves are written in assembly.
 //!
-//! Copies load before they store: blocks up to 64 bytes entirely, longer ones 64 bytes a turn with the last (or, going
-//! down, the first) 64 bytes kept in registers. So one function serves `memcpy` and `memmove`. They use SSE rather than
-//! `rep movs`, which an emulator (QEMU's TCG) carries out 4 (quadwords) to 30 (bytes) times slower.
+//! Copies load before they store: blocks up to 64 bytes entirely, longer ones 64 bytes a turn with the last
+//! (or, going down, the first) 64 bytes kept in registers. So one function serves `memcpy` and `memmove`.
+//! They use SSE rather than `rep movs`, which an emulator (QEMU's TCG) carries out 4 (quadwords) to 30
+//! (bytes) times slower.
 
 use core::arch::naked_asm;
 
@@ -194,8 +195,8 @@ pub unsafe extern "C" fn hx_memset(destination: *mut u8, value: i32, bytes: usiz
     )
 }
 
-/// Compares byte strings as unsigned bytes: negative, zero or positive like the first difference. Exported as `memcmp`
-/// and `bcmp`.
+/// Compares byte strings as unsigned bytes: negative, zero or positive like the first difference. Exported as
+/// `memcmp` and `bcmp`.
 ///
 /// # Safety
 /// `left` and `right` must be readable for `bytes` bytes.

@@ -1,6 +1,7 @@
 //! PCI configuration space through ports 0xcf8 and 0xcfc, and MSI-X.
 //!
-//! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths come here.
+//! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths
+//! come here.
 
 use crate::{bars, linear};
 use core::ops::Range;
@@ -66,10 +67,12 @@ impl core::fmt::Display for OutOfReach {
     }
 }
 
-/// The first virtio function of a kind on bus 0 (where every emulator and cloud puts its virtio devices), which answers memory accesses and
-/// may do DMA from now on; some firmware leaves either off. `None` if there is none.
+/// The first virtio function of a kind on bus 0 (where every emulator and cloud puts its virtio devices),
+/// which answers memory accesses and may do DMA from now on; some firmware leaves either off. `None` if there
+/// is none.
 ///
-/// The first call, before any function is in use, gives registers that have no address in `reach` one there ([`crate::bars`]).
+/// The first call, before any function is in use, gives registers that have no address in `reach` one there
+/// ([`crate::bars`]).
 ///
 /// # Errors
 ///
@@ -95,8 +98,8 @@ pub fn find_virtio(
     Some(Ok(function))
 }
 
-/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC of the same numbering;
-/// `None` if it has no pin or no line.
+/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC
+/// of the same numbering; `None` if it has no pin or no line.
 pub fn interrupt_line(_root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Option<u32> {
     const LINE_AND_PIN: u8 = 0x3c;
     /// "Unknown", and beyond what a line of this kind can be.
@@ -127,8 +130,8 @@ impl Msix {
     ///
     /// # Safety
     ///
-    /// The function's BARs must have been assigned by firmware and be mapped ([`crate::linear`]), and nobody else may use its
-    /// MSI-X table.
+    /// The function's BARs must have been assigned by firmware and be mapped ([`crate::linear`]), and nobody
+    /// else may use its MSI-X table.
     pub unsafe fn enable(root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Result<Msix, MsixError> {
         let offset = root
             .capabilities(device)
@@ -150,8 +153,8 @@ impl Msix {
         Ok(Msix { table: linear::pointer(address + within), entries })
     }
 
-    /// Sends table entry `index` to `vector` of the core with local APIC number `apic_id`. Returns whether there is such an
-    /// entry.
+    /// Sends table entry `index` to `vector` of the core with local APIC number `apic_id`. Returns whether
+    /// there is such an entry.
     pub fn route(&mut self, index: u16, apic_id: u8, vector: u8) -> bool {
         if index >= self.entries {
             return false;
@@ -198,8 +201,8 @@ pub fn virtio_structure(
     }
 }
 
-/// Routes queue `queue` of a modern virtio function to entry `entry` of its MSI-X table (virtio 1.1 §4.1.4.3).
-/// Returns whether the device accepted it.
+/// Routes queue `queue` of a modern virtio function to entry `entry` of its MSI-X table (virtio 1.1
+/// §4.1.4.3). Returns whether the device accepted it.
 ///
 /// # Safety
 ///

@@ -29,8 +29,8 @@ const SLEEP_ENABLE: u16 = 1 << 13;
 const REDUCED_TYPE_SHIFT: u32 = 2;
 const REDUCED_SLEEP_ENABLE: u8 = 1 << 5;
 
-/// Ends the machine: an emulator with its status (QEMU: 2S + 1), else any machine by switching it off as its ACPI tables say
-/// (`off`), else by a reset.
+/// Ends the machine: an emulator with its status (QEMU: 2S + 1), else any machine by switching it off as its
+/// ACPI tables say (`off`), else by a reset.
 ///
 /// A reset comes last because a hypervisor that has no orders for it starts the machine anew.
 ///
@@ -112,8 +112,8 @@ unsafe fn enter_sleep(control: u16, kind: u8) {
     }
 }
 
-/// Ends an emulator that offers a port for it: QEMU with status 2S + 1, Bochs with 0 if `status` is, else with 1. Returns where there
-/// is none.
+/// Ends an emulator that offers a port for it: QEMU with status 2S + 1, Bochs with 0 if `status` is, else
+/// with 1. Returns where there is none.
 ///
 /// # Safety
 ///
@@ -126,15 +126,16 @@ unsafe fn end_emulator(status: u8) {
     }
 }
 
-/// Ends the machine if it is Bochs (with `port_e9_hack`, which answers with its own number): after 'D' its debugger reads the
-/// next command, which is expected to be `q` (status 0); without a debugger, or if not all went well, "Shutdown" ends
-/// it (status 1).
+/// Ends the machine if it is Bochs (with `port_e9_hack`, which answers with its own number): after 'D' its
+/// debugger reads the next command, which is expected to be `q` (status 0); without a debugger, or if not all
+/// went well, "Shutdown" ends it (status 1).
 ///
 /// # Safety
 ///
 /// Ring 0.
 unsafe fn end_bochs(status: u8) {
-    // SAFETY: the first port is Bochs's, or QEMU's debug console, or nobody's; the second is used on Bochs only.
+    // SAFETY: the first port is Bochs's, or QEMU's debug console, or nobody's; the second is used on Bochs
+    // only.
     unsafe {
         if inb(BOCHS_E9_PORT) != BOCHS_E9_PORT as u8 {
             return;
@@ -146,8 +147,9 @@ unsafe fn end_bochs(status: u8) {
     }
 }
 
-/// Resets the machine by its keyboard controller: monitors without any other way to end (Firecracker, QEMU with
-/// `-no-reboot`) take that for one. Where there is none (QEMU's `microvm`), by a triple fault, which every processor has.
+/// Resets the machine by its keyboard controller: monitors without any other way to end (Firecracker, QEMU
+/// with `-no-reboot`) take that for one. Where there is none (QEMU's `microvm`), by a triple fault, which
+/// every processor has.
 ///
 /// # Safety
 ///
@@ -155,7 +157,8 @@ unsafe fn end_bochs(status: u8) {
 unsafe fn reset() -> ! {
     /// Operand of `lidt`: a table without a gate.
     static NO_GATES: [u8; 10] = [0; 10];
-    // SAFETY: where there is no such device nobody listens, and the machine is to end: no handler is needed any more.
+    // SAFETY: where there is no such device nobody listens, and the machine is to end: no handler is needed
+    // any more.
     unsafe {
         outb(KEYBOARD_COMMAND_PORT, RESET);
         (0..PATIENCE).for_each(|_| _ = inb(DELAY_PORT));

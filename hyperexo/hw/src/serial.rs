@@ -1,7 +1,7 @@
 //! The first serial port (16550), written by polling.
 //!
-//! The one way out for text that works everywhere: QEMU, Bochs, bare metal. A port that never becomes ready (there is
-//! none) is given up after a bounded wait, so that nothing hangs on it.
+//! The one way out for text that works everywhere: QEMU, Bochs, bare metal. A port that never becomes ready
+//! (there is none) is given up after a bounded wait, so that nothing hangs on it.
 
 use x86::io::{inb, outb};
 
@@ -47,17 +47,18 @@ impl Serial {
     ///
     /// # Safety
     ///
-    /// The caller runs with I/O privilege; the port has been set ([`Serial::new`]), and whoever else uses it bears foreign bytes between
-    /// its own.
+    /// The caller runs with I/O privilege; the port has been set ([`Serial::new`]), and whoever else uses it
+    /// bears foreign bytes between its own.
     pub unsafe fn in_use() -> Serial {
         Serial(())
     }
 
-    /// Whether there is a port, so that what is written to it goes somewhere. The 8250, which has no scratch register, counts as none.
+    /// Whether there is a port, so that what is written to it goes somewhere. The 8250, which has no scratch
+    /// register, counts as none.
     pub fn is_there(&self) -> bool {
         [0x5a, 0xa5].into_iter().all(|value| {
-            // SAFETY: the port is ours, and the other write has no effect: it is there because some monitors answer for an absent
-            // port with what was written last.
+            // SAFETY: the port is ours, and the other write has no effect: it is there because some monitors
+            // answer for an absent port with what was written last.
             unsafe {
                 outb(SCRATCH, value);
                 outb(ELSEWHERE, !value);

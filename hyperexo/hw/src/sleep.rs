@@ -1,7 +1,8 @@
 //! How a machine is switched off by ACPI (ACPI 6.5 §16.1, §7.4): what to write, and where.
 //!
-//! The values stand in the object `\_S5_` of the DSDT, the registers in the FADT. The object is looked for in the table's bytes: at the time
-//! the tables are read there is no heap for an interpreter, and every machine that we know writes it down as a constant.
+//! The values stand in the object `\_S5_` of the DSDT, the registers in the FADT. The object is looked for in
+//! the table's bytes: at the time the tables are read there is no heap for an interpreter, and every machine
+//! that we know writes it down as a constant.
 #![forbid(unsafe_code)]
 
 /// Types of the sleep state S5, "soft off": what the two registers are told.
@@ -71,7 +72,8 @@ impl SoftOff {
         let (first, rest) = integer(elements)?;
         let (a, b) = match count {
             0 => return None,
-            // Some firmware writes both into one number; where there is one register only, nobody looks at the second.
+            // Some firmware writes both into one number; where there is one register only, nobody looks at
+            // the second.
             1 => (first & 0xff, first >> 8 & 0xff),
             _ => (first, integer(rest)?.0),
         };
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_is_no_such_package_is_passed_over() {
-        // A reference to the name, a method, no elements, an element that is computed, a type that does not exist.
+        // A reference to the name, a method, no elements, an element that is computed, a type that does not
+        // exist.
         for bytes in [
             &b"\x70_S5_\x12\x06\x04\x00\x00\x00\x00"[..],
             b"\x14\x0c_S5_\x00\xa4\x12\x05\x02\x00\x00",

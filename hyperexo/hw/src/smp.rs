@@ -1,8 +1,9 @@
-//! Starting the other processors (SDM vol. 3 §10.4 "Multiple-Processor Initialization", the INIT–SIPI–SIPI sequence).
+//! Starting the other processors (SDM vol. 3 §10.4 "Multiple-Processor Initialization", the INIT–SIPI–SIPI
+//! sequence).
 //!
-//! A processor that is started begins in real mode at the page whose number is in the start-up interrupt. There lies a
-//! copy of the trampoline: it goes straight from real mode to long mode with the page tables of the starting processor
-//! and calls a Rust function on a stack of its own.
+//! A processor that is started begins in real mode at the page whose number is in the start-up interrupt.
+//! There lies a copy of the trampoline: it goes straight from real mode to long mode with the page tables of
+//! the starting processor and calls a Rust function on a stack of its own.
 
 use crate::apic::LocalApic;
 use crate::linear;
@@ -84,8 +85,8 @@ unsafe extern "C" {
 /// How a processor begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Birth {
-    /// Physical address of the top page table, below 4 GiB. It maps the page of the trampoline by identity, executable, and what
-    /// the processor needs until it loads another.
+    /// Physical address of the top page table, below 4 GiB. It maps the page of the trampoline by identity,
+    /// executable, and what the processor needs until it loads another.
     pub root: u64,
     /// What it calls.
     pub entry: extern "C" fn(u64) -> !,
@@ -108,11 +109,12 @@ pub fn current_root() -> u64 {
 ///
 /// # Safety
 ///
-/// Ring 0; `birth` is as its fields say; the page at [`TRAMPOLINE_ADDRESS`] is unused and mapped writable ([`crate::linear`]); the
-/// stack is the new processor's alone, a multiple of 16. The next processor is started only after this one has
-/// reached its entry, or never will.
+/// Ring 0; `birth` is as its fields say; the page at [`TRAMPOLINE_ADDRESS`] is unused and mapped writable
+/// ([`crate::linear`]); the stack is the new processor's alone, a multiple of 16. The next processor is
+/// started only after this one has reached its entry, or never will.
 pub unsafe fn start(apic: &LocalApic, apic_id: u8, birth: &Birth, pause: impl Fn(u64)) {
-    // SAFETY: the trampoline's page is unused and mapped (caller), and the code fits in front of what it is told.
+    // SAFETY: the trampoline's page is unused and mapped (caller), and the code fits in front of what it is
+    // told.
     unsafe {
         let start = &raw const hx_trampoline_start;
         let bytes = (&raw const hx_trampoline_end) as usize - start as usize;

@@ -22,7 +22,8 @@ const MEASUREMENT_MS: u64 = 2;
 const MEASUREMENTS: usize = 5;
 /// Two measurements that differ by less than one part in so many are both right.
 const AGREEMENT: u64 = 1000;
-/// A frequency that stands in when the timer never ends its count: no such timer, or one that is not emulated.
+/// A frequency that stands in when the timer never ends its count: no such timer, or one that is not
+/// emulated.
 const ASSUMED_HZ: u64 = 1_000_000_000;
 
 /// Reads the time stamp counter.
@@ -40,16 +41,17 @@ pub struct Calibration {
     pub other_hz: u64,
 }
 
-/// Measures the time stamp counter, and another counter that `read` reads and that counts *down*, against channel 0
-/// of the programmable interval timer, for 2 ms, until two measurements agree, at most five times.
+/// Measures the time stamp counter, and another counter that `read` reads and that counts *down*, against
+/// channel 0 of the programmable interval timer, for 2 ms, until two measurements agree, at most five times.
 ///
-/// Whoever is kept from running between two looks (a virtual machine whose host has other work) sees the end of the count
-/// too late, never too early: the measurement with the fewest ticks is the right one, the more so if another had as few.
+/// Whoever is kept from running between two looks (a virtual machine whose host has other work) sees the end
+/// of the count too late, never too early: the measurement with the fewest ticks is the right one, the more
+/// so if another had as few.
 ///
 /// # Safety
 ///
-/// The caller has I/O privilege, nobody else uses the timer, and its interrupt is masked or not wanted. Channel 0, because a machine may
-/// lack the port that controls channel 2, the speaker's.
+/// The caller has I/O privilege, nobody else uses the timer, and its interrupt is masked or not wanted.
+/// Channel 0, because a machine may lack the port that controls channel 2, the speaker's.
 pub unsafe fn calibrate(read: impl Fn() -> u32) -> Calibration {
     let mut fewest: Option<Calibration> = None;
     for _ in 0..MEASUREMENTS {
@@ -115,11 +117,13 @@ const KVM_CLOCK: u32 = 1 << 3;
 /// KVM's register for the address of a [`KvmTime`]; bit 0 turns it on.
 const KVM_SYSTEM_TIME: u32 = 0x4b56_4d01;
 
-/// What KVM writes about its clock (Linux `Documentation/virt/kvm/x86/msr.rst`, `pvclock_vcpu_time_info`), in 32-bit words.
+/// What KVM writes about its clock (Linux `Documentation/virt/kvm/x86/msr.rst`, `pvclock_vcpu_time_info`), in
+/// 32-bit words.
 #[repr(C, align(64))]
 struct KvmTime([AtomicU32; 8]);
 
-/// Ticks of the time stamp counter in a second, as KVM's paravirtual clock tells; `None` without KVM, or if it does not say.
+/// Ticks of the time stamp counter in a second, as KVM's paravirtual clock tells; `None` without KVM, or if
+/// it does not say.
 ///
 /// # Safety
 ///
@@ -133,13 +137,15 @@ pub unsafe fn kvm_clock_hz() -> Option<u64> {
     if [name.ebx, name.ecx, name.edx] != KVM_NAME || __cpuid(HYPERVISOR_LEAF + 1).eax & KVM_CLOCK == 0 {
         return None;
     }
-    // SAFETY: the register is offered; KVM writes atomics, at their physical address (caller), until it is told to stop.
+    // SAFETY: the register is offered; KVM writes atomics, at their physical address (caller), until it is
+    // told to stop.
     unsafe {
         wrmsr(KVM_SYSTEM_TIME, &raw const TIME as u64 | 1);
         fence(Ordering::SeqCst);
     }
     let word = |index: usize| TIME.0[index].load(Ordering::Acquire);
-    // Word 6: factor from ticks to nanoseconds, in units of 2⁻³²; the lowest byte of word 7: a shift of the ticks before that.
+    // Word 6: factor from ticks to nanoseconds, in units of 2⁻³²; the lowest byte of word 7: a shift of the
+    // ticks before that.
     let found = hz_of_factor(word(6), word(7) as i8);
     // SAFETY: as above.
     unsafe { wrmsr(KVM_SYSTEM_TIME, 0) };

@@ -4,13 +4,14 @@
 //! gate ─ entry stub of the vector (8 bytes each) ─ common: registers, then SSE state ─ dispatcher(&mut TrapFrame) ─ iretq
 //! ```
 //!
-//! The processor enters on a stack of the interrupt stack table. There the handler stays, unless the image has called
-//! [`set_interrupted_stack`]: then the frame moves to the interrupted stack, below the red zone, if there is room, and the
-//! trap stack is free again. So handlers can nest and sleep; a handler that finds itself still on the trap stack
-//! ([`on_trap_stack`]) was called because the interrupted stack is full or not the one declared, or for a vector
-//! that can come at any time (double fault, NMI, machine check).
+//! The processor enters on a stack of the interrupt stack table. There the handler stays, unless the image
+//! has called [`set_interrupted_stack`]: then the frame moves to the interrupted stack, below the red zone,
+//! if there is room, and the trap stack is free again. So handlers can nest and sleep; a handler that finds
+//! itself still on the trap stack ([`on_trap_stack`]) was called because the interrupted stack is full or not
+//! the one declared, or for a vector that can come at any time (double fault, NMI, machine check).
 //!
-//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around it.
+//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around
+//! it.
 
 use crate::descriptor::{MAX_NUMBERS, NUMBER_SELECTOR, core_number};
 use core::arch::{asm, naked_asm};
@@ -106,17 +107,18 @@ pub fn entry_address(vector: u8) -> u64 {
     (entry_stubs as *const () as u64).next_multiple_of(ENTRY_STEP) + u64::from(vector) * ENTRY_STEP
 }
 
-/// Makes `dispatcher` the function that every trap of every core calls. It runs with interrupts disabled; when it
-/// returns, execution goes on with the registers of the frame.
+/// Makes `dispatcher` the function that every trap of every core calls. It runs with interrupts disabled;
+/// when it returns, execution goes on with the registers of the frame.
 pub fn set_dispatcher(dispatcher: fn(&mut TrapFrame)) {
     DISPATCHER.store(dispatcher as *mut (), Ordering::Release);
 }
 
-/// Declares the stack of the calling core that may be interrupted: traps with a stack pointer in it run their handlers there, as long as
-/// `room` bytes (counted from `low`) are left. `low..high` with `low >= high` turns this off, which is how it starts.
+/// Declares the stack of the calling core that may be interrupted: traps with a stack pointer in it run their
+/// handlers there, as long as `room` bytes (counted from `low`) are left. `low..high` with `low >= high`
+/// turns this off, which is how it starts.
 ///
-/// One stack for each number of a core ([`core_number`]): a scheduler calls this when it switches, with interrupts
-/// disabled.
+/// One stack for each number of a core ([`core_number`]): a scheduler calls this when it switches, with
+/// interrupts disabled.
 ///
 /// # Safety
 /// `low..high` must be mapped writable as long as it stays declared.
@@ -148,8 +150,9 @@ pub unsafe fn enable_interrupts() {
     unsafe { asm!("sti") };
 }
 
-/// Enables interrupts and halts until one has been handled; returns with interrupts disabled. What was decided with
-/// interrupts disabled before the call is still true when the processor halts: `sti` takes effect after `hlt` began.
+/// Enables interrupts and halts until one has been handled; returns with interrupts disabled. What was
+/// decided with interrupts disabled before the call is still true when the processor halts: `sti` takes
+/// effect after `hlt` began.
 ///
 /// # Safety
 /// As for [`enable_interrupts`].
@@ -206,8 +209,8 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     dispatcher(frame);
 }
 
-/// 256 stubs of [`ENTRY_STEP`] bytes. Each pushes its vector as a signed byte; the common parts clear what the sign
-/// extension made of it.
+/// 256 stubs of [`ENTRY_STEP`] bytes. Each pushes its vector as a signed byte; the common parts clear what
+/// the sign extension made of it.
 #[unsafe(naked)]
 unsafe extern "C" fn entry_stubs() {
     naked_asm!(
@@ -239,8 +242,8 @@ unsafe extern "C" fn common_without_error_code() {
     )
 }
 
-/// Completes the [`TrapFrame`], moves it to the interrupted stack if that is declared and has room, saves the SSE
-/// state below it, calls [`dispatch`] and goes back.
+/// Completes the [`TrapFrame`], moves it to the interrupted stack if that is declared and has room, saves the
+/// SSE state below it, calls [`dispatch`] and goes back.
 #[unsafe(naked)]
 unsafe extern "C" fn common() {
     naked_asm!(
@@ -262,7 +265,8 @@ unsafe extern "C" fn common() {
         "cld",
         "movzx eax, byte ptr [rsp + {vector}]",
         "mov [rsp + {vector}], rax",
-        // stay here if the vector is one of 2, 8, 18, or the interrupted stack is not the declared one, or is full
+        // stay here if the vector is one of 2, 8, 18, or the interrupted stack is not the declared one, or is
+        // full
         "cmp eax, 18",
         "ja 2f",
         "mov ecx, {critical}",

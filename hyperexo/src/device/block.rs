@@ -57,8 +57,8 @@ impl BlockDevice {
         }
     }
 
-    /// Submits a request for `frames.len()` blocks from `block`, one frame a block (none for a flush). The result names
-    /// the request until its completion.
+    /// Submits a request for `frames.len()` blocks from `block`, one frame a block (none for a flush). The
+    /// result names the request until its completion.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The device behind the network: virtio-net, or none.
 //!
-//! Without a device the network is a loopback: environments reach each other, because packets between them never leave the
-//! classifier ([`crate::net`]), and nobody else.
+//! Without a device the network is a loopback: environments reach each other, because packets between them
+//! never leave the classifier ([`crate::net`]), and nobody else.
 #![forbid(unsafe_code)]
 
 use super::wire::Wire;
@@ -33,8 +33,8 @@ impl NetDevice {
         }
     }
 
-    /// Sends a packet, of which a copy is made; nothing if there is no room. The device hears of it at the next
-    /// [`NetDevice::notify`].
+    /// Sends a packet, of which a copy is made; nothing if there is no room. The device hears of it at the
+    /// next [`NetDevice::notify`].
     pub fn send(&mut self, packet: &[u8]) {
         match self {
             NetDevice::Loopback => {}

@@ -1,8 +1,8 @@
 //! A disk in memory: a module that the boot loader put there.
 //!
-//! It behaves like a device with a queue, so that everything above it is the same: a request is carried out when it is
-//! submitted, but its completion is picked up later, after the kernel was told to look (as by an interrupt). What is
-//! written lasts as long as the machine runs.
+//! It behaves like a device with a queue, so that everything above it is the same: a request is carried out
+//! when it is submitted, but its completion is picked up later, after the kernel was told to look (as by an
+//! interrupt). What is written lasts as long as the machine runs.
 #![forbid(unsafe_code)]
 
 use crate::memory::PhysicalMemory;
@@ -41,8 +41,8 @@ impl RamDisk {
         !self.done.is_empty()
     }
 
-    /// Carries out a request for `frames.len()` blocks from `block`, one frame a block. The result names the request until
-    /// its completion.
+    /// Carries out a request for `frames.len()` blocks from `block`, one frame a block. The result names the
+    /// request until its completion.
     ///
     /// # Errors
     ///

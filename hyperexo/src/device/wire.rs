@@ -1,10 +1,10 @@
 //! A virtio-net device with buffers of the kernel's own.
 //!
-//! The buffers are the kernel's because whose a packet is shows only when it is there, and because what an environment sends must
-//! not change once it has been judged.
+//! The buffers are the kernel's because whose a packet is shows only when it is there, and because what an
+//! environment sends must not change once it has been judged.
 //!
-//! Invariant: a buffer is the device's from the moment its slot is given until the slot comes back, and only then is it read or
-//! written here.
+//! Invariant: a buffer is the device's from the moment its slot is given until the slot comes back, and only
+//! then is it read or written here.
 
 use crate::memory::PhysicalMemory;
 use alloc::vec::Vec;
@@ -69,9 +69,11 @@ impl Wire {
 
     /// Gives the device a buffer to receive into.
     fn supply(&mut self, buffer: usize) {
-        // SAFETY: the buffer is the kernel's for ever, larger than a packet, and left alone until it comes back (invariant).
+        // SAFETY: the buffer is the kernel's for ever, larger than a packet, and left alone until it comes
+        // back (invariant).
         let given = unsafe { self.device.supply(self.physical(buffer), BUFFER_BYTES) };
-        // There are fewer buffers than slots; a device whose queue is full all the same is broken, and receives no more.
+        // There are fewer buffers than slots; a device whose queue is full all the same is broken, and
+        // receives no more.
         if let Ok(slot) = given {
             self.receiving[slot] = buffer;
         }

@@ -1,7 +1,7 @@
 //! Processor time: a core is a vector of slices (SOSP'95 §5.1.1).
 //!
-//! Position in the vector is the order of service; an environment with more slots gets more time. The kernel walks
-//! the vector and skips owners that have nothing to do: that is all the scheduling it does.
+//! Position in the vector is the order of service; an environment with more slots gets more time. The kernel
+//! walks the vector and skips owners that have nothing to do: that is all the scheduling it does.
 #![forbid(unsafe_code)]
 
 use super::page::EnvironmentId;

@@ -1,10 +1,10 @@
 //! Disk blocks: extents, who owns them, who has bound them.
 //!
-//! The kernel knows no file system. It knows which environment was given which run of blocks, and checks that a request stays
-//! inside what its sender has bound. A capability names part of an extent and its generation.
+//! The kernel knows no file system. It knows which environment was given which run of blocks, and checks that
+//! a request stays inside what its sender has bound. A capability names part of an extent and its generation.
 //!
-//! An extent handed out from free space may hold what its last owner left. Clearing it by writing would cost as much as
-//! using it, so each block *reads as zeros until it is written*: a bitmap says which have been.
+//! An extent handed out from free space may hold what its last owner left. Clearing it by writing would cost
+//! as much as using it, so each block *reads as zeros until it is written*: a bitmap says which have been.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
@@ -103,8 +103,8 @@ impl ExtentTable {
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for no blocks; [`Status::NoSuch`] beyond the disk's end; [`Status::InUse`] if one has
-    /// an owner; [`Status::Exhausted`] if there is no such run or no memory to keep track of it.
+    /// [`Status::BadArgument`] for no blocks; [`Status::NoSuch`] beyond the disk's end; [`Status::InUse`] if
+    /// one has an owner; [`Status::Exhausted`] if there is no such run or no memory to keep track of it.
     pub fn allocate(&mut self, owner: EnvironmentId, first: u64, count: u64) -> Result<Claim, Status> {
         self.insert(owner, first, count, Rights::READ_WRITE.union(Rights::GRANT), true)
     }
@@ -216,8 +216,8 @@ impl ExtentTable {
         Ok(Claim { generation, ..*claim })
     }
 
-    /// Makes all extents of an environment nobody's; those that `in_use` (first block, blocks) says a request in flight
-    /// still touches become orphans, which [`ExtentTable::release_orphans`] frees.
+    /// Makes all extents of an environment nobody's; those that `in_use` (first block, blocks) says a request
+    /// in flight still touches become orphans, which [`ExtentTable::release_orphans`] frees.
     pub fn release_all(&mut self, owner: EnvironmentId, in_use: impl Fn(u64, u64) -> bool) {
         let mut next_generation = self.next_generation;
         self.extents.retain_mut(|extent| {
@@ -241,8 +241,8 @@ impl ExtentTable {
     ///
     /// # Errors
     ///
-    /// [`Status::StaleCapability`]; [`Status::InUse`] if it overlaps what is bound already; [`Status::Exhausted`] after
-    /// [`MAX_BINDINGS`].
+    /// [`Status::StaleCapability`]; [`Status::InUse`] if it overlaps what is bound already;
+    /// [`Status::Exhausted`] after [`MAX_BINDINGS`].
     pub fn bind(&self, bindings: &mut Vec<Binding>, claim: &Claim, rights: Rights) -> Result<(), Status> {
         self.position(claim)?;
         if bindings.len() >= MAX_BINDINGS {
@@ -263,8 +263,8 @@ impl ExtentTable {
         bindings.retain(|binding| self.is_current(binding));
     }
 
-    /// Whether a request for `count` blocks from `first` stays inside what is bound with `rights`, and the bindings are current.
-    /// Adjacent bindings count as one.
+    /// Whether a request for `count` blocks from `first` stays inside what is bound with `rights`, and the
+    /// bindings are current. Adjacent bindings count as one.
     pub fn permits(&self, bindings: &[Binding], first: u64, count: u64, rights: Rights) -> bool {
         let Some(end) = first.checked_add(count) else { return false };
         let mut at = first;

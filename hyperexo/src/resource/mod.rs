@@ -1,6 +1,8 @@
-//! One file a resource. Each is a table of owners with allocation, checks, and release: protection, and no policy.
+//! One file a resource. Each is a table of owners with allocation, checks, and release: protection, and no
+//! policy.
 //!
-//! The tables are pure: they decide, and others act (nested page tables, devices). So they are tested on the host.
+//! The tables are pure: they decide, and others act (nested page tables, devices). So they are tested on the
+//! host.
 
 pub mod core;
 pub mod disk;

@@ -1,16 +1,19 @@
 //! The network: filters, who owns them, who has bound them, and whose a packet is.
 //!
-//! The kernel knows no protocol but what it takes to find header fields ([`headers`]). All filters together are one
-//! classifier: for each destination there is a list of the *shapes* (sets of fields) that filters for it have, and all filters
-//! are in one hash table. To classify a packet, its fields are looked up once for each shape, most fields first; so the
-//! cost depends on the shapes of one destination, of which there are at most [`MAX_SHAPES`], and not on the number of filters. (A
-//! packet filter for each endpoint, tried one by one, is what Mogul, Rashid and Accetta had in SOSP'87; merging them is
-//! DPF's idea, Engler and Kaashoek, SIGCOMM'96.)
+//! The kernel knows no protocol but what it takes to find header fields ([`headers`]). All filters together
+//! are one classifier: for each destination there is a list of the *shapes* (sets of fields) that filters for
+//! it have, and all filters are in one hash table. To classify a packet, its fields are looked up once for
+//! each shape, most fields first; so the cost depends on the shapes of one destination, of which there are at
+//! most [`MAX_SHAPES`], and not on the number of filters. (A packet filter for each endpoint, tried one by
+//! one, is what Mogul, Rashid and Accetta had in SOSP'87; merging them is DPF's idea, Engler and Kaashoek,
+//! SIGCOMM'96.)
 //!
-//! Keys are chosen by environments, so the hash has a key that they do not know: none can make its filters collide.
+//! Keys are chosen by environments, so the hash has a key that they do not know: none can make its filters
+//! collide.
 //!
-//! Invariants: no two filters of different owners for one destination overlap; entry `n` of the table is in the hash table under
-//! its own key and nobody else's; the list of a destination counts exactly the shapes of its filters.
+//! Invariants: no two filters of different owners for one destination overlap; entry `n` of the table is in
+//! the hash table under its own key and nobody else's; the list of a destination counts exactly the shapes of
+//! its filters.
 #![forbid(unsafe_code)]
 
 pub mod headers;
@@ -29,8 +32,8 @@ use siphasher::sip::SipHasher13;
 pub const MAX_FILTERS: usize = 4096;
 /// Most filters of one environment.
 pub const MAX_FILTERS_PER_OWNER: usize = 1024;
-/// Sets of fields that a filter can have: none; EtherType, with or without each of two addresses; the same with a protocol; and
-/// with one or both ports.
+/// Sets of fields that a filter can have: none; EtherType, with or without each of two addresses; the same
+/// with a protocol; and with one or both ports.
 pub const MAX_SHAPES: usize = 1 + 4 + 4 + 12;
 
 /// Whom packets are addressed to, as the classifier keeps them apart.
@@ -146,9 +149,9 @@ impl FilterTable {
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for fields that no packet has together; [`Status::InUse`] if it overlaps somebody else's filter, or the
-    /// owner has the same already; [`Status::QuotaExceeded`] beyond [`MAX_FILTERS_PER_OWNER`]; [`Status::Exhausted`] beyond
-    /// [`MAX_FILTERS`] or without memory.
+    /// [`Status::BadArgument`] for fields that no packet has together; [`Status::InUse`] if it overlaps
+    /// somebody else's filter, or the owner has the same already; [`Status::QuotaExceeded`] beyond
+    /// [`MAX_FILTERS_PER_OWNER`]; [`Status::Exhausted`] beyond [`MAX_FILTERS`] or without memory.
     pub fn allocate(&mut self, owner: EnvironmentId, filter: &Filter) -> Result<Claim, Status> {
         if !filter.fields.is_consistent() {
             return Err(Status::BadArgument);
@@ -266,8 +269,8 @@ impl FilterTable {
     ///
     /// # Errors
     ///
-    /// [`Status::StaleCapability`]; [`Status::BadArgument`] without [`Rights::READ`] and [`Rights::WRITE`]; [`Status::InUse`] to
-    /// read what another environment reads.
+    /// [`Status::StaleCapability`]; [`Status::BadArgument`] without [`Rights::READ`] and [`Rights::WRITE`];
+    /// [`Status::InUse`] to read what another environment reads.
     pub fn bind(&mut self, who: EnvironmentId, claim: &Claim, rights: Rights) -> Result<(), Status> {
         let (_, entry) = self.current(claim)?;
         let (read, write) = (rights.contains(Rights::READ), rights.contains(Rights::WRITE));
@@ -314,8 +317,8 @@ impl FilterTable {
         self.index.len()
     }
 
-    /// Who gets a packet for a place with these fields: the reader of the filter with most fields among those that match, if it
-    /// has one.
+    /// Who gets a packet for a place with these fields: the reader of the filter with most fields among those
+    /// that match, if it has one.
     pub fn classify(&self, place: Place, fields: &Fields) -> Class {
         let mut look_ups = 1;
         let shapes = self.shapes.get(&place).map_or(&[][..], Vec::as_slice);
@@ -329,8 +332,8 @@ impl FilterTable {
         Class { reader: None, look_ups }
     }
 
-    /// Whether an environment may send a packet from a place of which `answer` are the fields of an answer: it has bound, to
-    /// write, a filter that the answer matches.
+    /// Whether an environment may send a packet from a place of which `answer` are the fields of an answer:
+    /// it has bound, to write, a filter that the answer matches.
     pub fn permits(&self, who: EnvironmentId, place: Place, answer: &Fields) -> bool {
         let shapes = self.shapes.get(&place).map_or(&[][..], Vec::as_slice);
         shapes.iter().filter_map(|count| answer.only(count.shape)).any(|fields| {

@@ -1,11 +1,11 @@
 //! Physical frames: who owns which.
 //!
-//! One entry a frame. An allocation stamps its frames with a fresh *generation*; a capability is current as long as
-//! every frame it names still carries the generation it was sealed with. Freeing or revoking changes the stamp, and
-//! every older capability for the frame is worthless, wherever its copies are.
+//! One entry a frame. An allocation stamps its frames with a fresh *generation*; a capability is current as
+//! long as every frame it names still carries the generation it was sealed with. Freeing or revoking changes
+//! the stamp, and every older capability for the frame is worthless, wherever its copies are.
 //!
-//! Two counters protect what is in use: *pins* (a device or the kernel is using the frame: it can't be freed) and
-//! *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
+//! Two counters protect what is in use: *pins* (a device or the kernel is using the frame: it can't be freed)
+//! and *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
 //!
 //! Invariant: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`].
 #![forbid(unsafe_code)]
@@ -129,13 +129,14 @@ impl FrameTable {
         }
     }
 
-    /// Takes `count` adjacent frames that are free, starting at `first` or ([`ANY`]) wherever they are found, at a
-    /// multiple of `align`.
+    /// Takes `count` adjacent frames that are free, starting at `first` or ([`ANY`]) wherever they are found,
+    /// at a multiple of `align`.
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for no frames or an alignment that is not a power of two; [`Status::NoSuch`] and
-    /// [`Status::InUse`] when the named frames can't be had; [`Status::Exhausted`] when there is no such run.
+    /// [`Status::BadArgument`] for no frames or an alignment that is not a power of two; [`Status::NoSuch`]
+    /// and [`Status::InUse`] when the named frames can't be had; [`Status::Exhausted`] when there is no such
+    /// run.
     pub fn allocate(&mut self, owner: Owner, first: u64, count: u64, align: u64) -> Result<Claim, Status> {
         if count == 0 || !align.is_power_of_two() {
             return Err(Status::BadArgument);
@@ -247,7 +248,8 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Gives the frames of a current claim a new generation: all capabilities for them are worthless but the result.
+    /// Gives the frames of a current claim a new generation: all capabilities for them are worthless but the
+    /// result.
     ///
     /// # Errors
     ///
@@ -269,8 +271,8 @@ impl FrameTable {
         Some(start..end)
     }
 
-    /// Makes all frames of an environment nobody's; those that a device still uses follow when it is done. The caller
-    /// has ended the bindings.
+    /// Makes all frames of an environment nobody's; those that a device still uses follow when it is done.
+    /// The caller has ended the bindings.
     pub fn release_all(&mut self, environment: EnvironmentId) {
         for frame in 0..self.len() {
             let entry = &mut self.entries[frame as usize];
@@ -286,8 +288,8 @@ impl FrameTable {
         }
     }
 
-    /// Keeps a frame from being freed until [`FrameTable::unpin`]. Returns whether it could: there is such a frame,
-    /// and it has not been pinned too often.
+    /// Keeps a frame from being freed until [`FrameTable::unpin`]. Returns whether it could: there is such a
+    /// frame, and it has not been pinned too often.
     #[must_use]
     pub fn pin(&mut self, frame: u64) -> bool {
         let Some(entry) = self.entries.get_mut(frame as usize) else { return false };

@@ -5,13 +5,14 @@
 //! environment 2   0: its own table   1: view B (made by 2)   2: ──── view A (accepted)
 //! ```
 //!
-//! Each environment has a list of [`VIEWS`] entries, numbered from 0, which stands for its own table. A virtual CPU changes from
-//! entry to entry by itself; the table that it names decides alone what it reaches. A view is made by one environment, which pays
-//! for its tables in advance, and is another's only if the maker offers it *and* the other accepts. Either can leave;
-//! when the maker leaves, or ends, the view is no more.
+//! Each environment has a list of [`VIEWS`] entries, numbered from 0, which stands for its own table. A
+//! virtual CPU changes from entry to entry by itself; the table that it names decides alone what it reaches.
+//! A view is made by one environment, which pays for its tables in advance, and is another's only if the
+//! maker offers it *and* the other accepts. Either can leave; when the maker leaves, or ends, the view is no
+//! more.
 //!
-//! A view's identity is never used again, so that nobody who was in a view that is gone is taken for one in its successor, which may
-//! have the same frames and the same number.
+//! A view's identity is never used again, so that nobody who was in a view that is gone is taken for one in
+//! its successor, which may have the same frames and the same number.
 #![forbid(unsafe_code)]
 
 use super::page::EnvironmentId;
@@ -164,7 +165,8 @@ impl ViewTable {
     ///
     /// # Errors
     ///
-    /// [`Status::NoSuch`] without such a view or with an impossible number, [`Status::NoRight`] if it is somebody else's.
+    /// [`Status::NoSuch`] without such a view or with an impossible number, [`Status::NoRight`] if it is
+    /// somebody else's.
     pub fn offer(&mut self, owner: EnvironmentId, entry: u64, to: u64) -> Result<(), Status> {
         let to =
             EnvironmentId::try_from(to).ok().filter(|to| *to != 0 && usize::from(*to) < MAX_ENVIRONMENTS);
@@ -177,8 +179,8 @@ impl ViewTable {
     ///
     /// # Errors
     ///
-    /// [`Status::NoSuch`] without such a view, [`Status::NoRight`] without an offer, [`Status::InUse`] if the taker has it already,
-    /// [`Status::Exhausted`] if its list is full.
+    /// [`Status::NoSuch`] without such a view, [`Status::NoRight`] without an offer, [`Status::InUse`] if the
+    /// taker has it already, [`Status::Exhausted`] if its list is full.
     pub fn accept(&mut self, taker: EnvironmentId, owner: u64, entry: u64) -> Result<usize, Status> {
         let owner = EnvironmentId::try_from(owner).map_err(|_| Status::NoSuch)?;
         let view = self.own(owner, entry).map_err(|_| Status::NoSuch)?;

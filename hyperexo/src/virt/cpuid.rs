@@ -1,7 +1,7 @@
 //! What a guest sees of the processor.
 //!
-//! Everything that works in a guest without the kernel is passed through; what does not (virtualization, interrupt
-//! controllers, machine checks) or would carry state that the kernel does not switch is hidden.
+//! Everything that works in a guest without the kernel is passed through; what does not (virtualization,
+//! interrupt controllers, machine checks) or would carry state that the kernel does not switch is hidden.
 #![forbid(unsafe_code)]
 
 use hyperexo_abi::hypercall::{CPUID_LEAF, CPUID_SIGNATURE};
@@ -25,11 +25,11 @@ const HIDDEN_1_EDX: u32 = 1 << 7 | 1 << 9 | 1 << 12 | 1 << 14 | 1 << 16;
 const HIDDEN_7_ECX: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 16 | 1 << 23;
 /// Leaf 7 `ebx`: TSC_ADJUST, SGX, MPX, processor trace.
 const HIDDEN_7_EBX: u32 = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 25;
-/// Leaf 7 `edx`: user interrupts, CET indirect branch tracking, and what is steered by registers the kernel keeps: speculation
-/// control, L1D flush, capabilities.
+/// Leaf 7 `edx`: user interrupts, CET indirect branch tracking, and what is steered by registers the kernel
+/// keeps: speculation control, L1D flush, capabilities.
 const HIDDEN_7_EDX: u32 = 1 << 5 | 1 << 20 | 0b11_1111 << 26;
-/// Leaf 0x8000_0001 `ecx`: SVM, extended APIC space, IBS, SKINIT, watchdog, LWP, performance counters, breakpoint extensions,
-/// MONITORX.
+/// Leaf 0x8000_0001 `ecx`: SVM, extended APIC space, IBS, SKINIT, watchdog, LWP, performance counters,
+/// breakpoint extensions, MONITORX.
 const HIDDEN_EXTENDED_ECX: u32 =
     1 << 2 | 1 << 3 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 15 | 0b11 << 23 | 0b111 << 26 | 1 << 29;
 /// Leaf 0x8000_0001 `edx`: APIC, MTRR.

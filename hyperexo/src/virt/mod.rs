@@ -1,7 +1,7 @@
 //! Virtual CPUs: the processor's virtualization extensions as the mechanism of protection.
 //!
-//! [`Vcpu`] is what the rest of the kernel sees of them. A backend runs the guest until something needs the kernel and
-//! says what; what that means is decided once, in [`crate::kernel`], for all backends.
+//! [`Vcpu`] is what the rest of the kernel sees of them. A backend runs the guest until something needs the
+//! kernel and says what; what that means is decided once, in [`crate::kernel`], for all backends.
 
 pub mod cpuid;
 pub mod nested;
@@ -117,12 +117,13 @@ impl Backend {
         }
     }
 
-    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`. Quick calls are
-    /// counted in `accounting`.
+    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`.
+    /// Quick calls are counted in `accounting`.
     ///
     /// # Safety
     ///
-    /// As for [`SvmVcpu::new`] and [`VmxVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other environment has it.
+    /// As for [`SvmVcpu::new`] and [`VmxVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other
+    /// environment has it.
     pub unsafe fn new_vcpu(
         &self,
         nested_root: u64,
@@ -152,7 +153,8 @@ impl fmt::Display for Backend {
     }
 }
 
-/// General registers of a guest, in the order the switching code knows. `rip`, `rsp`, `rflags` are with the backend.
+/// General registers of a guest, in the order the switching code knows. `rip`, `rsp`, `rflags` are with the
+/// backend.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs)] // the names are those of the processor
@@ -219,8 +221,8 @@ pub enum VmExit {
     Port(u16),
     /// An access that the nested page table does not allow.
     NestedFault(NestedFault),
-    /// An instruction (its name) that is not the guest's to use, and for which the processor would raise #UD without
-    /// virtualization extensions; not passed.
+    /// An instruction (its name) that is not the guest's to use, and for which the processor would raise #UD
+    /// without virtualization extensions; not passed.
     Undefined(&'static str),
     /// An instruction (its name) that wants more privilege than a guest has; not passed.
     Privileged(&'static str),
@@ -273,10 +275,11 @@ pub enum Exception {
     Virtualization,
 }
 
-/// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods are called on that
-/// core only.
+/// A virtual CPU of one backend. Between its first [`Vcpu::run`] on a core and [`Vcpu::leave_core`], methods
+/// are called on that core only.
 pub trait Vcpu: Send {
-    /// Runs the guest until the next exit that is no quick call ([`switch`]), on the core whose `backend` this is: always the same.
+    /// Runs the guest until the next exit that is no quick call ([`switch`]), on the core whose `backend`
+    /// this is: always the same.
     fn run(&mut self, backend: &Backend) -> VmExit;
     /// General registers.
     fn registers(&mut self) -> &mut Registers;
@@ -302,17 +305,17 @@ pub trait Vcpu: Send {
     fn efer(&self) -> u64;
     /// Sets the guest's view of the register. Returns whether the value is one a guest may have.
     fn set_efer(&mut self, value: u64) -> bool;
-    /// Has the processor deliver nested faults to the guest by itself, with this frame for its report, if it can; `None`: not
-    /// any more. Otherwise they remain exits.
+    /// Has the processor deliver nested faults to the guest by itself, with this frame for its report, if it
+    /// can; `None`: not any more. Otherwise they remain exits.
     fn deliver_faults(&mut self, _page: Option<u64>) {}
-    /// Tells of a change in the list of views, before the guest runs again. If the view that it is in is not the same any
-    /// more, it goes on in its own table with a general-protection exception.
+    /// Tells of a change in the list of views, before the guest runs again. If the view that it is in is not
+    /// the same any more, it goes on in its own table with a general-protection exception.
     fn change_views(&mut self, change: &ViewChange);
     /// Goes on in the view with this number. Returns whether there is one.
     fn switch_view(&mut self, entry: u64) -> bool;
     /// Forgets cached translations of the nested tables before the guest runs again.
     fn flush_nested(&mut self);
-    /// Takes from this core what entries and exits do not switch. Before another virtual CPU runs on the core, and
-    /// before this one runs on another, the kernel calls this on the core where it ran last.
+    /// Takes from this core what entries and exits do not switch. Before another virtual CPU runs on the
+    /// core, and before this one runs on another, the kernel calls this on the core where it ran last.
     fn leave_core(&mut self);
 }

@@ -1,14 +1,14 @@
 //! Nested page tables: the secure binding itself.
 //!
-//! Guest-physical addresses are host-physical addresses, so the table translates nothing: an entry is there exactly if
-//! the environment has bound that frame, with the rights of the binding, and the hardware enforces it without the
-//! kernel. Runs of 512 frames that start at a multiple of 512 get one 2 MiB entry.
+//! Guest-physical addresses are host-physical addresses, so the table translates nothing: an entry is there
+//! exactly if the environment has bound that frame, with the rights of the binding, and the hardware enforces
+//! it without the kernel. Runs of 512 frames that start at a multiple of 512 get one 2 MiB entry.
 //!
-//! The algorithm is one for both vendors; [`EntryFormat`] says how an entry looks (SDM vol. 3 §29.3 "The Extended Page
-//! Table Mechanism"; APM vol. 2 §15.25 "Nested Paging").
+//! The algorithm is one for both vendors; [`EntryFormat`] says how an entry looks (SDM vol. 3 §29.3 "The
+//! Extended Page Table Mechanism"; APM vol. 2 §15.25 "Nested Paging").
 //!
-//! After an entry was taken away or weakened, translations cached by a processor must go before the change is relied on:
-//! [`NestedTable::take_flush`] says when.
+//! After an entry was taken away or weakened, translations cached by a processor must go before the change is
+//! relied on: [`NestedTable::take_flush`] says when.
 #![forbid(unsafe_code)]
 
 use hyperexo_abi::capability::Rights;
@@ -17,7 +17,8 @@ use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
 /// How entries look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryFormat {
-    /// AMD's: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always set.
+    /// AMD's: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always
+    /// set.
     Npt,
     /// Intel's: three bits of rights, a memory type in each leaf (always write-back).
     Ept,
@@ -62,7 +63,8 @@ impl EntryFormat {
 
     /// Whether the entry is there at all.
     fn is_present(self, entry: u64) -> bool {
-        // Present (AMD) and readable (Intel) are the same bit, and nothing is bound without the right to read.
+        // Present (AMD) and readable (Intel) are the same bit, and nothing is bound without the right to
+        // read.
         entry & NPT_PRESENT != 0
     }
 
@@ -216,7 +218,8 @@ impl NestedTable {
         Ok(())
     }
 
-    /// The table of `level` that has the frame's entry; makes the tables on the way, splits a large entry in the way.
+    /// The table of `level` that has the frame's entry; makes the tables on the way, splits a large entry in
+    /// the way.
     fn descend(&mut self, memory: &mut impl TableMemory, frame: u64, level: u32) -> Result<u64, OutOfTables> {
         let mut table = self.root;
         for above in (level + 1..LEVELS).rev() {
@@ -257,8 +260,9 @@ impl NestedTable {
 
     /// Ends the bindings of `count` frames from `first`; frames that are not bound are passed over.
     ///
-    /// When a 2 MiB entry has to be split and there is no frame for the table, the *whole* entry goes: protection before
-    /// convenience. Callers that promised otherwise check with [`NestedTable::needs_split`] first.
+    /// When a 2 MiB entry has to be split and there is no frame for the table, the *whole* entry goes:
+    /// protection before convenience. Callers that promised otherwise check with [`NestedTable::needs_split`]
+    /// first.
     pub fn unmap(&mut self, memory: &mut impl TableMemory, first: u64, count: u64) {
         let end = first.saturating_add(count);
         let mut frame = first;
@@ -267,8 +271,9 @@ impl NestedTable {
         }
     }
 
-    /// Takes a lowest-level table out of its directory and gives its frame back. A processor may have cached the way to
-    /// the table even if nothing in it was ever used: what the frame holds next must not be taken for entries.
+    /// Takes a lowest-level table out of its directory and gives its frame back. A processor may have cached
+    /// the way to the table even if nothing in it was ever used: what the frame holds next must not be taken
+    /// for entries.
     fn release_lowest(&mut self, memory: &mut impl TableMemory, directory: u64, frame: u64, entry: u64) {
         memory.write(directory, index(frame, 1), 0);
         memory.release(self.format.frame(entry));

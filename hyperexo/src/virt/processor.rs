@@ -1,5 +1,5 @@
-//! Features of the processor that are not virtualization, but that a kernel chooses its ways by. Probed, never assumed; what is offered
-//! and not used is told as such.
+//! Features of the processor that are not virtualization, but that a kernel chooses its ways by. Probed,
+//! never assumed; what is offered and not used is told as such.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -7,13 +7,14 @@ use core::fmt;
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// The APIC timer can be set to a value of the time stamp counter. Not used: not every platform has it, the one-shot timer is
-    /// everywhere, and a deadline is set anew only when it changes.
+    /// The APIC timer can be set to a value of the time stamp counter. Not used: not every platform has it,
+    /// the one-shot timer is everywhere, and a deadline is set anew only when it changes.
     pub tsc_deadline: bool,
-    /// The APIC's registers are model-specific registers. Not used: the kernel runs on 16 cores at most, whose numbers fit the
-    /// memory-mapped registers, which are everywhere.
+    /// The APIC's registers are model-specific registers. Not used: the kernel runs on 16 cores at most,
+    /// whose numbers fit the memory-mapped registers, which are everywhere.
     pub x2apic: bool,
-    /// Page tables can have entries of 1 GiB. Not used: the kernel's own map is made of 2 MiB pages, which are everywhere.
+    /// Page tables can have entries of 1 GiB. Not used: the kernel's own map is made of 2 MiB pages, which
+    /// are everywhere.
     pub gigabyte_pages: bool,
     /// The time stamp counter ticks evenly, whatever the processor does.
     pub invariant_tsc: bool,

@@ -1,5 +1,5 @@
-//! What a guest's processor looks like when it starts, whatever the backend: the constants and the state that both
-//! backends need.
+//! What a guest's processor looks like when it starts, whatever the backend: the constants and the state that
+//! both backends need.
 #![forbid(unsafe_code)]
 
 /// `EFER`: `SYSCALL`.
@@ -30,8 +30,8 @@ pub const CODE_SELECTOR: u16 = 0x08;
 /// Selector of the data segments at the start.
 pub const DATA_SELECTOR: u16 = 0x10;
 
-/// Registers that a guest may read and write without an exit: SYSENTER, STAR, LSTAR, CSTAR, SFMASK, FS base, GS base, kernel
-/// GS base. Each backend sees to it that every guest has its own.
+/// Registers that a guest may read and write without an exit: SYSENTER, STAR, LSTAR, CSTAR, SFMASK, FS base,
+/// GS base, kernel GS base. Each backend sees to it that every guest has its own.
 pub const PASSED_MSRS: [u32; 10] = [
     0x174,
     0x175,

@@ -1,24 +1,26 @@
-//! What the ways into the guest and back have in common on both backends: the moves of general registers, which no
-//! processor makes by itself, and the *quick calls*.
+//! What the ways into the guest and back have in common on both backends: the moves of general registers,
+//! which no processor makes by itself, and the *quick calls*.
 //!
 //! # Quick calls
 //!
-//! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a few
-//! instructions between the exit and the next entry: [`Call::Null`], and [`Call::ViewSwitch`] to a view that is in the list. Nobody's lock is taken, no table of the kernel is read, and only those
-//! registers move that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are.
-//! That is why it is written in assembly: what the compiler makes of Rust may use SSE registers.
+//! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a
+//! few instructions between the exit and the next entry: [`Call::Null`], and [`Call::ViewSwitch`] to a view
+//! that is in the list. Nobody's lock is taken, no table of the kernel is read, and only those registers move
+//! that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are. That is
+//! why it is written in assembly: what the compiler makes of Rust may use SSE registers.
 //!
 //! What a quick call leaves out, and why nothing is lost by that:
 //!
-//! * It does not ask whether a device or another core wants this core. They say so by an interrupt, and one that is
-//!   pending at an entry takes the guest out before its first instruction; that exit is no hypercall. So
-//!   [`crate::interrupt::fetch_back`] needs no more patience than with any guest, and the core counts as running the guest
-//!   throughout.
+//! * It does not ask whether a device or another core wants this core. They say so by an interrupt, and one
+//!   that is pending at an entry takes the guest out before its first instruction; that exit is no hypercall.
+//!   So [`crate::interrupt::fetch_back`] needs no more patience than with any guest, and the core counts as
+//!   running the guest throughout.
 //! * It does not take the time: its ticks count among the guest's. The exit itself is counted, atomically.
-//! * It does not flush more than the switch of a view asks for, where TLB entries do not carry the table's name (SVM). The list that it
-//!   reads changes only while no guest of the environment runs ([`crate::view`]).
-//! * Whatever is unusual (the shadow of `STI` or `MOV SS`; on VMX, interrupts disabled) goes the ordinary way, where the
-//!   same calls are answered by [`crate::hypercall`].
+//! * It does not flush more than the switch of a view asks for, where TLB entries do not carry the table's
+//!   name (SVM). The list that it reads changes only while no guest of the environment runs
+//!   ([`crate::view`]).
+//! * Whatever is unusual (the shadow of `STI` or `MOV SS`; on VMX, interrupts disabled) goes the ordinary
+//!   way, where the same calls are answered by [`crate::hypercall`].
 
 use hyperexo_abi::hypercall::Call;
 
@@ -27,8 +29,8 @@ pub const NULL: u64 = Call::Null as u64;
 /// Number of the quick call that changes the view.
 pub const VIEW_SWITCH: u64 = Call::ViewSwitch as u64;
 
-/// A naked function's body with the offsets of all [`Registers`](crate::virt::Registers) but `rax` as operands; the lines in braces,
-/// then further operands.
+/// A naked function's body with the offsets of all [`Registers`](crate::virt::Registers) but `rax` as
+/// operands; the lines in braces, then further operands.
 macro_rules! switch_asm {
     ({ $($lines:tt)* } $($operands:tt)*) => {
         core::arch::naked_asm!(
@@ -94,7 +96,8 @@ macro_rules! store_registers {
     };
 }
 
-/// Saves the registers that belong to the caller of `enter`, and `rdi`, the address of the backend's `Switch`, on top.
+/// Saves the registers that belong to the caller of `enter`, and `rdi`, the address of the backend's
+/// `Switch`, on top.
 macro_rules! save_host {
     () => {
         "push rbp\npush rbx\npush r12\npush r13\npush r14\npush r15\npush rdi"

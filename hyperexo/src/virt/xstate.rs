@@ -1,8 +1,8 @@
 //! Extended processor state (AVX, AVX-512) of environments that share a core.
 //!
-//! The kernel is compiled for baseline SSE2 and can't touch more than that, so the rest stays in the registers while an
-//! environment goes in and out of the kernel, and moves only when another environment gets the core. SSE and x87 state
-//! is saved at every exit (see the backends).
+//! The kernel is compiled for baseline SSE2 and can't touch more than that, so the rest stays in the
+//! registers while an environment goes in and out of the kernel, and moves only when another environment gets
+//! the core. SSE and x87 state is saved at every exit (see the backends).
 
 use super::cpuid::XCR0_GUEST;
 use alloc::vec;
@@ -89,7 +89,8 @@ impl ExtendedState {
         ExtendedState { area, xcr0: XCR0_RESET }
     }
 
-    /// Sets the environment's XCR0, on the core too, which it has. The value must be one that [`Support::permits`].
+    /// Sets the environment's XCR0, on the core too, which it has. The value must be one that
+    /// [`Support::permits`].
     pub fn set_xcr0(&mut self, value: u64) {
         self.xcr0 = value;
         write_xcr0(value);
@@ -108,9 +109,9 @@ impl ExtendedState {
 
     /// Gives the state to the core.
     pub fn load(&self, support: &Support) {
-        // Old processors leave the addresses of the last x87 instruction in place when they load state without a pending
-        // exception: the last environment's would show.
-        // SAFETY: the kernel has no x87 state of its own, and the guest's is loaded at every entry.
+        // Old processors leave the addresses of the last x87 instruction in place when they load state
+        // without a pending exception: the last environment's would show. SAFETY: the kernel has no x87 state
+        // of its own, and the guest's is loaded at every entry.
         unsafe { asm!("fninit") };
         if support.mask == 0 {
             return;
@@ -130,7 +131,8 @@ fn halves(value: u64) -> (u32, u32) {
 
 fn write_xcr0(value: u64) {
     let (low, high) = halves(value);
-    // SAFETY: only called where XSAVE is on, with values that `Support::permits` or the supported mask itself.
+    // SAFETY: only called where XSAVE is on, with values that `Support::permits` or the supported mask
+    // itself.
     unsafe { asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high) };
 }
 

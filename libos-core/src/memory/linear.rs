@@ -25,8 +25,8 @@ pub(super) fn linear_areas(facts: &Facts) -> [Mapping; 3] {
     ]
 }
 
-/// The mappings of a part of the linear map: large pages, and where one has to do with frames that are not to be written, small
-/// ones.
+/// The mappings of a part of the linear map: large pages, and where one has to do with frames that are not to
+/// be written, small ones.
 pub(super) fn around_read_only(part: Mapping, read_only: &Range<u64>) -> [Mapping; 5] {
     let within = |address: u64| address.clamp(part.physical_start, part.physical_start + part.bytes);
     let borders = [

@@ -10,9 +10,9 @@
 //! LINEAR_BASE + physical  all RAM, RW, not executable, in 2 MiB pages; the frames of constants and code R, in 4 KiB pages
 //! ```
 //!
-//! The library builds these tables itself, in frames of its own, and gives the frames of the tables that the kernel
-//! started it with to the heap. Everything allocated at run time is used through the linear map, so that the frame
-//! of an object on the heap is a matter of subtraction ([`frame_of`]).
+//! The library builds these tables itself, in frames of its own, and gives the frames of the tables that the
+//! kernel started it with to the heap. Everything allocated at run time is used through the linear map, so
+//! that the frame of an object on the heap is a matter of subtraction ([`frame_of`]).
 
 mod linear;
 mod stacks;
@@ -149,8 +149,8 @@ pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
     build(&mut tables, facts, traps, &parts, &read_only)
         .unwrap_or_else(|error| panic!("address space: {error:?}"));
     START_ROOT.store(root_address(), Ordering::Relaxed);
-    // SAFETY: the new tables map code and data in use where they are, the stack, and the linear map; their frames are
-    // written by nobody from now on.
+    // SAFETY: the new tables map code and data in use where they are, the stack, and the linear map; their
+    // frames are written by nobody from now on.
     unsafe { enter(tables.root_frame(), then) }
 }
 
@@ -174,7 +174,8 @@ pub(crate) unsafe fn settle() {
     };
     let old = START_ROOT.load(Ordering::Relaxed) >> FRAME_SHIFT;
     paging::visit_tables(old, &read, &mut |frame| {
-        // SAFETY: the old tables are ours, are not in use any more, and each is visited once and last of its part.
+        // SAFETY: the old tables are ours, are not in use any more, and each is visited once and last of its
+        // part.
         unsafe { heap::donate(frame) }
     });
 }
@@ -187,16 +188,17 @@ pub(crate) fn root_address() -> u64 {
     root & 0x000f_ffff_ffff_f000
 }
 
-/// Turns on, on the calling core, what guards an image against its own mistakes: read-only pages hold for this privilege level
-/// too (CR0.WP); and where the processor offers it, pages of user level are neither executed nor touched (SMEP, SMAP), and user
-/// level learns nothing of the descriptor tables (UMIP; SDM vol. 3 §2.5).
+/// Turns on, on the calling core, what guards an image against its own mistakes: read-only pages hold for
+/// this privilege level too (CR0.WP); and where the processor offers it, pages of user level are neither
+/// executed nor touched (SMEP, SMAP), and user level learns nothing of the descriptor tables (UMIP; SDM vol.
+/// 3 §2.5).
 ///
 /// # Safety
 /// In an address space of ours.
 pub(crate) unsafe fn protect() {
     const WRITE_PROTECT: u64 = 1 << 16;
-    // SAFETY: nothing that is mapped read-only is written by this library, and it has no pages of user level. Bits of CR4
-    // are set only where CPUID offers them.
+    // SAFETY: nothing that is mapped read-only is written by this library, and it has no pages of user level.
+    // Bits of CR4 are set only where CPUID offers them.
     unsafe {
         let (control, features): (u64, u64);
         asm!("mov {}, cr0", "mov {}, cr4", out(reg) control, out(reg) features);
@@ -221,15 +223,16 @@ fn offered_protection() -> u64 {
     bit(offered.ebx, 7, 20) | bit(offered.ebx, 20, 21) | bit(offered.ecx, 2, 11)
 }
 
-/// Enters an address space and goes on at `then`, on the same stack: at the addresses where it has a guard page below it, if
-/// the caller is not there already.
+/// Enters an address space and goes on at `then`, on the same stack: at the addresses where it has a guard
+/// page below it, if the caller is not there already.
 ///
 /// # Safety
 /// The tables must map all that `then` uses; the stack in use is the start-up stack.
 unsafe fn enter(root_frame: u64, then: unsafe extern "C" fn() -> !) -> ! {
     let stack = platform::facts().stack;
-    // SAFETY: both addresses of the stack lead to the same memory, and between the switch and its move nothing is pushed;
-    // `then` needs nothing of the caller's. EFER.NXE is set, as the tables in use so far have the bit, or the boot code set it.
+    // SAFETY: both addresses of the stack lead to the same memory, and between the switch and its move
+    // nothing is pushed; `then` needs nothing of the caller's. EFER.NXE is set, as the tables in use so far
+    // have the bit, or the boot code set it.
     unsafe {
         asm!(
             "mov {offset}, rsp",
@@ -259,7 +262,8 @@ pub fn linear_address(frame: u64) -> u64 {
     LINEAR_BASE + (frame << FRAME_SHIFT)
 }
 
-/// The physical address behind a virtual one: of the image, of the start-up stack or in the linear map. `None` elsewhere.
+/// The physical address behind a virtual one: of the image, of the start-up stack or in the linear map.
+/// `None` elsewhere.
 pub fn physical_address(address: u64) -> Option<u64> {
     physical_in(platform::facts(), address)
 }
@@ -277,14 +281,16 @@ pub fn frame_of(page: &Page) -> Option<u64> {
     (frame < platform::facts().memory_end_frame).then_some(frame)
 }
 
-/// Allocates adjacent frames from the platform, bound read-write; returns the first. They are never given back.
+/// Allocates adjacent frames from the platform, bound read-write; returns the first. They are never given
+/// back.
 pub(crate) fn acquire_frames(count: u64, alignment: u64) -> Result<u64, Status> {
     let first = platform::current().allocate_frames(count, alignment)?;
     ACQUIRED.fetch_add(count, Ordering::Relaxed);
     Ok(first)
 }
 
-/// Frames that this library has allocated since the start: page tables, trap stacks, heap. Those of the image come on top.
+/// Frames that this library has allocated since the start: page tables, trap stacks, heap. Those of the image
+/// come on top.
 pub fn acquired_frames() -> u64 {
     ACQUIRED.load(Ordering::Relaxed)
 }

@@ -10,8 +10,8 @@ use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_hw::descriptor::{MAX_NUMBERS, TrapStacks};
 
-/// Pages of the stack for exceptions that can't be handled on the interrupted stack: the report of a panic needs
-/// about one.
+/// Pages of the stack for exceptions that can't be handled on the interrupted stack: the report of a panic
+/// needs about one.
 const EXCEPTION_STACK_PAGES: u64 = 2;
 /// Pages of the stack for interrupts that can't be handled on the interrupted stack.
 const INTERRUPT_STACK_PAGES: u64 = 1;
@@ -60,8 +60,8 @@ impl TrapAreas {
     }
 }
 
-/// The stack of virtual CPU `number` (not 0), with frames from `physical_start`, and the trap stacks below it, with the
-/// frames after those.
+/// The stack of virtual CPU `number` (not 0), with frames from `physical_start`, and the trap stacks below
+/// it, with the frames after those.
 fn core_stack(number: usize, physical_start: u64) -> (Area, TrapAreas) {
     let end = CORE_STACKS + number as u64 * CORE_STACKS_SPACING + CORE_STACK_END;
     let stack = Area { virtual_start: end - CORE_STACK_BYTES, physical_start, bytes: CORE_STACK_BYTES };
@@ -92,8 +92,8 @@ pub(crate) fn map_core_stacks(number: usize) -> Result<CoreStacks, Status> {
         .unwrap_or_else(|error| panic!("address space of another core: {error:?}"));
     let place =
         linear_address(root_address() >> FRAME_SHIFT) + 8 * paging::root_index(stack.virtual_start) as u64;
-    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing was mapped
-    // there, so that no processor remembers anything.
+    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing
+    // was mapped there, so that no processor remembers anything.
     unsafe { (*(place as *const AtomicU64)).store(entry, Ordering::Release) };
     // SAFETY: the top table of the part has served; its entry has been copied.
     unsafe { heap::donate(first) };

@@ -1,8 +1,9 @@
 //! What a unikernel runs on: the only part of the library that knows.
 //!
-//! `Platform` is what a host must offer, `Facts` what it tells at the start. There are two: HyperExo ([`exo`]), and the machine
-//! itself (`direct`). Which it is shows at the entry point: the kernel enters an image at its ELF entry, a boot loader
-//! at the one that the image's notes name. Nothing above this module knows.
+//! `Platform` is what a host must offer, `Facts` what it tells at the start. There are two: HyperExo
+//! ([`exo`]), and the machine itself (`direct`). Which it is shows at the entry point: the kernel enters an
+//! image at its ELF entry, a boot loader at the one that the image's notes name. Nothing above this module
+//! knows.
 
 pub(crate) mod direct;
 pub mod exo;
@@ -24,7 +25,8 @@ pub(crate) trait Platform: Sync {
     /// What it is.
     fn host(&self) -> Host;
 
-    /// Called once, when the address space is in place, memory can be allocated and traps are handled: starts what needs that.
+    /// Called once, when the address space is in place, memory can be allocated and traps are handled: starts
+    /// what needs that.
     fn settle(&self) {}
 
     /// Writes `bytes` bytes at a physical address (of this image's memory) to the console.
@@ -33,12 +35,13 @@ pub(crate) trait Platform: Sync {
     /// Ends the unikernel.
     fn exit(&self, code: u32) -> !;
 
-    /// Allocates `count` adjacent frames, the first a multiple of `alignment`, and binds them read-write. They hold
-    /// zeros. The result is the first.
+    /// Allocates `count` adjacent frames, the first a multiple of `alignment`, and binds them read-write.
+    /// They hold zeros. The result is the first.
     fn allocate_frames(&self, count: u64, alignment: u64) -> Result<u64, Status>;
 
-    /// Allocates `count` adjacent frames that can be given back, from `first` on, or, if that is [`hyperexo_abi::ANY`], anywhere, the first a
-    /// multiple of `alignment`. They can be read and written, and hold zeros.
+    /// Allocates `count` adjacent frames that can be given back, from `first` on, or, if that is
+    /// [`hyperexo_abi::ANY`], anywhere, the first a multiple of `alignment`. They can be read and written,
+    /// and hold zeros.
     fn take_frames(&self, first: u64, count: u64, alignment: u64) -> Result<FrameRun, Status>;
 
     /// Gives frames back that [`Platform::take_frames`] gave.
@@ -47,7 +50,8 @@ pub(crate) trait Platform: Sync {
     /// No Rust object lives in them, and they have not been given back before.
     unsafe fn give_back_frames(&self, run: &FrameRun);
 
-    /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches `ticks`.
+    /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches
+    /// `ticks`.
     fn set_timer(&self, ticks: u64);
 
     /// Frames of the machine that belong to nobody.
@@ -56,8 +60,8 @@ pub(crate) trait Platform: Sync {
     /// The counters of this unikernel.
     fn accounting(&self) -> &'static Accounting;
 
-    /// Takes an interrupt of the platform: the causes of the upcall that it is, bits of [`hyperexo_abi::upcall::Cause`]; `None` if the
-    /// vector is not one of the platform's.
+    /// Takes an interrupt of the platform: the causes of the upcall that it is, bits of
+    /// [`hyperexo_abi::upcall::Cause`]; `None` if the vector is not one of the platform's.
     fn interrupt(&self, vector: u8) -> Option<u64>;
 
     /// Where the unikernel may run.
@@ -66,8 +70,8 @@ pub(crate) trait Platform: Sync {
     /// Makes virtual CPU `number` on another core.
     ///
     /// # Safety
-    /// `entry` must be fit to run, as a kernel's first instructions are: its stack is mapped and nobody else's. Called
-    /// once for each number, but for those that were refused.
+    /// `entry` must be fit to run, as a kernel's first instructions are: its stack is mapped and nobody
+    /// else's. Called once for each number, but for those that were refused.
     unsafe fn start_core(&self, number: usize, core: u64, entry: CoreEntry) -> Result<(), Status>;
 
     /// Whether [`Platform::start_core`] is over for `number`, so that its upcalls will be told.
@@ -85,8 +89,8 @@ pub(crate) trait Platform: Sync {
     /// Opens the disk, which nobody else has open.
     fn open_disk(&self) -> Result<OpenDisk, DiskError>;
 
-    /// Opens the network for packets that match one of the filters, if the host can tell them apart. Called again only when what
-    /// it returned has been dropped.
+    /// Opens the network for packets that match one of the filters, if the host can tell them apart. Called
+    /// again only when what it returned has been dropped.
     fn open_network(&self, filters: &[Filter]) -> Result<Box<dyn NetPort>, NetError>;
 
     /// Fills `bytes` with random bytes of a device. [`RandomError::NoSource`] if there is none.
@@ -171,10 +175,12 @@ pub(crate) struct QueueFull;
 
 /// The requests of an open disk on their way.
 pub(crate) trait BlockQueue: Send {
-    /// Takes a request, whose completion will bear `number`; the device need not hear of it before [`BlockQueue::kick`].
+    /// Takes a request, whose completion will bear `number`; the device need not hear of it before
+    /// [`BlockQueue::kick`].
     ///
     /// # Safety
-    /// Until the completion, and after it if it says [`Outcome::Timeout`], the frames serve this request alone.
+    /// Until the completion, and after it if it says [`Outcome::Timeout`], the frames serve this request
+    /// alone.
     unsafe fn put(
         &mut self,
         number: usize,
@@ -249,7 +255,8 @@ pub(crate) struct Facts {
     pub image: Area,
     /// Where the start-up stack lies.
     pub stack: Area,
-    /// Physical addresses of device registers, multiples of a large page; empty if the unikernel has no devices.
+    /// Physical addresses of device registers, multiples of a large page; empty if the unikernel has no
+    /// devices.
     pub devices: Range<u64>,
     /// Whether the page tables it started with are needed later.
     pub keeps_start_tables: bool,

@@ -1,5 +1,5 @@
-//! Time for a reference, by policy, cache, pattern and number of threads: `cargo bench` in this directory. On a noisy
-//! machine `cargo run --release` is better, which interleaves the caches and compares.
+//! Time for a reference, by policy, cache, pattern and number of threads: `cargo bench` in this directory. On
+//! a noisy machine `cargo run --release` is better, which interleaves the caches and compares.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use libos_fs_bench::{CAPACITY, REFERENCES, classes, patterns, run};

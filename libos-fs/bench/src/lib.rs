@@ -92,8 +92,9 @@ pub struct Class {
     pub contenders: Vec<(&'static str, Box<dyn Contender>)>,
 }
 
-/// All caches, with room for so many blocks each, by policy. Where a crate has but one policy it stands with those that
-/// are closest: `quick_cache` (a variant of CLOCK-Pro) with S3-FIFO, `moka` (TinyLFU) with W-TinyLFU.
+/// All caches, with room for so many blocks each, by policy. Where a crate has but one policy it stands with
+/// those that are closest: `quick_cache` (a variant of CLOCK-Pro) with S3-FIFO, `moka` (TinyLFU) with
+/// W-TinyLFU.
 pub fn classes(capacity: usize) -> Vec<Class> {
     let lru_crate = lru::LruCache::new(std::num::NonZeroUsize::new(capacity).unwrap());
     vec![

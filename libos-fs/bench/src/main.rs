@@ -1,7 +1,7 @@
-//! `cargo run --release` in this directory: how much processor time a reference takes in other caches, in units of what it
-//! takes in this project's, for the same policy. The caches take turns, so what else the machine does strikes all alike;
-//! the figure is the median of the ratios of neighbours. Above 1 this project's cache is faster.
-//! Arguments are names of patterns; without any, all are run.
+//! `cargo run --release` in this directory: how much processor time a reference takes in other caches, in
+//! units of what it takes in this project's, for the same policy. The caches take turns, so what else the
+//! machine does strikes all alike; the figure is the median of the ratios of neighbours. Above 1 this
+//! project's cache is faster. Arguments are names of patterns; without any, all are run.
 #![forbid(unsafe_code)]
 
 use libos_fs_bench::{CAPACITY, REFERENCES, classes, compare, patterns, run};

@@ -10,8 +10,9 @@
 //!   swap         A takes B's place among all blocks, B leaves; a placeholder remembers A
 //! ```
 //!
-//! This is LRU-SP (P. Cao, E. W. Felten, K. Li, "Implementation and performance of application-controlled file
-//! caching", OSDI 1994; "Application-controlled file caching policies", USENIX Summer 1994). What it is meant to give:
+//! This is LRU-SP (P. Cao, E. W. Felten, K. Li, "Implementation and performance of application-controlled
+//! file caching", OSDI 1994; "Application-controlled file caching policies", USENIX Summer 1994). What it is
+//! meant to give:
 //!
 //! * a manager that never overrules the candidate (an *oblivious* one) fares as under one LRU for all;
 //! * a *foolish* one hurts itself only: by placeholders;
@@ -27,7 +28,8 @@ use core::fmt;
 use core::ops::Range;
 use core::str::FromStr;
 
-/// How room is divided between managers. With a single manager all are the same, but for [`Allocation::GlobalLru`].
+/// How room is divided between managers. With a single manager all are the same, but for
+/// [`Allocation::GlobalLru`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Allocation {
     /// The manager of the block used longest ago pays, with swapping and placeholders. The one to use.
@@ -260,7 +262,8 @@ impl Managers {
         self.counters(place.manager).resident -= 1;
     }
 
-    /// A block that `may_go` to make room for block `missing`. Second: how many answers of policies could not be taken.
+    /// A block that `may_go` to make room for block `missing`. Second: how many answers of policies could not
+    /// be taken.
     ///
     /// Nothing changes until [`Managers::evict`].
     pub(super) fn victim(

@@ -3,11 +3,12 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Numbers by the hash of what they stand for; what that is, the caller knows. Chains through an array: 8 to 12 bytes for
-/// each number there is room for, and nothing moves when another one comes or goes.
+/// Numbers by the hash of what they stand for; what that is, the caller knows. Chains through an array: 8 to
+/// 12 bytes for each number there is room for, and nothing moves when another one comes or goes.
 ///
-/// One core at a time may change it. Who looks meanwhile may see anything, but comes to an end, and sees no number that there
-/// is no room for: who lets several cores look has to find out whether what they saw counts.
+/// One core at a time may change it. Who looks meanwhile may see anything, but comes to an end, and sees no
+/// number that there is no room for: who lets several cores look has to find out whether what they saw
+/// counts.
 #[derive(Default)]
 pub(super) struct Chains {
     /// By bits of the hash: the first number of the chain + 1, or 0 if there is none. A power of two of them.
@@ -35,7 +36,8 @@ impl Chains {
         self.next.len()
     }
 
-    /// Where the chain of a hash begins. The lower half of the hash serves others, to divide blocks among shards.
+    /// Where the chain of a hash begins. The lower half of the hash serves others, to divide blocks among
+    /// shards.
     #[inline]
     fn head(&self, hash: u64) -> Option<&AtomicU32> {
         self.heads.get((hash >> 32) as usize & self.heads.len().wrapping_sub(1))

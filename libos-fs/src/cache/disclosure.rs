@@ -5,8 +5,9 @@ use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Reverse;
 use hashbrown::HashMap;
 
-/// A reference that comes so many places later than expected still counts as the disclosed one; what was to come before it
-/// was left out. One that comes even later is a surprise: perhaps a second look at a block just used.
+/// A reference that comes so many places later than expected still counts as the disclosed one; what was to
+/// come before it was left out. One that comes even later is a surprise: perhaps a second look at a block
+/// just used.
 const SKIPPED: u64 = 64;
 
 /// So many surprises without a disclosed reference between them, and the application has left its plan.
@@ -18,10 +19,12 @@ const MOST: usize = 1 << 20;
 /// No use has been disclosed.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// A block in the cache: when it will be used, its priority, when it was used, and its slot. The greatest goes first.
+/// A block in the cache: when it will be used, its priority, when it was used, and its slot. The greatest
+/// goes first.
 type Ranked = (u64, Reverse<i32>, Reverse<u64>, usize);
 
-/// The references that one manager's applications have disclosed. Positions count from the first one ever disclosed.
+/// The references that one manager's applications have disclosed. Positions count from the first one ever
+/// disclosed.
 #[derive(Default)]
 pub(super) struct Disclosure {
     upcoming: VecDeque<Key>,
@@ -95,8 +98,8 @@ impl Disclosure {
         position.saturating_sub(self.passed)
     }
 
-    /// The first block that is not `at_hand`, from where it was last looked on, and its position. The look goes on behind
-    /// it after [`Disclosure::take_note`].
+    /// The first block that is not `at_hand`, from where it was last looked on, and its position. The look
+    /// goes on behind it after [`Disclosure::take_note`].
     pub(super) fn next_missing(&mut self, at_hand: impl Fn(Key) -> bool) -> Option<(u64, Key)> {
         loop {
             let key = *self.upcoming.get(usize::try_from(self.fetched - self.passed).ok()?)?;
@@ -132,7 +135,8 @@ impl Disclosure {
         self.fetched = position.max(self.passed);
     }
 
-    /// Forgets which blocks are in the cache; the caller ranks all of them, and from here on each that is used.
+    /// Forgets which blocks are in the cache; the caller ranks all of them, and from here on each that is
+    /// used.
     pub(super) fn start_ranking(&mut self) {
         self.ranking = true;
         self.farthest.clear();
@@ -153,9 +157,9 @@ impl Disclosure {
         self.farthest.len()
     }
 
-    /// Takes out the slot of the block whose next use is the farthest, if that is after `position`. `is_true` says whether
-    /// a slot still holds, ready to go, a block that was last used then, and which. Blocks of no disclosed use go in
-    /// the order of their last use.
+    /// Takes out the slot of the block whose next use is the farthest, if that is after `position`. `is_true`
+    /// says whether a slot still holds, ready to go, a block that was last used then, and which. Blocks of no
+    /// disclosed use go in the order of their last use.
     pub(super) fn take_farthest(
         &mut self,
         position: u64,
@@ -205,7 +209,8 @@ mod tests {
         list.referred(key(0));
         list.referred(key(0));
         assert_eq!(list.distance(list.next_use(key(1))), 0);
-        // Second looks are no surprise; blocks that nobody spoke of are, and in the end the list is worth nothing.
+        // Second looks are no surprise; blocks that nobody spoke of are, and in the end the list is worth
+        // nothing.
         (0..=SURPRISES).for_each(|_| list.referred(key(0)));
         assert!(!list.is_over());
         (0..=SURPRISES).for_each(|block| list.referred(key(1000 + block)));

@@ -13,6 +13,6 @@ pub enum Event {
     Evicted(u64),
 }
 
-/// Is told of every event as it happens; see [`BufferCache::observe`](super::BufferCache::observe). It must not use the
-/// cache that it observes.
+/// Is told of every event as it happens; see [`BufferCache::observe`](super::BufferCache::observe). It must
+/// not use the cache that it observes.
 pub type Observer = Box<dyn FnMut(Event)>;

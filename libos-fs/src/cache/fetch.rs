@@ -1,5 +1,5 @@
-//! References: finding a block in memory or bringing it there, with what comes after it. Nothing is borrowed while
-//! waiting.
+//! References: finding a block in memory or bringing it there, with what comes after it. Nothing is borrowed
+//! while waiting.
 
 use super::state::{Condition, Key, State, UNPLACED};
 use super::transfer::Flight;
@@ -21,8 +21,8 @@ pub(crate) struct Run {
     pub(crate) checksums: Option<Vec<u32>>,
 }
 
-/// Says where on the device a block of a file and at most a given number of blocks in all are, as far as they are
-/// adjacent there. `None` for a block that the device does not hold: a hole, or beyond the end.
+/// Says where on the device a block of a file and at most a given number of blocks in all are, as far as they
+/// are adjacent there. `None` for a block that the device does not hold: a hole, or beyond the end.
 pub(crate) type Locate<'a> = &'a dyn Fn(FileId, u64, u64) -> Result<Option<Run>, FsError>;
 
 /// A block that is about to be read.
@@ -62,11 +62,11 @@ impl State {
 }
 
 impl BufferCache {
-    /// References a block and returns the slot in which it is resident now; `None` if it is a hole, which counts as no
-    /// reference.
+    /// References a block and returns the slot in which it is resident now; `None` if it is a hole, which
+    /// counts as no reference.
     ///
-    /// `certain` blocks after it will be asked for next. `locate` is called only when something must be fetched, with
-    /// nothing borrowed.
+    /// `certain` blocks after it will be asked for next. `locate` is called only when something must be
+    /// fetched, with nothing borrowed.
     pub(super) fn access(
         &self,
         key: Key,
@@ -88,8 +88,8 @@ impl BufferCache {
                 Found::Staged(slot) => {
                     let goes_on = self.state.borrow_mut().slots[slot].goes_on.take();
                     if let Some(next) = goes_on {
-                        // First, while the block is still out of reach of policies: one that replaces what was used
-                        // last would give up this very block.
+                        // First, while the block is still out of reach of policies: one that replaces what
+                        // was used last would give up this very block.
                         self.read_on(key, next, locate)?;
                         continue;
                     }
@@ -115,8 +115,8 @@ impl BufferCache {
         }
     }
 
-    /// References a block whose contents don't matter because all of it will be written. If it is not in memory it gets
-    /// a page of zeros and no place on the device.
+    /// References a block whose contents don't matter because all of it will be written. If it is not in
+    /// memory it gets a page of zeros and no place on the device.
     pub(super) fn enter(&self, key: Key) -> Result<usize, FsError> {
         loop {
             let found = self.state.borrow().find(key);
@@ -152,8 +152,8 @@ impl BufferCache {
         }
     }
 
-    /// Brings a block that is not in memory to staging, along with what read-ahead and the caller want after it.
-    /// `false` if it is a hole.
+    /// Brings a block that is not in memory to staging, along with what read-ahead and the caller want after
+    /// it. `false` if it is a hole.
     fn fetch(&self, key: Key, certain: u64, locate: Locate<'_>) -> Result<bool, FsError> {
         let max_request = self.queue.max_request_blocks();
         let ahead = {
@@ -179,8 +179,9 @@ impl BufferCache {
         }
     }
 
-    /// Starts to fetch the blocks from `next` on, so that they have arrived when the reader gets there. `key` is the
-    /// block that is being referenced. Does not wait for them, and does nothing if it would be a small request.
+    /// Starts to fetch the blocks from `next` on, so that they have arrived when the reader gets there. `key`
+    /// is the block that is being referenced. Does not wait for them, and does nothing if it would be a small
+    /// request.
     fn read_on(&self, key: Key, next: u64, locate: Locate<'_>) -> Result<(), FsError> {
         let max_request = self.queue.max_request_blocks();
         let wish = {
@@ -199,8 +200,8 @@ impl BufferCache {
         Ok(())
     }
 
-    /// Slots for as many blocks from `key` on as are not in memory, `most` at most. Fewer than `least` is an error; it
-    /// is none of the reader's business if a dirty block can't be written to make room for more.
+    /// Slots for as many blocks from `key` on as are not in memory, `most` at most. Fewer than `least` is an
+    /// error; it is none of the reader's business if a dirty block can't be written to make room for more.
     fn take_slots(&self, key: Key, most: u64, least: u64) -> Result<Vec<usize>, FsError> {
         let mut slots = Vec::new();
         for position in 0..most {
@@ -217,8 +218,8 @@ impl BufferCache {
         Ok(slots)
     }
 
-    /// Submits reads of the first blocks of a run into slots that were taken for them. Returns the tag of the first
-    /// request.
+    /// Submits reads of the first blocks of a run into slots that were taken for them. Returns the tag of the
+    /// first request.
     fn start_reads(&self, key: Key, run: &Run, slots: &[usize], max_request: usize) -> Option<u64> {
         let mut first_tag = None;
         for (number, part) in slots.chunks(max_request).enumerate() {

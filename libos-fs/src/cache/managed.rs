@@ -9,9 +9,9 @@ use crate::FileId;
 use alloc::boxed::Box;
 use core::ops::Range;
 
-/// The replacement of a [`BufferCache`](super::BufferCache) without blocks, files and device: managers, priorities and
-/// policies are those of the cache, and so is the code. What it counts as misses, a cache without read-ahead reads.
-/// For a single policy on its own, [`Simulation`](super::Simulation) does.
+/// The replacement of a [`BufferCache`](super::BufferCache) without blocks, files and device: managers,
+/// priorities and policies are those of the cache, and so is the code. What it counts as misses, a cache
+/// without read-ahead reads. For a single policy on its own, [`Simulation`](super::Simulation) does.
 ///
 /// ```
 /// use libos_fs::cache::{Allocation, ManagerId, ManagedSimulation};

@@ -9,8 +9,8 @@ use core::ops::Range;
 /// A manager of a cache, and its calls (those of P. Cao, E. W. Felten, K. Li, OSDI 1994, section 4).
 ///
 /// It has priorities and policies of its own. Its calls concern its own files only: those that it was
-/// [given](Manager::take), or that were opened through [`Volume::as_manager`](crate::Volume::as_manager). So whatever it
-/// says, it costs others nothing (see [`Allocation`](super::Allocation)).
+/// [given](Manager::take), or that were opened through [`Volume::as_manager`](crate::Volume::as_manager). So
+/// whatever it says, it costs others nothing (see [`Allocation`](super::Allocation)).
 ///
 /// ```
 /// use libos_fs::{CacheOptions, PolicyKind, RamDisk, Volume, extent_fs};
@@ -66,8 +66,8 @@ impl Manager<'_> {
         self.own(file.into()).map(|file| self.cache.get_priority(file))
     }
 
-    /// Gives its blocks of a priority another policy. It is told of those in the cache, from the one used longest ago
-    /// to the last.
+    /// Gives its blocks of a priority another policy. It is told of those in the cache, from the one used
+    /// longest ago to the last.
     pub fn set_policy(&self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
         let place = Place { manager: self.id, priority };
         self.cache.state.borrow_mut().set_policy(place, policy.into());
@@ -114,8 +114,8 @@ impl Manager<'_> {
 }
 
 impl BufferCache {
-    /// The manager of this name; it is made if there is none. `default` is the one of all files that were given no
-    /// other.
+    /// The manager of this name; it is made if there is none. `default` is the one of all files that were
+    /// given no other.
     pub fn manager(&self, name: &str) -> Manager<'_> {
         let id = self.state.borrow_mut().managers.named(name);
         self.manager_by_id(id)
@@ -131,8 +131,8 @@ impl BufferCache {
         self.manager_by_id(id)
     }
 
-    /// Gives the blocks of a priority, in the default manager, another policy. It is told of those in the cache, from
-    /// the one used longest ago to the last.
+    /// Gives the blocks of a priority, in the default manager, another policy. It is told of those in the
+    /// cache, from the one used longest ago to the last.
     pub fn set_policy(&self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
         self.manager_by_id(ManagerId::DEFAULT).set_policy(priority, policy);
     }
@@ -142,8 +142,8 @@ impl BufferCache {
         self.manager_by_id(ManagerId::DEFAULT).get_policy(priority)
     }
 
-    /// Gives a file a priority in its manager; files that were given none have 0. Blocks of lower priority are replaced
-    /// first. Blocks with a temporary priority keep it. Looks at every buffer.
+    /// Gives a file a priority in its manager; files that were given none have 0. Blocks of lower priority
+    /// are replaced first. Blocks with a temporary priority keep it. Looks at every buffer.
     pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) {
         let file = file.into();
         let state = &mut *self.state.borrow_mut();
@@ -156,8 +156,8 @@ impl BufferCache {
         self.state.borrow().place_of(file.into()).priority
     }
 
-    /// Gives blocks of a file a priority until each is next referenced or replaced. Blocks that are not in the cache
-    /// are not concerned.
+    /// Gives blocks of a file a priority until each is next referenced or replaced. Blocks that are not in
+    /// the cache are not concerned.
     pub fn set_temporary_priority(&self, file: impl Into<FileId>, blocks: Range<u64>, priority: i32) {
         self.state.borrow_mut().set_temporary_priority(file.into(), blocks, priority);
     }
@@ -167,8 +167,8 @@ impl BufferCache {
         self.set_temporary_priority(file, blocks, -1);
     }
 
-    /// Says something about blocks of a file to the replacement policy of its priority. What comes of it is up to that
-    /// policy; most ignore it.
+    /// Says something about blocks of a file to the replacement policy of its priority. What comes of it is
+    /// up to that policy; most ignore it.
     pub fn advise(&self, file: impl Into<FileId>, blocks: Range<u64>, advice: Advice) {
         let file = file.into();
         let state = &mut *self.state.borrow_mut();

@@ -1,4 +1,5 @@
-//! Blocks that the file system itself reads and writes: past the cache, through the same device, counted apart.
+//! Blocks that the file system itself reads and writes: past the cache, through the same device, counted
+//! apart.
 
 use super::BufferCache;
 use crate::FsError;
@@ -21,7 +22,8 @@ impl BufferCache {
         self.queue.read_only()
     }
 
-    /// Reads blocks into fresh buffers, in the given order: adjacent ones in one request, several requests in flight.
+    /// Reads blocks into fresh buffers, in the given order: adjacent ones in one request, several requests in
+    /// flight.
     pub(crate) fn read_metadata(&self, blocks: &[u64]) -> Result<Vec<Box<Page>>, FsError> {
         let most = self.queue.max_request_blocks();
         let mut requests: Vec<(u64, usize)> = Vec::new();
@@ -55,7 +57,8 @@ impl BufferCache {
         Ok(pages)
     }
 
-    /// Writes blocks, several requests in flight, and waits for the end of all. Adjacent blocks should follow each other.
+    /// Writes blocks, several requests in flight, and waits for the end of all. Adjacent blocks should follow
+    /// each other.
     pub(crate) fn write_metadata(&self, blocks: Vec<(u64, Box<Page>)>) -> Result<(), FsError> {
         let most = self.queue.max_request_blocks();
         let mut requests: Vec<(u64, Vec<Box<Page>>)> = Vec::new();
@@ -81,8 +84,8 @@ impl BufferCache {
         result
     }
 
-    /// Makes everything that was written so far durable. If that fails, all that was written since the last flush is to be
-    /// written again: the device may have dropped it.
+    /// Makes everything that was written so far durable. If that fails, all that was written since the last
+    /// flush is to be written again: the device may have dropped it.
     pub(crate) fn flush(&self) -> Result<(), FsError> {
         let tag = self.queue.submit(Operation::Flush, 0, Vec::new());
         let finished = self.queue.wait_for(tag);

@@ -1,19 +1,20 @@
 //! The buffer cache: a strict budget of blocks, and policies that decide how it is spent.
 //!
-//! The design is that of application-controlled file caching (P. Cao, E. W. Felten, K. Li, OSDI 1994), on two levels.
-//! *Managers* (an application, a set of files, a tenant) share the blocks; [`Allocation`] decides which of them gives
-//! one up. In a manager every file has a *priority*, blocks of the same priority form a pool with a replacement policy
-//! of its own, and the pool of the lowest priority is asked for a victim first. A single block can have a *temporary
-//! priority* until it is next referenced or replaced. Policies and priorities can be changed at any time. Who makes no
-//! [`Manager`] has one, the default.
+//! The design is that of application-controlled file caching (P. Cao, E. W. Felten, K. Li, OSDI 1994), on two
+//! levels. *Managers* (an application, a set of files, a tenant) share the blocks; [`Allocation`] decides
+//! which of them gives one up. In a manager every file has a *priority*, blocks of the same priority form a
+//! pool with a replacement policy of its own, and the pool of the lowest priority is asked for a victim
+//! first. A single block can have a *temporary priority* until it is next referenced or replaced. Policies
+//! and priorities can be changed at any time. Who makes no [`Manager`] has one, the default.
 //!
-//! * **Budget.** Resident blocks, blocks in staging and blocks on their way never exceed [`CacheOptions::blocks`].
-//! * **Misses are clustered.** What a [`ReadAhead`] policy fetches along with a missing block waits in *staging*. The
-//!   replacement policy hears of a block only when it is first referenced. So it sees the same references as without
-//!   read-ahead, and it does not throw away what was just fetched.
-//! * **Write-back.** Written blocks stay until they are replaced, until the [`WriteBack`] policy sends them, or until the
-//!   file system commits; then adjacent ones are written together. Blocks of removed files are dropped without being
-//!   written.
+//! * **Budget.** Resident blocks, blocks in staging and blocks on their way never exceed
+//!   [`CacheOptions::blocks`].
+//! * **Misses are clustered.** What a [`ReadAhead`] policy fetches along with a missing block waits in
+//!   *staging*. The replacement policy hears of a block only when it is first referenced. So it sees the same
+//!   references as without read-ahead, and it does not throw away what was just fetched.
+//! * **Write-back.** Written blocks stay until they are replaced, until the [`WriteBack`] policy sends them,
+//!   or until the file system commits; then adjacent ones are written together. Blocks of removed files are
+//!   dropped without being written.
 //! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
 
@@ -88,8 +89,9 @@ pub struct CacheOptions {
     pub read_ahead: ReadAheadKind,
     /// When written blocks go to the device before they have to.
     pub write_back: WriteBackKind,
-    /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 64. Larger requests
-    /// cost fewer of them, but every staged block displaces one that the replacement policy wants to keep.
+    /// Blocks that may be in staging once the cache is full. `None`: a sixteenth of `blocks`, from 1 to 64.
+    /// Larger requests cost fewer of them, but every staged block displaces one that the replacement policy
+    /// wants to keep.
     pub staging: Option<usize>,
     /// Whether to record references from the start; see [`BufferCache::start_recording`].
     pub record_references: bool,
@@ -109,8 +111,8 @@ impl Default for CacheOptions {
     }
 }
 
-/// The number by which policies and recorded references know a block of a file: file number × 2³² + block. Adjacent
-/// blocks have adjacent numbers.
+/// The number by which policies and recorded references know a block of a file: file number × 2³² + block.
+/// Adjacent blocks have adjacent numbers.
 pub fn reference(file: FileId, block: u64) -> u64 {
     file.0 << 32 | block & 0xffff_ffff
 }
@@ -140,8 +142,8 @@ impl BufferCache {
         state.disclosures.clear();
     }
 
-    /// Whether read-ahead makes use of what is disclosed by [`File::will_need`](crate::File::will_need): for applications
-    /// that would have to find out first what they will need.
+    /// Whether read-ahead makes use of what is disclosed by [`File::will_need`](crate::File::will_need): for
+    /// applications that would have to find out first what they will need.
     pub fn uses_disclosures(&self) -> bool {
         self.state.borrow().read_ahead.disclosed() != Disclosed::Ignored
     }
@@ -215,8 +217,8 @@ impl BufferCache {
         self.state.borrow_mut().observer = observer;
     }
 
-    /// References a block and shows its contents, or says `false` for a hole; see [`BufferCache::access`] for `certain`
-    /// and `locate`.
+    /// References a block and shows its contents, or says `false` for a hole; see [`BufferCache::access`] for
+    /// `certain` and `locate`.
     pub(crate) fn read(
         &self,
         key: Key,
@@ -235,8 +237,8 @@ impl BufferCache {
 
     /// References a block and changes it. Without `locate` its old contents don't matter; holes hold zeros.
     ///
-    /// `place` says where on the device it will go from now on; it is called after the old contents have arrived, with
-    /// nothing borrowed. If it fails the block is unchanged.
+    /// `place` says where on the device it will go from now on; it is called after the old contents have
+    /// arrived, with nothing borrowed. If it fails the block is unchanged.
     pub(crate) fn write(
         &self,
         key: Key,

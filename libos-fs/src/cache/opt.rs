@@ -21,10 +21,10 @@ pub(super) fn next_uses(references: impl DoubleEndedIterator<Item = u64> + Exact
     next_use
 }
 
-/// Replaces the block whose next use is farthest away: no policy misses less (L. A. Belady, "A study of replacement
-/// algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966; R. L. Mattson et al., "Evaluation
-/// techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). It needs to know the future, so it serves only to
-/// judge the others.
+/// Replaces the block whose next use is farthest away: no policy misses less (L. A. Belady, "A study of
+/// replacement algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966; R. L. Mattson et
+/// al., "Evaluation techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). It needs to know
+/// the future, so it serves only to judge the others.
 ///
 /// O(log n) an operation. Must be shown exactly the references that it was made for, in order.
 pub struct Opt {

@@ -16,10 +16,11 @@ struct Links {
 
 const UNLINKED: Links = Links { before: NONE, after: NONE, list: NONE };
 
-/// Several lists over one range of items: an item, a small number such as a slot, is in at most one of them. 12 bytes
-/// for each item up to the largest there has been, whatever the number of lists.
+/// Several lists over one range of items: an item, a small number such as a slot, is in at most one of them.
+/// 12 bytes for each item up to the largest there has been, whatever the number of lists.
 ///
-/// Items are so small that items and lists together are less than 2³² − 1. Operations on items that are in no list do nothing.
+/// Items are so small that items and lists together are less than 2³² − 1. Operations on items that are in no
+/// list do nothing.
 pub struct Lists {
     /// First of the lists, then of the items.
     links: Vec<Links>,
@@ -179,8 +180,8 @@ impl Lists {
     }
 }
 
-/// An order of slots, from front to back. A slot is in it at most once; operations on slots that are not in it, or
-/// that are in it already, do nothing wrong. 12 bytes a slot.
+/// An order of slots, from front to back. A slot is in it at most once; operations on slots that are not in
+/// it, or that are in it already, do nothing wrong. 12 bytes a slot.
 pub struct Order(Lists);
 
 impl Default for Order {

@@ -1,7 +1,8 @@
 //! What managers gave up instead of what they were asked for.
 //!
-//! A placeholder for block B remembers that B was replaced so that the block in slot A could stay. If B is missed while
-//! the placeholder lives, the manager was wrong, and A is the next candidate: whoever errs pays for it.
+//! A placeholder for block B remembers that B was replaced so that the block in slot A could stay. If B is
+//! missed while the placeholder lives, the manager was wrong, and A is the next candidate: whoever errs pays
+//! for it.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -20,9 +21,10 @@ struct Kept {
 
 /// The placeholders of a cache.
 ///
-/// One lives until its block comes back, until the block that stayed in its stead leaves or is used, or until as many
-/// later ones have been made as the cache has blocks: a block that was replaced so long ago would be gone under LRU, too.
-/// So there are never more of them than blocks. All operations take constant time, amortised.
+/// One lives until its block comes back, until the block that stayed in its stead leaves or is used, or until
+/// as many later ones have been made as the cache has blocks: a block that was replaced so long ago would be
+/// gone under LRU, too. So there are never more of them than blocks. All operations take constant time,
+/// amortised.
 pub(super) struct Placeholders {
     by_block: HashMap<u64, Kept>,
     /// Oldest first; what is no longer in `by_block` under its serial number is void.

@@ -8,8 +8,8 @@ use core::ops::Range;
 /// The blocks of one priority, and the policy that orders them.
 struct Pool {
     policy: Box<dyn ReplacementPolicy>,
-    /// Front: used longest ago. Independent of the policy, so that another policy can take over in a sensible order, and
-    /// so that there is a victim whatever the policy answers.
+    /// Front: used longest ago. Independent of the policy, so that another policy can take over in a sensible
+    /// order, and so that there is a victim whatever the policy answers.
     recency: Order,
 }
 
@@ -43,7 +43,8 @@ impl Pools {
         self.pools.get(&priority).map_or(self.default_policy.name(), |pool| pool.policy.name())
     }
 
-    /// Gives a pool another policy, which is told of the pool's blocks from the one used longest ago to the last.
+    /// Gives a pool another policy, which is told of the pool's blocks from the one used longest ago to the
+    /// last.
     pub(super) fn set_policy(
         &mut self,
         priority: i32,
@@ -93,8 +94,8 @@ impl Pools {
         self.pools.range(..0).map(|(_, pool)| pool.recency.len()).sum()
     }
 
-    /// A victim that `may_go` to make room for block `missing`, from the lowest priority that has one. Second: how many
-    /// answers of policies could not be taken.
+    /// A victim that `may_go` to make room for block `missing`, from the lowest priority that has one.
+    /// Second: how many answers of policies could not be taken.
     pub(super) fn victim(
         &mut self,
         missing: Option<u64>,

@@ -1,13 +1,14 @@
 //! Prefetching what an application has disclosed, while it computes.
 //!
-//! Whenever fewer than [`DEPTH`] requests are on their way, the next blocks of the disclosed list that are not in memory are
-//! fetched, in batches that are sorted by their place on the device, adjacent blocks in one request. What gives them
-//! room is decided by [`Disclosed`]. With `DoNoHarm` these are the rules of P. Cao, E. W. Felten, A. R. Karlin, K. Li,
-//! "Implementation and performance of integrated application-controlled file caching, prefetching, and disk
-//! scheduling" (ACM TOCS 14(4), 1996): fetch what is missing first, replace what is needed last, and nothing that is
-//! needed before the block that is fetched. Of blocks of which nothing was disclosed, the manager's replacement policies
-//! choose: they may know better. What is controlled is how far ahead: as much as hides the device's time, no
-//! further, which keeps the number of reads near the least. Only blocks of the manager itself are replaced, so nobody else is harmed.
+//! Whenever fewer than [`DEPTH`] requests are on their way, the next blocks of the disclosed list that are
+//! not in memory are fetched, in batches that are sorted by their place on the device, adjacent blocks in one
+//! request. What gives them room is decided by [`Disclosed`]. With `DoNoHarm` these are the rules of P. Cao,
+//! E. W. Felten, A. R. Karlin, K. Li, "Implementation and performance of integrated application-controlled
+//! file caching, prefetching, and disk scheduling" (ACM TOCS 14(4), 1996): fetch what is missing first,
+//! replace what is needed last, and nothing that is needed before the block that is fetched. Of blocks of
+//! which nothing was disclosed, the manager's replacement policies choose: they may know better. What is
+//! controlled is how far ahead: as much as hides the device's time, no further, which keeps the number of
+//! reads near the least. Only blocks of the manager itself are replaced, so nobody else is harmed.
 
 use super::allocation::{ManagerId, Victim};
 use super::disclosure::{Disclosure, NEVER};
@@ -24,8 +25,8 @@ const DEPTH: usize = 4;
 /// Blocks in a batch.
 const BATCH: usize = 16;
 
-/// Blocks that come so many references later are not yet fetched in the place of others: the sooner a block is replaced,
-/// the fewer there are to choose from, and the more often one is read again.
+/// Blocks that come so many references later are not yet fetched in the place of others: the sooner a block
+/// is replaced, the fewer there are to choose from, and the more often one is read again.
 const HORIZON: u64 = 2 * BATCH as u64;
 
 /// While the first missing block is so many references away, a batch may wait until half of it finds room.
@@ -124,8 +125,9 @@ impl State {
         disclosure.is_none_or(|disclosure| disclosure.next_use(self.slots[slot].key) == NEVER)
     }
 
-    /// Which block of which nothing is known makes room for `missing`: the one that the manager's policies choose, or, if
-    /// more is known of that or it is dirty, the last of `planned`, which is not empty. It is not in `planned` afterwards.
+    /// Which block of which nothing is known makes room for `missing`: the one that the manager's policies
+    /// choose, or, if more is known of that or it is dirty, the last of `planned`, which is not empty. It is
+    /// not in `planned` afterwards.
     fn choose_unknown(
         &mut self,
         manager: ManagerId,
@@ -179,8 +181,8 @@ impl State {
 }
 
 impl BufferCache {
-    /// Notes that blocks of a file will be referenced, in this order, after all that was disclosed before to the same
-    /// manager.
+    /// Notes that blocks of a file will be referenced, in this order, after all that was disclosed before to
+    /// the same manager.
     pub(crate) fn disclose(&self, file: FileId, blocks: Range<u64>) {
         let state = &mut *self.state.borrow_mut();
         if blocks.is_empty() || state.read_ahead.disclosed() == Disclosed::Ignored {
@@ -221,7 +223,8 @@ impl BufferCache {
         }
     }
 
-    /// The next batch. Empty if nothing is missing, if there is no room without harm, or if it can wait for more.
+    /// The next batch. Empty if nothing is missing, if there is no room without harm, or if it can wait for
+    /// more.
     fn plan(&self, manager: ManagerId, locate: Locate<'_>) -> Vec<Wanted> {
         let mut batch: Vec<Wanted> = Vec::new();
         while batch.len() < BATCH {

@@ -1,8 +1,9 @@
 //! How many blocks to fetch along with a missing one.
 //!
-//! Read-ahead decides about requests, replacement about what stays: blocks that were read ahead wait in *staging*, and
-//! the replacement policy hears of them only when they are first used. So it sees the same references with and
-//! without read-ahead, and a policy that replaces what came last doesn't throw away what was just fetched.
+//! Read-ahead decides about requests, replacement about what stays: blocks that were read ahead wait in
+//! *staging*, and the replacement policy hears of them only when they are first used. So it sees the same
+//! references with and without read-ahead, and a policy that replaces what came last doesn't throw away what
+//! was just fetched.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -20,17 +21,17 @@ pub struct Reference {
     pub limit: u64,
 }
 
-/// A read-ahead policy. It is told of every reference. When a block is missing it is asked how many of those after it
-/// should be fetched along; and when half of what was fetched has been used, how many more should be fetched behind
-/// that while the reader goes on.
+/// A read-ahead policy. It is told of every reference. When a block is missing it is asked how many of those
+/// after it should be fetched along; and when half of what was fetched has been used, how many more should be
+/// fetched behind that while the reader goes on.
 ///
-/// The answer is a wish. The cache fetches only blocks that exist and are not in memory, only while they are adjacent on
-/// disk, and never more than its budget for staging allows.
+/// The answer is a wish. The cache fetches only blocks that exist and are not in memory, only while they are
+/// adjacent on disk, and never more than its budget for staging allows.
 pub trait ReadAhead {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
-    /// How many blocks should be fetched, up to `reference.limit`. Not asked while the future is disclosed and
-    /// [`ReadAhead::disclosed`] makes use of it.
+    /// How many blocks should be fetched, up to `reference.limit`. Not asked while the future is disclosed
+    /// and [`ReadAhead::disclosed`] makes use of it.
     fn blocks_ahead(&mut self, reference: &Reference) -> u64;
     /// What use is made of what the application disclosed by [`File::will_need`](crate::File::will_need).
     fn disclosed(&self) -> Disclosed {
@@ -80,8 +81,8 @@ impl ReadAhead for Cluster {
 /// Files that [`Sequential`] follows at the same time.
 const FOLLOWED_FILES: usize = 256;
 
-/// Fetches ahead while a file is read in order, the more the longer that lasts: 1, 2, 4 … blocks up to the limit (the
-/// scheme of the BSD and Linux read-ahead).
+/// Fetches ahead while a file is read in order, the more the longer that lasts: 1, 2, 4 … blocks up to the
+/// limit (the scheme of the BSD and Linux read-ahead).
 #[derive(Default)]
 pub struct Sequential {
     /// By file: the block that comes next if the file is read in order, and how many have been.
@@ -106,8 +107,8 @@ impl ReadAhead for Sequential {
     }
 }
 
-/// Fetches the block after a missing one (one-block look-ahead on a miss: A. J. Smith, "Sequentiality and prefetching in
-/// database systems", ACM TODS 3(3), 1978).
+/// Fetches the block after a missing one (one-block look-ahead on a miss: A. J. Smith, "Sequentiality and
+/// prefetching in database systems", ACM TODS 3(3), 1978).
 #[derive(Default)]
 pub struct OneBlock;
 
@@ -121,8 +122,8 @@ impl ReadAhead for OneBlock {
     }
 }
 
-/// Fetches what the application has disclosed, as far as there are buffers that hold nothing; where it has disclosed
-/// nothing, as [`Sequential`] does.
+/// Fetches what the application has disclosed, as far as there are buffers that hold nothing; where it has
+/// disclosed nothing, as [`Sequential`] does.
 #[derive(Default)]
 pub struct Directed(Sequential);
 
@@ -140,9 +141,9 @@ impl ReadAhead for Directed {
     }
 }
 
-/// Fetches what the application has disclosed whenever the device has little to do, and replaces for it what is needed
-/// last, but never what is needed sooner: controlled-aggressive prefetching (P. Cao, E. W. Felten, A. R. Karlin, K. Li,
-/// ACM TOCS 14(4), 1996). Where nothing is disclosed, as [`Sequential`] does.
+/// Fetches what the application has disclosed whenever the device has little to do, and replaces for it what
+/// is needed last, but never what is needed sooner: controlled-aggressive prefetching (P. Cao, E. W. Felten,
+/// A. R. Karlin, K. Li, ACM TOCS 14(4), 1996). Where nothing is disclosed, as [`Sequential`] does.
 #[derive(Default)]
 pub struct Aggressive(Sequential);
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! says that the blocks 4294967296 to 4294968319 were referred to in order, twice. The numbers are those of
-//! [`reference()`](super::reference()); the second word is a name, so that several strings can share a console.
+//! [`reference()`](super::reference()); the second word is a name, so that several strings can share a
+//! console.
 //!
 //! `ReferenceLog` prints the references of any program while it runs, if the device says where to; see
 //! [`BlockDevice::reference_log`](crate::BlockDevice::reference_log).
@@ -47,7 +48,8 @@ pub fn to_lines<'r>(name: &'r str, references: &'r [u64]) -> impl Iterator<Item 
     })
 }
 
-/// Appends the references of a line to `references`. `None` if it is another kind of line, or of another name.
+/// Appends the references of a line to `references`. `None` if it is another kind of line, or of another
+/// name.
 pub fn parse_line(name: &str, line: &str, references: &mut Vec<u64>) -> Option<Result<(), BadRun>> {
     let runs = line.trim().strip_prefix(PREFIX)?.strip_prefix(' ')?.strip_prefix(name)?.strip_prefix(' ')?;
     Some(runs.split(',').try_for_each(|run| {

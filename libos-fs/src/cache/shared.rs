@@ -16,16 +16,20 @@ const SLOT_BITS: u32 = 31;
 /// Finds a word (a buffer's number, an address) by the number of a block, under any [`ReplacementPolicy`], on
 /// several cores.
 ///
-/// Blocks are divided among *shards* by their hash, each with its part of the capacity and a policy of its own.
+/// Blocks are divided among *shards* by their hash, each with its part of the capacity and a policy of its
+/// own.
 ///
-/// * **A hit takes no lock.** It reads a shard's table between two looks at a version number; if they differ, or are odd,
-///   somebody was changing the table, and the hit is looked up again under the shard's lock. Under the *marking* policies
-///   ([`SharedCache::clock`], [`SharedCache::sieve`], [`SharedCache::s3_fifo`]) a hit then raises a mark: one
-///   plain store, and none if the mark is there already. Any other policy ([`SharedCache::new`]) is told of the hit
-///   if nobody holds the shard's lock at the moment; else it is not, which costs precision, not time.
-/// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device under it.
-/// * **Memory**: from 8 to 12 bytes a block for the table, 16 for its number and word, 1 for its mark, and what the policy
-///   takes: 12 for the marking ones and LRU. No allocation after the start but for the policies' ghosts.
+/// * **A hit takes no lock.** It reads a shard's table between two looks at a version number; if they differ,
+///   or are odd, somebody was changing the table, and the hit is looked up again under the shard's lock.
+///   Under the *marking* policies ([`SharedCache::clock`], [`SharedCache::sieve`], [`SharedCache::s3_fifo`])
+///   a hit then raises a mark: one plain store, and none if the mark is there already. Any other policy
+///   ([`SharedCache::new`]) is told of the hit if nobody holds the shard's lock at the moment; else it is
+///   not, which costs precision, not time.
+/// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device
+///   under it.
+/// * **Memory**: from 8 to 12 bytes a block for the table, 16 for its number and word, 1 for its mark, and
+///   what the policy takes: 12 for the marking ones and LRU. No allocation after the start but for the
+///   policies' ghosts.
 ///
 /// With one shard, used by one core, it misses exactly as [`simulate`](super::simulate) says.
 ///
@@ -99,8 +103,8 @@ impl SharedCache<S3Fifo<SharedMarks>> {
 }
 
 impl<P: ReplacementPolicy> SharedCache<P> {
-    /// Room for `capacity` blocks in so many shards (rounded up to a power of two), each under a policy from `make`. A
-    /// shard should have some hundreds of blocks: it cannot lend room to another.
+    /// Room for `capacity` blocks in so many shards (rounded up to a power of two), each under a policy from
+    /// `make`. A shard should have some hundreds of blocks: it cannot lend room to another.
     ///
     /// # Panics
     /// If a shard would have 2³¹ blocks or more, or none.
@@ -160,8 +164,8 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         }
     }
 
-    /// Puts a block in, with its word; if it is there already, it is used and gets another word. Returns the block that made
-    /// room for it, and its word.
+    /// Puts a block in, with its word; if it is there already, it is used and gets another word. Returns the
+    /// block that made room for it, and its word.
     // Not where a hit is looked for: that is a few instructions.
     #[inline(never)]
     pub fn insert(&self, block: u64, word: u64) -> Option<(u64, u64)> {
@@ -270,8 +274,8 @@ impl<P: ReplacementPolicy> Shard<P> {
         Some((slot, word))
     }
 
-    /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC
-    /// 2012, figure 6): what was read counts if the version has not moved meanwhile.
+    /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory
+    /// models?", MSPC 2012, figure 6): what was read counts if the version has not moved meanwhile.
     #[inline(always)]
     fn find_unlocked(&self, block: u64, hash: u64) -> Result<(u64, Option<(usize, u64)>), Changing> {
         let before = self.version.load(Ordering::Acquire);
@@ -293,8 +297,8 @@ impl<P: ReplacementPolicy> Shard<P> {
         Some(word)
     }
 
-    /// Tells the policy of a use: by a mark, or under the lock if that is free and nothing has changed since the version at
-    /// which the block was found.
+    /// Tells the policy of a use: by a mark, or under the lock if that is free and nothing has changed since
+    /// the version at which the block was found.
     #[inline]
     fn note_use(&self, block: Cached, version: u64) {
         if let Some(marks) = &self.marks {

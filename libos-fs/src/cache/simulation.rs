@@ -18,8 +18,8 @@ pub enum Referenced {
 
 /// A cache that holds no contents, under a policy: this runs the very code that the buffer cache runs.
 ///
-/// A policy that names no block of the cache as its victim loses the one in the lowest slot. With a capacity of 0
-/// every reference misses.
+/// A policy that names no block of the cache as its victim loses the one in the lowest slot. With a capacity
+/// of 0 every reference misses.
 ///
 /// ```
 /// use libos_fs::cache::{PolicyKind, Referenced, Simulation};
@@ -72,8 +72,8 @@ impl<'p> Simulation<'p> {
     }
 }
 
-/// Misses of a policy on a sequence of block references with `capacity` buffers, none of which holds anything at first.
-/// See [`Simulation`].
+/// Misses of a policy on a sequence of block references with `capacity` buffers, none of which holds anything
+/// at first. See [`Simulation`].
 pub fn simulate(policy: &mut dyn ReplacementPolicy, capacity: usize, references: &[u64]) -> u64 {
     let mut cache = Simulation::new(policy, capacity);
     references.iter().filter(|block| cache.reference(**block) != Referenced::Hit).count() as u64

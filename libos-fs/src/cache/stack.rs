@@ -1,9 +1,10 @@
 //! Stack algorithms: the misses of caches of many sizes in one pass over the references.
 //!
-//! Under a *stack algorithm* a larger cache always holds what a smaller one holds (R. L. Mattson, J. Gecsei, D. R. Slutz,
-//! I. L. Traiger, "Evaluation techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). So the blocks stand in
-//! one stack, whose uppermost n are what a cache of n blocks holds, and one number for each reference, the depth at
-//! which its block is found, says which caches it hits. LRU and the optimum are such algorithms; most are not.
+//! Under a *stack algorithm* a larger cache always holds what a smaller one holds (R. L. Mattson, J. Gecsei,
+//! D. R. Slutz, I. L. Traiger, "Evaluation techniques for storage hierarchies", IBM Systems Journal 9(2),
+//! 1970). So the blocks stand in one stack, whose uppermost n are what a cache of n blocks holds, and one
+//! number for each reference, the depth at which its block is found, says which caches it hits. LRU and the
+//! optimum are such algorithms; most are not.
 
 use super::opt::{NEVER, next_uses};
 use alloc::collections::BTreeSet;
@@ -12,11 +13,12 @@ use hashbrown::HashMap;
 
 /// LRU's stack: the misses of caches of all sizes.
 ///
-/// A block's depth is the number of distinct blocks used since its own last use, itself included. They are counted in a
-/// tree of sums over the positions of last uses (P. M. Fenwick, "A new data structure for cumulative frequency tables",
-/// Software: Practice and Experience 24(3), 1994; used so first, with another tree, by F. Olken, "Efficient methods for
-/// calculating the success function of fixed space replacement policies", LBL-12370, 1981). O(log n) a reference for n
-/// distinct blocks; the memory does not grow with the number of references.
+/// A block's depth is the number of distinct blocks used since its own last use, itself included. They are
+/// counted in a tree of sums over the positions of last uses (P. M. Fenwick, "A new data structure for
+/// cumulative frequency tables", Software: Practice and Experience 24(3), 1994; used so first, with another
+/// tree, by F. Olken, "Efficient methods for calculating the success function of fixed space replacement
+/// policies", LBL-12370, 1981). O(log n) a reference for n distinct blocks; the memory does not grow with the
+/// number of references.
 ///
 /// ```
 /// use libos_fs::cache::LruStack;
@@ -131,10 +133,10 @@ fn lowest_bit(number: usize) -> usize {
 
 /// The optimum's stack ([`Opt`](super::Opt)): the misses of caches of several sizes.
 ///
-/// The stack is kept in sections, one between each size and the next. A block that is used comes to the top; then, of
-/// each section down to the one it came from, the block whose next use is farthest away falls into the next. That is
-/// Mattson's procedure, for the sizes in question only: O(log n) for each size that misses. Nothing else is done
-/// for a hit in the smallest cache.
+/// The stack is kept in sections, one between each size and the next. A block that is used comes to the top;
+/// then, of each section down to the one it came from, the block whose next use is farthest away falls into
+/// the next. That is Mattson's procedure, for the sizes in question only: O(log n) for each size that misses.
+/// Nothing else is done for a hit in the smallest cache.
 ///
 /// ```
 /// use libos_fs::cache::OptStack;

@@ -49,8 +49,8 @@ pub(super) enum Condition {
     Lost,
 }
 
-/// Most blocks in staging once the cache is full, unless told otherwise: two of the largest requests, one to use while
-/// the other is on its way.
+/// Most blocks in staging once the cache is full, unless told otherwise: two of the largest requests, one to
+/// use while the other is on its way.
 const MAX_STAGING: usize = 2 * hyperexo_abi::ring::MAX_REQUEST_BLOCKS;
 
 /// How long a staged block waits for its first reference, in references per buffer of the cache.
@@ -176,8 +176,8 @@ impl State {
         self.places.get(&file).copied().unwrap_or_default()
     }
 
-    /// Says where blocks of a file belong from now on. Those with a temporary priority keep it, within the manager. Looks
-    /// at every buffer.
+    /// Says where blocks of a file belong from now on. Those with a temporary priority keep it, within the
+    /// manager. Looks at every buffer.
     pub(super) fn set_place(&mut self, file: FileId, place: Place) {
         if self.places.insert(file, place).unwrap_or_default() == place {
             return;
@@ -354,7 +354,8 @@ impl State {
         self.statistics.staged_wasted += 1;
     }
 
-    /// Drops a block without writing it, in whatever condition it is. A block that is being read goes when that ends.
+    /// Drops a block without writing it, in whatever condition it is. A block that is being read goes when
+    /// that ends.
     pub(super) fn forget(&mut self, key: Key) {
         self.written.remove(&key);
         let Some(slot) = self.index.remove(&key) else { return };
@@ -398,8 +399,9 @@ impl State {
 
     /// Most blocks beyond a missing one that may be fetched along with it.
     ///
-    /// Buffers that hold nothing, or only what the reader's manager wants no more, can be used for it up to half of all. Beyond them,
-    /// staging has a budget, because every staged block displaces one that a policy wants to keep.
+    /// Buffers that hold nothing, or only what the reader's manager wants no more, can be used for it up to
+    /// half of all. Beyond them, staging has a budget, because every staged block displaces one that a policy
+    /// wants to keep.
     pub(super) fn room_ahead(&self, manager: ManagerId, most: usize) -> usize {
         let staged = self.staged.len();
         let free = (self.vacant() + self.managers.unwanted(manager)).saturating_sub(1);
@@ -408,8 +410,8 @@ impl State {
         free.max(budget).min(most)
     }
 
-    /// Drops staged blocks that have waited so long that they were not wanted, after all. They take room from further
-    /// read-ahead only, so there is no hurry: a stream that is read along with many others is slow.
+    /// Drops staged blocks that have waited so long that they were not wanted, after all. They take room from
+    /// further read-ahead only, so there is no hurry: a stream that is read along with many others is slow.
     pub(super) fn drop_stale(&mut self) {
         let now = self.statistics.references;
         while let Some(slot) = self.staged.front() {

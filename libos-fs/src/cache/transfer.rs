@@ -1,5 +1,5 @@
-//! Requests on their way between the cache and the device, room for them, and write-back. Nothing is borrowed while
-//! waiting.
+//! Requests on their way between the cache and the device, room for them, and write-back. Nothing is borrowed
+//! while waiting.
 
 use super::BufferCache;
 use super::state::{Condition, Key, State};
@@ -161,8 +161,8 @@ impl BufferCache {
         }
     }
 
-    /// A slot to fill, with block `missing` if it is for one: a vacant one, or that of a victim, which is written first
-    /// if it is dirty.
+    /// A slot to fill, with block `missing` if it is for one: a vacant one, or that of a victim, which is
+    /// written first if it is dirty.
     pub(super) fn take_slot(&self, missing: Option<Key>) -> Result<usize, FsError> {
         loop {
             let (victim, dirty) = {
@@ -194,7 +194,8 @@ impl BufferCache {
         }
     }
 
-    /// Makes a slot vacant when no resident block can go: drops the oldest staged block, or waits for a request.
+    /// Makes a slot vacant when no resident block can go: drops the oldest staged block, or waits for a
+    /// request.
     fn give_up_staging(&self) -> Result<(), FsError> {
         let is_staged = |state: &State, slot: usize| state.slots[slot].condition == Condition::Staged;
         let oldest = {
@@ -215,7 +216,8 @@ impl BufferCache {
         }
     }
 
-    /// Writes a dirty block and its dirty neighbours on the device, in one request, after what must be written before.
+    /// Writes a dirty block and its dirty neighbours on the device, in one request, after what must be
+    /// written before.
     fn write_around(&self, slot: usize) -> Option<FsError> {
         let slots = self.with_neighbours(slot);
         if let Err(error) = self.force_before(&slots) {

@@ -1,7 +1,8 @@
 //! When written blocks go to the device, and in which order.
 //!
-//! Written blocks go there when they are replaced and when the file system commits. A [`WriteBack`] policy can send them
-//! earlier, while the application computes; [`BufferCache::write_before`] says which must not go before others.
+//! Written blocks go there when they are replaced and when the file system commits. A [`WriteBack`] policy
+//! can send them earlier, while the application computes; [`BufferCache::write_before`] says which must not
+//! go before others.
 
 use super::BufferCache;
 use super::state::{Condition, State};
@@ -26,8 +27,9 @@ pub struct DirtyBlocks {
     pub oldest_references: u64,
 }
 
-/// A write-back policy. It is asked after each write of the application; what it asks for is written oldest first, with
-/// dirty neighbours in the same request, and not waited for. If a write fails its blocks stay dirty.
+/// A write-back policy. It is asked after each write of the application; what it asks for is written oldest
+/// first, with dirty neighbours in the same request, and not waited for. If a write fails its blocks stay
+/// dirty.
 pub trait WriteBack {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
@@ -48,8 +50,8 @@ impl WriteBack for OnReplacement {
     }
 }
 
-/// Writes blocks that have been dirty for so many references. (UNIX's `update` counted seconds; a unikernel may have no
-/// clock.)
+/// Writes blocks that have been dirty for so many references. (UNIX's `update` counted seconds; a unikernel
+/// may have no clock.)
 pub struct ByAge(pub u64);
 
 impl WriteBack for ByAge {
@@ -189,7 +191,8 @@ impl WriteOrder {
 }
 
 impl State {
-    /// The oldest dirty block, if it should be written now by the policy. Those that are being written count as clean.
+    /// The oldest dirty block, if it should be written now by the policy. Those that are being written count
+    /// as clean.
     fn due(&mut self) -> Option<usize> {
         let slots = &self.slots;
         let is_waiting = |slot: &usize| slots[*slot].condition == Condition::Resident;
@@ -203,8 +206,8 @@ impl State {
         self.write_back.is_due(&blocks).then_some(oldest)
     }
 
-    /// Dirty blocks in the order of their places, cut into requests: adjacent blocks together, where their files allow it.
-    /// Only of files that `wanted`.
+    /// Dirty blocks in the order of their places, cut into requests: adjacent blocks together, where their
+    /// files allow it. Only of files that `wanted`.
     fn dirty_runs(&self, most: usize, wanted: impl Fn(FileId) -> bool) -> Vec<Vec<usize>> {
         let mut runs: Vec<Vec<usize>> = Vec::new();
         let mut last: Option<(u64, FileId)> = None;
@@ -229,8 +232,8 @@ impl State {
         self.unflushed.values().any(|key| files.contains(&key.0))
     }
 
-    /// A flush has succeeded, or failed: then nobody knows what became of the writes before it, and they count as not
-    /// having happened.
+    /// A flush has succeeded, or failed: then nobody knows what became of the writes before it, and they
+    /// count as not having happened.
     pub(super) fn flushed(&mut self, ok: bool) {
         for (disk, key) in core::mem::take(&mut self.unflushed) {
             if ok {
@@ -252,9 +255,10 @@ impl BufferCache {
         self.state.borrow_mut().write_back = policy.into();
     }
 
-    /// From now on no block of the file `then` is written to the device before all that was written to the file `first`
-    /// until then is there, and durable: a database's log before its data (M. Stonebraker, "Operating system support for
-    /// database management", CACM 24(7), 1981, calls it selected force-out). Holds until one of the files is removed.
+    /// From now on no block of the file `then` is written to the device before all that was written to the
+    /// file `first` until then is there, and durable: a database's log before its data (M. Stonebraker,
+    /// "Operating system support for database management", CACM 24(7), 1981, calls it selected force-out).
+    /// Holds until one of the files is removed.
     ///
     /// Costs a flush whenever a block of `then` is written while `first` is not durable.
     ///
@@ -352,7 +356,8 @@ impl BufferCache {
         Ok(())
     }
 
-    /// Writes all dirty blocks, adjacent ones together, many requests at a time. After an error some are still dirty.
+    /// Writes all dirty blocks, adjacent ones together, many requests at a time. After an error some are
+    /// still dirty.
     pub(crate) fn write_back(&self) -> Result<(), FsError> {
         self.finish_writes();
         self.write_files(|_| true)?;

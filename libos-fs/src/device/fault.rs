@@ -1,4 +1,5 @@
-//! Devices that misbehave on demand: wrappers around any [`BlockDevice`](super::BlockDevice), to test what stands on top.
+//! Devices that misbehave on demand: wrappers around any [`BlockDevice`](super::BlockDevice), to test what
+//! stands on top.
 //!
 //! | wrapper | misbehaviour |
 //! |---|---|
@@ -7,7 +8,8 @@
 //! | [`DelayedDevice`] | completions come late and out of order, and the depth of the queue is measured |
 //! | [`PowerCut`] | after so many written blocks the power is gone; un-flushed writes are lost, kept or torn at random |
 //!
-//! Each is steered and questioned through a handle that can be cloned, while the device itself is in the hands of a volume.
+//! Each is steered and questioned through a handle that can be cloned, while the device itself is in the
+//! hands of a volume.
 
 mod delay;
 mod failure;
@@ -17,8 +19,8 @@ pub use delay::{DelayControl, DelayedDevice};
 pub use failure::{BitFlipper, FailingDevice, FailureControl};
 pub use power::{PowerControl, PowerCut};
 
-/// A small generator of pseudo-random numbers (SplitMix64: G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014): the same
-/// seed gives the same faults.
+/// A small generator of pseudo-random numbers (SplitMix64: G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014):
+/// the same seed gives the same faults.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 

@@ -1,11 +1,11 @@
 //! Block devices: an asynchronous queue of requests that own their buffers.
 //!
 //! [`BlockDevice`] is the only thing this crate knows about disks. [`RamDisk`] holds its blocks in memory,
-//! [`FileDisk`] in a file of the host (feature `std`), `RingDevice` is the disk of a HyperExo environment (feature
-//! `unikernel`). The wrappers of [`fault`] misbehave on demand, [`TimedDisk`] calculates time.
+//! [`FileDisk`] in a file of the host (feature `std`), `RingDevice` is the disk of a HyperExo environment
+//! (feature `unikernel`). The wrappers of [`fault`] misbehave on demand, [`TimedDisk`] calculates time.
 //!
-//! A request gives its buffers away and gets them back with its completion, so nobody can touch a buffer that the
-//! device is using.
+//! A request gives its buffers away and gets them back with its completion, so nobody can touch a buffer that
+//! the device is using.
 
 pub mod fault;
 #[cfg(feature = "std")]
@@ -61,7 +61,8 @@ pub struct Completion {
     pub tag: u64,
     /// The buffers of the request. Empty after [`DeviceError::Timeout`]: the device may still be using them.
     pub buffers: Vec<Box<Page>>,
-    /// How it ended. After an error the contents of read buffers, or of the blocks to be written, are unknown.
+    /// How it ended. After an error the contents of read buffers, or of the blocks to be written, are
+    /// unknown.
     pub result: Result<(), DeviceError>,
 }
 
@@ -132,20 +133,22 @@ pub trait BlockDevice {
     fn submit(&mut self, request: Request) -> Result<(), Rejected>;
     /// Takes a completion if there is one.
     fn poll(&mut self) -> Option<Completion>;
-    /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is in flight.
+    /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is
+    /// in flight.
     fn wait(&mut self);
-    /// Whether [`BlockDevice::poll`] may have something. If not, the device calls the core that asks, or wakes `waker`,
-    /// as soon as it has: for those who must not sleep inside the device, because other cores use it meanwhile
-    /// ([`crate::shared`]).
+    /// Whether [`BlockDevice::poll`] may have something. If not, the device calls the core that asks, or
+    /// wakes `waker`, as soon as it has: for those who must not sleep inside the device, because other cores
+    /// use it meanwhile ([`crate::shared`]).
     ///
-    /// A device that has no other way waits here, and its other users with it; those that complete at once lose nothing.
+    /// A device that has no other way waits here, and its other users with it; those that complete at once
+    /// lose nothing.
     fn ready(&mut self, waker: &Waker) -> bool {
         let _ = waker;
         self.wait();
         true
     }
-    /// Where to print the references to blocks of files on this device, line by line, if this run is to record them; see
-    /// [`crate::cache::references`].
+    /// Where to print the references to blocks of files on this device, line by line, if this run is to
+    /// record them; see [`crate::cache::references`].
     fn reference_log(&self) -> Option<fn(&str)> {
         None
     }

@@ -15,7 +15,8 @@ pub(crate) struct Finished {
 
 /// A device and the completions that nobody has asked for yet.
 ///
-/// The device is borrowed only inside these methods. Nothing else of this crate is borrowed while one of them waits.
+/// The device is borrowed only inside these methods. Nothing else of this crate is borrowed while one of them
+/// waits.
 pub(crate) struct DeviceQueue {
     device: RefCell<Box<dyn BlockDevice>>,
     finished: RefCell<BTreeMap<u64, Finished>>,
@@ -45,8 +46,8 @@ impl DeviceQueue {
         self.device.borrow().read_only()
     }
 
-    /// Starts a request and returns its tag. A refusal is an outcome like any other: it is found under the tag.
-    /// Waits only while the queue is full.
+    /// Starts a request and returns its tag. A refusal is an outcome like any other: it is found under the
+    /// tag. Waits only while the queue is full.
     pub(crate) fn submit(&self, operation: Operation, block: u64, buffers: Vec<Box<Page>>) -> u64 {
         let tag = self.next_tag.get();
         self.next_tag.set(tag + 1);

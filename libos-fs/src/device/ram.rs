@@ -10,7 +10,8 @@ use spin::Mutex;
 /// Requests that a [`RamDisk`] takes before a completion must be fetched.
 const QUEUE_DEPTH: usize = 32;
 
-/// A disk in memory. Clones are further queues to the same blocks: keep one to look at the disk after a volume is gone.
+/// A disk in memory. Clones are further queues to the same blocks: keep one to look at the disk after a
+/// volume is gone.
 pub struct RamDisk {
     bytes: Arc<Mutex<Vec<u8>>>,
     completions: VecDeque<Completion>,

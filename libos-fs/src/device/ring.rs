@@ -8,8 +8,8 @@ use libos_core::disk::{self, Disk, DiskError, Reason};
 /// Word of the command line that has all references printed: `exo run --record-references` adds it.
 pub const RECORD_WORD: &str = "record-references=1";
 
-/// The disk extent of this environment: requests go through the ring it shares with the exokernel, buffers go to the
-/// device without being copied.
+/// The disk extent of this environment: requests go through the ring it shares with the exokernel, buffers go
+/// to the device without being copied.
 pub struct RingDevice {
     disk: Disk,
 }

@@ -41,8 +41,8 @@ impl DiskTime {
     }
 }
 
-/// A device that serves one request after the other, each in the time that [`DiskTime`] says, on a [`SimulatedClock`].
-/// Waiting for it moves the clock.
+/// A device that serves one request after the other, each in the time that [`DiskTime`] says, on a
+/// [`SimulatedClock`]. Waiting for it moves the clock.
 pub struct TimedDisk<D> {
     below: D,
     time: DiskTime,

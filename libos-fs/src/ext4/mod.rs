@@ -1,17 +1,17 @@
 //! Read-only ext4 images, such as `mke2fs -d` makes, through the crate `ext4-view`.
 //!
-//! That crate finds names, follows links, checks metadata checksums and replays the journal in memory. It reads through a
-//! callback, which we lead two ways:
+//! That crate finds names, follows links, checks metadata checksums and replays the journal in memory. It
+//! reads through a callback, which we lead two ways:
 //!
 //! * metadata past the buffer cache (the crate has a small cache of its own), counted as
 //!   [`metadata_reads`](crate::CacheStatistics::metadata_reads);
 //! * contents of files through the buffer cache. There, blocks go by their number on the device, as blocks of
-//!   [`FileId::WHOLE_DEVICE`]: the crate does not tell which block of a file is where. So priorities can be given to the
-//!   volume as a whole, not to a file or a range. The crate asks for groups of up to 8 adjacent blocks, which act as
-//!   read-ahead above our own, and keeps 64 of them.
+//!   [`FileId::WHOLE_DEVICE`]: the crate does not tell which block of a file is where. So priorities can be
+//!   given to the volume as a whole, not to a file or a range. The crate asks for groups of up to 8 adjacent
+//!   blocks, which act as read-ahead above our own, and keeps 64 of them.
 //!
-//! The crate borrows its own state while it reads, so the reads of one ext4 volume don't overlap with each other; those
-//! of our read-ahead do.
+//! The crate borrows its own state while it reads, so the reads of one ext4 volume don't overlap with each
+//! other; those of our read-ahead do.
 //!
 //! Files are known by number in the order in which they are first opened.
 

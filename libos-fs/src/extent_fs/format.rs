@@ -1,5 +1,5 @@
-//! What is on the disk, byte by byte. Nothing read from the disk is trusted: every length, number and pointer is
-//! checked here or in [`super::audit`], and damage is an error, never a panic.
+//! What is on the disk, byte by byte. Nothing read from the disk is trusted: every length, number and pointer
+//! is checked here or in [`super::audit`], and damage is an error, never a panic.
 
 use crate::FsError;
 use crate::device::{BLOCK_BYTES, zeroed_page};
@@ -314,7 +314,8 @@ pub(super) fn encode_leaf(items: &[(Key, Item)], block: u64) -> Box<Page> {
     node_page(0, items.len(), block, &body)
 }
 
-/// An inner node as it is written to `block`. The pointers must fit: see [`Key::inner_bytes`] and [`NODE_CAPACITY`].
+/// An inner node as it is written to `block`. The pointers must fit: see [`Key::inner_bytes`] and
+/// [`NODE_CAPACITY`].
 pub(super) fn encode_inner<'a>(
     level: u8,
     children: impl Iterator<Item = (&'a Key, Pointer)>,

@@ -17,22 +17,24 @@
 //!  extent       (file, 3, first block of file)   first block on disk, CRC-32 of each of up to 256 blocks
 //! ```
 //!
-//! All numbers are little-endian. Object 1 is the root directory. One tree holds all items in the order of their keys, so
-//! that what belongs together lies together: an object's inode, then its names, or its extents.
+//! All numbers are little-endian. Object 1 is the root directory. One tree holds all items in the order of
+//! their keys, so that what belongs together lies together: an object's inode, then its names, or its
+//! extents.
 //!
-//! * **Everything is checked.** A pointer to a node carries the node's CRC-32, an extent that of every data block, a
-//!   superblock its own. A flipped bit in any block in use is found when it is read; [`check`] reads all.
-//! * **Nothing in use is overwritten.** Changed nodes and changed data go to free blocks. A block that the last commit
-//!   needs is not used again before the next.
-//! * **A commit** writes all dirty data, then the changed nodes, flushes, writes one copy of the superblock, flushes, and
-//!   writes the other copy. The first copy to be written is the one that does not count, so a cut at any moment leaves
-//!   one that does: the state before or the state after, nothing between.
-//! * **Free space is not stored.** Mounting reads the whole tree (about one block in a thousand), judges it, and derives
-//!   what is free. The tree then stays in memory, beside the cache's budget.
-//! * **Disk full** is an error that changes nothing: enough blocks stay reserved to commit what is there, and files can be
-//!   removed. What they free is available after the commit.
-//! * **Placement.** A block goes right behind the one before it in the file, if that is free, and else to the next run
-//!   that is long enough for the write; so files written in order lie in order.
+//! * **Everything is checked.** A pointer to a node carries the node's CRC-32, an extent that of every data
+//!   block, a superblock its own. A flipped bit in any block in use is found when it is read; [`check`] reads
+//!   all.
+//! * **Nothing in use is overwritten.** Changed nodes and changed data go to free blocks. A block that the
+//!   last commit needs is not used again before the next.
+//! * **A commit** writes all dirty data, then the changed nodes, flushes, writes one copy of the superblock,
+//!   flushes, and writes the other copy. The first copy to be written is the one that does not count, so a
+//!   cut at any moment leaves one that does: the state before or the state after, nothing between.
+//! * **Free space is not stored.** Mounting reads the whole tree (about one block in a thousand), judges it,
+//!   and derives what is free. The tree then stays in memory, beside the cache's budget.
+//! * **Disk full** is an error that changes nothing: enough blocks stay reserved to commit what is there, and
+//!   files can be removed. What they free is available after the commit.
+//! * **Placement.** A block goes right behind the one before it in the file, if that is free, and else to the
+//!   next run that is long enough for the write; so files written in order lie in order.
 //!
 //! There are no links, owners or times: a unikernel has one user and perhaps no clock.
 

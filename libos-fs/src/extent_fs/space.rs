@@ -22,8 +22,8 @@ impl BlockSet {
     }
 }
 
-/// The blocks of a volume. A block of the last committed state stays in use until the next commit, even if nothing
-/// refers to it any more.
+/// The blocks of a volume. A block of the last committed state stays in use until the next commit, even if
+/// nothing refers to it any more.
 pub(super) struct SpaceMap {
     blocks: u64,
     used: BlockSet,
@@ -84,8 +84,9 @@ impl SpaceMap {
         block < self.blocks && self.fresh.contains(block)
     }
 
-    /// Allocates a block: `goal` if it is free, so that what follows each other in a file does so on disk; otherwise the
-    /// first of a free run of `want` blocks, or of the longest there is. Fails if it would leave less than `reserve`.
+    /// Allocates a block: `goal` if it is free, so that what follows each other in a file does so on disk;
+    /// otherwise the first of a free run of `want` blocks, or of the longest there is. Fails if it would
+    /// leave less than `reserve`.
     pub(super) fn allocate(&mut self, goal: Option<u64>, want: u64, reserve: u64) -> Result<u64, FsError> {
         if self.free <= reserve {
             let free = self.free.saturating_sub(reserve);

@@ -1,8 +1,8 @@
 //! The tree that holds all metadata: a copy-on-write B-tree (O. Rodeh, "B-trees, shadowing, and clones", ACM
 //! Transactions on Storage 3(4), 2008).
 //!
-//! It is in memory as a whole. A node knows where on the disk it was last committed; when it is changed it loses that
-//! place, and so do all nodes above it, and a commit writes it to another one.
+//! It is in memory as a whole. A node knows where on the disk it was last committed; when it is changed it
+//! loses that place, and so do all nodes above it, and a commit writes it to another one.
 
 use super::format::{Item, Key, NODE_CAPACITY, Pointer, encode_inner, encode_leaf};
 use alloc::boxed::Box;
@@ -102,8 +102,8 @@ impl Node {
         }
     }
 
-    /// Applies a change to an item. Returns its result, if there is such an item, and the node split off if it no
-    /// longer fits.
+    /// Applies a change to an item. Returns its result, if there is such an item, and the node split off if
+    /// it no longer fits.
     fn update<R>(
         &mut self,
         key: &Key,
@@ -396,16 +396,16 @@ impl Tree {
         self.root.changed()
     }
 
-    /// The changed nodes as they are written to `blocks`, of which there must be [`Tree::changed`], and the pointer to
-    /// the root. The tree itself stays as it is. `None` if there are too few blocks.
+    /// The changed nodes as they are written to `blocks`, of which there must be [`Tree::changed`], and the
+    /// pointer to the root. The tree itself stays as it is. `None` if there are too few blocks.
     pub(super) fn encode(&self, blocks: &[u64]) -> Option<(Pointer, Written)> {
         let mut pages = Vec::with_capacity(blocks.len());
         let root = self.root.encode(&mut blocks.iter().copied(), &mut pages)?;
         Some((root, pages))
     }
 
-    /// Takes note that the nodes have been committed to these places, in the order of [`Tree::encode`]. Returns the
-    /// places that are no longer needed.
+    /// Takes note that the nodes have been committed to these places, in the order of [`Tree::encode`].
+    /// Returns the places that are no longer needed.
     pub(super) fn adopt(&mut self, places: &[Pointer]) -> Vec<u64> {
         self.root.adopt(&mut places.iter().copied());
         mem::take(&mut self.released)

@@ -1,9 +1,10 @@
 //! Requests on their way: who asked, who waits, and who listens to the device for all.
 //!
-//! Everything here is done under one lock in a time that does not depend on the device. Who must wait leaves a [`Waker`]
-//! and sleeps without the lock. One of those whose requests are on their way is the *listener*: the device calls it,
-//! whosesoever request is done, and it passes the news on. When its own is done another one listens. Invariant: if an owner
-//! sleeps, there is a listener, whose request has not landed; the device calls it, or it is awake or has been woken.
+//! Everything here is done under one lock in a time that does not depend on the device. Who must wait leaves
+//! a [`Waker`] and sleeps without the lock. One of those whose requests are on their way is the *listener*:
+//! the device calls it, whosesoever request is done, and it passes the news on. When its own is done another
+//! one listens. Invariant: if an owner sleeps, there is a listener, whose request has not landed; the device
+//! calls it, or it is awake or has been woken.
 
 use crate::device::{
     BlockDevice, DeviceError, Finished, Operation, Rejected, Rejection, Request, zeroed_page,
@@ -128,8 +129,8 @@ impl Desk {
         }
     }
 
-    /// The outcome of a request, if it has ended; if not, its owner is to sleep, and will be woken by `waker`. Asked again
-    /// after every wake.
+    /// The outcome of a request, if it has ended; if not, its owner is to sleep, and will be woken by
+    /// `waker`. Asked again after every wake.
     pub(super) fn outcome(&mut self, tag: u64, waker: &Waker) -> (Option<Finished>, Wakes) {
         let mut wakes = Wakes::default();
         loop {
@@ -157,7 +158,8 @@ impl Desk {
         self.completions
     }
 
-    /// Takes what the device has done for the owner of a request; others whose requests have ended are to be woken.
+    /// Takes what the device has done for the owner of a request; others whose requests have ended are to be
+    /// woken.
     fn collect(&mut self, own: u64, wakes: &mut Wakes) {
         while let Some(completion) = self.device.poll() {
             self.completions += 1;
@@ -169,8 +171,8 @@ impl Desk {
         }
     }
 
-    /// Makes somebody who sleeps until a request has ended the listener, and has them woken: also if their own turns out to
-    /// have ended, they have to see to it that somebody listens.
+    /// Makes somebody who sleeps until a request has ended the listener, and has them woken: also if their
+    /// own turns out to have ended, they have to see to it that somebody listens.
     fn appoint(&mut self, wakes: &mut Wakes) {
         let asleep = |(tag, flight): (&u64, &mut Flight)| flight.owner.take().map(|owner| (*tag, owner));
         if let Some((tag, owner)) = self.flights.iter_mut().find_map(asleep) {
@@ -250,8 +252,8 @@ mod tests {
         }
     }
 
-    /// Cores with a request each that ask in turn and sleep in between; whoever is woken asks again. Requests complete in every
-    /// order, one or several at a time: nobody sleeps for ever.
+    /// Cores with a request each that ask in turn and sleep in between; whoever is woken asks again. Requests
+    /// complete in every order, one or several at a time: nobody sleeps for ever.
     #[test]
     fn somebody_always_listens() {
         const CORES: u64 = 4;

@@ -12,10 +12,12 @@ use core::task::Waker;
 use hyperexo_abi::Page;
 
 impl<P: ReplacementPolicy> Shared<P> {
-    /// Reads a block that was missing a moment ago, and as many of the blocks after it as are in `run` and missing too, and
-    /// copies them to the caller: from `offset` in the first one on, as many bytes as `into` has room for.
+    /// Reads a block that was missing a moment ago, and as many of the blocks after it as are in `run` and
+    /// missing too, and copies them to the caller: from `offset` in the first one on, as many bytes as `into`
+    /// has room for.
     ///
-    /// Returns how many bytes. None, if another core has brought the block meanwhile: it is to be looked up again.
+    /// Returns how many bytes. None, if another core has brought the block meanwhile: it is to be looked up
+    /// again.
     pub(super) fn fetch(
         &self,
         block: u64,
@@ -48,8 +50,8 @@ impl<P: ReplacementPolicy> Shared<P> {
         }
     }
 
-    /// Submits a request for a block and those after it that are missing too. Returns its tag, and how many blocks; nothing if
-    /// the block is to be looked up again, after a sleep or at once.
+    /// Submits a request for a block and those after it that are missing too. Returns its tag, and how many
+    /// blocks; nothing if the block is to be looked up again, after a sleep or at once.
     fn start(&self, block: u64, run: &Run, waker: &Waker) -> Result<Option<(u64, u64)>, FsError> {
         let mut desk = self.desk.lock();
         // Blocks come in under this lock: one that is neither in nor on its way is nobody else's affair.
@@ -94,8 +96,9 @@ impl<P: ReplacementPolicy> Shared<P> {
         found
     }
 
-    /// Copies blocks that have arrived to the caller and puts them into the cache, in order, up to the first one whose
-    /// checksum is wrong. Returns how many bytes were copied; nothing if that was the very first block.
+    /// Copies blocks that have arrived to the caller and puts them into the cache, in order, up to the first
+    /// one whose checksum is wrong. Returns how many bytes were copied; nothing if that was the very first
+    /// block.
     fn take_in(
         &self,
         block: u64,

@@ -34,8 +34,8 @@ impl Frames {
         Frames((0..count).map(frame).collect())
     }
 
-    /// Copies bytes of a block from a frame, from `offset` in the block on. If the frame holds another block, or is filled
-    /// meanwhile, the answer is `false` and `into` holds anything.
+    /// Copies bytes of a block from a frame, from `offset` in the block on. If the frame holds another block,
+    /// or is filled meanwhile, the answer is `false` and `into` holds anything.
     pub(super) fn copy(&self, frame: usize, block: u64, offset: usize, into: &mut [u8]) -> bool {
         let frame = &self.0[frame];
         let before = frame.version.load(Ordering::Acquire);
@@ -62,7 +62,8 @@ impl Frames {
     }
 }
 
-/// Copies bytes out of words, from an offset in bytes on: whole words at their places, and parts of words at both ends.
+/// Copies bytes out of words, from an offset in bytes on: whole words at their places, and parts of words at
+/// both ends.
 fn copy_words(words: &[AtomicU64], offset: usize, into: &mut [u8]) {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
     let mut words = &words[offset / WORD..];

@@ -10,21 +10,22 @@
 //!                   └─ index, frame ┘
 //! ```
 //!
-//! * **A hit takes no lock and waits for nobody.** The index, a [`SharedCache`] under any policy, says in which frame the
-//!   block is; its bytes are copied between two looks at the frame's version. If somebody fills the frame meanwhile, the copy does
-//!   not count and the block is looked up again: the index had forgotten it before that began. A hit writes to no memory that
-//!   other cores use, but for the policy's mark if the block has not got it yet.
-//! * **A miss** takes a spin lock a few times, never across I/O: to find that nobody else is fetching the block, and to submit a
-//!   request; to take the outcome; to copy the blocks into frames. In between it sleeps, and so does everybody who wants a
-//!   block that is on its way already: it is read once. Misses on different blocks overlap as far as the device's
-//!   queue goes.
-//! * **Reads only.** The volume is what was committed last, and the device belongs to it for good: there is no way to write, and
-//!   nobody else can. Names and places of blocks are found in memory that never changes. A program that writes uses
-//!   [`Volume`](crate::Volume).
+//! * **A hit takes no lock and waits for nobody.** The index, a [`SharedCache`] under any policy, says in
+//!   which frame the block is; its bytes are copied between two looks at the frame's version. If somebody
+//!   fills the frame meanwhile, the copy does not count and the block is looked up again: the index had
+//!   forgotten it before that began. A hit writes to no memory that other cores use, but for the policy's
+//!   mark if the block has not got it yet.
+//! * **A miss** takes a spin lock a few times, never across I/O: to find that nobody else is fetching the
+//!   block, and to submit a request; to take the outcome; to copy the blocks into frames. In between it
+//!   sleeps, and so does everybody who wants a block that is on its way already: it is read once. Misses on
+//!   different blocks overlap as far as the device's queue goes.
+//! * **Reads only.** The volume is what was committed last, and the device belongs to it for good: there is
+//!   no way to write, and nobody else can. Names and places of blocks are found in memory that never changes.
+//!   A program that writes uses [`Volume`](crate::Volume).
 //! * **Read-ahead**: adjacent missing blocks of one read come in one request; nothing else is fetched.
 //!
-//! Beside its capacity the cache has one spare frame, and buffers for the requests on their way. With one shard, on one
-//! core, it misses exactly as [`simulate`](crate::simulate) says.
+//! Beside its capacity the cache has one spare frame, and buffers for the requests on their way. With one
+//! shard, on one core, it misses exactly as [`simulate`](crate::simulate) says.
 //!
 //! ```
 //! use libos_fs::cache::SharedCache;
@@ -120,7 +121,8 @@ pub struct SharedStatistics {
     pub hits: u64,
     /// Blocks read from the device for somebody who wanted them.
     pub misses: u64,
-    /// Times that somebody slept for a block which another core was fetching. Then it is looked up once more, mostly a hit.
+    /// Times that somebody slept for a block which another core was fetching. Then it is looked up once more,
+    /// mostly a hit.
     pub waits: u64,
     /// Blocks of metadata read while mounting. With `misses`, all that the device has read without error.
     pub mount_reads: u64,
@@ -137,12 +139,12 @@ impl<P> Clone for SharedVolume<P> {
 }
 
 impl<P: ReplacementPolicy> SharedVolume<P> {
-    /// Mounts what was committed last to the extent file system on a device, with an empty cache in front of it: `cache`
-    /// decides on size, policy and shards. Cores sleep by `sleep`.
+    /// Mounts what was committed last to the extent file system on a device, with an empty cache in front of
+    /// it: `cache` decides on size, policy and shards. Cores sleep by `sleep`.
     ///
     /// # Errors
-    /// [`FsError::UnknownFormat`] for other formats, ext4 among them; [`FsError::Corrupt`] or [`FsError::Checksum`] if the volume
-    /// is damaged, [`FsError::Device`] if the device fails.
+    /// [`FsError::UnknownFormat`] for other formats, ext4 among them; [`FsError::Corrupt`] or
+    /// [`FsError::Checksum`] if the volume is damaged, [`FsError::Device`] if the device fails.
     ///
     /// # Panics
     /// If `cache` holds something.
@@ -202,8 +204,8 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     }
 }
 
-/// An open file of a [`SharedVolume`]. Cores can share one, but it counts the hits it has: a clone for each core spares them
-/// writing to the same memory.
+/// An open file of a [`SharedVolume`]. Cores can share one, but it counts the hits it has: a clone for each
+/// core spares them writing to the same memory.
 pub struct SharedFile<P> {
     shared: Arc<Shared<P>>,
     id: FileId,
@@ -249,8 +251,8 @@ impl<P> Drop for SharedFile<P> {
 }
 
 impl<P: ReplacementPolicy> SharedFile<P> {
-    /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end of the file. Bytes
-    /// that were never written are zeros. Sleeps if a block is not in memory.
+    /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end
+    /// of the file. Bytes that were never written are zeros. Sleeps if a block is not in memory.
     ///
     /// # Errors
     /// [`FsError::Device`] or [`FsError::Checksum`]; `into` holds anything then.
@@ -266,8 +268,8 @@ impl<P: ReplacementPolicy> SharedFile<P> {
         Ok(bytes)
     }
 
-    /// Reads the beginning of what is wanted: the rest of a block, or as many blocks as one request brings. Returns how many
-    /// bytes; none if the block is to be looked up again.
+    /// Reads the beginning of what is wanted: the rest of a block, or as many blocks as one request brings.
+    /// Returns how many bytes; none if the block is to be looked up again.
     fn read_some(&self, at: u64, into: &mut [u8]) -> Result<usize, FsError> {
         let shared = &*self.shared;
         let (number, offset) = (at / BLOCK_BYTES as u64, (at % BLOCK_BYTES as u64) as usize);

@@ -2,13 +2,14 @@
 
 use core::task::Waker;
 
-/// Puts the calling core to sleep. What there is: [`Threads`] of the host (feature `std`), `Cores` of a unikernel (feature
-/// `unikernel`).
+/// Puts the calling core to sleep. What there is: [`Threads`] of the host (feature `std`), `Cores` of a
+/// unikernel (feature `unikernel`).
 pub trait Sleep: Send + Sync {
     /// Ends a sleep of the calling core, or the next one: a wake is never lost.
     fn waker(&self) -> Waker;
 
-    /// Sleeps until `condition` holds. It is looked at first of all and after every wake, and may be at other times.
+    /// Sleeps until `condition` holds. It is looked at first of all and after every wake, and may be at other
+    /// times.
     fn sleep_until(&self, condition: &mut dyn FnMut() -> bool);
 }
 

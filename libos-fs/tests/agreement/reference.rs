@@ -1,5 +1,6 @@
-//! The policies once more, written down from the papers' pseudo-code: with blocks instead of slots, plain vectors,
-//! linear searches, the cache and its policy in one. Slow, and with nothing in common with the library's code.
+//! The policies once more, written down from the papers' pseudo-code: with blocks instead of slots, plain
+//! vectors, linear searches, the cache and its policy in one. Slow, and with nothing in common with the
+//! library's code.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,7 @@
 //! Reference strings from whole numbers only, so that `oracle.py` makes the very same.
 
-/// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+/// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA
+/// 2014).
 struct Random(u64);
 
 impl Random {
@@ -34,8 +35,8 @@ pub fn zipf(seed: u64, blocks: u64, references: usize) -> Vec<u64> {
     (0..references).map(draw).collect()
 }
 
-/// By turns: a loop over 700 blocks, three times; a scan of 400 blocks that never come back; 1,500 references to 300
-/// hot blocks.
+/// By turns: a loop over 700 blocks, three times; a scan of 400 blocks that never come back; 1,500 references
+/// to 300 hot blocks.
 pub fn loops_and_scans(seed: u64, rounds: u64) -> Vec<u64> {
     let mut random = Random(seed);
     let mut references = Vec::new();
@@ -49,8 +50,8 @@ pub fn loops_and_scans(seed: u64, rounds: u64) -> Vec<u64> {
     references
 }
 
-/// A working set of 500 blocks that moves on by 40 every 1,000 references, with one reference in eight to any of 20,000
-/// blocks, and one in sixteen to the block just used.
+/// A working set of 500 blocks that moves on by 40 every 1,000 references, with one reference in eight to any
+/// of 20,000 blocks, and one in sixteen to the block just used.
 pub fn drift(seed: u64, references: usize) -> Vec<u64> {
     let mut random = Random(seed);
     let mut last = 0;

@@ -1,4 +1,5 @@
-//! A disk that works in a thread of its own, with a short queue, and completes requests late and out of order.
+//! A disk that works in a thread of its own, with a short queue, and completes requests late and out of
+//! order.
 
 use libos_fs::device::fault::Dice;
 use libos_fs::{BLOCK_BYTES, BlockDevice, Completion, DeviceError, Rejected, Rejection, Request};

@@ -1,8 +1,9 @@
 //! Bochs: an emulator that implements Intel VMX, nested paging included.
 //!
-//! A machine is a directory with a boot image and a configuration. Debian's build has a debugger, which waits at its prompt
-//! unless it is given commands: `c` starts the machine, and when the kernel returns to the debugger at a good end, `q`
-//! ends Bochs with status 0. Everything else (a shutdown asked for, a triple fault, a panic of Bochs) ends it with another.
+//! A machine is a directory with a boot image and a configuration. Debian's build has a debugger, which waits
+//! at its prompt unless it is given commands: `c` starts the machine, and when the kernel returns to the
+//! debugger at a good end, `q` ends Bochs with status 0. Everything else (a shutdown asked for, a triple
+//! fault, a panic of Bochs) ends it with another.
 
 use crate::children::program_path;
 use crate::error::{Error, Result};
@@ -17,7 +18,8 @@ use std::process::Command;
 pub const PROGRAM: &str = "bochs";
 /// The processor model unless the user names one.
 pub const DEFAULT_CPU: &str = "corei7_haswell_4770";
-/// Emulated instructions in a second of the machine's time. Fewer make time pass faster for a guest that waits or spins.
+/// Emulated instructions in a second of the machine's time. Fewer make time pass faster for a guest that
+/// waits or spins.
 const INSTRUCTIONS_PER_SECOND: u32 = 10_000_000;
 /// Largest memory that Bochs gives a machine, in MiB.
 const MOST_MEMORY_MIB: u64 = 2048;

@@ -18,7 +18,8 @@ pub const KERNEL: &str = "hyperexo";
 /// Arguments of `exo build`.
 #[derive(Debug, clap::Args)]
 pub struct BuildArgs {
-    /// Unikernels of the checkout, or directories of applications elsewhere; all of the checkout if none is named
+    /// Unikernels of the checkout, or directories of applications elsewhere; all of the checkout if none is
+    /// named
     apps: Vec<String>,
 }
 

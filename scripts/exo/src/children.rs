@@ -1,8 +1,8 @@
 //! Child processes that never outlive this tool.
 //!
-//! Every child leads a process group of its own. The group is ended when its [`Group`] is dropped, and all groups are
-//! ended when the tool is interrupted (Ctrl-C, SIGTERM, SIGHUP). Against a SIGKILL of the tool, `setpriv` (where
-//! installed) asks the system to end the child with its parent.
+//! Every child leads a process group of its own. The group is ended when its [`Group`] is dropped, and all
+//! groups are ended when the tool is interrupted (Ctrl-C, SIGTERM, SIGHUP). Against a SIGKILL of the tool,
+//! `setpriv` (where installed) asks the system to end the child with its parent.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -24,8 +24,8 @@ pub struct DataArgs {
     ext4: bool,
 }
 
-/// What the images depend on: the code that makes them and reads them, and the locked dependencies whose sources they
-/// hold.
+/// What the images depend on: the code that makes them and reads them, and the locked dependencies whose
+/// sources they hold.
 const SOURCES: [&str; 11] = [
     "unikernels/filecache/src/data",
     "unikernels/filecache/src/btree",
@@ -69,8 +69,8 @@ pub fn prepare(checkout: &Checkout, family: DataFamily, force: bool) -> Result<P
     })
 }
 
-/// The same files as an ext4 image of the same size, for Linux. Made by `mke2fs` without a journal, so that Linux need
-/// not write one.
+/// The same files as an ext4 image of the same size, for Linux. Made by `mke2fs` without a journal, so that
+/// Linux need not write one.
 pub fn prepare_ext4(checkout: &Checkout, family: DataFamily) -> Result<PathBuf> {
     let own = prepare(checkout, family, false)?;
     let bytes = std::fs::read(&own).map_err(Error::io("read", &own))?;
@@ -118,7 +118,8 @@ fn make_ext4(files: &Path, image: &Path, bytes: u64) -> Result<()> {
     Err(unusable(image, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// A file of the data folder, made by `make` unless it is there already and was made from what is `wanted` now.
+/// A file of the data folder, made by `make` unless it is there already and was made from what is `wanted`
+/// now.
 fn made(
     folder: &Path,
     name: &str,

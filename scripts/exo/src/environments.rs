@@ -13,18 +13,21 @@ use std::path::PathBuf;
 /// The environments of a machine; common to several verbs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EnvironmentArgs {
-    /// Unikernels to run, each as one environment: names of the checkout, directories of applications, or ELF files
+    /// Unikernels to run, each as one environment: names of the checkout, directories of applications, or ELF
+    /// files
     pub apps: Vec<String>,
     /// Words for the command line of every environment of APPS
     #[arg(last = true)]
     pub args: Vec<String>,
-    /// An environment with words of its own: LABEL=APP:WORDS, where LABEL= and :WORDS can be left out; may be repeated
+    /// An environment with words of its own: LABEL=APP:WORDS, where LABEL= and :WORDS can be left out; may be
+    /// repeated
     #[arg(long = "app", value_name = "APP:WORDS")]
     pub labelled: Vec<String>,
     /// Memory an environment may own, LABEL=SIZE, or SIZE for all; may be repeated (default: an equal share)
     #[arg(long, value_name = "SIZE")]
     pub quota: Vec<String>,
-    /// Blocks of the disk for an environment, LABEL=FIRST+COUNT, or FIRST+COUNT (default: all of it for the first)
+    /// Blocks of the disk for an environment, LABEL=FIRST+COUNT, or FIRST+COUNT (default: all of it for the
+    /// first)
     #[arg(long, value_name = "FIRST+COUNT")]
     pub disk_extent: Vec<String>,
     /// Disk space an environment may allocate besides its blocks, LABEL=SIZE, or SIZE for all, in whole MiB
@@ -179,8 +182,9 @@ fn unused_label(name: &str, taken: &[Environment]) -> String {
         .unwrap_or_default()
 }
 
-/// Packs the environments, whose images are `apps`, into a bundle file and tells `symbols` where their symbols are. The file is named after its
-/// content, so that runs do not get into each other's way and a printed command stays valid.
+/// Packs the environments, whose images are `apps`, into a bundle file and tells `symbols` where their
+/// symbols are. The file is named after its content, so that runs do not get into each other's way and a
+/// printed command stays valid.
 pub fn pack(
     checkout: &Checkout,
     kernel: &Image,

@@ -1,7 +1,7 @@
 //! `exo bench exits`: what a crossing into the exokernel costs, and how many crossings real work takes.
 //!
-//! Costs are counted where they repeat: instructions under QEMU's `-icount shift=0`, ticks (one an instruction, and what
-//! virtualization adds) on Bochs. Neither is time.
+//! Costs are counted where they repeat: instructions under QEMU's `-icount shift=0`, ticks (one an
+//! instruction, and what virtualization adds) on Bochs. Neither is time.
 
 use crate::accel::Accel;
 use crate::bench::write_lines;

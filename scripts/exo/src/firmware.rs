@@ -1,7 +1,8 @@
 //! What a machine of QEMU's starts with.
 //!
-//! A kernel that is loaded by PVH wants little of the firmware: PCI set up, ACPI's tables in their place. SeaBIOS does far more, and
-//! takes most of the time to the first line of a unikernel for it; qboot, which QEMU brings for its `microvm`, does just that.
+//! A kernel that is loaded by PVH wants little of the firmware: PCI set up, ACPI's tables in their place.
+//! SeaBIOS does far more, and takes most of the time to the first line of a unikernel for it; qboot, which
+//! QEMU brings for its `microvm`, does just that.
 
 use crate::machine::Board;
 use std::collections::HashMap;

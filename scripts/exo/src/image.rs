@@ -40,8 +40,8 @@ impl Image {
     }
 }
 
-/// Drops everything behind the last byte of the last segment (section headers, symbols, debug information), and
-/// returns the rest with the bytes it takes in memory. Offsets stay as they are.
+/// Drops everything behind the last byte of the last segment (section headers, symbols, debug information),
+/// and returns the rest with the bytes it takes in memory. Offsets stay as they are.
 pub fn cut_down(file: &[u8]) -> std::result::Result<(Vec<u8>, u64), String> {
     let header = FileHeader64::<Endianness>::parse(file).map_err(|error| error.to_string())?;
     let endian = header.endian().map_err(|error| error.to_string())?;
@@ -77,7 +77,8 @@ pub fn cut_down(file: &[u8]) -> std::result::Result<(Vec<u8>, u64), String> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A minimal ELF: one loadable segment of `filesz` bytes at file offset 0x1000, 4096 bytes of debris behind it.
+    /// A minimal ELF: one loadable segment of `filesz` bytes at file offset 0x1000, 4096 bytes of debris
+    /// behind it.
     pub(crate) fn sample(filesz: u64, memsz: u64) -> Vec<u8> {
         let mut file = vec![0u8; 0x1000 + filesz as usize + 4096];
         file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");

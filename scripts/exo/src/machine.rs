@@ -85,8 +85,9 @@ impl Board {
         }
     }
 
-    /// The device that holds its virtio consoles. On PCI QEMU would have another thread see to each request, which for a line takes longer
-    /// than the request: 50,000 lines took 4.1 s that way under TCG, 1.1 s without, and 2.6 s on the serial port.
+    /// The device that holds its virtio consoles. On PCI QEMU would have another thread see to each request,
+    /// which for a line takes longer than the request: 50,000 lines took 4.1 s that way under TCG, 1.1 s
+    /// without, and 2.6 s on the serial port.
     fn console(self) -> &'static str {
         match self {
             Board::Q35 | Board::Pc => "virtio-serial-pci,ioeventfd=off",

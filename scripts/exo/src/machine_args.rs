@@ -44,8 +44,9 @@ pub struct MachineArgs {
     /// Further properties of the disk's device, as QEMU takes them, such as queue-size=64
     #[arg(long, requires = "disk", value_name = "KEY=VALUE,...")]
     pub disk_device: Option<String>,
-    /// Network: none, loopback (environments among each other), user (QEMU's own host 10.0.2.2, cut off from the world) or
-    /// dgram:LOCAL:REMOTE (another program, by UNIX datagram sockets). Each environment gets a hardware address
+    /// Network: none, loopback (environments among each other), user (QEMU's own host 10.0.2.2, cut off from
+    /// the world) or dgram:LOCAL:REMOTE (another program, by UNIX datagram sockets). Each environment gets a
+    /// hardware address
     #[arg(long, default_value_t, value_name = "NET")]
     pub net: Network,
     /// A random-number device, for a unikernel that runs with --direct
@@ -130,7 +131,8 @@ pub enum Boot {
 }
 
 impl MachineArgs {
-    /// The machine that these words describe on the command line: for machines that this tool asks for itself.
+    /// The machine that these words describe on the command line: for machines that this tool asks for
+    /// itself.
     pub fn of(words: &[&str]) -> Result<MachineArgs> {
         let command =
             <MachineArgs as clap::Args>::augment_args(clap::Command::new("machine").no_binary_name(true));
@@ -160,7 +162,8 @@ impl MachineArgs {
         }
     }
 
-    /// The accelerator for a unikernel without HyperExo, which needs no virtualization of its own, and why it was taken.
+    /// The accelerator for a unikernel without HyperExo, which needs no virtualization of its own, and why it
+    /// was taken.
     pub fn direct_accelerator(&self) -> Result<(Accel, String)> {
         match (self.on, self.accel) {
             (None | Some(Emulator::Qemu), AccelChoice::Auto) => Ok(Host::look().choose_direct()),

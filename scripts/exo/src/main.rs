@@ -1,5 +1,5 @@
-//! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU or Bochs, and
-//! measures.
+//! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU or Bochs,
+//! and measures.
 //!
 //! | verb | module |
 //! |---|---|
@@ -61,7 +61,8 @@ mod units;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// HyperExo's host tool: builds unikernels, runs them on the exokernel under QEMU or Bochs, compares and measures.
+/// HyperExo's host tool: builds unikernels, runs them on the exokernel under QEMU or Bochs, compares and
+/// measures.
 #[derive(Parser)]
 #[command(name = "exo", version, propagate_version = true)]
 struct Cli {

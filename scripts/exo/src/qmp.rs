@@ -75,7 +75,8 @@ impl Qmp {
         .transpose()
     }
 
-    /// Instructions that the machine's processors have executed; 0 if QEMU was not told to count them (`-icount`).
+    /// Instructions that the machine's processors have executed; 0 if QEMU was not told to count them
+    /// (`-icount`).
     pub fn instructions(&mut self) -> Result<u64> {
         let answer = self.execute("query-replay")?;
         answer["icount"].as_u64().ok_or_else(|| Error::Qmp(format!("no count of instructions: {answer}")))
@@ -108,7 +109,8 @@ impl Qmp {
         self.execute("inject-nmi").map(|_| ())
     }
 
-    /// Follows the machine to its end: QEMU's reason, such as `guest-shutdown` (it was switched off) or `guest-reset`.
+    /// Follows the machine to its end: QEMU's reason, such as `guest-shutdown` (it was switched off) or
+    /// `guest-reset`.
     pub fn shutdown_reason(&mut self, limit: Duration) -> Result<String> {
         let end = Instant::now() + limit;
         loop {

@@ -1,5 +1,5 @@
-//! `exo run --record-references FILE`: the references of a unikernel to the blocks of its files, as it prints them, in a
-//! file that `exo cache simulate` reads.
+//! `exo run --record-references FILE`: the references of a unikernel to the blocks of its files, as it prints
+//! them, in a file that `exo cache simulate` reads.
 //!
 //! The file is text: a first line that says what it is, then one number a line, file number × 2³² + block.
 

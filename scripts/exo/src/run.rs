@@ -161,7 +161,8 @@ pub fn announce(machine: &Machine, why: &str) {
     }
 }
 
-/// A command that runs the machine without this tool. For Bochs, its files are made in a directory that stays.
+/// A command that runs the machine without this tool. For Bochs, its files are made in a directory that
+/// stays.
 fn command_to_keep(machine: &Machine, checkout: &Checkout) -> Result<String> {
     if machine.accel != Accel::Bochs {
         return Ok(machine.shell_command());

@@ -1,4 +1,5 @@
-//! The lines of a machine, from its serial port or a virtio console: which environment says what, and what the kernel reports.
+//! The lines of a machine, from its serial port or a virtio console: which environment says what, and what
+//! the kernel reports.
 //!
 //! | line | meaning |
 //! |---|---|
@@ -155,8 +156,8 @@ fn parse_kernel(text: &str) -> Line<'_> {
     Line::Kernel(text)
 }
 
-/// Turns bytes from the serial port into lines, whatever the bytes are: carriage returns go, control characters (that
-/// could play tricks on a terminal) become `·`.
+/// Turns bytes from the serial port into lines, whatever the bytes are: carriage returns go, control
+/// characters (that could play tricks on a terminal) become `·`.
 #[derive(Default)]
 pub struct Lines {
     pending: Vec<u8>,

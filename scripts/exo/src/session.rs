@@ -66,13 +66,15 @@ struct Running {
 
 /// What can be had from an emulator besides the machine's lines.
 enum Control {
-    /// QEMU: its standard error, and its control socket. The file of a virtio console is read for as long as `_wanted` lives.
+    /// QEMU: its standard error, and its control socket. The file of a virtio console is read for as long as
+    /// `_wanted` lives.
     Qemu { complaints: Receiver<(Instant, String)>, socket: PathBuf, _wanted: Arc<()> },
     /// Bochs: its files, and its standard error. The serial line is read likewise.
     Bochs { prepared: Prepared, complaints: Receiver<(Instant, String)>, _wanted: Arc<()> },
 }
 
-/// Starts the machine and follows it to its end. `on_line` gets every line with the time since the emulator's start.
+/// Starts the machine and follows it to its end. `on_line` gets every line with the time since the emulator's
+/// start.
 pub fn run(
     machine: &Machine,
     limit: Option<Duration>,
@@ -154,7 +156,8 @@ fn start_qemu(machine: &Machine, scratch: &Path) -> Result<Running> {
 fn start_bochs(prepared: Prepared) -> Result<Running> {
     // Bochs ignores SIGTERM while its machine runs.
     let mut group = spawn(&prepared.command(), EndBy::Killing)?;
-    // The screen of the machine and the prompts of the debugger: nobody wants them, but somebody must take them.
+    // The screen of the machine and the prompts of the debugger: nobody wants them, but somebody must take
+    // them.
     discard(group.child.stdout.take());
     let complaints = follow(group.child.stderr.take());
     let file = File::open(&prepared.serial).map_err(Error::io("open", &prepared.serial))?;
@@ -253,7 +256,8 @@ enum Next {
     Ended,
 }
 
-/// How often to look whether the emulator is still there. Its pipes alone do not tell: something it started may hold them.
+/// How often to look whether the emulator is still there. Its pipes alone do not tell: something it started
+/// may hold them.
 const GLANCE: Duration = Duration::from_millis(200);
 /// How long the emulator may take to end after the kernel's last line.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -281,8 +285,8 @@ fn next(
     }
 }
 
-/// Reads a pipe in a thread of its own and passes its lines on, each with the time it arrived. The channel ends with
-/// the pipe.
+/// Reads a pipe in a thread of its own and passes its lines on, each with the time it arrived. The channel
+/// ends with the pipe.
 pub fn follow(pipe: Option<impl Read + Send + 'static>) -> Receiver<(Instant, String)> {
     let (sender, receiver) = channel();
     pass_on(pipe, sender);

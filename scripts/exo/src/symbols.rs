@@ -21,7 +21,8 @@ impl Symbols {
         self.files.insert(name.to_owned(), elf.to_path_buf());
     }
 
-    /// A line with function and place appended if it is a frame of a backtrace (`  #N 0xADDRESS`), else the line as it is.
+    /// A line with function and place appended if it is a frame of a backtrace (`  #N 0xADDRESS`), else the
+    /// line as it is.
     pub fn annotate(&mut self, name: &str, text: &str) -> String {
         let Some((index, address)) = frame(text) else {
             if text.contains("panicked at") || text.starts_with("panic") {
@@ -31,8 +32,8 @@ impl Symbols {
             }
             return text.to_owned();
         };
-        // Frames are return addresses: the call is the instruction before. Only the innermost frame of a trap names
-        // the instruction itself.
+        // Frames are return addresses: the call is the instruction before. Only the innermost frame of a trap
+        // names the instruction itself.
         let exact = index == 0 && !self.panicked.contains(name);
         let probe = if exact { address } else { address.saturating_sub(1) };
         match self.describe(name, probe) {
@@ -53,8 +54,8 @@ impl Symbols {
                 frame.location.and_then(|place| Some(format!("{}:{}", short(place.file?), place.line?)));
             places.push((function.unwrap_or_default(), place));
         }
-        // Line tables know the last path segment of a name; the symbol table knows all of it, for the function that
-        // the others are inlined into.
+        // Line tables know the last path segment of a name; the symbol table knows all of it, for the
+        // function that the others are inlined into.
         if let Some(symbol) = loader.find_symbol(probe) {
             let full = without_hash(&rustc_demangle(symbol)).to_owned();
             match places.last_mut() {

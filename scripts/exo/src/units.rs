@@ -2,7 +2,8 @@
 
 use hyperexo_abi::BLOCK_BYTES;
 
-/// Reads a size: a number of bytes, or with suffix `K`, `M`, `G` (powers of 1024; an added `iB` or `B` is allowed).
+/// Reads a size: a number of bytes, or with suffix `K`, `M`, `G` (powers of 1024; an added `iB` or `B` is
+/// allowed).
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());

@@ -64,8 +64,8 @@ impl fmt::Display for PlanError {
     }
 }
 
-/// The text of a plan. Words and paths must not contain line breaks, nor sources and targets spaces: the steps are
-/// `exo`'s own, not somebody's input.
+/// The text of a plan. Words and paths must not contain line breaks, nor sources and targets spaces: the
+/// steps are `exo`'s own, not somebody's input.
 pub fn write(steps: &[Step]) -> String {
     let mut text = String::new();
     for step in steps {

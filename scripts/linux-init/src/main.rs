@@ -1,5 +1,5 @@
-//! First program of a Linux guest: carries out the plan in the initial file system (see the library), reports how it
-//! went, and ends the machine. Linked statically, so that nothing else is needed there.
+//! First program of a Linux guest: carries out the plan in the initial file system (see the library), reports
+//! how it went, and ends the machine. Linked statically, so that nothing else is needed there.
 #![forbid(unsafe_code)]
 
 use linux_init::{END, ERROR, FINISHED, PLAN_PATH, Step};

@@ -34,8 +34,8 @@ fn get_blocks(place: u64) {
     WORK[1].get().into_iter().for_each(|work| work(place));
 }
 
-/// Has the cores read the file, in front of it a cache of so many blocks, and then so many single blocks each; whether
-/// everybody read the same, and missed as often as can be known before.
+/// Has the cores read the file, in front of it a cache of so many blocks, and then so many single blocks
+/// each; whether everybody read the same, and missed as often as can be known before.
 pub fn on_all(path: &'static str, cache_blocks: usize, gets: u64, cores: u64) -> Result<bool, StartError> {
     match argument("policy").unwrap_or("sieve") {
         "clock" => with_cache(path, SharedCache::clock(cache_blocks, 1), PolicyKind::Clock, gets, cores),

@@ -1,4 +1,5 @@
-//! One program on several cores: counts primes on one core, then on several, and has them share heap, console and clock.
+//! One program on several cores: counts primes on one core, then on several, and has them share heap, console
+//! and clock.
 //!
 //! | word | what it does |
 //! |---|---|
@@ -13,7 +14,8 @@
 //! | `panic=PLACE` | the core of this place, from 0, panics; `panic=all`: all do |
 //! | `overflow=PLACE` | the core of this place overflows its stack |
 //!
-//! Prints one JSON line, with `file` another one; exit code 1 if any core counted or read something else, or found memory that was not its own.
+//! Prints one JSON line, with `file` another one; exit code 1 if any core counted or read something else, or
+//! found memory that was not its own.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -84,7 +86,8 @@ fn run() -> Result<i32, StartError> {
     Ok(i32::from(!right))
 }
 
-/// Has a function called on `cores` cores, this one included, each with its place from 0; returns when all are done.
+/// Has a function called on `cores` cores, this one included, each with its place from 0; returns when all
+/// are done.
 fn on_all(cores: u64, function: fn(u64)) -> Result<(), StartError> {
     let others = (0..cores::count()).filter(|core| *core != cores::current()).zip(1..cores);
     let started: Result<Vec<CoreHandle>, StartError> =

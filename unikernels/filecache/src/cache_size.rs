@@ -11,8 +11,8 @@ pub enum CacheSize {
     Percent(u64),
     /// In blocks.
     Blocks(u64),
-    /// The share of the data that a cache of so many tenths of a megabyte was in the measurements of the paper the
-    /// workload comes from; see [`Workload::paper_data`].
+    /// The share of the data that a cache of so many tenths of a megabyte was in the measurements of the
+    /// paper the workload comes from; see [`Workload::paper_data`].
     Paper(u64),
 }
 

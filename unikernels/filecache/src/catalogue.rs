@@ -139,11 +139,12 @@ impl Workload {
         }
     }
 
-    /// Size of its data in the paper it comes from, in tenths of a megabyte: 1994's sizes for the workloads of P. Cao et
-    /// al., to whose caches of 6.4 to 16 MB [`CacheSize::Paper`](crate::CacheSize::Paper) relates them.
+    /// Size of its data in the paper it comes from, in tenths of a megabyte: 1994's sizes for the workloads
+    /// of P. Cao et al., to whose caches of 6.4 to 16 MB [`CacheSize::Paper`](crate::CacheSize::Paper)
+    /// relates them.
     ///
-    /// `search`, `ycsb` and `get-scan` have no counterpart in that paper: they are given the size at which 8 MB are the
-    /// share that their own paper has (T. Zussman et al., SOSP 2025), 70 % and 10 %.
+    /// `search`, `ycsb` and `get-scan` have no counterpart in that paper: they are given the size at which 8
+    /// MB are the share that their own paper has (T. Zussman et al., SOSP 2025), 70 % and 10 %.
     pub fn paper_data(self) -> u64 {
         match self {
             // Database and sources.

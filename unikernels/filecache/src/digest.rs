@@ -1,8 +1,8 @@
 //! A digest of bytes that is cheap on any machine and misses no single damaged word.
 //!
-//! Every word is folded in by a bijection of the state, so two streams of the same length that differ in one word
-//! never share a digest, and blocks that changed places almost never do. It is no defence against somebody who
-//! chooses the bytes.
+//! Every word is folded in by a bijection of the state, so two streams of the same length that differ in one
+//! word never share a digest, and blocks that changed places almost never do. It is no defence against
+//! somebody who chooses the bytes.
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 

@@ -1,6 +1,8 @@
-//! Files as the workloads see them, whatever is below: [`libos_fs`] in a unikernel, the kernel's own files on Linux.
+//! Files as the workloads see them, whatever is below: [`libos_fs`] in a unikernel, the kernel's own files on
+//! Linux.
 //!
-//! The programs are the same on both, to the line, so that what differs in a comparison is what lies below this module.
+//! The programs are the same on both, to the line, so that what differs in a comparison is what lies below
+//! this module.
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -161,10 +163,10 @@ pub enum Advice<'c> {
 pub trait Hints {
     /// Blocks of a file will not be needed again.
     fn done_with(&self, file: &WorkFile, blocks: Range<u64>);
-    /// These files are read from the first to the last again and again, and `reserved` blocks of other things are worth
-    /// more than any of theirs. The best that can be done with hints is to keep as many blocks as there is room for,
-    /// and to give up every other one when `late_by` more have been read: at once, unless some are used several times
-    /// within a pass.
+    /// These files are read from the first to the last again and again, and `reserved` blocks of other things
+    /// are worth more than any of theirs. The best that can be done with hints is to keep as many blocks as
+    /// there is room for, and to give up every other one when `late_by` more have been read: at once, unless
+    /// some are used several times within a pass.
     fn read_in_loops(&self, files: &[&WorkFile], reserved: u64, late_by: usize);
     /// Blocks of a file will be asked for here and there: reading ahead is in vain.
     fn read_at_random(&self, file: &WorkFile);

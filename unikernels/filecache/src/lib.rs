@@ -1,4 +1,5 @@
-//! File caching by the application: real programs over real files, under the default cache policy and under their own.
+//! File caching by the application: real programs over real files, under the default cache policy and under
+//! their own.
 //!
 //! | workload | what | its own policy |
 //! |---|---|---|
@@ -10,9 +11,9 @@
 //! | [`pjn`] | a join by an index | [`pjn::policy`]: the index before all |
 //! | [`ycsb`] | a key-value store | [`ycsb::policy`]: S3-FIFO; [`ycsb::get_scan`]: scans aside |
 //!
-//! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the interface is
-//! that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994). Everything else in the
-//! folder is the program, and does not know about caching.
+//! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the
+//! interface is that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994).
+//! Everything else in the folder is the program, and does not know about caching.
 //!
 //! ```text
 //!  main.rs         the unikernel: command line in, result line out
@@ -26,8 +27,8 @@
 //!  libos_fs        files, cache, disk
 //! ```
 //!
-//! The feature `data` adds the host side: where the files come from and what the programs must find in them. The feature
-//! `linux` has the same programs run over files of Linux.
+//! The feature `data` adds the host side: where the files come from and what the programs must find in them.
+//! The feature `linux` has the same programs run over files of Linux.
 #![cfg_attr(not(any(test, feature = "data", feature = "linux")), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! A file as batches of whole lines: how every workload reads.
 //!
-//! [`LineBatches`] asks the file for [`READ_BYTES`] at a time, at offsets that are multiples of it, so the cache below
-//! sees every block of the file once, in order, whatever the policy. Lines that straddle two reads are put together.
+//! [`LineBatches`] asks the file for [`READ_BYTES`] at a time, at offsets that are multiples of it, so the
+//! cache below sees every block of the file once, in order, whatever the policy. Lines that straddle two
+//! reads are put together.
 
 use crate::digest::Digest;
 use alloc::vec::Vec;
@@ -20,7 +21,8 @@ pub trait Source {
     /// Length in bytes.
     fn length(&self) -> u64;
 
-    /// Reads at `offset` (in bytes) into `buffer`; returns how many bytes there were, fewer than asked only at the end.
+    /// Reads at `offset` (in bytes) into `buffer`; returns how many bytes there were, fewer than asked only
+    /// at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 }
 
@@ -68,7 +70,8 @@ impl<'s, S: Source + ?Sized> LineBatches<'s, S> {
         }
     }
 
-    /// The next lines, each ended by a line feed, except that the file's last line may lack it. `None` at the end.
+    /// The next lines, each ended by a line feed, except that the file's last line may lack it. `None` at the
+    /// end.
     pub fn next_batch(&mut self) -> Result<Option<&[u8]>, S::Error> {
         self.buffer.copy_within(self.line_end..self.filled, 0);
         self.filled -= self.line_end;

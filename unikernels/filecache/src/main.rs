@@ -8,9 +8,11 @@
 //! | `read_ahead=none\|one-block\|sequential\|cluster\|directed\|aggressive` | read-ahead policy; the library's default if not given |
 //! | `record=1` | print the reference string as well |
 //!
-//! It prints one result line, a JSON object; the exit code is 0 if the workload's result was the expected one.
+//! It prints one result line, a JSON object; the exit code is 0 if the workload's result was the expected
+//! one.
 //!
-//! In the profile `image` it is a unikernel; in others a program of the host, whose first argument is the disk image.
+//! In the profile `image` it is a unikernel; in others a program of the host, whose first argument is the
+//! disk image.
 #![cfg_attr(bare_metal, no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -13,8 +13,8 @@ pub(crate) struct RecordedReads {
 }
 
 impl RecordedReads {
-    /// In front of a device. The cell holds the digest of the numbers of all blocks read so far, in order: two runs with
-    /// the same digest read the same blocks, one by one.
+    /// In front of a device. The cell holds the digest of the numbers of all blocks read so far, in order:
+    /// two runs with the same digest read the same blocks, one by one.
     pub(crate) fn new(device: Box<dyn BlockDevice>) -> (RecordedReads, Rc<Cell<u64>>) {
         let digest = Rc::new(Cell::new(0));
         (RecordedReads { device, digest: Rc::clone(&digest) }, digest)

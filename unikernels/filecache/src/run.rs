@@ -93,7 +93,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What to print, line by line: the reference string if there is one, what did not agree, the result line.
+    /// What to print, line by line: the reference string if there is one, what did not agree, the result
+    /// line.
     pub fn report(&self, print: &mut dyn FnMut(&str)) {
         references::to_lines(&self.line.workload, &self.references).for_each(|line| print(&line));
         self.differences.iter().for_each(|difference| print(&format!("wrong result: {difference}")));
@@ -138,8 +139,8 @@ pub fn run_observed(
         policy: options.policy.kind(),
         read_ahead: options.read_ahead,
         record_references: options.record,
-        // Without read-ahead each block comes alone, even where the next is certain to follow: then a policy is asked for
-        // a victim exactly when a simulator would ask it.
+        // Without read-ahead each block comes alone, even where the next is certain to follow: then a policy
+        // is asked for a victim exactly when a simulator would ask it.
         staging: (options.read_ahead == ReadAheadKind::None).then_some(0),
         ..CacheOptions::default()
     };
@@ -167,8 +168,8 @@ pub fn run_observed(
     Ok(Outcome { line, differences: checked.differences, statistics, references })
 }
 
-/// Opens the files of a workload, has the cache given its size in blocks, lets the workload say what it knows, and runs
-/// it. Returns the size of the data in blocks and the comparison.
+/// Opens the files of a workload, has the cache given its size in blocks, lets the workload say what it
+/// knows, and runs it. Returns the size of the data in blocks and the comparison.
 ///
 /// # Errors
 /// If a file can't be read or makes no sense, or if `resize` fails.

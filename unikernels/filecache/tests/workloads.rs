@@ -1,4 +1,5 @@
-//! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is noticed.
+//! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is
+//! noticed.
 
 #[path = "workloads/disclosure.rs"]
 mod disclosure;
@@ -194,8 +195,9 @@ fn every_workload_is_right_under_every_policy_and_never_beats_the_optimum() {
     }
 }
 
-/// Without read-ahead, the cache misses what a simulator of the same policy misses on the references that it recorded.
-/// Workloads that remove files are left out: a removed block makes room, of which a reference string knows nothing.
+/// Without read-ahead, the cache misses what a simulator of the same policy misses on the references that it
+/// recorded. Workloads that remove files are left out: a removed block makes room, of which a reference
+/// string knows nothing.
 #[test]
 fn misses_are_those_of_the_simulator() {
     for workload in Workload::ALL.into_iter().filter(|workload| *workload != Workload::Sort) {
@@ -239,8 +241,8 @@ fn own_policies_save_what_the_formula_promises() {
     }
 }
 
-/// The link releases what its second pass does not need. Two archives are small data: in the two smallest caches it is
-/// only held to miss less than by default.
+/// The link releases what its second pass does not need. Two archives are small data: in the two smallest
+/// caches it is only held to miss less than by default.
 #[test]
 fn the_link_misses_hardly_more_than_the_optimum() {
     let image = &data_of(Workload::Ldk).image;
@@ -320,8 +322,8 @@ fn a_disk_that_lies_is_caught_before_the_workload_sees_it() {
 /// A change to the bytes of a file.
 type Change<'c> = &'c dyn Fn(&mut Vec<u8>);
 
-/// Runs a workload on files that were changed after the expected results had been computed, as if a cache gave back the
-/// wrong bytes.
+/// Runs a workload on files that were changed after the expected results had been computed, as if a cache
+/// gave back the wrong bytes.
 fn run_changed(workload: Workload, path: &str, change: Change<'_>) -> Result<Outcome, RunError> {
     let mut files = data_of(workload).files.clone();
     let file = files.iter_mut().find(|file| file.path.ends_with(path)).expect("the image has the file");
@@ -363,8 +365,8 @@ fn wrong_bytes_cannot_pass() {
 
 #[test]
 fn wrong_records_cannot_pass() {
-    // Which records are read is chance, and much of an object is no part of a program: damage in every block meets
-    // something that is.
+    // Which records are read is chance, and much of an object is no part of a program: damage in every block
+    // meets something that is.
     let everywhere = |bytes: &mut Vec<u8>| bytes.chunks_mut(4096).for_each(|block| block[999] ^= 1);
     for (workload, path) in [
         (Workload::Ldk, "ldk/1.a"),

@@ -37,7 +37,8 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// The sum of all bytes of the first `count` blocks (or of all, if there are fewer), and the number of blocks.
+/// The sum of all bytes of the first `count` blocks (or of all, if there are fewer), and the number of
+/// blocks.
 pub fn sum_blocks(count: u64) -> Result<(u64, u64), ReadError> {
     let mut disk = Disk::open().map_err(ReadError::Open)?;
     let end = count.min(disk.blocks());

@@ -25,8 +25,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// Allocates `count` frames, the first a multiple of 16, writes to each, sees them refused a second time, gives them back, and
-/// allocates the same again.
+/// Allocates `count` frames, the first a multiple of 16, writes to each, sees them refused a second time,
+/// gives them back, and allocates the same again.
 pub fn own(count: u64) -> Result<(), Error> {
     let mut frames = Frames::allocate(count, 16).map_err(Error::Refused)?;
     let first = frames.first();

@@ -37,7 +37,8 @@ fn unknown_calls(judge: &mut Judge) {
     }
 }
 
-/// Calls that are carried out in three places of the kernel; none may change, or show, a register of somebody else.
+/// Calls that are carried out in three places of the kernel; none may change, or show, a register of somebody
+/// else.
 fn call_registers(judge: &mut Judge) {
     let before = machine::CallState::distinct();
     let calls = [

@@ -181,7 +181,8 @@ fn used(judge: &mut Judge) -> bool {
     judge.found("the other core at work", (READS.load(Ordering::SeqCst) > before).then_some(())).is_some()
 }
 
-/// Reads a frame for ever, with a call after each time that the kernel answers at once, and with interrupts enabled.
+/// Reads a frame for ever, with a call after each time that the kernel answers at once, and with interrupts
+/// enabled.
 fn call_and_read_forever(frame: u64) {
     loop {
         let word = machine::read_word(memory::linear_address(frame));
@@ -208,8 +209,8 @@ fn shootdown_from(judge: &mut Judge, reader: fn(u64), take_away: fn(&Capability,
         println!("error: the frame can't be taken away");
         return;
     }
-    // No read may succeed that began after the call returned. One may have been in its last instruction when the kernel took
-    // its core back; its count has long been written.
+    // No read may succeed that began after the call returned. One may have been in its last instruction when
+    // the kernel took its core back; its count has long been written.
     let after = READS.load(Ordering::SeqCst);
     // The kernel writes zeros.
     let cleared = hypercall::page_alloc(frame, 1, 1);
@@ -238,7 +239,8 @@ fn shootdown_write(judge: &mut Judge) {
     spin_for(PATIENCE);
 }
 
-/// Reads the frame in [`FRAME`] as long as there is one, with interrupts disabled; goes on computing without one.
+/// Reads the frame in [`FRAME`] as long as there is one, with interrupts disabled; goes on computing without
+/// one.
 fn in_time(_: u64) {
     machine::disable_interrupts();
     loop {

@@ -93,7 +93,8 @@ fn yield_to_self(judge: &mut Judge) {
 /// How long each of two storms of calls lasts.
 const CALL_STORM_NS: u64 = 300_000_000;
 
-/// Calls that do nothing follow each other so fast that the kernel must be reached between them, whatever the flag says.
+/// Calls that do nothing follow each other so fast that the kernel must be reached between them, whatever the
+/// flag says.
 fn call_storm(judge: &mut Judge) {
     let mut storm = |what| {
         let end = time::now_ns() + CALL_STORM_NS;

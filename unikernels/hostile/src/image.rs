@@ -1,8 +1,8 @@
 //! The image against itself: `act=NAME` does what its own address space forbids, whatever it runs on.
 //!
-//! Each act must end the unikernel with the runtime's report of a page fault; exit code 1 if it does not. `act=guards` tells instead
-//! whether the processor's guards are on: exit code 1 if one that it offers is not; `act=call` whether a call is answered, which it
-//! is exactly on HyperExo.
+//! Each act must end the unikernel with the runtime's report of a page fault; exit code 1 if it does not.
+//! `act=guards` tells instead whether the processor's guards are on: exit code 1 if one that it offers is
+//! not; `act=call` whether a call is answered, which it is exactly on HyperExo.
 
 use crate::machine;
 use alloc::boxed::Box;

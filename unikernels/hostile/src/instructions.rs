@@ -28,8 +28,8 @@ fn privileged(judge: &mut Judge) {
     }
 }
 
-/// Registers that a guest must neither read nor write: APIC base, feature control, microcode, miscellaneous, MTRRs, x2APIC,
-/// hypervisors' own, system configuration, SMM, SVM.
+/// Registers that a guest must neither read nor write: APIC base, feature control, microcode, miscellaneous,
+/// MTRRs, x2APIC, hypervisors' own, system configuration, SMM, SVM.
 const FORBIDDEN_MSRS: [u32; 38] = [
     0x1b,
     0x3a,
@@ -99,7 +99,8 @@ fn efer(judge: &mut Judge) {
     }
 }
 
-/// Ports of interrupt controllers, timer, keyboard, clock, DMA, system control, serial, PCI, ACPI, QEMU's exit and reset.
+/// Ports of interrupt controllers, timer, keyboard, clock, DMA, system control, serial, PCI, ACPI, QEMU's
+/// exit and reset.
 const PORTS: [u16; 30] = [
     0x0, 0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x92, 0xa0, 0xa1, 0xb2, 0xf4, 0x1f0,
     0x3d4, 0x3f8, 0x402, 0x501, 0x510, 0x511, 0x600, 0x604, 0xb004, 0xcf8, 0xcf9, 0xcfc, 0xffff,
@@ -115,7 +116,8 @@ fn ports(judge: &mut Judge) {
     }
 }
 
-/// Whether these bits trap is the processor's matter. An emulator may take them and refuse to go on with them later.
+/// Whether these bits trap is the processor's matter. An emulator may take them and refuse to go on with them
+/// later.
 fn control_registers(judge: &mut Judge) {
     for bit in [1, 2, 3, 4, 16, 18, 29, 30, 32, 40, 63] {
         machine::set_cr0_bits(1 << bit);
@@ -136,7 +138,8 @@ fn xcr0(judge: &mut Judge) {
     }
 }
 
-/// A processor refuses this in 64-bit mode; an emulator may obey, and the guest's next instruction is somewhere else.
+/// A processor refuses this in 64-bit mode; an emulator may obey, and the guest's next instruction is
+/// somewhere else.
 fn paging_off(judge: &mut Judge) {
     const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
     const PROTECTION: u64 = 1 << 0;

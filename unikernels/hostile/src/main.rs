@@ -2,16 +2,16 @@
 //!
 //! `attempt=list` prints the names, one a line with the end that HyperExo must bring about:
 //!
-//! * `survives`: every try is refused with the status or exception that belongs to it. Exit code 0; 1 if one was not.
+//! * `survives`: every try is refused with the status or exception that belongs to it. Exit code 0; 1 if one
+//!   was not.
 //! * `killed`: HyperExo ends this environment, and gives the reason. Exit code 1 if it does not.
 //! * `either`: processors differ; what counts is that nobody else notices.
 //!
-//! The end of an attempt that needs more than one core is followed by `cores=2`, of one that needs the network by `network`;
-//! where there are fewer it says so, does
-//! nothing, and the exit code is 0.
+//! The end of an attempt that needs more than one core is followed by `cores=2`, of one that needs the
+//! network by `network`; where there are fewer it says so, does nothing, and the exit code is 0.
 //!
-//! `attempt=all` runs all that must survive on one core. Exit code 2 stands for a command line that makes no sense, 3 for an attempt
-//! that needs a disk where there is none.
+//! `attempt=all` runs all that must survive on one core. Exit code 2 stands for a command line that makes no
+//! sense, 3 for an attempt that needs a disk where there is none.
 //!
 //! | module | what it tries |
 //! |---|---|

@@ -93,8 +93,8 @@ fn show(value: u64) {
     println!("read {value:#x}");
 }
 
-/// A frame that is somebody else's: `frame=N`, or the next one below this environment's image that belongs to somebody and
-/// is not one of those that the kernel shows to all.
+/// A frame that is somebody else's: `frame=N`, or the next one below this environment's image that belongs to
+/// somebody and is not one of those that the kernel shows to all.
 pub fn neighbour() -> u64 {
     let start = start_info();
     let shared = |frame: u64| {

@@ -168,7 +168,8 @@ fn indices(judge: &mut Judge) {
     ring.sq_head.0.store(tail.wrapping_add(77), Ordering::Relaxed);
     ring.need_kick.0.store(0, Ordering::Relaxed);
     judge.expect("with a spoilt head", line.send(&line.good()), Some(Outcome::Ok));
-    // A completion head that makes no sense means that there is no room: nothing is taken until it is right again.
+    // A completion head that makes no sense means that there is no room: nothing is taken until it is right
+    // again.
     let head = ring.cq_head.0.load(Ordering::Relaxed);
     ring.cq_head.0.store(head.wrapping_sub(COMPLETIONS as u32), Ordering::Relaxed);
     let tail = ring.sq_tail.0.load(Ordering::Relaxed);

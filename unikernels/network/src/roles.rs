@@ -113,8 +113,8 @@ fn send_open(nic: &mut Nic, peer: MacAddress, first: u64, open: u32, bytes: usiz
     Ok(())
 }
 
-/// Takes answers to requests from number `first` on, clearing their bits; waits for a packet if there is none. Returns whether
-/// one came.
+/// Takes answers to requests from number `first` on, clearing their bits; waits for a packet if there is
+/// none. Returns whether one came.
 fn take_answers(nic: &mut Nic, peer: MacAddress, first: u64, open: &mut u32) -> bool {
     let mut came = false;
     let mut next = receive(nic, REPEAT);

@@ -1,4 +1,5 @@
-//! The instructions that are measured and that Rust has no safe name for: the only `unsafe` code of this unikernel.
+//! The instructions that are measured and that Rust has no safe name for: the only `unsafe` code of this
+//! unikernel.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, naked_asm};
@@ -57,7 +58,8 @@ pub fn prepare_nested_fault(frame: &SpareFrame) -> Result<(), Status> {
     })
 }
 
-/// Reads memory that is mapped but not bound; the handler skips the instruction. [`prepare_nested_fault`] comes first.
+/// Reads memory that is mapped but not bound; the handler skips the instruction. [`prepare_nested_fault`]
+/// comes first.
 pub fn nested_fault() {
     let address = UNBOUND.load(Ordering::Relaxed);
     // SAFETY: as in `page_fault`.
@@ -82,7 +84,8 @@ pub fn change_back_and_forth(view: &View, rounds: u64) -> u64 {
     unsafe { view.call(changes, rounds << 32 | view.number() << 8 | way) }.unwrap_or(0)
 }
 
-/// Changes of view without a use of memory in between. In `rsi`: rounds (bits 32 and up), number (bits 8–15), way (bits 0–7).
+/// Changes of view without a use of memory in between. In `rsi`: rounds (bits 32 and up), number (bits 8–15),
+/// way (bits 0–7).
 #[unsafe(naked)]
 extern "C" fn changes(_: *mut Page, packed: u64) -> u64 {
     naked_asm!(
@@ -154,7 +157,8 @@ impl SpareFrame {
     pub fn bind_touch_unbind(&self) -> Result<(), Status> {
         let frame = self.first();
         let address = memory::linear_address(frame) as *mut u64;
-        // SAFETY: the frame was allocated here and no Rust object lives in it; while it is bound, the linear map reaches it.
+        // SAFETY: the frame was allocated here and no Rust object lives in it; while it is bound, the linear
+        // map reaches it.
         unsafe {
             hypercall::page_bind(&self.0, Rights::READ_WRITE)?;
             address.write_volatile(1);

@@ -1,12 +1,12 @@
-//! What crossings into the exokernel cost, and what costs none: one JSON line for each primitive, with ticks of the TSC and
-//! exits for one operation.
+//! What crossings into the exokernel cost, and what costs none: one JSON line for each primitive, with ticks
+//! of the TSC and exits for one operation.
 //!
 //! | word | what it does |
 //! |---|---|
 //! | `rounds=N` | operations in a batch (default 200) |
 //!
-//! Of [`BATCHES`] batches the fastest counts: the others were disturbed by something that is not measured. With a second core
-//! the way of an inter-processor interrupt is measured, too.
+//! Of [`BATCHES`] batches the fastest counts: the others were disturbed by something that is not measured.
+//! With a second core the way of an inter-processor interrupt is measured, too.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -123,7 +123,8 @@ fn note_time() {
     REACHED.store(time::ticks(), Ordering::Release);
 }
 
-/// The computing program is preempted by a timer and gets on: the gap that it sees, upcall and handler included.
+/// The computing program is preempted by a timer and gets on: the gap that it sees, upcall and handler
+/// included.
 fn timer(rounds: u64) {
     upcall::set_handler(Cause::Timer, note_time);
     let ahead = time::tsc_hz() * TIMER_US / 1_000_000;
@@ -132,7 +133,8 @@ fn timer(rounds: u64) {
             .map(|_| {
                 REACHED.store(0, Ordering::Relaxed);
                 refused_never(hypercall::timer_set(time::ticks() + ahead));
-                // The upcall comes between two readings of the clock, or after the last: the widest gap is its.
+                // The upcall comes between two readings of the clock, or after the last: the widest gap is
+                // its.
                 let (mut last, mut gap) = (time::ticks(), 0);
                 loop {
                     let reached = REACHED.load(Ordering::Acquire) != 0;
@@ -151,8 +153,8 @@ fn timer(rounds: u64) {
 /// Tells the program on the other core to end.
 static DONE: AtomicU64 = AtomicU64::new(0);
 
-/// From a hypercall on one core to the handler on the other, where a program computes, and the news of it: IPI, exit,
-/// upcall.
+/// From a hypercall on one core to the handler on the other, where a program computes, and the news of it:
+/// IPI, exit, upcall.
 fn wake(rounds: u64) -> Result<(), &'static str> {
     upcall::set_handler(Cause::Wake, note_time);
     let other = (cores::current() + 1) % cores::count();

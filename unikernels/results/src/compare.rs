@@ -35,8 +35,8 @@ impl fmt::Display for Role {
 
 /// The outcome of one workload under one cache policy.
 ///
-/// Counts of blocks and requests cover the workload alone, from its first to its last access including the write-back
-/// of what it wrote; mounting the volume is counted apart, in [`CompareLine::mount_reads`].
+/// Counts of blocks and requests cover the workload alone, from its first to its last access including the
+/// write-back of what it wrote; mounting the volume is counted apart, in [`CompareLine::mount_reads`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompareLine {
     /// Kind of the line: [`BENCH_COMPARE`].
@@ -47,8 +47,8 @@ pub struct CompareLine {
     pub policy: String,
     /// Where that policy comes from.
     pub role: Role,
-    /// Name of the read-ahead as it was asked for: `none`, `sequential`, `aggressive`. Empty where the library does not
-    /// choose it: on another operating system.
+    /// Name of the read-ahead as it was asked for: `none`, `sequential`, `aggressive`. Empty where the
+    /// library does not choose it: on another operating system.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub read_ahead: String,
     /// Size of the cache, in blocks.
@@ -65,17 +65,17 @@ pub struct CompareLine {
     pub writes: u64,
     /// References that found their block in the cache.
     pub hits: u64,
-    /// References that did not, including those whose block had been read ahead and not used since: read-ahead saves
-    /// requests and waiting, not reads.
+    /// References that did not, including those whose block had been read ahead and not used since:
+    /// read-ahead saves requests and waiting, not reads.
     pub misses: u64,
-    /// Blocks that a cache of the same size with perfect foresight (Belady) would have read for the same references.
-    /// Unknown to the guest.
+    /// Blocks that a cache of the same size with perfect foresight (Belady) would have read for the same
+    /// references. Unknown to the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opt_misses: Option<u64>,
     /// Time from the start of the workload to its checked end, in milliseconds.
     pub elapsed_ms: f64,
-    /// What it ran on: `qemu-svm`, `bochs-vmx`, `direct`, or `host` for a run inside the host tool. Unknown to the
-    /// guest.
+    /// What it ran on: `qemu-svm`, `bochs-vmx`, `direct`, or `host` for a run inside the host tool. Unknown
+    /// to the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     /// Accelerator of the emulator: `tcg`, `kvm`. Unknown to the guest.
@@ -114,7 +114,8 @@ pub struct CompareLine {
     /// Time the mount took, in milliseconds. Not part of `elapsed_ms`.
     #[serde(default)]
     pub mount_ms: f64,
-    /// Digest of the numbers of all device blocks read, in order and mounting included, if that was asked for.
+    /// Digest of the numbers of all device blocks read, in order and mounting included, if that was asked
+    /// for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_digest: Option<String>,
     /// Summary of the expected result, for a reader of the line.
@@ -158,7 +159,8 @@ impl CompareLine {
     ///
     /// Times that are not finite become `null`, which [`CompareLine::parse`] refuses.
     pub fn to_json_line(&self) -> String {
-        // Serializing strings and numbers into a string can't fail: no map with foreign keys, no writer that fails.
+        // Serializing strings and numbers into a string can't fail: no map with foreign keys, no writer that
+        // fails.
         serde_json::to_string(self).unwrap_or_default()
     }
 

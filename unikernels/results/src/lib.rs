@@ -1,8 +1,8 @@
 //! The result lines that unikernels print and the host tool reads: one JSON object a line.
 //!
-//! A unikernel fills in what it can know and prints the line on its console; the host tool adds what only it can know
-//! (the platform, the accelerator, the misses of an optimal cache) and writes the same structure to files. So there is
-//! one schema, and it is this crate.
+//! A unikernel fills in what it can know and prints the line on its console; the host tool adds what only it
+//! can know (the platform, the accelerator, the misses of an optimal cache) and writes the same structure to
+//! files. So there is one schema, and it is this crate.
 //!
 //! | type | `bench` | printed by |
 //! |---|---|---|

@@ -1,10 +1,11 @@
 //! From the boot loader to 64-bit Rust: the entry points of an image and what the loader told.
 //!
-//! Two protocols lead here. *PVH* (an ELF note names a 32-bit entry) is what `qemu -kernel`, Firecracker and Cloud
-//! Hypervisor speak; *Multiboot2* is what GRUB speaks, hence Bochs and bare metal. Both enter in 32-bit protected mode
-//! without paging; [`crate::boot_entry!`] emits the headers and the code that maps the first 4 GiB by identity with
-//! 2 MiB pages (1 GiB pages are not offered everywhere), enters long mode and calls a Rust function with the protocol
-//! and the address of the loader's information. [`BootInfo::read`] turns either into one form.
+//! Two protocols lead here. *PVH* (an ELF note names a 32-bit entry) is what `qemu -kernel`, Firecracker and
+//! Cloud Hypervisor speak; *Multiboot2* is what GRUB speaks, hence Bochs and bare metal. Both enter in 32-bit
+//! protected mode without paging; [`crate::boot_entry!`] emits the headers and the code that maps the first 4
+//! GiB by identity with 2 MiB pages (1 GiB pages are not offered everywhere), enters long mode and calls a
+//! Rust function with the protocol and the address of the loader's information. [`BootInfo::read`] turns
+//! either into one form.
 
 mod multiboot2;
 mod pvh;
@@ -120,8 +121,9 @@ impl BootInfo {
     ///
     /// # Safety
     ///
-    /// `protocol` and `information` must be what [`crate::boot_entry!`] passed, memory must be mapped by identity, and
-    /// the loader's structures must not have been overwritten; they must stay so for as long as `command_line` is used.
+    /// `protocol` and `information` must be what [`crate::boot_entry!`] passed, memory must be mapped by
+    /// identity, and the loader's structures must not have been overwritten; they must stay so for as long as
+    /// `command_line` is used.
     pub unsafe fn read(protocol: u64, information: u64) -> Result<BootInfo, BootError> {
         // SAFETY: passed on to the caller.
         unsafe {
@@ -134,13 +136,15 @@ impl BootInfo {
     }
 }
 
-/// Emits the entry points of an image: PVH note, Multiboot2 header, and the way into `extern "C" fn main(protocol: u64,
-/// information: u64) -> !` in 64-bit mode. The argument is the symbol of that function, a string.
+/// Emits the entry points of an image: PVH note, Multiboot2 header, and the way into `extern "C" fn
+/// main(protocol: u64, information: u64) -> !` in 64-bit mode. The argument is the symbol of that function, a
+/// string.
 ///
-/// `main` runs with interrupts disabled on a stack of 64 KiB, with the first 4 GiB mapped by identity (writable and
-/// executable), `CR0.WP` and SSE on, `EFER.NXE` on, and no interrupt descriptor table. The linker script must keep the sections
-/// `.note.Xen` in a `PT_NOTE` segment and `.multiboot2` within the first 32 KiB of the file; `.boot.bss` holds page tables
-/// (`boot_tables`) and stack (`boot_stack` to `boot_stack_end`), whole pages of zeros.
+/// `main` runs with interrupts disabled on a stack of 64 KiB, with the first 4 GiB mapped by identity
+/// (writable and executable), `CR0.WP` and SSE on, `EFER.NXE` on, and no interrupt descriptor table. The
+/// linker script must keep the sections `.note.Xen` in a `PT_NOTE` segment and `.multiboot2` within the first
+/// 32 KiB of the file; `.boot.bss` holds page tables (`boot_tables`) and stack (`boot_stack` to
+/// `boot_stack_end`), whole pages of zeros.
 #[macro_export]
 macro_rules! boot_entry {
     ($main:literal) => {

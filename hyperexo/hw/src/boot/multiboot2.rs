@@ -24,7 +24,8 @@ pub(super) unsafe fn read(information: u64) -> Result<BootInfo, BootError> {
     let mut loader = Regions::default();
     loader.push(Region { start: tags.start_address() as u64, end: tags.end_address() as u64 });
 
-    // The string borrows from `tags`; its bytes live as long as the loader's memory, hence the detour by address.
+    // The string borrows from `tags`; its bytes live as long as the loader's memory, hence the detour by
+    // address.
     let command_line = match tags.command_line_tag().and_then(|tag| tag.cmdline().ok()) {
         // SAFETY: the bytes are the loader's, valid UTF-8, and untouched for as long as the caller promised.
         Some(line) => unsafe {

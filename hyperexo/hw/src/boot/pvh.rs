@@ -62,7 +62,8 @@ pub(super) unsafe fn read(information: u64) -> Result<BootInfo, BootError> {
 
 /// # Safety
 ///
-/// `address` is 0 or the address of a string that ends with a zero byte within mapped memory and is never changed.
+/// `address` is 0 or the address of a string that ends with a zero byte within mapped memory and is never
+/// changed.
 unsafe fn text(address: u64) -> &'static str {
     if address == 0 {
         return "";

@@ -1,8 +1,8 @@
 //! virtio-blk (virtio 1.1 §5.2) with many requests in flight and scattered buffers.
 //!
-//! The driver names memory by physical frame: buffers belong to somebody else (an environment, a cache), and the device moves
-//! the data there and nowhere else. It never waits: [`VirtioBlock::submit`] starts a request, an interrupt tells that
-//! some are done, [`VirtioBlock::complete`] says which.
+//! The driver names memory by physical frame: buffers belong to somebody else (an environment, a cache), and
+//! the device moves the data there and nowhere else. It never waits: [`VirtioBlock::submit`] starts a
+//! request, an interrupt tells that some are done, [`VirtioBlock::complete`] says which.
 
 use super::{LinearHal, pointer};
 use alloc::boxed::Box;
@@ -30,8 +30,8 @@ const STATUS_OK: u8 = 0;
 const STATUS_UNSUPPORTED: u8 = 2;
 
 bitflags! {
-    /// Features that the driver can use. Not event indices: the crate's test for "does the device want a notification"
-    /// goes wrong when the 16-bit index wraps between two looks.
+    /// Features that the driver can use. Not event indices: the crate's test for "does the device want a
+    /// notification" goes wrong when the 16-bit index wraps between two looks.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Features: u64 {
         const READ_ONLY = 1 << 5;
@@ -181,7 +181,8 @@ impl<T: Transport> VirtioBlock<T> {
         self.features.contains(Features::READ_ONLY)
     }
 
-    /// Whether the device has a volatile cache that a flush empties. Without it, completed writes are durable.
+    /// Whether the device has a volatile cache that a flush empties. Without it, completed writes are
+    /// durable.
     pub fn can_flush(&self) -> bool {
         self.features.contains(Features::FLUSH)
     }
@@ -196,12 +197,12 @@ impl<T: Transport> VirtioBlock<T> {
         self.queue.can_pop()
     }
 
-    /// Has the device interrupt when requests are done, or not: then somebody looks. A request that was done before does not
-    /// interrupt: look after turning them on. The device may interrupt all the same.
+    /// Has the device interrupt when requests are done, or not: then somebody looks. A request that was done
+    /// before does not interrupt: look after turning them on. The device may interrupt all the same.
     pub fn set_interrupts(&mut self, wanted: bool) {
         self.queue.set_dev_notify(wanted);
-        // The device publishes a completion, then reads the flag; whoever looks for completions after this sees it, or is
-        // interrupted.
+        // The device publishes a completion, then reads the flag; whoever looks for completions after this
+        // sees it, or is interrupted.
         fence(Ordering::SeqCst);
     }
 
@@ -212,16 +213,18 @@ impl<T: Transport> VirtioBlock<T> {
 
     /// Tells the device to look at its queue if it wants to be told.
     pub fn notify(&mut self) {
-        // The device goes to sleep by clearing its "do not notify" flag and then looking at the queue once more; we must not read
-        // the flag before our request can be seen, and the queue's own stores do not keep a later load from overtaking them.
+        // The device goes to sleep by clearing its "do not notify" flag and then looking at the queue once
+        // more; we must not read the flag before our request can be seen, and the queue's own stores do not
+        // keep a later load from overtaking them.
         fence(Ordering::SeqCst);
         if self.queue.should_notify() {
             self.transport.notify(QUEUE);
         }
     }
 
-    /// Starts a request for `frames.len()` blocks from `block`, one frame a block (none for a flush); the device
-    /// hears of it at the next [`VirtioBlock::notify`]. The result names the request until its completion.
+    /// Starts a request for `frames.len()` blocks from `block`, one frame a block (none for a flush); the
+    /// device hears of it at the next [`VirtioBlock::notify`]. The result names the request until its
+    /// completion.
     ///
     /// # Errors
     ///
@@ -233,8 +236,9 @@ impl<T: Transport> VirtioBlock<T> {
     ///
     /// # Safety
     ///
-    /// The frames are RAM, and until the request completes nobody relies on their contents (read) or changes them expecting
-    /// the change to stay off the disk (write); they are not given to another owner in that time.
+    /// The frames are RAM, and until the request completes nobody relies on their contents (read) or changes
+    /// them expecting the change to stay off the disk (write); they are not given to another owner in that
+    /// time.
     pub unsafe fn submit(
         &mut self,
         operation: Operation,
@@ -252,8 +256,8 @@ impl<T: Transport> VirtioBlock<T> {
         self.headers[slot] =
             Header { kind, reserved: 0, sector: block * SECTORS_PER_BLOCK, status: u8::MAX, padding: [0; 7] };
         let mut request = InFlight { operation, token: 0, pieces, count };
-        // SAFETY: header and frames stay where they are until the completion: the header because its slot is taken,
-        // the frames by the caller's promise.
+        // SAFETY: header and frames stay where they are until the completion: the header because its slot is
+        // taken, the frames by the caller's promise.
         let added = unsafe {
             with_buffers(&mut self.headers[slot], &request, |inputs, outputs| self.queue.add(inputs, outputs))
         };
@@ -275,8 +279,9 @@ impl<T: Transport> VirtioBlock<T> {
                 self.queue.pop_used(token, inputs, outputs)
             })
         };
-        // Taking it has said after which completion to interrupt next. The device publishes one, then reads that; whoever looks
-        // for another one from here on sees it, or is interrupted. The queue's own store does not keep a later load back.
+        // Taking it has said after which completion to interrupt next. The device publishes one, then reads
+        // that; whoever looks for another one from here on sees it, or is interrupted. The queue's own store
+        // does not keep a later load back.
         fence(Ordering::SeqCst);
         let outcome = match (popped, self.headers[slot].status) {
             (Ok(_), STATUS_OK) => Outcome::Done,
@@ -308,7 +313,8 @@ fn merge(frames: &[u64]) -> ([(u64, usize); MAX_BLOCKS], usize) {
 ///
 /// # Safety
 ///
-/// The pieces are RAM. The slices exist only to carry address and length to the device: `act` must not look into them.
+/// The pieces are RAM. The slices exist only to carry address and length to the device: `act` must not look
+/// into them.
 unsafe fn with_buffers<R>(
     header: &mut Header,
     request: &InFlight,
@@ -317,7 +323,8 @@ unsafe fn with_buffers<R>(
     let (read, rest) = header.as_mut_bytes().split_at_mut(HEADER_READ_BYTES);
     let status = &mut rest[..1];
     let pieces = &request.pieces[..request.count];
-    // SAFETY: by the caller's promise: the slices are addresses and lengths, their bytes are never looked at here.
+    // SAFETY: by the caller's promise: the slices are addresses and lengths, their bytes are never looked at
+    // here.
     let data = |(address, bytes): (u64, usize)| unsafe {
         slice::from_raw_parts_mut(pointer(address).as_ptr(), bytes)
     };

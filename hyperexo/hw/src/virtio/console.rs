@@ -1,8 +1,8 @@
 //! virtio-console (virtio 1.1 §5.3): text to the host, by the first port. Input is not read.
 //!
-//! Text is collected in buffers, each of which becomes one request; several can be in the device's hands. The driver waits only where
-//! all are, no longer than its caller wants, and never allocates after its start. It wants no interrupts. The driver of the crate
-//! `virtio-drivers` waits for ever, for each request.
+//! Text is collected in buffers, each of which becomes one request; several can be in the device's hands. The
+//! driver waits only where all are, no longer than its caller wants, and never allocates after its start. It
+//! wants no interrupts. The driver of the crate `virtio-drivers` waits for ever, for each request.
 
 use super::LinearHal;
 use crate::linear;
@@ -50,8 +50,8 @@ type Slots = [Slot; SLOTS];
 
 /// The driver.
 ///
-/// Invariants: a buffer that the device has been given is not changed. The fields are dropped in this order: the transport resets the device,
-/// which then uses neither queues nor buffers.
+/// Invariants: a buffer that the device has been given is not changed. The fields are dropped in this order:
+/// the transport resets the device, which then uses neither queues nor buffers.
 pub struct VirtioConsole<T: Transport> {
     transport: T,
     transmit: VirtQueue<LinearHal, SLOTS>,
@@ -98,8 +98,9 @@ impl<T: Transport> VirtioConsole<T> {
         self.open(&mut || true).is_some()
     }
 
-    /// Adds bytes to the buffer that is open; full buffers go to the device. Returns how many were taken: fewer than all if
-    /// `expired` has said that it has been long enough before the device gave a buffer back.
+    /// Adds bytes to the buffer that is open; full buffers go to the device. Returns how many were taken:
+    /// fewer than all if `expired` has said that it has been long enough before the device gave a buffer
+    /// back.
     pub fn put(&mut self, bytes: &[u8], mut expired: impl FnMut() -> bool) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -121,7 +122,8 @@ impl<T: Transport> VirtioConsole<T> {
     pub fn send(&mut self) {
         let slot = self.next;
         let Slot::Open(bytes) = self.slots[slot] else { return };
-        // SAFETY: the buffer is not changed until the device has returned it (invariant); on the heap it stays where it is.
+        // SAFETY: the buffer is not changed until the device has returned it (invariant); on the heap it
+        // stays where it is.
         let added = unsafe { self.transmit.add(&[&self.buffers[slot][..bytes]], &mut []) };
         // The queue has an entry for each buffer.
         let Ok(token) = added else { return };
@@ -134,7 +136,8 @@ impl<T: Transport> VirtioConsole<T> {
         }
     }
 
-    /// Waits until the device has returned all buffers. Returns whether it has before `expired` said that it has been long enough.
+    /// Waits until the device has returned all buffers. Returns whether it has before `expired` said that it
+    /// has been long enough.
     pub fn drain(&mut self, mut expired: impl FnMut() -> bool) -> bool {
         self.send();
         let none_sent = |slots: &Slots| slots.iter().all(|slot| !matches!(slot, Slot::Sent { .. }));
@@ -160,8 +163,8 @@ impl<T: Transport> VirtioConsole<T> {
         })
     }
 
-    /// Looks at the slots until there is what `look` wants. After `expired` said that it is over it looks once more: the machine may have
-    /// stood still meanwhile.
+    /// Looks at the slots until there is what `look` wants. After `expired` said that it is over it looks
+    /// once more: the machine may have stood still meanwhile.
     fn wait<R>(
         &mut self,
         expired: &mut impl FnMut() -> bool,
@@ -178,8 +181,8 @@ impl<T: Transport> VirtioConsole<T> {
         }
     }
 
-    /// Takes a buffer back that the device has returned. A token that was never issued would be a device gone mad: nothing comes
-    /// back any more.
+    /// Takes a buffer back that the device has returned. A token that was never issued would be a device gone
+    /// mad: nothing comes back any more.
     fn take_back(&mut self) -> bool {
         let Some(returned) = self.transmit.peek_used() else { return false };
         let found = self.slots.iter().enumerate().find_map(|(slot, state)| match state {
@@ -194,8 +197,8 @@ impl<T: Transport> VirtioConsole<T> {
     }
 }
 
-/// The register for emergencies (§5.3.4): each byte written to it goes to the console at once, past queues and buffers, so that no state
-/// of the driver matters.
+/// The register for emergencies (§5.3.4): each byte written to it goes to the console at once, past queues
+/// and buffers, so that no state of the driver matters.
 #[derive(Clone, Copy, Debug)]
 pub struct EmergencyRegister(u64);
 

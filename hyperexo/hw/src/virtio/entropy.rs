@@ -1,7 +1,7 @@
 //! virtio-rng (virtio 1.1 §5.4): random bytes from the host.
 //!
-//! A driver for a seed, not for a stream: it asks, waits for the answer no longer than the caller wants, and is gone. The driver of
-//! the crate `virtio-drivers` waits for ever.
+//! A driver for a seed, not for a stream: it asks, waits for the answer no longer than the caller wants, and
+//! is gone. The driver of the crate `virtio-drivers` waits for ever.
 
 use super::LinearHal;
 use alloc::boxed::Box;
@@ -45,7 +45,8 @@ impl From<Error> for EntropyError {
 
 /// The driver.
 ///
-/// Invariant: the fields are dropped in this order: the transport resets the device, which then uses neither queue nor buffer.
+/// Invariant: the fields are dropped in this order: the transport resets the device, which then uses neither
+/// queue nor buffer.
 pub struct VirtioEntropy<T: Transport> {
     transport: T,
     queue: Box<VirtQueue<LinearHal, QUEUE_ENTRIES>>,
@@ -66,8 +67,8 @@ impl<T: Transport> VirtioEntropy<T> {
         Ok(VirtioEntropy { transport, queue, buffer: Box::new([0; BUFFER_BYTES]) })
     }
 
-    /// Fills `bytes`, waiting until `expired` says that it has been long enough. The device is reset at the end, so that a late
-    /// answer goes nowhere.
+    /// Fills `bytes`, waiting until `expired` says that it has been long enough. The device is reset at the
+    /// end, so that a late answer goes nowhere.
     ///
     /// # Errors
     ///
@@ -85,8 +86,8 @@ impl<T: Transport> VirtioEntropy<T> {
 
     /// Has the device write up to `wanted` bytes to the buffer; how many it wrote, at least 1.
     fn ask(&mut self, wanted: usize, expired: &mut impl FnMut() -> bool) -> Result<usize, EntropyError> {
-        // SAFETY: the buffer stays where it is until the device gives it back or, after an error, is reset (invariant; `fill`
-        // takes the driver along).
+        // SAFETY: the buffer stays where it is until the device gives it back or, after an error, is reset
+        // (invariant; `fill` takes the driver along).
         let token = unsafe { self.queue.add(&[], &mut [&mut self.buffer[..wanted]])? };
         self.transport.notify(QUEUE);
         while !self.queue.can_pop() {

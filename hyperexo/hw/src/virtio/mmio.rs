@@ -1,5 +1,6 @@
-//! virtio devices whose registers are in memory (virtio 1.1 §4.2): where they are. Machines without PCI, such as QEMU's `microvm` and
-//! Firecracker, say so on the command line, in the words that Linux reads, or in the ACPI tables.
+//! virtio devices whose registers are in memory (virtio 1.1 §4.2): where they are. Machines without PCI, such
+//! as QEMU's `microvm` and Firecracker, say so on the command line, in the words that Linux reads, or in the
+//! ACPI tables.
 #![forbid(unsafe_code)]
 
 /// A place where there may be a device.
@@ -17,14 +18,16 @@ pub struct Window {
 const KEY: &str = "virtio_mmio.device=";
 /// Name of the devices in the ACPI tables (`_HID`).
 const HARDWARE_ID: &[u8] = b"LNRO0005\0";
-/// Bytes behind the name in which the description of the resources must begin; QEMU has 29, Firecracker fewer.
+/// Bytes behind the name in which the description of the resources must begin; QEMU has 29, Firecracker
+/// fewer.
 const NEAR: usize = 96;
 /// Small-window resource: Memory32Fixed (ACPI 6.5 §6.4.3.4), 9 bytes: rights, address, length.
 const MEMORY: [u8; 3] = [0x86, 9, 0];
 /// Extended interrupt (ACPI 6.5 §6.4.3.6) with one line: flags, count, line.
 const INTERRUPT: [u8; 3] = [0x89, 6, 0];
 
-/// Windows named on a command line: `virtio_mmio.device=SIZE@ADDRESS:LINE`. Words that make no sense are left out.
+/// Windows named on a command line: `virtio_mmio.device=SIZE@ADDRESS:LINE`. Words that make no sense are left
+/// out.
 pub fn on_command_line(line: &str) -> impl Iterator<Item = Window> + '_ {
     line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(KEY)).filter_map(parse)
 }
@@ -53,8 +56,8 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// Windows described by the bytes of an ACPI table: each is a device of that name, followed by its resources. This reads what is
-/// written down, and does not interpret the language in which a table could compute it.
+/// Windows described by the bytes of an ACPI table: each is a device of that name, followed by its resources.
+/// This reads what is written down, and does not interpret the language in which a table could compute it.
 pub fn in_table(table: &[u8]) -> impl Iterator<Item = Window> + '_ {
     let names = table.windows(HARDWARE_ID.len()).enumerate().filter(|(_, bytes)| *bytes == HARDWARE_ID);
     names.filter_map(|(at, _)| {

@@ -1,5 +1,5 @@
-//! virtio devices by the crate `virtio-drivers`: what the crate needs from the image, and drivers with more than one
-//! request in flight.
+//! virtio devices by the crate `virtio-drivers`: what the crate needs from the image, and drivers with more
+//! than one request in flight.
 
 pub mod block;
 pub mod console;
@@ -20,12 +20,12 @@ fn layout(pages: usize) -> Layout {
     Layout::from_size_align(pages * PAGE_SIZE, PAGE_SIZE).expect("a few pages")
 }
 
-/// Memory and addresses for the drivers: DMA memory comes from the global allocator, which lies in linearly mapped
-/// memory; devices get physical addresses; nothing is copied.
+/// Memory and addresses for the drivers: DMA memory comes from the global allocator, which lies in linearly
+/// mapped memory; devices get physical addresses; nothing is copied.
 pub struct LinearHal;
 
-// SAFETY: memory from the allocator is valid, zeroed, page-aligned and not aliased; MMIO is mapped like all physical memory
-// ([`linear::set_base`]).
+// SAFETY: memory from the allocator is valid, zeroed, page-aligned and not aliased; MMIO is mapped like all
+// physical memory ([`linear::set_base`]).
 unsafe impl Hal for LinearHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         // SAFETY: the layout is not empty: virtqueues have at least one page.

@@ -1,16 +1,18 @@
 //! virtio-net (virtio 1.1 §5.1): Ethernet packets between a device and buffers that belong to somebody else.
 //!
-//! The driver names buffers by physical address, and the device moves the packets there and nowhere else. It never waits:
+//! The driver names buffers by physical address, and the device moves the packets there and nowhere else. It
+//! never waits:
 //!
-//! * to receive, buffers are given to the device with [`VirtioNet::supply`]; [`VirtioNet::receive`] brings them back
-//!   filled, in the order of the packets;
+//! * to receive, buffers are given to the device with [`VirtioNet::supply`]; [`VirtioNet::receive`] brings
+//!   them back filled, in the order of the packets;
 //! * [`VirtioNet::transmit`] starts a packet on its way; [`VirtioNet::reclaim`] brings its buffer back;
 //! * after either, [`VirtioNet::notify`] tells the device;
 //! * an interrupt says that there is something to take. Those for packets sent are off unless asked for with
 //!   [`VirtioNet::interrupt_on_reclaim`].
 //!
-//! Offloads, several pairs of queues and address filters in the device are not used. A device whose filters nobody sets
-//! passes on all packets it sees (§5.1.6.5.1), so that environments can have addresses of their own behind it.
+//! Offloads, several pairs of queues and address filters in the device are not used. A device whose filters
+//! nobody sets passes on all packets it sees (§5.1.6.5.1), so that environments can have addresses of their
+//! own behind it.
 
 pub use super::block::QueueFull;
 use super::{LinearHal, pointer};
@@ -25,7 +27,8 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Buffers that can be in the device's hands, for each direction.
 pub const SLOTS: usize = 64;
-/// Bytes of the longest packet: an Ethernet header and 1,500 bytes. Buffers for receiving have at least as many.
+/// Bytes of the longest packet: an Ethernet header and 1,500 bytes. Buffers for receiving have at least as
+/// many.
 pub const MAX_PACKET_BYTES: usize = 1514;
 /// Bytes of a hardware address.
 pub const ADDRESS_BYTES: usize = 6;
@@ -34,8 +37,8 @@ pub const RECEIVE_QUEUE: u16 = 0;
 /// Queue of packets that are sent.
 pub const TRANSMIT_QUEUE: u16 = 1;
 
-/// Entries of each queue: one for the header of a packet, one for the rest. Devices before virtio 1.0 insist on the header being
-/// apart, later ones do not mind.
+/// Entries of each queue: one for the header of a packet, one for the rest. Devices before virtio 1.0 insist
+/// on the header being apart, later ones do not mind.
 pub const QUEUE_ENTRIES: usize = 2 * SLOTS;
 /// Offset of the hardware address in the configuration space.
 const CONFIG_ADDRESS: usize = 0;
@@ -74,7 +77,8 @@ enum Writer {
 
 /// One direction.
 ///
-/// Invariant: an occupied slot's header and buffer are in the device's hands, and nobody else touches the header.
+/// Invariant: an occupied slot's header and buffer are in the device's hands, and nobody else touches the
+/// header.
 struct Direction {
     /// On the heap, as all that is large here: an image starts on a small stack.
     queue: Box<VirtQueue<LinearHal, QUEUE_ENTRIES>>,
@@ -110,8 +114,8 @@ impl Direction {
         let header = &mut self.headers[slot];
         *header = Header([0; 12]);
         let header = &mut header.as_mut_bytes()[..self.header_bytes];
-        // SAFETY: header and buffer stay where they are until the device gives them back: the header because its slot is
-        // taken, the buffer by the caller's promise.
+        // SAFETY: header and buffer stay where they are until the device gives them back: the header because
+        // its slot is taken, the buffer by the caller's promise.
         let added = unsafe {
             with_buffers(self.writer, header, &buffer, |inputs, outputs| self.queue.add(inputs, outputs))
         };
@@ -135,7 +139,8 @@ impl Direction {
                 self.queue.pop_used(token, inputs, outputs)
             })
         };
-        // As in `VirtioBlock::complete`: whoever looks for another one from here on sees it, or is interrupted.
+        // As in `VirtioBlock::complete`: whoever looks for another one from here on sees it, or is
+        // interrupted.
         fence(Ordering::SeqCst);
         // The device counts the header too, and may claim anything.
         let written = popped.map_or(0, |bytes| (bytes as usize).saturating_sub(self.header_bytes));
@@ -227,8 +232,8 @@ impl<T: Transport> VirtioNet<T> {
     ///
     /// # Safety
     ///
-    /// The buffer is RAM that has at least [`MAX_PACKET_BYTES`] bytes, and until it comes back nobody relies on its contents or
-    /// gives it to another owner.
+    /// The buffer is RAM that has at least [`MAX_PACKET_BYTES`] bytes, and until it comes back nobody relies
+    /// on its contents or gives it to another owner.
     pub unsafe fn supply(&mut self, address: u64, bytes: usize) -> Result<usize, QueueFull> {
         // SAFETY: by the caller's promise.
         unsafe { self.receive.give(address, bytes) }
@@ -244,8 +249,8 @@ impl<T: Transport> VirtioNet<T> {
         self.receive.queue.can_pop()
     }
 
-    /// Sends a packet of `bytes` bytes; the device hears of it at the next [`VirtioNet::notify`]. The result names its buffer
-    /// until [`VirtioNet::reclaim`] brings it back.
+    /// Sends a packet of `bytes` bytes; the device hears of it at the next [`VirtioNet::notify`]. The result
+    /// names its buffer until [`VirtioNet::reclaim`] brings it back.
     ///
     /// # Errors
     ///
@@ -253,8 +258,8 @@ impl<T: Transport> VirtioNet<T> {
     ///
     /// # Safety
     ///
-    /// The buffer is RAM, holds at least one byte, and until it comes back nobody changes it expecting the change to stay off the
-    /// wire or gives it to another owner.
+    /// The buffer is RAM, holds at least one byte, and until it comes back nobody changes it expecting the
+    /// change to stay off the wire or gives it to another owner.
     pub unsafe fn transmit(&mut self, address: u64, bytes: usize) -> Result<usize, QueueFull> {
         // SAFETY: by the caller's promise.
         unsafe { self.transmit.give(address, bytes) }
@@ -270,15 +275,15 @@ impl<T: Transport> VirtioNet<T> {
         self.transmit.queue.can_pop()
     }
 
-    /// Whether the device raises an interrupt when a packet has arrived; it does so from the start. Whoever turns it on looks at
-    /// [`VirtioNet::receive`] once more: what came in between is not told.
+    /// Whether the device raises an interrupt when a packet has arrived; it does so from the start. Whoever
+    /// turns it on looks at [`VirtioNet::receive`] once more: what came in between is not told.
     pub fn interrupt_on_receive(&mut self, wanted: bool) {
         self.receive.queue.set_dev_notify(wanted);
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the device raises an interrupt when a packet has been sent; it does not from the start. Whoever turns it on
-    /// looks at [`VirtioNet::reclaim`] once more.
+    /// Whether the device raises an interrupt when a packet has been sent; it does not from the start.
+    /// Whoever turns it on looks at [`VirtioNet::reclaim`] once more.
     pub fn interrupt_on_reclaim(&mut self, wanted: bool) {
         self.transmit.queue.set_dev_notify(wanted);
         fence(Ordering::SeqCst);
@@ -296,8 +301,8 @@ impl<T: Transport> VirtioNet<T> {
         }
     }
 
-    /// Tells the device that its interrupt has been taken. Needed where the interrupt is not MSI-X: a level stays raised until
-    /// then.
+    /// Tells the device that its interrupt has been taken. Needed where the interrupt is not MSI-X: a level
+    /// stays raised until then.
     pub fn acknowledge_interrupt(&mut self) {
         self.transport.ack_interrupt();
     }
@@ -315,7 +320,8 @@ fn read_address<T: Transport>(transport: &T) -> Result<[u8; ADDRESS_BYTES], Erro
 ///
 /// # Safety
 ///
-/// The buffer is RAM. The slices exist only to carry address and length to the device: `act` must not look into them.
+/// The buffer is RAM. The slices exist only to carry address and length to the device: `act` must not look
+/// into them.
 unsafe fn with_buffers<R>(
     writer: Writer,
     header: &mut [u8],

@@ -1,8 +1,8 @@
-//! The header fields of a packet: Ethernet (IEEE 802.3), IPv4 (RFC 791), ARP (RFC 826), and the ports of UDP (RFC 768) and
-//! TCP (RFC 9293).
+//! The header fields of a packet: Ethernet (IEEE 802.3), IPv4 (RFC 791), ARP (RFC 826), and the ports of UDP
+//! (RFC 768) and TCP (RFC 9293).
 //!
-//! What is cut off or makes no sense has no fields beyond those before it; so it matches only filters that do not ask for
-//! them. Checksums are the receiver's business.
+//! What is cut off or makes no sense has no fields beyond those before it; so it matches only filters that do
+//! not ask for them. Checksums are the receiver's business.
 #![forbid(unsafe_code)]
 
 use core::net::Ipv4Addr;

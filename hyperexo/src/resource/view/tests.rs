@@ -1,4 +1,5 @@
-//! Views against a model of who has what, and of a processor that remembers translations until it is told to forget them.
+//! Views against a model of who has what, and of a processor that remembers translations until it is told to
+//! forget them.
 
 use super::*;
 use crate::virt::nested::{EntryFormat, TableMemory, TableReader};
@@ -36,7 +37,8 @@ impl TableMemory for Memory {
 
 const ENVIRONMENTS: EnvironmentId = 4;
 
-/// Processors, one for each environment: what each remembers, by top frame and frame, and in which of the tables it is.
+/// Processors, one for each environment: what each remembers, by top frame and frame, and in which of the
+/// tables it is.
 #[derive(Default)]
 struct Processors {
     remembered: BTreeMap<(EnvironmentId, u64, u64), Rights>,
@@ -45,8 +47,8 @@ struct Processors {
 }
 
 impl Processors {
-    /// A virtual CPU is told of its list, as before its next entry: what it remembers of tables old and new goes, and so does it,
-    /// from a view that is not the same any more.
+    /// A virtual CPU is told of its list, as before its next entry: what it remembers of tables old and new
+    /// goes, and so does it, from a view that is not the same any more.
     fn tell(&mut self, table: &ViewTable, id: EnvironmentId) {
         let new = (table.identities(id), table.roots(id));
         let old = self.seen.insert(id, new).unwrap_or_default();
@@ -66,7 +68,8 @@ impl Processors {
         }
     }
 
-    /// The rights that a virtual CPU has on a frame where it is: those remembered, else those in the table, remembered from now on.
+    /// The rights that a virtual CPU has on a frame where it is: those remembered, else those in the table,
+    /// remembered from now on.
     fn touch(&mut self, table: &ViewTable, memory: &Memory, id: EnvironmentId, frame: u64) -> Option<Rights> {
         let entry = self.inside.get(&id).copied().unwrap_or(0);
         let view = table.get(table.at(id, entry)?)?;
@@ -168,7 +171,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// What the kernel does at each step, as `crate::view` does it, and a processor that would make use of any flush forgotten.
+    /// What the kernel does at each step, as `crate::view` does it, and a processor that would make use of
+    /// any flush forgotten.
     #[test]
     fn nobody_reaches_more_than_the_view_it_is_in_shows(steps in steps()) {
         let (mut table, mut memory) = (ViewTable::default(), Memory::default());

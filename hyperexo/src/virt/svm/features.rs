@@ -1,5 +1,5 @@
-//! What SVM offers on a processor beyond the necessary: probed, told at boot, and used where there is a use. What is offered and not
-//! used is told as such; why not is said at its field.
+//! What SVM offers on a processor beyond the necessary: probed, told at boot, and used where there is a use.
+//! What is offered and not used is told as such; why not is said at its field.
 #![forbid(unsafe_code)]
 
 /// Bit of CPUID leaf 0x8000_000a `edx` that `raw-cpuid` does not know.
@@ -16,10 +16,11 @@ pub struct Features {
     pub flush_by_asid: bool,
     /// Unchanged parts of the VMCB need not be read again.
     pub clean_bits: bool,
-    /// The exit tells what a faulting instruction was about. Not used: the kernel decodes no instruction of a guest.
+    /// The exit tells what a faulting instruction was about. Not used: the kernel decodes no instruction of a
+    /// guest.
     pub decode_assists: bool,
-    /// Interrupt controller registers and delivery without exits. Not used: an environment has no interrupt controller. All its upcalls
-    /// are one vector, which its own core posts before an entry.
+    /// Interrupt controller registers and delivery without exits. Not used: an environment has no interrupt
+    /// controller. All its upcalls are one vector, which its own core posts before an entry.
     pub avic: bool,
 }
 

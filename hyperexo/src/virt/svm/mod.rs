@@ -1,7 +1,7 @@
 //! AMD SVM with nested paging (APM vol. 2, ch. 15).
 //!
-//! Optional features (next-RIP save, flush by ASID, clean bits) are used where CPUID leaf 0x8000_000a shows them and
-//! done without where not.
+//! Optional features (next-RIP save, flush by ASID, clean bits) are used where CPUID leaf 0x8000_000a shows
+//! them and done without where not.
 
 pub mod features;
 pub mod switch;
@@ -118,8 +118,8 @@ impl Svm {
     ///
     /// # Safety
     ///
-    /// Ring 0, memory mapped by identity, interrupts disabled, the descriptor tables of this core loaded for good (what
-    /// `VMSAVE` stores here is restored at every exit).
+    /// Ring 0, memory mapped by identity, interrupts disabled, the descriptor tables of this core loaded for
+    /// good (what `VMSAVE` stores here is restored at every exit).
     pub unsafe fn enable() -> Result<Svm, SvmError> {
         let features = Svm::probe()?;
         // SAFETY: the processor has SVM, so it has these registers.
@@ -128,7 +128,8 @@ impl Svm {
         }
         let save: &'static HostPage = Box::leak(HostPage::new_box_zeroed().expect("kernel heap"));
         let host: &'static HostPage = Box::leak(HostPage::new_box_zeroed().expect("kernel heap"));
-        // SAFETY: the pages are leaked, hence the processor's for ever; identity mapping makes addresses physical.
+        // SAFETY: the pages are leaked, hence the processor's for ever; identity mapping makes addresses
+        // physical.
         unsafe {
             wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVM);
             wrmsr(VM_HSAVE_PA, core::ptr::from_ref(save) as u64);
@@ -138,8 +139,8 @@ impl Svm {
     }
 }
 
-/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write). Made by
-/// the first core that asks, for all.
+/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write). Made
+/// by the first core that asks, for all.
 fn permissions() -> &'static Permissions {
     static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
     MAPS.call_once(|| Box::leak(new_permissions()))
@@ -168,12 +169,12 @@ pub struct SvmVcpu {
     deferred: Option<u8>,
     /// Where the guest was last seen in the shadow of `STI` or `MOV SS`.
     ///
-    /// Hardware takes the shadow into the VMCB at an exit and back at the entry. QEMU's TCG takes it out and forgets it (seen in
-    /// 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a guest that goes to sleep, and
-    /// nobody would wake it. So no upcall is requested until the guest has left that instruction, and one that was requested
-    /// while the guest's flag forbade it is withdrawn. It waits
-    /// until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten. On processors that keep the shadow
-    /// this is always empty.
+    /// Hardware takes the shadow into the VMCB at an exit and back at the entry. QEMU's TCG takes it out and
+    /// forgets it (seen in 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a
+    /// guest that goes to sleep, and nobody would wake it. So no upcall is requested until the guest has left
+    /// that instruction, and one that was requested while the guest's flag forbade it is withdrawn. It waits
+    /// until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten. On processors that keep
+    /// the shadow this is always empty.
     shadow: Option<u64>,
 }
 
@@ -182,12 +183,13 @@ fn segment(selector: u16, attributes: u16) -> vmcb::Segment {
 }
 
 impl SvmVcpu {
-    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `asid`: its address
-    /// space identifier, not 0 and not another guest's.
+    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `asid`: its
+    /// address space identifier, not 0 and not another guest's.
     ///
     /// # Safety
     ///
-    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value lives.
+    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value
+    /// lives.
     pub unsafe fn new(
         svm: &Svm,
         nested_root: u64,
@@ -199,8 +201,9 @@ impl SvmVcpu {
         let mut vmcb: Box<Vmcb> = unsafe { Box::new_zeroed().assume_init() };
         let control = &mut vmcb.control;
         control.intercept_dr = u32::MAX;
-        // All exceptions are the guest's business but two: the machine check, which is the machine's, and the alignment check, whose
-        // delivery a guest can arrange to raise the next one for ever, with no interrupt in between (CVE-2015-5307).
+        // All exceptions are the guest's business but two: the machine check, which is the machine's, and the
+        // alignment check, whose delivery a guest can arrange to raise the next one for ever, with no
+        // interrupt in between (CVE-2015-5307).
         control.intercept_exceptions = exception::ALIGNMENT_CHECK | exception::MACHINE_CHECK;
         control.intercept1 = intercept1::INTR
             | intercept1::NMI
@@ -269,8 +272,8 @@ impl SvmVcpu {
         vcpu
     }
 
-    /// Whether the processor may be one that loses the shadow: TCG does not offer to save the next instruction's address, every
-    /// real processor of the last decade does.
+    /// Whether the processor may be one that loses the shadow: TCG does not offer to save the next
+    /// instruction's address, every real processor of the last decade does.
     fn forgets_shadow(&self) -> bool {
         !self.features.next_rip
     }
@@ -289,7 +292,8 @@ impl SvmVcpu {
         self.vmcb.control.clean &= !CLEAN_INTERRUPT;
     }
 
-    /// Defers an interrupt that was requested while the guest's flag forbade it, and that has to wait for a shadow now.
+    /// Defers an interrupt that was requested while the guest's flag forbade it, and that has to wait for a
+    /// shadow now.
     fn withdraw_interrupt(&mut self) {
         let control = &mut self.vmcb.control;
         if control.virtual_interrupt & virtual_interrupt::REQUEST != 0 {
@@ -325,8 +329,8 @@ impl SvmVcpu {
         self.roots.iter().position(|listed| *listed == root).unwrap_or(0)
     }
 
-    /// Goes on with another nested table. Cached translations carry the identifier of the guest, not that of the table
-    /// (APM vol. 2 §15.16.1): all of the guest's must go.
+    /// Goes on with another nested table. Cached translations carry the identifier of the guest, not that of
+    /// the table (APM vol. 2 §15.16.1): all of the guest's must go.
     fn set_root(&mut self, root: u64) {
         self.vmcb.control.nested_cr3 = root << FRAME_SHIFT;
         self.vmcb.control.clean &= !CLEAN_NESTED;
@@ -411,8 +415,8 @@ impl Vcpu for SvmVcpu {
         }
         self.vmcb.save.rax = self.switch.registers.rax;
         let rip = self.vmcb.save.rip;
-        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which `self`
-        // owns; the nested page table confines the guest (`new`).
+        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which
+        // `self` owns; the nested page table confines the guest (`new`).
         unsafe { switch::enter(&mut self.switch) };
         self.switch.registers.rax = self.vmcb.save.rax;
         self.vmcb.control.tlb_control = tlb_control::NOTHING;
@@ -449,8 +453,8 @@ impl Vcpu for SvmVcpu {
             Exception::InvalidOpcode => VALID_EXCEPTION | 6,
             Exception::GeneralProtection => VALID_EXCEPTION | WITH_ERROR_CODE | 13,
             Exception::AlignmentCheck => VALID_EXCEPTION | WITH_ERROR_CODE | 17,
-            // Not one of AMD's exceptions, and as such the processor would refuse it; as an interrupt it is delivered alike, whatever
-            // the guest's flag says (APM vol. 2 §15.20).
+            // Not one of AMD's exceptions, and as such the processor would refuse it; as an interrupt it is
+            // delivered alike, whatever the guest's flag says (APM vol. 2 §15.20).
             Exception::Virtualization => INTERRUPT_INFO_VALID | u64::from(hyperexo_abi::fault::VECTOR),
         };
     }

@@ -1,5 +1,5 @@
-//! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers. Quick calls
-//! ([`crate::virt::switch`]) go back into the guest from here.
+//! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers.
+//! Quick calls ([`crate::virt::switch`]) go back into the guest from here.
 
 use super::CLEAN_NESTED;
 use super::vmcb::{Control, Save, Vmcb, exit, tlb_control};
@@ -33,15 +33,15 @@ pub struct Switch {
 
 /// Runs the guest until its next exit that is no quick call.
 ///
-/// Interrupts are off for the host (GIF) until the guest is entered, and are taken by the host's handlers when GIF is set again;
-/// at return they are disabled by IF. Between a quick call and the next entry GIF stays clear: what came meanwhile is the
-/// reason of the next exit (APM vol. 2 §15.13.1).
+/// Interrupts are off for the host (GIF) until the guest is entered, and are taken by the host's handlers
+/// when GIF is set again; at return they are disabled by IF. Between a quick call and the next entry GIF
+/// stays clear: what came meanwhile is the reason of the next exit (APM vol. 2 §15.13.1).
 ///
 /// # Safety
 ///
-/// SVM is on (`EFER.SVME`, `VM_HSAVE_PA`), `switch` points to a valid [`Switch`]: a complete VMCB whose nested page
-/// table confines the guest, a host page written by `VMSAVE` on this core, a valid [`FxState`](crate::virt::state::FxState). Interrupts are
-/// disabled, the descriptor tables are loaded.
+/// SVM is on (`EFER.SVME`, `VM_HSAVE_PA`), `switch` points to a valid [`Switch`]: a complete VMCB whose
+/// nested page table confines the guest, a host page written by `VMSAVE` on this core, a valid
+/// [`FxState`](crate::virt::state::FxState). Interrupts are disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) {
     switch_asm!({
@@ -55,7 +55,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         load_registers!(),
         "2:",
         "vmrun rax",
-        // The exit restored rax and rsp; all else is the guest's. Is it a quick call, in ordinary circumstances?
+        // The exit restored rax and rsp; all else is the guest's. Is it a quick call, in ordinary
+        // circumstances?
         "cmp dword ptr [rax + {exit_code}], {vmmcall}",
         "jne 3f",
         "cmp qword ptr [rax + {shadow}], 0",
@@ -63,7 +64,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         "cmp qword ptr [rax + {guest_rax}], {null}",
         "jne 4f",
         "mov byte ptr [rax + {tlb}], {no_flush}",
-        // It is: past the instruction, nothing to inject again, counted, results 0 to 3 are 0 as is the status.
+        // It is: past the instruction, nothing to inject again, counted, results 0 to 3 are 0 as is the
+        // status.
         "5:",
         "add qword ptr [rax + {rip}], {vmmcall_bytes}",
         "mov qword ptr [rax + {injection}], 0",

@@ -140,7 +140,8 @@ pub struct Control {
     pub event_injection: u64,
     pub nested_cr3: u64,
     pub lbr_enable: u64,
-    /// Bit set: that part of the block has not changed since the last run and may come from the processor's cache.
+    /// Bit set: that part of the block has not changed since the last run and may come from the processor's
+    /// cache.
     pub clean: u64,
     pub next_rip: u64,
     reserved_0d0: [u8; 0x400 - 0xd0],

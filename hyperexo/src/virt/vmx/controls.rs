@@ -1,5 +1,5 @@
-//! VM-execution, VM-exit and VM-entry controls: what is wanted, and what the processor's capability registers make of it
-//! (SDM vol. 3 §25.6–25.8, appendix A.2–A.5).
+//! VM-execution, VM-exit and VM-entry controls: what is wanted, and what the processor's capability registers
+//! make of it (SDM vol. 3 §25.6–25.8, appendix A.2–A.5).
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -159,7 +159,8 @@ pub struct Offers {
 }
 
 impl Offers {
-    /// Reads the capability registers by `read`: the TRUE ones where they exist, which know of default-1 controls that can be 0.
+    /// Reads the capability registers by `read`: the TRUE ones where they exist, which know of default-1
+    /// controls that can be 0.
     pub fn read(read: impl Fn(u32) -> u64) -> Offers {
         let exact = read(msr::IA32_VMX_BASIC) & BASIC_TRUE_CONTROLS != 0;
         let either = |exactly, roughly| Allowed::new(if exact { read(exactly) } else { read(roughly) });

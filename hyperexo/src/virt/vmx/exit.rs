@@ -1,5 +1,5 @@
-//! Exit reasons, and what goes in and out of a VMCS in coded form: interruption information, qualifications, access
-//! rights (SDM vol. 3 §25.8.3, §25.9, §28.2, appendix C).
+//! Exit reasons, and what goes in and out of a VMCS in coded form: interruption information, qualifications,
+//! access rights (SDM vol. 3 §25.8.3, §25.9, §28.2, appendix C).
 #![forbid(unsafe_code)]
 
 use crate::virt::{Access, Exception, Registers};
@@ -161,8 +161,8 @@ const VALID: u32 = 1 << 31;
 const DELIVERS_ERROR_CODE: u32 = 1 << 11;
 const KIND_SHIFT: u32 = 8;
 const KIND_EXTERNAL: u32 = 0;
-/// Vector of the alignment check, whose delivery a guest can arrange to raise the next one for ever, with no interrupt in
-/// between (CVE-2015-5307): it exits.
+/// Vector of the alignment check, whose delivery a guest can arrange to raise the next one for ever, with no
+/// interrupt in between (CVE-2015-5307): it exits.
 pub const ALIGNMENT_CHECK: u8 = 17;
 /// Vector of the machine check, which is the machine's: it exits.
 pub const MACHINE_CHECK: u8 = 18;
@@ -196,7 +196,8 @@ impl Event {
         Event { information: VALID | KIND_EXTERNAL << KIND_SHIFT | u32::from(vector), error_code: 0 }
     }
 
-    /// The event whose delivery an exit interrupted (§28.2.4), unless executing its instruction again raises it again.
+    /// The event whose delivery an exit interrupted (§28.2.4), unless executing its instruction again raises
+    /// it again.
     pub fn interrupted(vectoring: u32, error_code: u32) -> Option<Event> {
         const MEANINGFUL: u32 = VALID | DELIVERS_ERROR_CODE | 7 << KIND_SHIFT | 0xff;
         let kind = vectoring >> KIND_SHIFT & 7;

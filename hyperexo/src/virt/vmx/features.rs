@@ -1,5 +1,5 @@
-//! What VMX offers on a processor beyond the necessary: probed, told at boot, and used where there is a use. What is offered
-//! and not used is told as such; why not is said at its field.
+//! What VMX offers on a processor beyond the necessary: probed, told at boot, and used where there is a use.
+//! What is offered and not used is told as such; why not is said at its field.
 #![forbid(unsafe_code)]
 
 use super::controls::{Controls, Offers};
@@ -56,24 +56,27 @@ impl Reach {
 pub struct Features {
     /// How `INVEPT` flushes.
     pub invept: Reach,
-    /// How `INVVPID` flushes; `None`: guests have no identifiers in the TLB, and every entry and exit flushes it.
+    /// How `INVVPID` flushes; `None`: guests have no identifiers in the TLB, and every entry and exit flushes
+    /// it.
     pub invvpid: Option<Reach>,
-    /// The preemption timer counts down when bit `n` of the time stamp counter changes; `None`: there is no such timer.
+    /// The preemption timer counts down when bit `n` of the time stamp counter changes; `None`: there is no
+    /// such timer.
     pub preemption_timer_shift: Option<u8>,
     /// A guest may turn off paging and protection.
     pub unrestricted_guest: bool,
-    /// 1 GiB entries in the nested table. Not used: a call allocates 16 MiB at most, so no capability is for a run that long, and the
-    /// first frame unbound from it would split it.
+    /// 1 GiB entries in the nested table. Not used: a call allocates 16 MiB at most, so no capability is for
+    /// a run that long, and the first frame unbound from it would split it.
     pub gigabyte_entries: bool,
     /// `VMFUNC` function 0: the guest changes between prepared nested tables by itself. Used for views.
     pub eptp_switching: bool,
     /// #VE: nested faults go to the guest. Used for those that have asked.
     pub virtualization_exception: bool,
-    /// APIC registers and interrupt delivery without exits. Not used: an environment has no APIC. All its upcalls are one vector, which
-    /// its own core posts before an entry, so that there is neither a register to virtualize nor a delivery to save.
+    /// APIC registers and interrupt delivery without exits. Not used: an environment has no APIC. All its
+    /// upcalls are one vector, which its own core posts before an entry, so that there is neither a register
+    /// to virtualize nor a delivery to save.
     pub apic_virtualization: bool,
-    /// Log of pages that were written. Not used: the kernel neither pages nor migrates, and a libOS reads the dirty bits of its own page
-    /// tables without an exit.
+    /// Log of pages that were written. Not used: the kernel neither pages nor migrates, and a libOS reads the
+    /// dirty bits of its own page tables without an exit.
     pub page_modification_log: bool,
 }
 

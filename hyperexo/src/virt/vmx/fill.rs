@@ -1,5 +1,5 @@
-//! What a VMCS holds before the guest is entered for the first time: controls, the guest's first state, the state of the
-//! core that exits come back to.
+//! What a VMCS holds before the guest is entered for the first time: controls, the guest's first state, the
+//! state of the core that exits come back to.
 
 use super::exit;
 use super::exit::{UNUSABLE, access_rights};
@@ -18,17 +18,18 @@ use x86::msr::{self, rdmsr};
 use x86::vmx::vmcs::{control, guest, host};
 
 const CR0_NUMERIC_ERROR: u64 = 1 << 5;
-/// Bits of CR0 that stay the kernel's; the guest sees those it wrote. Numeric errors VMX wants set; the cache bits
-/// would outlive the guest.
+/// Bits of CR0 that stay the kernel's; the guest sees those it wrote. Numeric errors VMX wants set; the cache
+/// bits would outlive the guest.
 pub const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE_THROUGH;
-/// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden from it (see
-/// [`crate::virt::cpuid`]), the state behind them is not switched.
+/// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden
+/// from it (see [`crate::virt::cpuid`]), the state behind them is not switched.
 pub const CR4_REFUSED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
-/// Machine-check enable stays set whatever the guest writes (and is shown): without it, a machine check stops the
-/// processor instead of coming to the kernel.
+/// Machine-check enable stays set whatever the guest writes (and is shown): without it, a machine check stops
+/// the processor instead of coming to the kernel.
 pub const CR4_MACHINE_CHECK: u64 = 1 << 6;
 
-/// Fields that are 0 at the start. A VMCS has no defined contents until they are written (SDM vol. 3 §25.11.3).
+/// Fields that are 0 at the start. A VMCS has no defined contents until they are written (SDM vol. 3
+/// §25.11.3).
 const ZEROS: [u32; 36] = [
     control::PAGE_FAULT_ERR_CODE_MASK,
     control::PAGE_FAULT_ERR_CODE_MATCH,
@@ -70,10 +71,10 @@ const ZEROS: [u32; 36] = [
 
 /// How long a guest may run until it exits in any case.
 ///
-/// Interrupts for the host take the guest out whatever its interrupt flag says; so much for the manual. Bochs 2.7 overlooks
-/// one that comes after an entry with the flag clear, until the guest changes the flag. So a guest that is entered
-/// like that gets a shorter time: about one slice on Bochs (10 MHz), while on a processor of 3 GHz an exit
-/// every 44 µs costs such guests a hundredth or two.
+/// Interrupts for the host take the guest out whatever its interrupt flag says; so much for the manual. Bochs
+/// 2.7 overlooks one that comes after an entry with the flag clear, until the guest changes the flag. So a
+/// guest that is entered like that gets a shorter time: about one slice on Bochs (10 MHz), while on a
+/// processor of 3 GHz an exit every 44 µs costs such guests a hundredth or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leash {
     /// Interrupts are noticed.
@@ -128,8 +129,8 @@ impl Start<'_> {
     ///
     /// # Safety
     ///
-    /// There is a current VMCS. The nested page table confines the guest; it and the page of the task priority stay in
-    /// place as long as the VMCS is used.
+    /// There is a current VMCS. The nested page table confines the guest; it and the page of the task
+    /// priority stay in place as long as the VMCS is used.
     pub unsafe fn fill(&self) {
         ZEROS.iter().for_each(|field| set(*field, 0));
         self.controls();

@@ -1,7 +1,7 @@
 //! Names what is wrong with a guest state that the processor refuses (exit reason 33).
 //!
-//! The processor does not say which of its checks failed. These are the ones (SDM vol. 3 §27.3.1) that guest code or a
-//! mistake in this backend could get wrong, in the processor's order.
+//! The processor does not say which of its checks failed. These are the ones (SDM vol. 3 §27.3.1) that guest
+//! code or a mistake in this backend could get wrong, in the processor's order.
 #![forbid(unsafe_code)]
 
 use super::exit::UNUSABLE;

@@ -11,8 +11,8 @@
 //! | [`switch`] | into the guest and back |
 //! | [`inconsistent`] | what is wrong with a guest state that is refused |
 //!
-//! Optional features are probed (CPUID, capability registers) and done without where they are missing; a missing
-//! necessary one is named in [`VmxError`].
+//! Optional features are probed (CPUID, capability registers) and done without where they are missing; a
+//! missing necessary one is named in [`VmxError`].
 
 pub mod controls;
 pub mod exit;
@@ -115,7 +115,8 @@ impl Vmx {
         if !Vmx::is_offered() {
             return Err(VmxError::Absent);
         }
-        // SAFETY: the processor has VMX, so it has its registers; `Offers` and `Features` read only those that exist.
+        // SAFETY: the processor has VMX, so it has its registers; `Offers` and `Features` read only those
+        // that exist.
         let read = |register| unsafe { rdmsr(register) };
         let offers = Offers::read(read);
         let controls = Controls::choose(&offers).map_err(VmxError::Control)?;
@@ -166,7 +167,8 @@ unsafe fn unlock() -> Result<(), VmxError> {
 ///
 /// Ring 0, on a processor with VMX.
 unsafe fn prepare_control_registers(cr0: Fixed, cr4: Fixed) {
-    // SAFETY: the fixed bits are those that the processor asks for; the kernel relies on no other value of them.
+    // SAFETY: the fixed bits are those that the processor asks for; the kernel relies on no other value of
+    // them.
     unsafe {
         let mut value: u64;
         asm!("mov {}, cr0", out(reg) value);
@@ -194,8 +196,8 @@ fn new_permissions() -> Box<Permissions> {
     maps
 }
 
-/// Byte and bit in the MSR map for reading and for writing a register (SDM vol. 3 §25.6.9: four parts of a kibibyte: reading
-/// low, reading high, writing low, writing high registers).
+/// Byte and bit in the MSR map for reading and for writing a register (SDM vol. 3 §25.6.9: four parts of a
+/// kibibyte: reading low, reading high, writing low, writing high registers).
 fn msr_bits(register: u32) -> [(usize, u8); 2] {
     const WRITES: usize = 0x800;
     let (base, offset) = if register < 0x2000 { (0, register) } else { (0x400, register & 0x1fff) };

@@ -1,5 +1,5 @@
-//! Into the guest and back: neither an entry nor an exit saves the general registers, and an exit does not return but
-//! goes to the address in the VMCS, where quick calls ([`crate::virt::switch`]) go straight back.
+//! Into the guest and back: neither an entry nor an exit saves the general registers, and an exit does not
+//! return but goes to the address in the VMCS, where quick calls ([`crate::virt::switch`]) go straight back.
 
 use super::exit::reason;
 use super::vcpu::BLOCKED;
@@ -55,14 +55,14 @@ impl Entered {
 
 /// Runs the guest until its next exit that is no quick call. Returns a code for [`Entered::from_code`].
 ///
-/// Interrupts stay disabled until the guest is entered, and exit from there. After the exit, the host's handlers take
-/// what is pending.
+/// Interrupts stay disabled until the guest is entered, and exit from there. After the exit, the host's
+/// handlers take what is pending.
 ///
 /// # Safety
 ///
-/// VMX is on, the current VMCS is complete, its nested page table confines the guest, its host state is that of this core
-/// and leads to [`landing`]. `switch` points to a valid [`Switch`] that is always used with this VMCS. Interrupts are
-/// disabled, the descriptor tables are loaded.
+/// VMX is on, the current VMCS is complete, its nested page table confines the guest, its host state is that
+/// of this core and leads to [`landing`]. `switch` points to a valid [`Switch`] that is always used with this
+/// VMCS. Interrupts are disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
     switch_asm!({
@@ -94,8 +94,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
     )
 }
 
-/// Where [`enter`] and [`landing`] go when the processor refuses to enter: the zero flag is set, or the carry flag if there is
-/// no current VMCS. Returns from `enter`.
+/// Where [`enter`] and [`landing`] go when the processor refuses to enter: the zero flag is set, or the carry
+/// flag if there is no current VMCS. Returns from `enter`.
 ///
 /// # Safety
 ///
@@ -113,12 +113,12 @@ unsafe extern "C" fn refused() {
     )
 }
 
-/// Where an exit goes: the host's instruction pointer in every VMCS. Carries out a quick call and enters the guest again;
-/// after any other exit, returns from the [`enter`] that entered the guest.
+/// Where an exit goes: the host's instruction pointer in every VMCS. Carries out a quick call and enters the
+/// guest again; after any other exit, returns from the [`enter`] that entered the guest.
 ///
-/// A guest with interrupts disabled makes no quick calls. By the manual, a pending interrupt would take it out at the next entry
-/// as well; Bochs 2.7 overlooks such an interrupt, and the guest would keep the core (see [`super::fill::Leash`], whose
-/// length an ordinary entry chooses by the same flag).
+/// A guest with interrupts disabled makes no quick calls. By the manual, a pending interrupt would take it
+/// out at the next entry as well; Bochs 2.7 overlooks such an interrupt, and the guest would keep the core
+/// (see [`super::fill::Leash`], whose length an ordinary entry chooses by the same flag).
 ///
 /// # Safety
 ///
@@ -162,8 +162,8 @@ pub unsafe extern "C" fn landing() {
         "xor r8d, r8d",
         "vmresume",
         "jmp {refused}",
-        // Perhaps the other one? Its argument, the guest's rdi, is on the stack. A processor without the second field refuses to
-        // write it, and nothing else.
+        // Perhaps the other one? Its argument, the guest's rdi, is on the stack. A processor without the
+        // second field refuses to write it, and nothing else.
         "4:",
         "cmp qword ptr [rdi + {rax}], {view_switch}",
         "jne 2f",

@@ -1,8 +1,9 @@
 //! A virtual CPU on VMX.
 //!
-//! Its VMCS is *active* on at most one core: from the first [`Vcpu::run`] there until [`Vcpu::leave_core`]. What entries and
-//! exits do not switch (five MSRs, CR2) moves at those two moments only, so that a hypercall does not pay for it.
-//! Everything that the kernel asks or changes in between goes to the current VMCS, on that core.
+//! Its VMCS is *active* on at most one core: from the first [`Vcpu::run`] there until [`Vcpu::leave_core`].
+//! What entries and exits do not switch (five MSRs, CR2) moves at those two moments only, so that a hypercall
+//! does not pay for it. Everything that the kernel asks or changes in between goes to the current VMCS, on
+//! that core.
 
 use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
 use super::fill::{self, CR0_OWNED, CR4_MACHINE_CHECK, CR4_REFUSED, Leash, set};
@@ -25,7 +26,8 @@ use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::{control, guest, ro};
 use zerocopy::FromZeros;
 
-/// MSRs of a guest that entries and exits leave alone: STAR, LSTAR, CSTAR, SFMASK, kernel GS base. The kernel uses none of them.
+/// MSRs of a guest that entries and exits leave alone: STAR, LSTAR, CSTAR, SFMASK, kernel GS base. The kernel
+/// uses none of them.
 const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
 
 /// Blocking by `STI` and by `MOV SS`.
@@ -79,12 +81,13 @@ pub struct VmxVcpu {
 }
 
 impl VmxVcpu {
-    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `vpid`: its identifier in
-    /// the TLB, not 0 and not another guest's.
+    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `vpid`: its
+    /// identifier in the TLB, not 0 and not another guest's.
     ///
     /// # Safety
     ///
-    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value lives.
+    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value
+    /// lives.
     pub unsafe fn new(
         vmx: &Vmx,
         nested_root: u64,
@@ -136,8 +139,8 @@ impl VmxVcpu {
     #[cold]
     #[inline(never)]
     fn take_core(&mut self) -> Result<(), vmcs::Refused> {
-        // SAFETY: VMX is on wherever guests run (`Vmx::enable`); the region lives as long as `self` and is cleared on drop; it
-        // is active nowhere else (`leave_core`).
+        // SAFETY: VMX is on wherever guests run (`Vmx::enable`); the region lives as long as `self` and is
+        // cleared on drop; it is active nowhere else (`leave_core`).
         unsafe {
             if !self.filled {
                 self.region.clear()?;
@@ -163,7 +166,8 @@ impl VmxVcpu {
         if segments.base as u64 != self.core {
             self.core = segments.base as u64;
             self.switch.host_stack = 0;
-            // SAFETY: the segment table of this core is loaded (`Vcpu::run` is called on cores that have theirs).
+            // SAFETY: the segment table of this core is loaded (`Vcpu::run` is called on cores that have
+            // theirs).
             unsafe { fill::host_state(segments.base) };
             self.flush_all();
         }
@@ -177,8 +181,8 @@ impl VmxVcpu {
         Ok(())
     }
 
-    /// Forgets whatever this core may have cached under the identifier and the table: a stranger to the core may find
-    /// leftovers of an earlier use (SDM vol. 3 §29.4.3.3).
+    /// Forgets whatever this core may have cached under the identifier and the table: a stranger to the core
+    /// may find leftovers of an earlier use (SDM vol. 3 §29.4.3.3).
     fn flush_all(&mut self) {
         self.flush = true;
         if let Some(reach) = self.processor.features.invvpid {
@@ -193,7 +197,8 @@ impl VmxVcpu {
         self.roots.iter().position(|root| *root != 0 && fill::eptp(*root) == eptp).unwrap_or(0)
     }
 
-    /// Goes on with another nested table. Nothing is flushed: cached translations carry the table's name (SDM vol. 3 §29.4.1).
+    /// Goes on with another nested table. Nothing is flushed: cached translations carry the table's name (SDM
+    /// vol. 3 §29.4.1).
     fn set_view(&self, view: usize) {
         set(control::EPTP_FULL, fill::eptp(self.roots[view]));
         if self.processor.features.virtualization_exception {
@@ -209,7 +214,8 @@ impl VmxVcpu {
         }
     }
 
-    /// Takes a new list of views. Tables that are gone are flushed as well as new ones: frames may have served before.
+    /// Takes a new list of views. Tables that are gone are flushed as well as new ones: frames may have
+    /// served before.
     #[cold]
     #[inline(never)]
     fn take_views(&mut self, change: &ViewChange) {
@@ -243,8 +249,8 @@ impl VmxVcpu {
         set(control::SECONDARY_PROCBASED_EXEC_CONTROLS, value.into());
     }
 
-    /// Decides what the next entry delivers, whether the guest must say when it can take an interrupt, and how long it
-    /// may run at most.
+    /// Decides what the next entry delivers, whether the guest must say when it can take an interrupt, and
+    /// how long it may run at most.
     fn prepare_entry(&mut self) {
         let flags = read(guest::RFLAGS);
         let leash = Leash::of(flags);
@@ -352,8 +358,8 @@ impl VmxVcpu {
         }
     }
 
-    /// An alignment check goes on to the guest, a machine check is the machine's; all else is a non-maskable interrupt, which
-    /// the exit has taken from the host.
+    /// An alignment check goes on to the guest, a machine check is the machine's; all else is a non-maskable
+    /// interrupt, which the exit has taken from the host.
     fn decode_exception(&mut self) -> VmExit {
         let information = read(ro::VMEXIT_INTERRUPTION_INFO) as u32;
         if !exit::is_nmi(information) {
@@ -371,8 +377,8 @@ impl VmxVcpu {
         VmExit::Interrupt
     }
 
-    /// A write that differs in bits that the kernel owns: the guest is shown what it wants to see, then the instruction is
-    /// executed again and does the rest without an exit, with all of the processor's checks.
+    /// A write that differs in bits that the kernel owns: the guest is shown what it wants to see, then the
+    /// instruction is executed again and does the rest without an exit, with all of the processor's checks.
     fn decode_control_register(&mut self) -> VmExit {
         match exit::control_access(read(ro::EXIT_QUALIFICATION)) {
             ControlAccess::Load { control: 0, general } => {
@@ -441,8 +447,8 @@ impl Vcpu for VmxVcpu {
             self.write_options();
         }
         self.prepare_entry();
-        // SAFETY: VMX is on, `take_core` made the VMCS current and complete, with this core's host state; the nested
-        // page table confines the guest (`new`); the switch belongs to this VMCS.
+        // SAFETY: VMX is on, `take_core` made the VMCS current and complete, with this core's host state; the
+        // nested page table confines the guest (`new`); the switch belongs to this VMCS.
         match Entered::from_code(unsafe { enter(&mut self.switch) }) {
             Entered::Exit => self.decode(),
             refusal => refused(refusal),

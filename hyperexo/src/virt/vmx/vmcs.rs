@@ -1,5 +1,5 @@
-//! The virtual machine control structure: its memory, its fields, and what the processor says when it refuses one
-//! (SDM vol. 3 ch. 25, 31).
+//! The virtual machine control structure: its memory, its fields, and what the processor says when it refuses
+//! one (SDM vol. 3 ch. 25, 31).
 
 use super::features::Reach;
 use core::arch::asm;
@@ -65,14 +65,15 @@ impl Region {
     ///
     /// # Safety
     ///
-    /// The region is this core's for ever, memory is mapped by identity, `CR4.VMXE` is set and VMX not yet on.
+    /// The region is this core's for ever, memory is mapped by identity, `CR4.VMXE` is set and VMX not yet
+    /// on.
     pub unsafe fn turn_on(&'static self) -> Result<(), Refused> {
         // SAFETY: passed on to the caller.
         unsafe { vmx::vmxon(self.address()) }.map_err(|failure| Refused::because("vmxon", failure))
     }
 
-    /// Writes back to memory what the core holds of this VMCS, and makes it one that is launched next. It is not
-    /// current afterwards.
+    /// Writes back to memory what the core holds of this VMCS, and makes it one that is launched next. It is
+    /// not current afterwards.
     ///
     /// # Errors
     ///
@@ -103,12 +104,13 @@ impl Region {
 
 /// Reads a field of the current VMCS; 0 if there is no such field, or no current VMCS.
 ///
-/// By hand rather than by the crate `x86`: that saves the flags after each, and this is on the way of every hypercall.
+/// By hand rather than by the crate `x86`: that saves the flags after each, and this is on the way of every
+/// hypercall.
 #[inline(always)]
 pub fn read(field: u32) -> u64 {
     let value: u64;
-    // SAFETY: called on cores with VMX on only (`Vmx::enable` made what leads here); reading harms nobody. A refused read
-    // leaves the register as it was.
+    // SAFETY: called on cores with VMX on only (`Vmx::enable` made what leads here); reading harms nobody. A
+    // refused read leaves the register as it was.
     unsafe {
         asm!("vmread {}, {}", inout(reg) 0u64 => value, in(reg) u64::from(field), options(nomem, nostack));
     }

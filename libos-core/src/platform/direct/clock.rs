@@ -106,7 +106,8 @@ fn arm(machine: &Machine, ticks: u64) {
     }
 }
 
-/// The causes of an upcall that the calling core's timer brings: none if it could not count as far as it should.
+/// The causes of an upcall that the calling core's timer brings: none if it could not count as far as it
+/// should.
 pub(super) fn timer_fired(machine: &Machine) -> u64 {
     match due() {
         None => 0,

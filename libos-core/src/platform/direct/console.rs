@@ -1,15 +1,18 @@
 //! The console of a machine: the first serial port, or a virtio console.
 //!
-//! Which of them is decided once ([`ConsoleKind`]). Where it is the virtio console, text is kept until the device has been found and started,
-//! which needs the address space and the heap; if that never comes to pass, the text goes to the serial port.
+//! Which of them is decided once ([`ConsoleKind`]). Where it is the virtio console, text is kept until the
+//! device has been found and started, which needs the address space and the heap; if that never comes to
+//! pass, the text goes to the serial port.
 //!
-//! **Each text goes to one of the two.** To the serial port goes what the virtio console does not take: a device that returns no buffers is
-//! waited for once, for [`PATIENCE_S`], and then not again until it has returned some. A port that is not there swallows text.
+//! **Each text goes to one of the two.** To the serial port goes what the virtio console does not take: a
+//! device that returns no buffers is waited for once, for [`PATIENCE_S`], and then not again until it has
+//! returned some. A port that is not there swallows text.
 //!
-//! **Reports come through.** Invariant: whoever holds [`CONSOLE`] allocates nothing and calls nothing that prints, panics or waits without
-//! end. So it is held for ever only by a core that a trap took out of its midst. Such a core, and others after some patience, take the way
-//! around it ([`around`]), which needs none of its state: the device's register for emergencies, else the serial port, both of which take each
-//! byte by itself.
+//! **Reports come through.** Invariant: whoever holds [`CONSOLE`] allocates nothing and calls nothing that
+//! prints, panics or waits without end. So it is held for ever only by a core that a trap took out of its
+//! midst. Such a core, and others after some patience, take the way around it ([`around`]), which needs none
+//! of its state: the device's register for emergencies, else the serial port, both of which take each byte by
+//! itself.
 
 mod lines;
 
@@ -124,7 +127,8 @@ impl Console {
         }
     }
 
-    /// Waits until all is out. What the device has not taken by then goes to the serial port: perhaps a second time.
+    /// Waits until all is out. What the device has not taken by then goes to the serial port: perhaps a
+    /// second time.
     fn drain(&mut self) {
         if matches!(self.way, Way::Kept) {
             self.go(Way::Serial);
@@ -173,10 +177,11 @@ static AROUND: Masked<Option<Lines>> = Masked::new(None);
 
 /// Does what `act` does with lines and pieces of text, without the console and its state.
 fn around(act: impl FnOnce(&mut Lines, &mut dyn FnMut(&[u8]))) {
-    // Another core may be on its way around, and soon through; a failure of our own here has nowhere left to go.
+    // Another core may be on its way around, and soon through; a failure of our own here has nowhere left to
+    // go.
     let Some(mut lines) = lock::lock_within(&AROUND, PATIENCE_TURNS) else { return };
-    // SAFETY: the port is this module's. Its holder was interrupted or hangs; between two of its bytes ours do no harm, as each is
-    // written by itself.
+    // SAFETY: the port is this module's. Its holder was interrupted or hangs; between two of its bytes ours
+    // do no harm, as each is written by itself.
     let mut port = unsafe { Serial::in_use() };
     let mut put = |piece: &[u8]| match EMERGENCY.get() {
         Some(register) => register.write(piece),

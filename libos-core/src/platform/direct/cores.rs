@@ -1,7 +1,7 @@
 //! The processors of a machine: which there are, starting them, and calls between them.
 //!
-//! A processor starts with the page tables of the boot code, which map everything by identity; its first instructions go on
-//! with the tables, the stack and the function that it was given.
+//! A processor starts with the page tables of the boot code, which map everything by identity; its first
+//! instructions go on with the tables, the stack and the function that it was given.
 
 use super::{Clock, Machine, vector};
 use crate::lock;
@@ -74,8 +74,8 @@ pub(super) unsafe fn start(
     // What the first instructions read, in the trampoline's page: the boot tables map it.
     let place = page + ENTRY_OFFSET;
     let birth = Birth { root: *boot_root, entry: arrive, argument: place, stack: page + STACK_OFFSET };
-    // SAFETY: the page is kept free (`take_memory`), mapped by the linear map and, executable, by the boot tables, which nobody
-    // has changed; image and page lie below 4 GiB. The stack there serves one call.
+    // SAFETY: the page is kept free (`take_memory`), mapped by the linear map and, executable, by the boot
+    // tables, which nobody has changed; image and page lie below 4 GiB. The stack there serves one call.
     unsafe {
         linear::pointer::<CoreEntry>(place).write_volatile(entry);
         smp::start(apic, apic_id, &birth, |us| wait(clock, us));
@@ -103,8 +103,8 @@ fn wait(clock: &Clock, us: u64) {
     }
 }
 
-/// First instructions of another processor in 64-bit mode: says that it came, and goes on as the [`CoreEntry`] at the address
-/// in `rdi` wants.
+/// First instructions of another processor in 64-bit mode: says that it came, and goes on as the
+/// [`CoreEntry`] at the address in `rdi` wants.
 #[unsafe(naked)]
 extern "C" fn arrive(entry: u64) -> ! {
     core::arch::naked_asm!(

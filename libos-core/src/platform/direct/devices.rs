@@ -1,8 +1,8 @@
 //! Devices of a machine: where they are, and how they interrupt.
 //!
-//! On PCI a virtio device interrupts by messages (MSI-X) or, without these, by a pin; in a window of memory always by a pin. A pin
-//! is held until its device is told to let go: the handler masks it, and who looks after the device tells the device, then
-//! unmasks it ([`Interrupt::listen`]).
+//! On PCI a virtio device interrupts by messages (MSI-X) or, without these, by a pin; in a window of memory
+//! always by a pin. A pin is held until its device is told to let go: the handler masks it, and who looks
+//! after the device tells the device, then unmasks it ([`Interrupt::listen`]).
 
 use super::Machine;
 use crate::lock::Masked;
@@ -90,7 +90,8 @@ pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, 
 static CONFIGURATION: Masked<()> = Masked::new(());
 
 fn root() -> PciRoot<PortAccess> {
-    // SAFETY: privilege level 0, and this module is the only one to use configuration space, with `CONFIGURATION` locked.
+    // SAFETY: privilege level 0, and this module is the only one to use configuration space, with
+    // `CONFIGURATION` locked.
     PciRoot::new(unsafe { PortAccess::new() })
 }
 
@@ -120,20 +121,21 @@ fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, Device
     }
     /// Offset of the register with the kind of device (virtio 1.1 §4.2.2); 0 without a device.
     const DEVICE_ID: u64 = 8;
-    // A transport that is dropped resets its device, which may be in use: only the one that is wanted gets one.
-    // SAFETY: the registers are mapped, and reading this one has no effect.
+    // A transport that is dropped resets its device, which may be in use: only the one that is wanted gets
+    // one. SAFETY: the registers are mapped, and reading this one has no effect.
     let found = unsafe { linear::pointer::<u32>(window.address + DEVICE_ID).read_volatile() };
     if found != kind as u32 {
         return None;
     }
     let header = NonNull::new(linear::pointer(window.address))?;
-    // SAFETY: the registers are where the firmware or the operator says, mapped for good; a window without a device says so
-    // in its own registers.
+    // SAFETY: the registers are where the firmware or the operator says, mapped for good; a window without a
+    // device says so in its own registers.
     let transport = unsafe { MmioTransport::new(header, window.bytes as usize) }.ok()?;
     Some(Ok(Found { transport: transport.into(), place }))
 }
 
-/// Keeps a device that wants no interrupts from using its pin. In a window of memory it has one for itself, which nobody routes.
+/// Keeps a device that wants no interrupts from using its pin. In a window of memory it has one for itself,
+/// which nobody routes.
 pub(super) fn silence(place: Place) {
     if let Place::Pci(function) = place {
         let _exclusive = CONFIGURATION.lock();
@@ -185,7 +187,8 @@ impl Interrupt {
             Place::Pci(function) => {
                 let _exclusive = CONFIGURATION.lock();
                 let mut root = root();
-                // SAFETY: the firmware assigned the BARs, `find` saw that they are mapped, and nobody else uses the table.
+                // SAFETY: the firmware assigned the BARs, `find` saw that they are mapped, and nobody else
+                // uses the table.
                 let routed = unsafe {
                     Msix::enable(&mut root, function).is_ok_and(|mut table| {
                         (0..queues).all(|queue| {
@@ -201,7 +204,8 @@ impl Interrupt {
             }
             Place::Memory(window) => window.line,
         };
-        // SAFETY: the firmware describes the chips; they lie in the fourth GiB, which is mapped. The line is this device's.
+        // SAFETY: the firmware describes the chips; they lie in the fourth GiB, which is mapped. The line is
+        // this device's.
         let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
         pin.map(Interrupt::Pin).ok_or(DeviceFault::NoInterrupt)
     }

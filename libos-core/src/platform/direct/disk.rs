@@ -1,7 +1,7 @@
 //! The disk of a machine: virtio-blk, with many requests in flight and a deadline for each.
 //!
-//! The device interrupts only while somebody sleeps until a request is done. A request whose deadline has passed is given up: its
-//! slot and its pages stay the device's until it answers, if ever.
+//! The device interrupts only while somebody sleeps until a request is done. A request whose deadline has
+//! passed is given up: its slot and its pages stay the device's until it answers, if ever.
 
 use super::devices::{self, Found, Interrupt};
 use super::{Machine, clock, vector};

@@ -1,7 +1,7 @@
 //! Which frames of the machine are free: a short list of runs.
 //!
-//! An image takes frames in runs and rarely gives any back, so that there are few gaps. A gap too many for the list is lost,
-//! and counted.
+//! An image takes frames in runs and rarely gives any back, so that there are few gaps. A gap too many for
+//! the list is lost, and counted.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -98,7 +98,8 @@ impl FreeFrames {
         Some(first)
     }
 
-    /// These frames, taken if all are free. What is not free is in use up to `memory_end`; beyond it there is nothing.
+    /// These frames, taken if all are free. What is not free is in use up to `memory_end`; beyond it there is
+    /// nothing.
     pub fn take_at(&mut self, first: u64, count: u64, memory_end: u64) -> Result<(), Status> {
         let end = first.checked_add(count).filter(|end| *end <= memory_end).ok_or(Status::NoSuch)?;
         let run = self.runs().iter().find(|run| run.start <= first && end <= run.end).ok_or(Status::InUse)?;
@@ -109,7 +110,8 @@ impl FreeFrames {
         Ok(())
     }
 
-    /// Whether what is left of a run without these frames has room in the list: nothing may be lost by taking.
+    /// Whether what is left of a run without these frames has room in the list: nothing may be lost by
+    /// taking.
     fn leaves_room(&self, run: &Range<u64>, first: u64, count: u64) -> bool {
         self.count < MOST_RUNS || run.start == first || first + count == run.end
     }

@@ -129,15 +129,17 @@ impl core::fmt::Display for StartError {
 pub(crate) unsafe fn start(protocol: u64, information: u64, name: &'static str) {
     let boot_tsc = time::ticks();
     let boot_root = smp::current_root();
-    // SAFETY: privilege level 0, on the tables of the boot code, which are ours and mapped by identity; they get a second way
-    // to the first 4 GiB, which is all that is used before there are tables of our own. The port is nobody else's.
+    // SAFETY: privilege level 0, on the tables of the boot code, which are ours and mapped by identity; they
+    // get a second way to the first 4 GiB, which is all that is used before there are tables of our own. The
+    // port is nobody else's.
     unsafe {
         let top = boot_root as *mut u64;
         top.add(crate::paging::root_index(LINEAR_BASE)).write_volatile(top.read_volatile());
         linear::set_base(LINEAR_BASE);
         console::start();
     }
-    // SAFETY: by the caller's promise; nothing of the loader's has been overwritten, as `take_memory` keeps it.
+    // SAFETY: by the caller's promise; nothing of the loader's has been overwritten, as `take_memory` keeps
+    // it.
     let facts = unsafe { look_up(protocol, information, name, boot_tsc, boot_root) };
     match facts {
         Ok(facts) => super::set(&Direct, facts),
@@ -159,7 +161,8 @@ unsafe fn look_up(
 ) -> Result<Facts, StartError> {
     // SAFETY: by the caller's promise.
     let boot = unsafe { BootInfo::read(protocol, information) }.map_err(StartError::Boot)?;
-    // SAFETY: the loader's text is kept for good (`take_memory`), and its linear address outlives the boot code's tables.
+    // SAFETY: the loader's text is kept for good (`take_memory`), and its linear address outlives the boot
+    // code's tables.
     let command_line = unsafe { at_linear_address(boot.command_line) };
     let options = Options::parse(command_line, name, |word| {
         console::complain(format_args!("warning: option '{word}' is not known"));
@@ -172,8 +175,8 @@ unsafe fn look_up(
     let (quota_frames, memory_end_frame) = (frames.count(), frames.end());
     *FRAMES.lock() = frames;
     ACCOUNTING.call_once(Accounting::default);
-    // SAFETY: the firmware's tables lie below 4 GiB, mapped. Privilege level 0, interrupts disabled; all vectors get handlers
-    // before they are enabled.
+    // SAFETY: the firmware's tables lie below 4 GiB, mapped. Privilege level 0, interrupts disabled; all
+    // vectors get handlers before they are enabled.
     let (tables, apic) = unsafe { (acpi::Machine::read(boot.rsdp), LocalApic::enable_best()) };
     // SAFETY: privilege level 0, and nobody else uses the timers.
     let clock = unsafe { Clock::start(&apic) };
@@ -245,8 +248,8 @@ fn facts(
     }
 }
 
-/// The free memory: what the loader calls usable, without the image, the loader's own data, the page at 0, and the one in which
-/// other processors start.
+/// The free memory: what the loader calls usable, without the image, the loader's own data, the page at 0,
+/// and the one in which other processors start.
 fn take_memory(boot: &BootInfo) -> FreeFrames {
     let image = crate::memory::image();
     let mut free = FreeFrames::new();
@@ -278,7 +281,8 @@ fn finish(end: End, status: u8) -> ! {
     console::drain();
     if end == End::Exit {
         let off = MACHINE.get().and_then(|machine| machine.power_off.as_ref());
-        // SAFETY: privilege level 0; the registers of devices are mapped, by the boot code's tables and by ours.
+        // SAFETY: privilege level 0; the registers of devices are mapped, by the boot code's tables and by
+        // ours.
         unsafe { power::end(status, off) };
     }
     cores::halt()

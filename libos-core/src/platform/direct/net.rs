@@ -67,7 +67,8 @@ impl Lent {
 
 /// The device, open.
 ///
-/// Invariant: the pages that the device may use are those in `room` and `sending`, each in the slot that the driver named.
+/// Invariant: the pages that the device may use are those in `room` and `sending`, each in the slot that the
+/// driver named.
 pub(super) struct DevicePort {
     /// Always there until the port is dropped.
     device: Option<VirtioNet<SomeTransport<'static>>>,

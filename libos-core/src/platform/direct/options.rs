@@ -1,7 +1,7 @@
 //! The command line of a machine: what is for the platform, and what is for the program.
 //!
-//! `OPTIONS -- WORDS`: the words behind the first `--` are the program's; without a `--` all of them are. A machine that
-//! describes its devices here adds words of its own at the end, which are nobody else's.
+//! `OPTIONS -- WORDS`: the words behind the first `--` are the program's; without a `--` all of them are. A
+//! machine that describes its devices here adds words of its own at the end, which are nobody else's.
 #![forbid(unsafe_code)]
 
 use hyperexo_hw::virtio::mmio;

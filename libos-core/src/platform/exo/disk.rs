@@ -1,8 +1,8 @@
 //! The disk extent of an environment: requests go through the ring that it shares with the kernel
 //! ([`hyperexo_abi::ring`]).
 //!
-//! The kernel is called only when it does not look at the ring by itself, and calls back only when somebody sleeps. It calls
-//! the virtual CPU that opened the disk first.
+//! The kernel is called only when it does not look at the ring by itself, and calls back only when somebody
+//! sleeps. It calls the virtual CPU that opened the disk first.
 
 use super::start_info;
 use crate::disk::DiskError;
@@ -62,8 +62,8 @@ fn new_ring() -> Result<&'static DiskRing, DiskError> {
 
 /// Our side of a ring.
 ///
-/// Invariant: each submission in the ring, or taken from it and not completed, was put by [`BlockQueue::put`], whose caller has
-/// lent the frames that it names.
+/// Invariant: each submission in the ring, or taken from it and not completed, was put by
+/// [`BlockQueue::put`], whose caller has lent the frames that it names.
 pub(crate) struct RingQueue<'a> {
     ring: &'a DiskRing,
     tail: u32,

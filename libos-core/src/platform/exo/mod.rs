@@ -34,7 +34,8 @@ static PAGES: Once<Pages> = Once::new();
 struct Vcpu {
     /// Its index.
     index: AtomicU64,
-    /// Where it is called; null as long as there is no such virtual CPU. A pointer that is not null is valid for ever.
+    /// Where it is called; null as long as there is no such virtual CPU. A pointer that is not null is valid
+    /// for ever.
     doorbell: AtomicPtr<Doorbell>,
 }
 
@@ -50,21 +51,21 @@ struct Exo;
 /// `false` if `magic` (register `rsi` at entry) or the page itself say that this is not HyperExo.
 ///
 /// # Safety
-/// If `magic` is [`MAGIC`], the state must be that described in [`hyperexo_abi::start`]: `physical` is the address of a
-/// [`StartInfo`], and the linear map reaches it and the frames it names.
+/// If `magic` is [`MAGIC`], the state must be that described in [`hyperexo_abi::start`]: `physical` is the
+/// address of a [`StartInfo`], and the linear map reaches it and the frames it names.
 pub(crate) unsafe fn start(physical: u64, magic: u64) -> bool {
     if magic != MAGIC {
         return false;
     }
     let linear = |frame: u64| LINEAR_BASE + (frame << FRAME_SHIFT);
-    // SAFETY: by the caller's promise there is a `StartInfo` in the linear map, in a frame of this environment that
-    // nobody writes any more.
+    // SAFETY: by the caller's promise there is a `StartInfo` in the linear map, in a frame of this
+    // environment that nobody writes any more.
     let start = unsafe { &*((LINEAR_BASE + physical) as *const StartInfo) };
     if start.magic != MAGIC {
         return false;
     }
-    // SAFETY: the kernel has bound these frames for the life of the environment, and writes them through atomics only;
-    // all bit patterns are valid for the types.
+    // SAFETY: the kernel has bound these frames for the life of the environment, and writes them through
+    // atomics only; all bit patterns are valid for the types.
     let pages = unsafe {
         Pages {
             start,
@@ -142,7 +143,8 @@ pub fn free_map() -> &'static [AtomicU64] {
     pages().free_map
 }
 
-/// Binds frames that have just been allocated, read-write; returns the first. Those that can't be bound are given back.
+/// Binds frames that have just been allocated, read-write; returns the first. Those that can't be bound are
+/// given back.
 fn bind_fresh(capability: &Capability) -> Result<u64, Status> {
     let claim = capability.claim().ok_or(Status::BadArgument)?;
     // SAFETY: the frames are fresh: no Rust object lies in them.
@@ -157,12 +159,13 @@ fn bind_fresh(capability: &Capability) -> Result<u64, Status> {
 
 /// Gives frames back that nobody uses.
 fn give_back(capability: &Capability) {
-    // SAFETY: callers pass frames in which no Rust object lies: fresh ones, or those of somebody who promises it. If the kernel refuses, they stay ours, unused.
+    // SAFETY: callers pass frames in which no Rust object lies: fresh ones, or those of somebody who promises
+    // it. If the kernel refuses, they stay ours, unused.
     let _ = unsafe { hypercall::page_free(capability) };
 }
 
-/// Allocates more adjacent frames than one call gives: finds them in the map of free frames, and takes them by number. If
-/// somebody else takes one of them first, looks again.
+/// Allocates more adjacent frames than one call gives: finds them in the map of free frames, and takes them
+/// by number. If somebody else takes one of them first, looks again.
 fn allocate_long_run(count: u64, alignment: u64) -> Result<u64, Status> {
     /// Times that others may be faster.
     const TRIES: usize = 8;
@@ -182,8 +185,8 @@ fn allocate_long_run(count: u64, alignment: u64) -> Result<u64, Status> {
     Err(last)
 }
 
-/// Allocates and binds particular frames, part by part; on an error none of them. The heap calls this to grow, so the parts are
-/// remembered on the stack: a level for each, of which a gigabyte makes 64.
+/// Allocates and binds particular frames, part by part; on an error none of them. The heap calls this to
+/// grow, so the parts are remembered on the stack: a level for each, of which a gigabyte makes 64.
 fn take_run(first: u64, count: u64) -> Result<(), Status> {
     let part = MAX_ALLOCATION_FRAMES.min(count);
     let capability = hypercall::page_alloc(first, part, 1)?;
@@ -194,7 +197,8 @@ fn take_run(first: u64, count: u64) -> Result<(), Status> {
     take_run(first + part, count - part).inspect_err(|_| give_back(&capability))
 }
 
-/// The lowest run of `count` frames that are free by the words of a map, whose first is a multiple of `alignment`.
+/// The lowest run of `count` frames that are free by the words of a map, whose first is a multiple of
+/// `alignment`.
 fn free_run(words: impl Iterator<Item = u64>, count: u64, alignment: u64) -> Option<u64> {
     let bits = words.flat_map(|word| (0..64).map(move |bit| word >> bit & 1 != 0));
     let mut first = None;

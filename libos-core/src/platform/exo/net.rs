@@ -1,4 +1,5 @@
-//! The network of HyperExo: filters by hypercall, packets through rings in shared memory ([`hyperexo_abi::net`]).
+//! The network of HyperExo: filters by hypercall, packets through rings in shared memory
+//! ([`hyperexo_abi::net`]).
 
 use crate::net::{NetError, NetPort};
 use crate::{hypercall, memory};
@@ -90,12 +91,14 @@ impl NetPort for ExoPort {
     }
 }
 
-/// Has the kernel look at the rings; when it returns, the kernel is done with whatever it was doing with them.
+/// Has the kernel look at the rings; when it returns, the kernel is done with whatever it was doing with
+/// them.
 ///
 /// # Panics
 /// If the kernel refuses to look: the ring has been damaged, and no packet would ever leave.
 fn kick() {
-    // SAFETY: the transmit ring holds packets of a lane only, whose frames it keeps; they are read, not written.
+    // SAFETY: the transmit ring holds packets of a lane only, whose frames it keeps; they are read, not
+    // written.
     if let Err(status) = unsafe { hypercall::net_kick() } {
         panic!("the kernel refuses the ring of packets: {status}");
     }
@@ -154,8 +157,8 @@ impl Lent {
 
 /// Our side of a ring.
 ///
-/// Invariant: each submission in the ring, or taken from it and not completed, has the number of an occupied slot as its tag, and
-/// names the frame of that slot's buffer.
+/// Invariant: each submission in the ring, or taken from it and not completed, has the number of an occupied
+/// slot as its tag, and names the frame of that slot's buffer.
 struct Lane<'a> {
     ring: &'a PacketRing,
     frame_of: fn(&Page) -> Option<u64>,
@@ -182,7 +185,8 @@ impl<'a> Lane<'a> {
         RING_PACKETS - self.free.len()
     }
 
-    /// Writes a submission into the ring; gives the buffer back if there is no place, or if it is not on the heap.
+    /// Writes a submission into the ring; gives the buffer back if there is no place, or if it is not on the
+    /// heap.
     fn put(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>> {
         // There are as many slots as places in the ring, so a free slot means a free place.
         let Some((slot, frame)) = self.free.last().copied().zip((self.frame_of)(&buffer)) else {
@@ -243,8 +247,8 @@ impl<'a> Lane<'a> {
         found
     }
 
-    /// Takes back what the kernel has not taken. `kick` returns when the kernel is done with whatever it was doing with the
-    /// ring.
+    /// Takes back what the kernel has not taken. `kick` returns when the kernel is done with whatever it was
+    /// doing with the ring.
     fn withdraw(&mut self, kick: impl FnOnce()) {
         let taken = self.ring.sq_head.0.load(Ordering::Acquire);
         self.ring.sq_tail.0.store(taken, Ordering::Release);
@@ -255,8 +259,8 @@ impl<'a> Lane<'a> {
         while self.take().is_some() {}
         for slot in &mut self.slots {
             if let Some(lent) = slot.take() {
-                // SAFETY: neither in the ring any more, nor taken without being completed: packets are put into their buffers
-                // while the kernel looks at the ring.
+                // SAFETY: neither in the ring any more, nor taken without being completed: packets are put
+                // into their buffers while the kernel looks at the ring.
                 drop(unsafe { lent.back() });
             }
         }

@@ -1,5 +1,6 @@
-//! `cargo run --release --bin copy` in this directory: what it costs to read a block of 4 KiB that is in memory, by the way its
-//! bytes are kept from changing meanwhile. Processor time for a block, the ways take turns; the ratio as in `main.rs`.
+//! `cargo run --release --bin copy` in this directory: what it costs to read a block of 4 KiB that is in
+//! memory, by the way its bytes are kept from changing meanwhile. Processor time for a block, the ways take
+//! turns; the ratio as in `main.rs`.
 //!
 //! | name | a block is read by |
 //! |---|---|

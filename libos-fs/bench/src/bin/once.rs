@@ -1,4 +1,5 @@
-//! One cache and one pattern, two passes on one thread: for counts that do not depend on what else the machine does.
+//! One cache and one pattern, two passes on one thread: for counts that do not depend on what else the
+//! machine does.
 //!
 //! ```text
 //! valgrind --tool=callgrind --toggle-collect='libos_fs_bench::run' target/release/once lru libos-fs scan

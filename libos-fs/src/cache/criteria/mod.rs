@@ -1,7 +1,7 @@
 //! What a division of the cache between managers must keep, as tests with figures.
 //!
-//! P. Cao, E. W. Felten and K. Li (OSDI 1994, section 3) ask three things of it, and try them with programs that read the
-//! first N blocks of a file again and again (ReadN) and with mixes of real ones:
+//! P. Cao, E. W. Felten and K. Li (OSDI 1994, section 3) ask three things of it, and try them with programs
+//! that read the first N blocks of a file again and again (ReadN) and with mixes of real ones:
 //!
 //! | [`Criterion`] | who | compared with one LRU for all | may lose |
 //! |---|---|---|---|
@@ -9,13 +9,13 @@
 //! | `Foolish` | a program that says nothing, beside a foolish one | reads | 2 % |
 //! | `Smart` | a smart program, alone and in mixes | reads | nothing |
 //!
-//! The last holds for the same references in the same order: a program that misses less runs faster, and then uses more
-//! blocks in the time that its neighbour takes for one. So `Smart` is judged on the order that one LRU for all leads to; the
-//! other two are judged with everybody as fast as they are.
+//! The last holds for the same references in the same order: a program that misses less runs faster, and then
+//! uses more blocks in the time that its neighbour takes for one. So `Smart` is judged on the order that one
+//! LRU for all leads to; the other two are judged with everybody as fast as they are.
 //!
-//! The programs are strings of references with the sizes of the paper's ([`Program`]), in caches of the paper's sizes
-//! ([`CACHE_BLOCKS`]); time is calculated ([`run`]). The cache is the [`ManagedSimulation`](super::ManagedSimulation), so what is
-//! judged is the code that caches blocks.
+//! The programs are strings of references with the sizes of the paper's ([`Program`]), in caches of the
+//! paper's sizes ([`CACHE_BLOCKS`]); time is calculated ([`run`]). The cache is the
+//! [`ManagedSimulation`](super::ManagedSimulation), so what is judged is the code that caches blocks.
 
 mod programs;
 mod schedule;
@@ -134,8 +134,8 @@ impl Criterion {
     }
 }
 
-/// The N of the paper's ReadN: two of them share the smallest cache with 300 blocks of somebody else without trouble,
-/// two just about.
+/// The N of the paper's ReadN: two of them share the smallest cache with 300 blocks of somebody else without
+/// trouble, two just about.
 const READ_N: [u64; 4] = [390, 400, 490, 500];
 
 /// Programs that run side by side.
@@ -197,8 +197,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// Change of the figure that is judged, in percent; positive is worse. For oblivious programs the worse one of reads
-    /// and time, otherwise reads.
+    /// Change of the figure that is judged, in percent; positive is worse. For oblivious programs the worse
+    /// one of reads and time, otherwise reads.
     pub fn change_percent(&self) -> f64 {
         let change = |before: u64, after: u64| (after as f64 / before.max(1) as f64 - 1.0) * 100.0;
         let reads = change(self.before.reads, self.after.reads);

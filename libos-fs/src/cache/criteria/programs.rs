@@ -63,15 +63,15 @@ impl Program {
         Program { name: name.into(), steps, compute_ns, policies, priorities }
     }
 
-    /// Reads the first `blocks` blocks of a file in order, `passes` times: the ReadN of section 5 of the paper. Smart is
-    /// MRU.
+    /// Reads the first `blocks` blocks of a file in order, `passes` times: the ReadN of section 5 of the
+    /// paper. Smart is MRU.
     pub fn read_n(blocks: u64, passes: u64) -> Program {
         let program = Program::new(format!("Read{blocks}"), MS, passes_over(0, 0..blocks, passes));
         Program { policies: Vec::from([(0, PolicyKind::Mru)]), ..program }
     }
 
-    /// Reads `blocks` blocks of a file in order, `passes` times, then as many of the next blocks, and so on for `parts` parts:
-    /// what it needs moves on. LRU suits it, MRU keeps what it has left behind.
+    /// Reads `blocks` blocks of a file in order, `passes` times, then as many of the next blocks, and so on
+    /// for `parts` parts: what it needs moves on. LRU suits it, MRU keeps what it has left behind.
     pub fn moving(blocks: u64, parts: u64, passes: u64) -> Program {
         let steps = (0..parts).flat_map(|part| passes_over(0, part * blocks..(part + 1) * blocks, passes));
         Program::new(format!("Moving{blocks}"), MS, steps.collect())
@@ -101,8 +101,8 @@ impl Program {
         Program { policies: Vec::from([(0, PolicyKind::Mru)]), ..program }
     }
 
-    /// Full-text queries: each reads an index of 2 MB and some of the partitions of 40 MB of articles, always in the
-    /// same order. Smart is priority 1 for the index, and MRU for the articles.
+    /// Full-text queries: each reads an index of 2 MB and some of the partitions of 40 MB of articles, always
+    /// in the same order. Smart is priority 1 for the index, and MRU for the articles.
     pub fn gli() -> Program {
         const PARTITION: u64 = 64;
         let mut dice = Dice::new(1994);
@@ -122,8 +122,8 @@ impl Program {
         }
     }
 
-    /// A link editor: 25 MB of object files, each block by several small reads in a row and never again. Smart is
-    /// done-with.
+    /// A link editor: 25 MB of object files, each block by several small reads in a row and never again.
+    /// Smart is done-with.
     pub fn ldk() -> Program {
         let mut steps = Vec::new();
         for block in 0..3200 {
@@ -133,8 +133,8 @@ impl Program {
         Program::new("ldk", MS, steps)
     }
 
-    /// An indexed join: for each block of the outer relation, 3.2 MB of which are read once, 50 looks into an index of 5 MB
-    /// and as many into an inner relation of 32 MB. Smart is priority 1 for the index.
+    /// An indexed join: for each block of the outer relation, 3.2 MB of which are read once, 50 looks into an
+    /// index of 5 MB and as many into an inner relation of 32 MB. Smart is priority 1 for the index.
     pub fn pjn() -> Program {
         let mut dice = Dice::new(7);
         let mut steps = Vec::new();
@@ -148,8 +148,8 @@ impl Program {
         Program { priorities: Vec::from([(0, 1)]), ..Program::new("pjn", MS, steps) }
     }
 
-    /// An external sort of 17 MB: reads the input, writes 16 runs, merges them eight at a time, twice. Smart is done-with
-    /// after each read, and MRU for what was written.
+    /// An external sort of 17 MB: reads the input, writes 16 runs, merges them eight at a time, twice. Smart
+    /// is done-with after each read, and MRU for what was written.
     pub fn sort() -> Program {
         const RUN: u64 = 136;
         let mut steps = Vec::new();

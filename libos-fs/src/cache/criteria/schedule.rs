@@ -6,7 +6,8 @@ use crate::cache::{Allocation, ManagedSimulation, Referenced};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Time of a block on its disk, in nanoseconds: about what the disks of the paper took for 8 KB, near to the last.
+/// Time of a block on its disk, in nanoseconds: about what the disks of the paper took for 8 KB, near to the
+/// last.
 const BLOCK_NS: u64 = 12_000_000;
 
 /// A program that runs.
@@ -100,9 +101,9 @@ impl<'r> Machine<'r> {
     }
 }
 
-/// Runs programs side by side, each on a processor of its own, so that they meet in the cache and at the disk only. Who
-/// is ready first makes its next step; a block that is not in the cache is read from the program's disk, which serves
-/// one after the other. Deterministic.
+/// Runs programs side by side, each on a processor of its own, so that they meet in the cache and at the disk
+/// only. Who is ready first makes its next step; a block that is not in the cache is read from the program's
+/// disk, which serves one after the other. Deterministic.
 pub fn run(cache_blocks: usize, allocation: Allocation, runners: &[Runner]) -> Run {
     let mut machine = Machine::new(cache_blocks, allocation, runners);
     let mut order = Vec::new();
@@ -113,7 +114,8 @@ pub fn run(cache_blocks: usize, allocation: Allocation, runners: &[Runner]) -> R
     Run { figures: machine.figures, order }
 }
 
-/// Runs programs in a given order of steps, whoever is ready first: the same references under another allocation.
+/// Runs programs in a given order of steps, whoever is ready first: the same references under another
+/// allocation.
 pub fn replay(
     cache_blocks: usize,
     allocation: Allocation,

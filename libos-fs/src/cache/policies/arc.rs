@@ -19,12 +19,12 @@ struct Decision {
     forget_victim: bool,
 }
 
-/// Divides the cache between blocks used once (T1) and blocks used more often (T2), both LRU, and shifts the line
-/// when a block comes back that one of the two gave up too early (N. Megiddo, D. S. Modha, "ARC: a self-tuning, low
-/// overhead replacement cache", FAST 2003, figure 4). No parameters.
+/// Divides the cache between blocks used once (T1) and blocks used more often (T2), both LRU, and shifts the
+/// line when a block comes back that one of the two gave up too early (N. Megiddo, D. S. Modha, "ARC: a
+/// self-tuning, low overhead replacement cache", FAST 2003, figure 4). No parameters.
 ///
-/// The line is adapted and the victim chosen when the miss is known, but the block comes in later, and may not come at
-/// all: so what `victim` finds out about the missing block becomes true with `inserted`.
+/// The line is adapted and the victim chosen when the miss is known, but the block comes in later, and may
+/// not come at all: so what `victim` finds out about the missing block becomes true with `inserted`.
 ///
 /// 12 bytes a slot, and up to 40 for each of as many ghosts. Constant time.
 pub struct Arc {

@@ -3,11 +3,12 @@
 use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
 use crate::cache::Order;
 
-/// First in, first out, but a block that was used since it was last looked at goes round once more (F. J. Corbató,
-/// "A paging experiment with the Multics system", MIT Project MAC memo MAC-M-384, 1968). Close to LRU, without moving
-/// anything on a hit.
+/// First in, first out, but a block that was used since it was last looked at goes round once more (F. J.
+/// Corbató, "A paging experiment with the Multics system", MIT Project MAC memo MAC-M-384, 1968). Close to
+/// LRU, without moving anything on a hit.
 ///
-/// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set the mark.
+/// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set
+/// the mark.
 #[derive(Default)]
 pub struct Clock<M = OwnMarks> {
     /// The hand is at the front; what it passes goes to the back.

@@ -15,12 +15,13 @@ struct Page {
     used: bool,
 }
 
-/// LIRS by a clock (S. Jiang, F. Chen, X. Zhang, "CLOCK-Pro: an effective improvement of the CLOCK replacement", USENIX
-/// ATC 2005, section 4). Hot blocks, cold blocks, and cold blocks that have left during their test period are on one
-/// ring. The cold hand looks for a victim; a cold block used in its test period becomes hot; the hot hand makes hot
-/// blocks cold again and ends the test periods that it passes; the test hand keeps the number of ghosts to that of
-/// blocks in the cache. How many cold blocks there should be adapts: one more when a test period ends by a use, one
-/// fewer when it ends without. It starts at 1 % of the cache, as in LIRS; the cache fills with hot blocks.
+/// LIRS by a clock (S. Jiang, F. Chen, X. Zhang, "CLOCK-Pro: an effective improvement of the CLOCK
+/// replacement", USENIX ATC 2005, section 4). Hot blocks, cold blocks, and cold blocks that have left during
+/// their test period are on one ring. The cold hand looks for a victim; a cold block used in its test period
+/// becomes hot; the hot hand makes hot blocks cold again and ends the test periods that it passes; the test
+/// hand keeps the number of ghosts to that of blocks in the cache. How many cold blocks there should be
+/// adapts: one more when a test period ends by a use, one fewer when it ends without. It starts at 1 % of the
+/// cache, as in LIRS; the cache fills with hot blocks.
 ///
 /// 27 bytes a slot, and up to 52 for each of as many ghosts. Constant time on average: a hit sets a mark.
 #[derive(Default)]

@@ -4,8 +4,8 @@ use crate::cache::Order;
 use crate::cache::chains::{Chains, mix};
 use alloc::vec::Vec;
 
-/// An entry of a list that has both: a block in the cache, by its slot, or a ghost, by its number. In the list they share
-/// one range of numbers, so that one can take the place of the other.
+/// An entry of a list that has both: a block in the cache, by its slot, or a ghost, by its number. In the
+/// list they share one range of numbers, so that one can take the place of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Slot(usize),
@@ -27,9 +27,11 @@ impl Entry {
     }
 }
 
-/// Numbers for blocks that have left, dense from 0, so that policies can keep them in [`Lists`](crate::cache::Lists).
+/// Numbers for blocks that have left, dense from 0, so that policies can keep them in
+/// [`Lists`](crate::cache::Lists).
 ///
-/// A ghost takes 16 to 24 bytes here (8 for its block, the rest in the hash table, which doubles as it fills), and 12 more in a list.
+/// A ghost takes 16 to 24 bytes here (8 for its block, the rest in the hash table, which doubles as it
+/// fills), and 12 more in a list.
 #[derive(Default)]
 pub(super) struct Ghosts {
     number_of: Chains,

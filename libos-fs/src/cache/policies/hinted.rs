@@ -17,26 +17,29 @@ const PLAIN: usize = 2;
 /// Blocks that will be used soon.
 const WANTED: usize = 3;
 
-/// Follows [`Advice`] (after R. H. Patterson et al., "Informed prefetching and caching", SOSP 1995, and P. Cao et al.,
-/// OSDI 1994: disclosing how a file is read is enough to choose well):
+/// Follows [`Advice`] (after R. H. Patterson et al., "Informed prefetching and caching", SOSP 1995, and P.
+/// Cao et al., OSDI 1994: disclosing how a file is read is enough to choose well):
 ///
-/// 1. First go blocks that are done with, or that were read in order once ([`Advice::Sequential`]): oldest first.
-/// 2. Then either a block of a loop, the one used last (MRU), or one that nothing is known about, the one used longest
-///    ago (LRU). A block of a loop comes back after as many references as the loop is long; so it goes if the other one
-///    has been idle for less than that.
+/// 1. First go blocks that are done with, or that were read in order once ([`Advice::Sequential`]): oldest
+///    first.
+/// 2. Then either a block of a loop, the one used last (MRU), or one that nothing is known about, the one
+///    used longest ago (LRU). A block of a loop comes back after as many references as the loop is long; so
+///    it goes if the other one has been idle for less than that.
 /// 3. Last go blocks that are wanted soon, until they are used: oldest first.
 ///
 /// Without advice this is LRU.
 ///
-/// 56 to 70 bytes a slot. Constant time, but for looking up advice, O(log r) for r ranges about which something was said;
-/// `will_need` and `done_with` look at each block that they name and that is in the cache.
+/// 56 to 70 bytes a slot. Constant time, but for looking up advice, O(log r) for r ranges about which
+/// something was said; `will_need` and `done_with` look at each block that they name and that is in the
+/// cache.
 pub struct Hinted {
     lists: Lists,
     slot_of: HashMap<u64, usize>,
     block_of: PerSlot<u64>,
     last_use: PerSlot<u64>,
     now: u64,
-    /// Ranges, by start, that do not overlap: end, how they are read, and the length of the whole range named.
+    /// Ranges, by start, that do not overlap: end, how they are read, and the length of the whole range
+    /// named.
     patterns: BTreeMap<u64, Pattern>,
 }
 

@@ -10,14 +10,16 @@ const MAX_COUNT: usize = 63;
 /// References for each block of the cache after which all counts are halved.
 const AGING_PERIOD: u64 = 10;
 
-/// Replaces the block that was used least often since it came in; among equals, the one whose count has stood there the
-/// longest. Counts are halved from time to time, so that what was popular once does not stay for ever
-/// (J. T. Robinson, M. V. Devarakonda, "Data cache management using frequency-based replacement", SIGMETRICS 1990,
-/// section 2, from whom the halving comes; after ten references for each block of the cache, as in G. Einziger,
-/// R. Friedman, B. Manes, "TinyLFU", ACM Transactions on Storage 13(4), 2017). Counts end at 63.
+/// Replaces the block that was used least often since it came in; among equals, the one whose count has stood
+/// there the longest. Counts are halved from time to time, so that what was popular once does not stay for
+/// ever (J. T. Robinson, M. V. Devarakonda, "Data cache management using frequency-based replacement",
+/// SIGMETRICS 1990, section 2, from whom the halving comes; after ten references for each block of the cache,
+/// as in G. Einziger, R. Friedman, B. Manes, "TinyLFU", ACM Transactions on Storage 13(4), 2017). Counts end
+/// at 63.
 ///
-/// 13 bytes a slot. Constant time on average: one list for each count, as in K. Shah, A. Mitra, D. Matani, "An O(1)
-/// algorithm for implementing the LFU cache eviction scheme", 2010; aging walks through all blocks, but seldom.
+/// 13 bytes a slot. Constant time on average: one list for each count, as in K. Shah, A. Mitra, D. Matani,
+/// "An O(1) algorithm for implementing the LFU cache eviction scheme", 2010; aging walks through all blocks,
+/// but seldom.
 pub struct Lfu {
     /// By count; front: there the longest.
     by_count: Lists,
@@ -47,7 +49,8 @@ impl Lfu {
         self.used_lists |= 1 << count;
     }
 
-    /// Halves all counts if it is time. Blocks of a lower count come before those of a higher one in their new list.
+    /// Halves all counts if it is time. Blocks of a lower count come before those of a higher one in their
+    /// new list.
     fn age(&mut self) {
         self.references += 1;
         if self.references < AGING_PERIOD * self.capacity.max(1) as u64 {

@@ -5,19 +5,22 @@ use super::per_slot::PerSlot;
 use super::{Cached, ReplacementPolicy};
 use crate::cache::Order;
 
-/// Keeps blocks of low inter-reference recency (LIR): those between whose last two uses the fewest other blocks were
-/// used; the others (HIR) share a hundredth of the cache (S. Jiang, X. Zhang, "LIRS: an efficient low inter-reference
-/// recency set replacement policy to improve buffer cache performance", SIGMETRICS 2002, section 3.3).
+/// Keeps blocks of low inter-reference recency (LIR): those between whose last two uses the fewest other
+/// blocks were used; the others (HIR) share a hundredth of the cache (S. Jiang, X. Zhang, "LIRS: an efficient
+/// low inter-reference recency set replacement policy to improve buffer cache performance", SIGMETRICS 2002,
+/// section 3.3).
 ///
-/// The stack S orders by recency LIR blocks, and HIR blocks used since the last use of the oldest LIR block, in the cache
-/// or not; at its bottom is always a LIR block. The queue Q has the HIR blocks of the cache: its front is the
-/// victim. A HIR block that is used while it is in S changes places with the LIR block at the bottom.
+/// The stack S orders by recency LIR blocks, and HIR blocks used since the last use of the oldest LIR block,
+/// in the cache or not; at its bottom is always a LIR block. The queue Q has the HIR blocks of the cache: its
+/// front is the victim. A HIR block that is used while it is in S changes places with the LIR block at the
+/// bottom.
 ///
-/// Parameters: 1 % of the cache for HIR blocks, at least one (the paper's choice). S has at most twice as many entries as
-/// fit into the cache (the paper leaves the limit open): then the ghosts that left longest ago are forgotten.
+/// Parameters: 1 % of the cache for HIR blocks, at least one (the paper's choice). S has at most twice as
+/// many entries as fit into the cache (the paper leaves the limit open): then the ghosts that left longest
+/// ago are forgotten.
 ///
-/// 37 bytes a slot, and up to 52 for each ghost, of which there are at most a little more than slots. Constant time on
-/// average: pruning takes out what was put in by a reference.
+/// 37 bytes a slot, and up to 52 for each ghost, of which there are at most a little more than slots.
+/// Constant time on average: pruning takes out what was put in by a reference.
 #[derive(Default)]
 pub struct Lirs {
     /// S; back: top. Items are those of [`Entry`].
@@ -50,7 +53,8 @@ impl Lirs {
         self.prune();
     }
 
-    /// Takes HIR blocks off the bottom of S: no use of them could show a recency lower than that of a LIR block.
+    /// Takes HIR blocks off the bottom of S: no use of them could show a recency lower than that of a LIR
+    /// block.
     fn prune(&mut self) {
         while let Some(item) = self.stack.front() {
             match Entry::of(item) {

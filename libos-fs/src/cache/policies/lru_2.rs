@@ -8,21 +8,23 @@ use alloc::collections::BTreeSet;
 /// When a block was used, in references. 0: never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct History {
-    /// The last time but one. First, because the order of victims is that of this, and of `last` among equals.
+    /// The last time but one. First, because the order of victims is that of this, and of `last` among
+    /// equals.
     before: u64,
     last: u64,
 }
 
-/// Replaces the block whose last use but one is longest ago; first those that were used only once, least recently used
-/// first (E. J. O'Neil, P. E. O'Neil, G. Weikum, "The LRU-K page replacement algorithm for database disk buffering",
-/// SIGMOD 1993, with K = 2). One use says little about a block; the distance of two says how popular it is.
+/// Replaces the block whose last use but one is longest ago; first those that were used only once, least
+/// recently used first (E. J. O'Neil, P. E. O'Neil, G. Weikum, "The LRU-K page replacement algorithm for
+/// database disk buffering", SIGMOD 1993, with K = 2). One use says little about a block; the distance of two
+/// says how popular it is.
 ///
-/// The paper's *correlated reference period* is 0: every reference counts. Its *retained information period*, for which
-/// the history of a block outlives its stay, is counted in blocks: as many as fit into the cache are remembered. It
-/// matters much; [`Lru2::forgetful`] is for comparison with simulators that have none.
+/// The paper's *correlated reference period* is 0: every reference counts. Its *retained information period*,
+/// for which the history of a block outlives its stay, is counted in blocks: as many as fit into the cache
+/// are remembered. It matters much; [`Lru2::forgetful`] is for comparison with simulators that have none.
 ///
-/// About 60 bytes a slot, and up to 50 for each of as many ghosts. **Not constant time:** O(log n), for an ordered set.
-/// 2Q came about for want of a cheaper way.
+/// About 60 bytes a slot, and up to 50 for each of as many ghosts. **Not constant time:** O(log n), for an
+/// ordered set. 2Q came about for want of a cheaper way.
 #[derive(Default)]
 pub struct Lru2 {
     now: u64,
@@ -59,7 +61,8 @@ impl ReplacementPolicy for Lru2 {
         self.capacity = blocks;
     }
 
-    /// What the block left behind is looked at before its victim's history makes somebody else's be forgotten.
+    /// What the block left behind is looked at before its victim's history makes somebody else's be
+    /// forgotten.
     fn inserted(&mut self, block: Cached) {
         let ghost = self.ghosts.find(block.block).filter(|_| !self.forgetful);
         let last = ghost.map_or(0, |ghost| self.last_use.get(ghost));

@@ -4,8 +4,8 @@ use super::per_slot::PerSlot;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// A small number for each slot that hits raise and the search for a victim lowers: all that a hit changes under
-/// [`Clock`](super::Clock), [`Sieve`](super::Sieve) and [`S3Fifo`](super::S3Fifo).
+/// A small number for each slot that hits raise and the search for a victim lowers: all that a hit changes
+/// under [`Clock`](super::Clock), [`Sieve`](super::Sieve) and [`S3Fifo`](super::S3Fifo).
 pub trait Marks {
     /// The mark of a slot; 0 where none was set.
     fn get(&self, slot: usize) -> u8;
@@ -29,8 +29,9 @@ impl Marks for OwnMarks {
     }
 }
 
-/// Marks that other cores raise while the policy is at work: see [`SharedCache`](crate::cache::SharedCache). A byte a
-/// slot, as many as there were at the start. A mark that two cores change at once may count one of the changes only.
+/// Marks that other cores raise while the policy is at work: see [`SharedCache`](crate::cache::SharedCache).
+/// A byte a slot, as many as there were at the start. A mark that two cores change at once may count one of
+/// the changes only.
 #[derive(Clone)]
 pub struct SharedMarks(Arc<[AtomicU8]>);
 
@@ -40,8 +41,8 @@ impl SharedMarks {
         SharedMarks((0..slots).map(|_| AtomicU8::new(0)).collect())
     }
 
-    /// Raises the mark of a slot by one, up to `most`. Writes nothing if it is there already, so that popular blocks
-    /// stay in the caches of all cores.
+    /// Raises the mark of a slot by one, up to `most`. Writes nothing if it is there already, so that popular
+    /// blocks stay in the caches of all cores.
     #[inline]
     pub fn raise(&self, slot: usize, most: u8) {
         if let Some(mark) = self.0.get(slot) {

@@ -1,4 +1,5 @@
-//! What decides which block leaves the cache: the trait, and the policies that come with the library, one file each.
+//! What decides which block leaves the cache: the trait, and the policies that come with the library, one
+//! file each.
 
 mod arc;
 mod clock;
@@ -45,16 +46,16 @@ use core::str::FromStr;
 /// A block as a policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cached {
-    /// Number of the buffer it is in: small, dense from 0, unique among the blocks in the cache. Good as an index into
-    /// a `Vec`, so that every operation can be O(1) without a hash table.
+    /// Number of the buffer it is in: small, dense from 0, unique among the blocks in the cache. Good as an
+    /// index into a `Vec`, so that every operation can be O(1) without a hash table.
     pub slot: usize,
-    /// What block it is, the same number every time it comes back: for policies that remember blocks which have left.
-    /// See [`super::reference()`].
+    /// What block it is, the same number every time it comes back: for policies that remember blocks which
+    /// have left. See [`super::reference()`].
     pub block: u64,
 }
 
-/// What an application says about blocks of a file, see [`BufferCache::advise`](super::BufferCache::advise). As with
-/// `posix_fadvise` it is no order: a policy may ignore it, and wrong advice costs time, never data.
+/// What an application says about blocks of a file, see [`BufferCache::advise`](super::BufferCache::advise).
+/// As with `posix_fadvise` it is no order: a policy may ignore it, and wrong advice costs time, never data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
     /// Nothing is known any more: what was said before about these blocks no longer holds.
@@ -80,14 +81,15 @@ pub enum Advice {
 /// * [`removed`](ReplacementPolicy::removed): a block has gone, whatever the reason;
 /// * [`victim`](ReplacementPolicy::victim): name the slot that should make room.
 ///
-/// Three more do nothing unless you write them: [`resized`](ReplacementPolicy::resized) tells how many blocks fit,
-/// [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
+/// Three more do nothing unless you write them: [`resized`](ReplacementPolicy::resized) tells how many blocks
+/// fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
 /// [`advised`](ReplacementPolicy::advised) passes on what the application says.
 ///
-/// Naming a victim removes nothing; if the cache follows, `evicted` comes next. The cache checks every answer: a slot
-/// that is not in your care or that a device is using is not taken, nor is `None`; then the cache takes the block
-/// that was used longest ago, and counts it in
-/// [`CacheStatistics::rejected_victims`](super::CacheStatistics::rejected_victims). So a wrong policy costs time, never data.
+/// Naming a victim removes nothing; if the cache follows, `evicted` comes next. The cache checks every
+/// answer: a slot that is not in your care or that a device is using is not taken, nor is `None`; then the
+/// cache takes the block that was used longest ago, and counts it in
+/// [`CacheStatistics::rejected_victims`](super::CacheStatistics::rejected_victims). So a wrong policy costs
+/// time, never data.
 ///
 /// All of them should take constant time: they run on every access.
 ///
@@ -118,25 +120,26 @@ pub trait ReplacementPolicy {
     /// A block in the policy's care has been used again.
     fn accessed(&mut self, block: Cached);
 
-    /// A block has left the policy's care for a reason that says nothing about its worth: the file was deleted, or
-    /// the block got another priority.
+    /// A block has left the policy's care for a reason that says nothing about its worth: the file was
+    /// deleted, or the block got another priority.
     fn removed(&mut self, block: Cached);
 
-    /// A block has left the policy's care to make room, mostly because [`victim`](ReplacementPolicy::victim) named it. For
-    /// policies that remember such blocks; the others need not write it.
+    /// A block has left the policy's care to make room, mostly because [`victim`](ReplacementPolicy::victim)
+    /// named it. For policies that remember such blocks; the others need not write it.
     fn evicted(&mut self, block: Cached) {
         self.removed(block);
     }
 
     /// The slot whose block should be replaced.
     ///
-    /// `missing` is the number of the block that needs the room, if there is one; `None` when the cache shrinks. It
-    /// need not come into this policy's care: it may be of another priority, and reading it may fail. Asked again
-    /// before anything else has happened, a policy should give the same answer.
+    /// `missing` is the number of the block that needs the room, if there is one; `None` when the cache
+    /// shrinks. It need not come into this policy's care: it may be of another priority, and reading it may
+    /// fail. Asked again before anything else has happened, a policy should give the same answer.
     fn victim(&mut self, missing: Option<u64>) -> Option<usize>;
 
-    /// How many blocks there is room for, in all: told before the first block, and whenever it changes. The blocks in
-    /// the policy's care can be fewer (others have another priority) and, while a cache shrinks, more.
+    /// How many blocks there is room for, in all: told before the first block, and whenever it changes. The
+    /// blocks in the policy's care can be fewer (others have another priority) and, while a cache shrinks,
+    /// more.
     fn resized(&mut self, blocks: usize) {
         let _ = blocks;
     }

@@ -3,12 +3,12 @@
 use super::{Cached, ReplacementPolicy};
 use crate::cache::Order;
 
-/// Replaces the block that was used last (H.-T. Chou, D. J. DeWitt, "An evaluation of buffer management strategies
-/// for relational database systems", VLDB 1985; P. Cao, E. W. Felten, K. Li, "Implementation and performance of
-/// application-controlled file caching", OSDI 1994).
+/// Replaces the block that was used last (H.-T. Chou, D. J. DeWitt, "An evaluation of buffer management
+/// strategies for relational database systems", VLDB 1985; P. Cao, E. W. Felten, K. Li, "Implementation and
+/// performance of application-controlled file caching", OSDI 1994).
 ///
-/// The right policy for a loop over more blocks than fit: what was just used comes back last. With C buffers and k
-/// passes over N > C blocks it misses N + (k−1)(N−C) times while k ≤ C, as few as any policy can.
+/// The right policy for a loop over more blocks than fit: what was just used comes back last. With C buffers
+/// and k passes over N > C blocks it misses N + (k−1)(N−C) times while k ≤ C, as few as any policy can.
 #[derive(Default)]
 pub struct Mru {
     /// Back: used last.

@@ -12,24 +12,25 @@ const MAIN: usize = 1;
 /// Uses that are counted at most.
 pub(crate) const MAX_FREQUENCY: u8 = 3;
 
-/// Three first-in-first-out queues: new blocks go through a small one, from which those used more than once move to the
-/// main one; the third remembers what the small one gave up, and a block that is found there goes to the main queue
-/// directly (J. Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023, algorithm 1). What is used
-/// once is gone soon; a hit moves nothing.
+/// Three first-in-first-out queues: new blocks go through a small one, from which those used more than once
+/// move to the main one; the third remembers what the small one gave up, and a block that is found there goes
+/// to the main queue directly (J. Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023,
+/// algorithm 1). What is used once is gone soon; a hit moves nothing.
 ///
-/// As in the paper: the small queue is a tenth of the cache, the main queue the rest, and as many ghosts are remembered
-/// as the main queue has blocks. A block that is moved to the main queue starts to count anew. As in the authors' own
-/// simulator, libCacheSim: as long as the cache fills, what does not fit into the small queue goes to the main one.
+/// As in the paper: the small queue is a tenth of the cache, the main queue the rest, and as many ghosts are
+/// remembered as the main queue has blocks. A block that is moved to the main queue starts to count anew. As
+/// in the authors' own simulator, libCacheSim: as long as the cache fills, what does not fit into the small
+/// queue goes to the main one.
 ///
-/// 13 bytes a slot, and up to 40 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3; every step
-/// in a search for a victim is paid for by a hit.
+/// 13 bytes a slot, and up to 40 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3;
+/// every step in a search for a victim is paid for by a hit.
 pub struct S3Fifo<M = OwnMarks> {
     /// Front: came in longest ago.
     queues: Lists,
     frequency: M,
     ghosts: GhostQueue,
-    /// The last victim, if it was one of the small queue's and is still there. The search may have made that queue so
-    /// short that the next one would be the main queue's.
+    /// The last victim, if it was one of the small queue's and is still there. The search may have made that
+    /// queue so short that the next one would be the main queue's.
     named: Option<usize>,
     /// Whether there has been a victim.
     filled: bool,
@@ -98,7 +99,8 @@ impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
         self.ghosts.trim(self.ghost_target());
     }
 
-    /// The block is looked for among the ghosts before the ghost of its victim can push it out: the test comes with the miss.
+    /// The block is looked for among the ghosts before the ghost of its victim can push it out: the test
+    /// comes with the miss.
     fn inserted(&mut self, block: Cached) {
         let came_back = self.ghosts.forget(block.block);
         self.ghosts.trim(self.ghost_target());

@@ -3,14 +3,14 @@
 use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
 use crate::cache::Order;
 
-/// First in, first out, where a block that was used is passed over and stays where it is (Y. Zhang et al., "SIEVE is
-/// simpler than LRU", NSDI 2024, algorithm 1). Unlike with [`Clock`](super::Clock), new blocks come in behind the hand
-/// and are sifted out soon.
+/// First in, first out, where a block that was used is passed over and stays where it is (Y. Zhang et al.,
+/// "SIEVE is simpler than LRU", NSDI 2024, algorithm 1). Unlike with [`Clock`](super::Clock), new blocks come
+/// in behind the hand and are sifted out soon.
 ///
 /// Good for skewed popularity. Does not resist scans of blocks that are used more than once in a row.
 ///
-/// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set the mark,
-/// or is the one step of this victim.
+/// 13 bytes a slot. Constant time: a hit sets a mark; every step of the hand is paid for by the hit that set
+/// the mark, or is the one step of this victim.
 #[derive(Default)]
 pub struct Sieve<M = OwnMarks> {
     /// Front: came in longest ago.

@@ -15,9 +15,10 @@ const ROWS: u64 = 4;
 /// References for each block of the cache after which all counters are halved.
 const SAMPLE: u64 = 10;
 
-/// A count-min sketch (G. Cormode, S. Muthukrishnan, Journal of Algorithms 55(1), 2005) that forgets: each block has
-/// four counters that it shares with others, and the lowest is its estimate, up to 15, never too low but for aging. After ten
-/// references for each block of the cache all counters are halved (Einziger, Friedman, Manes, "TinyLFU", section 3.3).
+/// A count-min sketch (G. Cormode, S. Muthukrishnan, Journal of Algorithms 55(1), 2005) that forgets: each
+/// block has four counters that it shares with others, and the lowest is its estimate, up to 15, never too
+/// low but for aging. After ten references for each block of the cache all counters are halved (Einziger,
+/// Friedman, Manes, "TinyLFU", section 3.3).
 ///
 /// 8 to 16 bytes for each block that the cache may hold.
 #[derive(Default)]

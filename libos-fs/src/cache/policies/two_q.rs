@@ -9,12 +9,14 @@ const A1_IN: usize = 0;
 /// Blocks that came back.
 const AM: usize = 1;
 
-/// A block comes in on trial, first in, first out; only if it comes back soon after that does it get into the main
-/// list, which is LRU (T. Johnson, D. Shasha, "2Q: a low overhead high performance buffer management replacement
-/// algorithm", VLDB 1994, "2Q, full version"). A scan passes through the trial queue and leaves the main list alone.
+/// A block comes in on trial, first in, first out; only if it comes back soon after that does it get into the
+/// main list, which is LRU (T. Johnson, D. Shasha, "2Q: a low overhead high performance buffer management
+/// replacement algorithm", VLDB 1994, "2Q, full version"). A scan passes through the trial queue and leaves
+/// the main list alone.
 ///
-/// As the paper recommends: Kin, the size of the trial queue `A1in` from which on it is the one to give up a block,
-/// is a quarter of the cache; Kout, the number of blocks remembered in `A1out`, half of it; at least 1 each.
+/// As the paper recommends: Kin, the size of the trial queue `A1in` from which on it is the one to give up a
+/// block, is a quarter of the cache; Kout, the number of blocks remembered in `A1out`, half of it; at least 1
+/// each.
 ///
 /// 12 bytes a slot, and up to 40 for each of the ghosts, of which there are half as many. Constant time.
 pub struct TwoQ {
@@ -49,8 +51,8 @@ impl ReplacementPolicy for TwoQ {
         self.capacity = blocks;
     }
 
-    /// A block that comes back is judged before the victim's place in `A1out` is paid for, as in the paper, where the
-    /// test precedes `reclaimfor`. So ghosts are cut back to Kout here and not when they are made.
+    /// A block that comes back is judged before the victim's place in `A1out` is paid for, as in the paper,
+    /// where the test precedes `reclaimfor`. So ghosts are cut back to Kout here and not when they are made.
     fn inserted(&mut self, block: Cached) {
         let came_back = self.a1_out.forget(block.block);
         self.resident.push_back(if came_back { AM } else { A1_IN }, block.slot);

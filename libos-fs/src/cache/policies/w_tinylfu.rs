@@ -12,16 +12,16 @@ const PROBATION: usize = 1;
 /// Blocks used since.
 const PROTECTED: usize = 2;
 
-/// A small window under LRU takes every new block; what falls out of it gets into the main part only if it was used more
-/// often, lately, than the block that would have to leave there (G. Einziger, R. Friedman, B. Manes, "TinyLFU: a highly
-/// efficient cache admission policy", ACM Transactions on Storage 13(4), 2017, section 4). The main part is segmented
-/// LRU.
+/// A small window under LRU takes every new block; what falls out of it gets into the main part only if it
+/// was used more often, lately, than the block that would have to leave there (G. Einziger, R. Friedman, B.
+/// Manes, "TinyLFU: a highly efficient cache admission policy", ACM Transactions on Storage 13(4), 2017,
+/// section 4). The main part is segmented LRU.
 ///
-/// As in the paper: the window is 1 % of the cache, at least one block; four fifths of the rest is the protected
-/// segment; uses are counted in a sketch that ages. There is no doorkeeper.
+/// As in the paper: the window is 1 % of the cache, at least one block; four fifths of the rest is the
+/// protected segment; uses are counted in a sketch that ages. There is no doorkeeper.
 ///
-/// 20 bytes a slot, and 8 to 16 for each block that the cache may hold. Constant time on average: aging goes through
-/// the sketch, but seldom.
+/// 20 bytes a slot, and 8 to 16 for each block that the cache may hold. Constant time on average: aging goes
+/// through the sketch, but seldom.
 pub struct WTinyLfu {
     /// Front: used longest ago.
     segments: Lists,
@@ -97,7 +97,8 @@ impl ReplacementPolicy for WTinyLfu {
         self.segments.remove(block.slot);
     }
 
-    /// The block that the next one pushes out of the window, or the one in the main part whose place it would take.
+    /// The block that the next one pushes out of the window, or the one in the main part whose place it would
+    /// take.
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         let main = self.segments.front(PROBATION).or(self.segments.front(PROTECTED));
         let full = self.segments.len(WINDOW) >= self.window();

@@ -35,7 +35,8 @@ impl FailureControl {
         self.0.borrow_mut().blocks.insert((block, true), error);
     }
 
-    /// The request of a kind that comes after `skipped` others of its kind fails, and all later ones of its kind.
+    /// The request of a kind that comes after `skipped` others of its kind fails, and all later ones of its
+    /// kind.
     pub fn fail_after(&self, operation: Operation, skipped: u64, error: DeviceError) {
         self.0.borrow_mut().next.insert(number(operation), (skipped, error));
     }
@@ -113,7 +114,8 @@ pub struct BitFlipper<D> {
 }
 
 impl<D: BlockDevice> BitFlipper<D> {
-    /// Wraps a device. Each pair is a block and a bit in it, from 0; bits beyond a block count from its start again.
+    /// Wraps a device. Each pair is a block and a bit in it, from 0; bits beyond a block count from its start
+    /// again.
     pub fn new(below: D, flipped: impl IntoIterator<Item = (u64, usize)>) -> BitFlipper<D> {
         BitFlipper { below, flipped: flipped.into_iter().collect(), reads: BTreeMap::new() }
     }

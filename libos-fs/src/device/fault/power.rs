@@ -28,8 +28,9 @@ struct Power {
 }
 
 impl Power {
-    /// The power goes. Of the writes since the last flush a random choice reaches the disk, each whole or sector by
-    /// sector, in no order. A write that was just going on breaks off at any byte, or has not begun.
+    /// The power goes. Of the writes since the last flush a random choice reaches the disk, each whole or
+    /// sector by sector, in no order. A write that was just going on breaks off at any byte, or has not
+    /// begun.
     fn fail(&mut self, going_on: Option<(u64, &Page)>) {
         self.cut = true;
         let cached = core::mem::take(&mut self.cached);
@@ -117,8 +118,8 @@ impl PowerControl {
     }
 }
 
-/// A disk with a volatile write cache whose power is cut during a certain block write. From then on every request fails with
-/// [`DeviceError::NoPower`].
+/// A disk with a volatile write cache whose power is cut during a certain block write. From then on every
+/// request fails with [`DeviceError::NoPower`].
 pub struct PowerCut {
     control: PowerControl,
     completions: VecDeque<Completion>,
@@ -126,8 +127,8 @@ pub struct PowerCut {
 }
 
 impl PowerCut {
-    /// A disk that starts with the contents of another. `cut_after` blocks can be written; the power goes during
-    /// the next. `seed` decides what becomes of the writes that were not yet flushed.
+    /// A disk that starts with the contents of another. `cut_after` blocks can be written; the power goes
+    /// during the next. `seed` decides what becomes of the writes that were not yet flushed.
     pub fn new(start: &RamDisk, cut_after: Option<u64>, seed: u64) -> (PowerCut, PowerControl) {
         let power = Power {
             stable: RamDisk::from_bytes(start.to_bytes()),

@@ -1,7 +1,7 @@
 //! Disks that boot: GRUB, kernel and modules at the front, and behind them, from a whole block on, data.
 //!
-//! The front is the boot CD of [`crate::iso`]. Its first sector is also a boot sector for disks, and GRUB finds its files
-//! on it whatever it is attached as.
+//! The front is the boot CD of [`crate::iso`]. Its first sector is also a boot sector for disks, and GRUB
+//! finds its files on it whatever it is attached as.
 
 use super::qcow2;
 use crate::error::{Error, Result};
@@ -12,7 +12,8 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom};
 use std::path::Path;
 
-/// Bytes of the front: fixed, so that the place of the data can be written into the bundle that is part of it.
+/// Bytes of the front: fixed, so that the place of the data can be written into the bundle that is part of
+/// it.
 pub const FRONT_BYTES: u64 = 32 << 20;
 
 /// The blocks of a disk with so many bytes of data that are data.
@@ -21,8 +22,8 @@ pub fn data_extent(data_bytes: u64) -> Extent {
     Extent { first: FRONT_BYTES / block, count: data_bytes / block }
 }
 
-/// Writes a raw disk image that boots `contents`, with the file `data` behind it. `scratch` is a directory for what is
-/// needed in between.
+/// Writes a raw disk image that boots `contents`, with the file `data` behind it. `scratch` is a directory
+/// for what is needed in between.
 pub fn write_raw(image: &Path, contents: &Contents<'_>, data: Option<&Path>, scratch: &Path) -> Result<()> {
     iso::write(image, contents, scratch)?;
     let mut file = File::options().write(true).open(image).map_err(Error::io("open", image))?;

@@ -1,6 +1,6 @@
-//! One ELF file that is kernel and bundle: the kernel's last segment is extended by the bundle, and the kernel's own
-//! note of where it lies ([`hyperexo_abi::attachment`]) is filled in. Any loader that can load the kernel then loads
-//! the bundle with it.
+//! One ELF file that is kernel and bundle: the kernel's last segment is extended by the bundle, and the
+//! kernel's own note of where it lies ([`hyperexo_abi::attachment`]) is filled in. Any loader that can load
+//! the kernel then loads the bundle with it.
 
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::attachment::{MAGIC, START_OFFSET};

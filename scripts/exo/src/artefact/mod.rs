@@ -38,8 +38,8 @@ pub struct ImageArgs {
     /// Where to (default: the first application's name with the form's ending, in the current directory)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// An image of data for the first application: behind the boot part of raw and qcow2 (what is written there stays), a
-    /// copy in memory with iso, /disk/data.img in oci
+    /// An image of data for the first application: behind the boot part of raw and qcow2 (what is written
+    /// there stays), a copy in memory with iso, /disk/data.img in oci
     #[arg(long, value_name = "IMG", conflicts_with = "disk")]
     data: Option<PathBuf>,
     /// The machine will have a virtio disk of its own, for the first application

@@ -1,9 +1,9 @@
-//! OCI images: kernel and bundle (or the unikernel alone) as files of a container image, the form in which registries
-//! keep and hand out things. Not to be run as a container: hypervisors that boot kernels from images (KubeVirt) or
-//! tools that unpack them take the files from there.
+//! OCI images: kernel and bundle (or the unikernel alone) as files of a container image, the form in which
+//! registries keep and hand out things. Not to be run as a container: hypervisors that boot kernels from
+//! images (KubeVirt) or tools that unpack them take the files from there.
 //!
-//! Layout, media types and fields: the OCI image specification, version 1.1, `image-layout.md`, `manifest.md`,
-//! `config.md`, `layer.md`. The same input gives the same bytes: no times, no users.
+//! Layout, media types and fields: the OCI image specification, version 1.1, `image-layout.md`,
+//! `manifest.md`, `config.md`, `layer.md`. The same input gives the same bytes: no times, no users.
 
 use crate::checkout::write_atomically;
 use crate::error::{Error, Result};
@@ -20,7 +20,8 @@ pub const TAG: &str = "latest";
 /// A file in the image: path without leading slash, and content.
 pub type Entry = (String, Vec<u8>);
 
-/// Writes an image layout to the directory `folder`; what the labels say is `labels`. An older layout is replaced.
+/// Writes an image layout to the directory `folder`; what the labels say is `labels`. An older layout is
+/// replaced.
 pub fn write_layout(folder: &Path, entries: &[Entry], labels: &Value) -> Result<()> {
     if folder.exists() {
         if !folder.join("oci-layout").is_file() {

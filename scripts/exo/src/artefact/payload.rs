@@ -55,8 +55,8 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Builds what the arguments describe. `disk` is the part of the machine's disk that the data are on: environments
-    /// count their blocks from its first.
+    /// Builds what the arguments describe. `disk` is the part of the machine's disk that the data are on:
+    /// environments count their blocks from its first.
     pub fn make(
         checkout: &Checkout,
         environments: &EnvironmentArgs,

@@ -1,8 +1,8 @@
 //! QEMU's disk format, written from a raw image: clusters of nothing but zeros take no room.
 //!
-//! The tool that does this, `qemu-img`, is in a package of its own that is often not there where QEMU is; and the format
-//! is simple as long as nothing is changed, shared or compressed. From its specification, `docs/interop/qcow2.txt` of QEMU,
-//! version 3:
+//! The tool that does this, `qemu-img`, is in a package of its own that is often not there where QEMU is; and
+//! the format is simple as long as nothing is changed, shared or compressed. From its specification,
+//! `docs/interop/qcow2.txt` of QEMU, version 3:
 //!
 //! ```text
 //! cluster 0                header

@@ -1,9 +1,9 @@
-//! `exo bench boot`: how long until the application speaks, how large it is, how little memory suffices: directly on the
-//! machine, under HyperExo, and a Linux guest beside them, in the same QEMU.
+//! `exo bench boot`: how long until the application speaks, how large it is, how little memory suffices:
+//! directly on the machine, under HyperExo, and a Linux guest beside them, in the same QEMU.
 //!
-//! The Linux guest is Debian's kernel for virtual machines with an initial file system that holds one static program,
-//! which prints a line (see [`crate::linux`]). All times are the host's; every round starts every candidate once, so that
-//! what else the host does meets all of them.
+//! The Linux guest is Debian's kernel for virtual machines with an initial file system that holds one static
+//! program, which prints a line (see [`crate::linux`]). All times are the host's; every round starts every
+//! candidate once, so that what else the host does meets all of them.
 
 use super::start::{From, start};
 use super::write_lines;
@@ -242,8 +242,8 @@ impl Candidate {
     }
 }
 
-/// The least number for which `works` says so, if it says so for `most`: it is looked for below by doubling, as most
-/// need little, and then between.
+/// The least number for which `works` says so, if it says so for `most`: it is looked for below by doubling,
+/// as most need little, and then between.
 fn least(most: u64, works: impl Fn(u64) -> Result<bool>) -> Result<u64> {
     let (mut fails, mut good) = (0, most);
     let mut next = 4.min(most);

@@ -1,9 +1,10 @@
-//! `exo bench overhead`: what HyperExo costs a workload of `filecache`: the same image, the same disk, directly on the
-//! machine and under HyperExo.
+//! `exo bench overhead`: what HyperExo costs a workload of `filecache`: the same image, the same disk,
+//! directly on the machine and under HyperExo.
 //!
-//! Block counts are exact, and must be the same. Instructions are those that QEMU counts (`-icount shift=0`) for the whole
-//! machine, kernel included and halted processors not, less those of a machine that boots the same image and does no
-//! work. They repeat to some 0.1 %, and are no measure of time: an exit costs a processor more than its instructions.
+//! Block counts are exact, and must be the same. Instructions are those that QEMU counts (`-icount shift=0`)
+//! for the whole machine, kernel included and halted processors not, less those of a machine that boots the
+//! same image and does no work. They repeat to some 0.1 %, and are no measure of time: an exit costs a
+//! processor more than its instructions.
 
 use super::write_lines;
 use crate::build::{Built, Freshness, Source, images};

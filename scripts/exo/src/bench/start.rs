@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 pub enum From {
     /// The start of QEMU's process.
     Process,
-    /// The guest's first instruction, which is the firmware's: QEMU is started with its processors stopped (`-S`), and the
-    /// clock with the command that lets them run.
+    /// The guest's first instruction, which is the firmware's: QEMU is started with its processors stopped
+    /// (`-S`), and the clock with the command that lets them run.
     Instruction,
 }
 

@@ -1,4 +1,5 @@
-//! `exo cache criteria`: whether the division of a cache between managers keeps what it promises, with figures.
+//! `exo cache criteria`: whether the division of a cache between managers keeps what it promises, with
+//! figures.
 
 use super::simulate::aligned;
 use crate::bench::write_lines;
@@ -15,14 +16,15 @@ use std::path::PathBuf;
   exo cache criteria
   exo cache criteria --cache 819,2048 --allocations lru-sp,lru-s --json criteria.json")]
 pub struct CriteriaArgs {
-    /// What divides the cache, separated by commas: lru-sp, lru-s, alloc-lru, global-lru (default: the first three)
+    /// What divides the cache, separated by commas: lru-sp, lru-s, alloc-lru, global-lru (default: the first
+    /// three)
     #[arg(long, value_delimiter = ',', default_value = "lru-sp,lru-s,alloc-lru")]
     allocations: Vec<Allocation>,
     /// Cache sizes in blocks, separated by commas (default: 6.4, 8, 12 and 16 MB of 8 KB)
     #[arg(long, value_delimiter = ',', default_values_t = CACHE_BLOCKS)]
     cache: Vec<usize>,
-    /// Writes a JSON line for each case: criterion, allocation, cache_blocks, mix, program, reads and time before and
-    /// after, pass
+    /// Writes a JSON line for each case: criterion, allocation, cache_blocks, mix, program, reads and time
+    /// before and after, pass
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! Every policy at every size over one trace, on several cores.
 //!
-//! The policies are those that run in unikernels ([`libos_fs::cache`]). LRU and the optimum are stack algorithms: all
-//! their sizes take one pass. Every other policy takes a pass for each size.
+//! The policies are those that run in unikernels ([`libos_fs::cache`]). LRU and the optimum are stack
+//! algorithms: all their sizes take one pass. Every other policy takes a pass for each size.
 
 use super::trace::Trace;
 use indicatif::ProgressBar;
@@ -112,8 +112,8 @@ pub fn steps(trace: &Trace, policies: &[Policy], sizes: &[u64]) -> u64 {
     passes(policies, sizes).len() as u64 * trace.length() as u64
 }
 
-/// The misses of each policy at each size (which ascend), policy by policy, on so many threads. `progress` is told of
-/// references made.
+/// The misses of each policy at each size (which ascend), policy by policy, on so many threads. `progress` is
+/// told of references made.
 pub fn replay(
     trace: &Trace,
     policies: &[Policy],
@@ -195,7 +195,8 @@ pub fn buffers(size: u64) -> usize {
 /// A policy at one size.
 fn one(kind: PolicyKind, size: usize, trace: &Trace, progress: &ProgressBar) -> u64 {
     if size >= trace.distinct() {
-        // Nothing is ever replaced. Policies size their tables by the cache, which may be larger than the host.
+        // Nothing is ever replaced. Policies size their tables by the cache, which may be larger than the
+        // host.
         progress.inc(trace.length() as u64);
         return trace.distinct() as u64;
     }

@@ -26,22 +26,23 @@ pub struct SimulateArgs {
     /// Policies, separated by commas: fifo, lru, mru, clock, ..., and opt, Belady's optimum (default: all)
     #[arg(long, value_delimiter = ',')]
     policies: Vec<Policy>,
-    /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or ranges
-    /// FIRST..LAST:COUNT of these
+    /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or
+    /// ranges FIRST..LAST:COUNT of these
     #[arg(long, value_delimiter = ',', default_value = "10%..100%:10")]
     sizes: Vec<Sizes>,
     /// Format of the trace (default: by its contents)
     #[arg(long)]
     format: Option<Format>,
-    /// Columns of a csv trace: block=NAME (and count=NAME), or offset=NAME (and size=NAME) in bytes; file=NAME if
-    /// addresses are of several files or disks. NAME is the head of a column, or its number from 1
+    /// Columns of a csv trace: block=NAME (and count=NAME), or offset=NAME (and size=NAME) in bytes;
+    /// file=NAME if addresses are of several files or disks. NAME is the head of a column, or its number from
+    /// 1
     #[arg(long, value_name = "KEY=NAME,...")]
     columns: Option<Columns>,
     /// Threads (default: as many as this host has cores)
     #[arg(long)]
     threads: Option<NonZero<usize>>,
-    /// Writes a JSON line for each policy and size: policy, size, references, misses; - is standard output, and then
-    /// nothing else goes there
+    /// Writes a JSON line for each policy and size: policy, size, references, misses; - is standard output,
+    /// and then nothing else goes there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Writes a page with table and curves

@@ -1,10 +1,10 @@
-//! What the references of a workload come to under each policy at other sizes, and how the runs went: the curves of the
-//! page.
+//! What the references of a workload come to under each policy at other sizes, and how the runs went: the
+//! curves of the page.
 //!
-//! The library's policies and the optimum are simulated over the recorded references. A simulation does not know that a
-//! program deletes files, and an application's own policy talks to the cache while the program runs; so at the sizes
-//! that were measured, and for the own policy at all sizes, the program itself is run again, on the host, over the
-//! same files and the same cache code.
+//! The library's policies and the optimum are simulated over the recorded references. A simulation does not
+//! know that a program deletes files, and an application's own policy talks to the cache while the program
+//! runs; so at the sizes that were measured, and for the own policy at all sizes, the program itself is run
+//! again, on the host, over the same files and the same cache code.
 
 use super::history::History;
 use super::optimum::Optimum;
@@ -52,7 +52,8 @@ const SIMULATED_STEP: usize = 10;
 /// Distance of the sizes at which the application's own policy is run.
 const OWN_STEP: usize = 20;
 
-/// Analyses a workload. `rows` are all of it; without `program` there is no curve of the application's own policy.
+/// Analyses a workload. `rows` are all of it; without `program` there is no curve of the application's own
+/// policy.
 ///
 /// # Errors
 /// If the program can't be run on the host.
@@ -85,8 +86,8 @@ pub fn analyse(
 }
 
 impl Analysis {
-    /// Adds the curve and the history of a policy: where it was measured and can be run again, it is run; at other sizes,
-    /// or without the program, it is simulated if it can be.
+    /// Adds the curve and the history of a policy: where it was measured and can be run again, it is run; at
+    /// other sizes, or without the program, it is simulated if it can be.
     fn add_policy(
         &mut self,
         name: &str,

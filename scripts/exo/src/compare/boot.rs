@@ -170,8 +170,8 @@ fn machine(
     Ok(machine)
 }
 
-/// The guest's own time against the host's: an error if the guest's clock must be wrong. Starting and ending take the
-/// host some time of which the guest knows nothing.
+/// The guest's own time against the host's: an error if the guest's clock must be wrong. Starting and ending
+/// take the host some time of which the guest knows nothing.
 fn check_clock(guest_s: f64, host_s: f64) -> std::result::Result<(), String> {
     let possible = guest_s <= host_s * 1.02 && host_s <= guest_s * 4.0 + 10.0;
     let why = || format!("the guest's clock is wrong: {guest_s:.2} s by it, {host_s:.2} s by the host's");

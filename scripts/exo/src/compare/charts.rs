@@ -63,8 +63,8 @@ fn at_one_size(rows: &[&Row]) -> String {
     .concat()
 }
 
-/// The fewest reads possible. Misses of blocks that are new need no read, so only without writes is the optimum a count
-/// of reads.
+/// The fewest reads possible. Misses of blocks that are new need no read, so only without writes is the
+/// optimum a count of reads.
 fn fewest_reads(rows: &[&Row]) -> Option<u64> {
     rows[0].line.opt_misses.filter(|_| rows.iter().all(|row| row.writes == 0))
 }

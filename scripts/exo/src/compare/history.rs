@@ -60,8 +60,8 @@ impl History {
         self.hits.iter().filter(|hit| !**hit).count() as u64
     }
 
-    /// Hits as a share of the references in each of so many equal parts of the run, with the position at which the part
-    /// ends. Fewer parts if there are fewer references.
+    /// Hits as a share of the references in each of so many equal parts of the run, with the position at
+    /// which the part ends. Fewer parts if there are fewer references.
     pub fn hit_ratios(&self, parts: usize) -> Vec<(usize, f64)> {
         let length = self.hits.len();
         let parts = parts.min(length);
@@ -74,7 +74,8 @@ impl History {
             .collect()
     }
 
-    /// Evictions by age: class k has those of blocks that were last used 2^k to 2^(k+1) − 1 references before.
+    /// Evictions by age: class k has those of blocks that were last used 2^k to 2^(k+1) − 1 references
+    /// before.
     pub fn ages(&self) -> &[u64] {
         &self.ages
     }
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_loop_over_more_than_fits() {
-        // LRU with 8 buffers in a loop over 10 blocks: no hit, and each block leaves 8 references after its use.
+        // LRU with 8 buffers in a loop over 10 blocks: no hit, and each block leaves 8 references after its
+        // use.
         let references: Vec<u64> = (0..10).collect::<Vec<_>>().repeat(3);
         let lru = History::of_kind(PolicyKind::Lru, 8, &references);
         assert_eq!((lru.misses(), lru.ages()), (30, &[0, 0, 0, 22][..]));

@@ -1,5 +1,5 @@
-//! Blocks read by every policy at every size of the cache, a line for each workload and size: the whole comparison at a glance
-//! where there are several sizes.
+//! Blocks read by every policy at every size of the cache, a line for each workload and size: the whole
+//! comparison at a glance where there are several sizes.
 
 use super::summary::Row;
 use super::table::{aligned, cache_size, signed_percent};

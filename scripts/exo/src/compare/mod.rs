@@ -64,26 +64,26 @@ pub struct CompareArgs {
     /// Workloads, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "cs,din,sort")]
     workloads: Vec<String>,
-    /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the share that so
-    /// many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
+    /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the
+    /// share that so many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
     #[arg(long, value_delimiter = ',', default_value = "80%")]
     cache: Vec<String>,
-    /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given against the
-    /// first
+    /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given
+    /// against the first
     #[arg(long, value_delimiter = ',', default_value = "default,own")]
     policies: Vec<String>,
     /// Runs the same workloads on another operating system, too
     #[arg(long, value_enum)]
     peer: Option<PeerSystem>,
-    /// Ways to read ahead, separated by commas: none, one-block, sequential, cluster; directed and aggressive fetch what
-    /// the application discloses (default: the library's)
+    /// Ways to read ahead, separated by commas: none, one-block, sequential, cluster; directed and aggressive
+    /// fetch what the application discloses (default: the library's)
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     read_ahead: Vec<String>,
     /// Runs the unikernel without HyperExo: the same image, directly on QEMU
     #[arg(long)]
     direct: bool,
-    /// Measures nothing, but checks that each workload under each policy reads, without read-ahead, block by block what the
-    /// same run on the host reads, and misses as often as the simulator
+    /// Measures nothing, but checks that each workload under each policy reads, without read-ahead, block by
+    /// block what the same run on the host reads, and misses as often as the simulator
     #[arg(long)]
     verify: bool,
     /// Boots of each policy with each read-ahead, interleaved (A B B A ...)
@@ -411,7 +411,8 @@ struct JsonLine<'a> {
     /// Lines of code of the policy, where they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_lines: Option<u64>,
-    /// Block reads that HyperExo's accounting (only where it runs) and QEMU (not on Bochs) counted, mounting included.
+    /// Block reads that HyperExo's accounting (only where it runs) and QEMU (not on Bochs) counted, mounting
+    /// included.
     #[serde(skip_serializing_if = "Option::is_none")]
     accounted_reads: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

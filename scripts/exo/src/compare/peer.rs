@@ -1,5 +1,5 @@
-//! The same workload in a Linux guest: the same program, built for Linux, in the same machine, on a disk of the same
-//! size with the same files.
+//! The same workload in a Linux guest: the same program, built for Linux, in the same machine, on a disk of
+//! the same size with the same files.
 
 use super::boot::{Counts, Heard, LIMIT, Sample, Setting};
 use super::{Comparison, families};

@@ -1,8 +1,8 @@
 //! How much code a policy is: lines that are neither blank nor comment nor test, in the file that holds it.
 //!
-//! Of an application's own policy that is the file in its workload's folder; of a policy of the library, its file or
-//! folder in `libos-fs/src/cache/policies/`. What these use of other files is not counted: neither the library's lists,
-//! nor what one workload takes from another.
+//! Of an application's own policy that is the file in its workload's folder; of a policy of the library, its
+//! file or folder in `libos-fs/src/cache/policies/`. What these use of other files is not counted: neither
+//! the library's lists, nor what one workload takes from another.
 
 use crate::checkout::Checkout;
 use crate::error::{Error, Result};
@@ -12,8 +12,8 @@ use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Lines of the policy that runs under this name; `None` if that is the default, for which nobody writes any, and for
-/// names that are not `filecache`'s.
+/// Lines of the policy that runs under this name; `None` if that is the default, for which nobody writes any,
+/// and for names that are not `filecache`'s.
 ///
 /// # Errors
 /// If the sources can't be read, or are no Rust.
@@ -54,7 +54,8 @@ fn lines_of_file(path: &Path) -> Result<u64> {
     count(&source).map_err(|why| Error::Measurement(format!("{}: {why}", path.display())))
 }
 
-/// Lines of a Rust source that hold code outside of tests. What is code and what comment is left to a lexer of Rust.
+/// Lines of a Rust source that hold code outside of tests. What is code and what comment is left to a lexer
+/// of Rust.
 fn count(source: &str) -> std::result::Result<u64, proc_macro2::LexError> {
     let mut lines = BTreeSet::new();
     note(source.parse()?, &mut lines);
@@ -63,8 +64,8 @@ fn count(source: &str) -> std::result::Result<u64, proc_macro2::LexError> {
     Ok(lines.difference(&blank).count() as u64)
 }
 
-/// Notes the lines of these tokens, without comments on items, which are attributes to the lexer, and without what is
-/// compiled for tests only.
+/// Notes the lines of these tokens, without comments on items, which are attributes to the lexer, and without
+/// what is compiled for tests only.
 fn note(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
     let mut rest = tokens.into_iter().peekable();
     while let Some(token) = rest.next() {

@@ -7,7 +7,8 @@ use results::{CompareLine, Role};
 /// One workload under one policy with one way to read ahead, over all its boots.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What tells it from the other rows of its workload: the policy, with the read-ahead where there are several.
+    /// What tells it from the other rows of its workload: the policy, with the read-ahead where there are
+    /// several.
     pub name: String,
     /// The line of its first boot; counts of later boots are in the medians below.
     pub line: CompareLine,
@@ -37,8 +38,8 @@ pub struct Change {
 }
 
 impl Row {
-    /// Hits as a share of those that Belady's optimum has. `None` if it has none, and for a peer that writes: what it
-    /// does not read it may have written.
+    /// Hits as a share of those that Belady's optimum has. `None` if it has none, and for a peer that writes:
+    /// what it does not read it may have written.
     pub fn share_of_optimum(&self) -> Option<f64> {
         if self.line.role == Role::Peer && self.writes > 0 {
             return None;

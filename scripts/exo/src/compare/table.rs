@@ -23,7 +23,8 @@ pub struct Column {
     pub cell: fn(&Row) -> String,
 }
 
-/// The columns. Read-ahead has one where there are several ways; also then a usual table stays below 120 characters.
+/// The columns. Read-ahead has one where there are several ways; also then a usual table stays below 120
+/// characters.
 pub fn columns(rows: &[Row]) -> Vec<Column> {
     let named = |head, cell| Column { head, names: true, cell };
     let counted = |head, cell| Column { head, names: false, cell };
@@ -70,8 +71,8 @@ pub fn table(rows: &[Row]) -> String {
     aligned(&lines, |column| columns[column].names)
 }
 
-/// Lines of cells under each other, the first the heads, with a rule below it and wherever the first cell is another. Columns that
-/// hold names stand to the left.
+/// Lines of cells under each other, the first the heads, with a rule below it and wherever the first cell is
+/// another. Columns that hold names stand to the left.
 pub fn aligned(lines: &[Vec<String>], names: impl Fn(usize) -> bool) -> String {
     let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len))
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
@@ -149,7 +150,8 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
     text
 }
 
-/// How much code each policy is, where that is known, those of the same length together: `own of cs and din 11, clock 40`.
+/// How much code each policy is, where that is known, those of the same length together: `own of cs and din
+/// 11, clock 40`.
 pub fn policy_lines(samples: &[Sample]) -> Option<String> {
     let mut known: Vec<(&str, u64, Vec<&str>)> = Vec::new();
     for Sample { line, policy_lines, .. } in samples {

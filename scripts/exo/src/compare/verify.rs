@@ -1,5 +1,5 @@
-//! `--verify`: every workload under every policy once more, without read-ahead, with its references recorded; then the same
-//! on the host, and by the simulator. All must have read the same blocks.
+//! `--verify`: every workload under every policy once more, without read-ahead, with its references recorded;
+//! then the same on the host, and by the simulator. All must have read the same blocks.
 
 use super::Comparison;
 use super::boot::{self, Sample, Setting};
@@ -80,8 +80,8 @@ fn on_host(comparison: &Comparison<'_>, setting: &Setting<'_>) -> Result<Outcome
     })
 }
 
-/// The policy that a simulator can follow: one for everything. It is told nothing of removed files, which make room in a
-/// real cache.
+/// The policy that a simulator can follow: one for everything. It is told nothing of removed files, which
+/// make room in a real cache.
 fn simulated(options: &Options) -> Option<libos_fs::PolicyKind> {
     match options.policy {
         Policy::Own => None,

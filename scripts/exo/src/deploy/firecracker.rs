@@ -1,5 +1,5 @@
-//! A configuration file of Firecracker: the objects of its API (`src/firecracker/swagger/firecracker.yaml` of its
-//! sources) under the names of their resources.
+//! A configuration file of Firecracker: the objects of its API (`src/firecracker/swagger/firecracker.yaml` of
+//! its sources) under the names of their resources.
 
 use super::{Deployment, Description, json_text, path_text};
 use crate::error::Result;
@@ -43,8 +43,8 @@ mod tests {
     use firepilot_models::models::FullVmConfiguration;
     use serde_json::Value;
 
-    /// Read into the models that were made from Firecracker's API description and written again, nothing is lost: every
-    /// field is one it knows, of the right type, and none that it wants is missing.
+    /// Read into the models that were made from Firecracker's API description and written again, nothing is
+    /// lost: every field is one it knows, of the right type, and none that it wants is missing.
     #[test]
     fn firecrackers_own_models_know_every_field() {
         for direct in [true, false] {

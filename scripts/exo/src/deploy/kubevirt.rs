@@ -1,5 +1,5 @@
-//! A virtual machine of KubeVirt that takes its kernel from a container image (KubeVirt's user guide, "Direct Kernel
-//! Boot"; API `kubevirt.io/v1`, `VirtualMachine`, `KernelBoot`).
+//! A virtual machine of KubeVirt that takes its kernel from a container image (KubeVirt's user guide, "Direct
+//! Kernel Boot"; API `kubevirt.io/v1`, `VirtualMachine`, `KernelBoot`).
 
 use super::{Deployment, Description};
 use crate::artefact::{BUNDLE_PATH, KERNEL_PATH};

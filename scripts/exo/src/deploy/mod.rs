@@ -1,5 +1,5 @@
-//! `exo deploy`: what a hypervisor or a service manager wants to be told to run HyperExo with unikernels, or a unikernel
-//! alone.
+//! `exo deploy`: what a hypervisor or a service manager wants to be told to run HyperExo with unikernels, or
+//! a unikernel alone.
 //!
 //! | module | for | boots | checked in tests against |
 //! |---|---|---|---|

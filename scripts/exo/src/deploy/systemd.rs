@@ -81,7 +81,8 @@ fn arguments(deployment: &Deployment) -> Vec<String> {
     arguments
 }
 
-/// A word of a command line, as systemd reads it (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
+/// A word of a command line, as systemd reads it (systemd.service(5), "Command lines"; systemd.unit(5),
+/// "Specifiers").
 fn quote(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_./=,:+".contains(character);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,9 +1,9 @@
 //! `exo gdb`: a debugger on both levels of a machine: the exokernel, and the unikernel in it.
 //!
-//! QEMU's stub listens on a socket in a private directory, not on a port. Kernel and unikernels are linked at the same
-//! virtual addresses, so gdb has the symbols of one of them at a time: whenever the machine stops, those of the level it
-//! stopped in ([`script`]). Breakpoints are set at addresses, found in the images' symbol tables ([`place`]), on the
-//! condition that the machine is in that level.
+//! QEMU's stub listens on a socket in a private directory, not on a port. Kernel and unikernels are linked at
+//! the same virtual addresses, so gdb has the symbols of one of them at a time: whenever the machine stops,
+//! those of the level it stopped in ([`script`]). Breakpoints are set at addresses, found in the images'
+//! symbol tables ([`place`]), on the condition that the machine is in that level.
 
 mod place;
 mod script;

@@ -5,8 +5,8 @@ use crate::symbols::{rustc_demangle, without_hash};
 use object::{Object, ObjectSymbol, SymbolKind};
 use std::path::Path;
 
-/// Address of the function `name` in an unstripped image: of the one with that name, or of the only one whose name ends
-/// with it.
+/// Address of the function `name` in an unstripped image: of the one with that name, or of the only one whose
+/// name ends with it.
 pub fn of(elf: &Path, name: &str) -> Result<u64> {
     let bytes = std::fs::read(elf).map_err(Error::io("read", elf))?;
     let file = object::File::parse(&*bytes)

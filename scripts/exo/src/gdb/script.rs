@@ -28,8 +28,8 @@ pub enum Style {
     Batch,
 }
 
-/// The stacks of unikernels on HyperExo are at the upper end of either half of the address space, those of the kernel
-/// where memory is: no machine has that much.
+/// The stacks of unikernels on HyperExo are at the upper end of either half of the address space, those of
+/// the kernel where memory is: no machine has that much.
 const UNIKERNEL_STACKS: u64 = 1 << 46;
 
 /// The commands.

@@ -1,5 +1,5 @@
-//! The initial file system of a Linux guest: an archive in the format `newc` of cpio, which the kernel unpacks
-//! (Documentation/driver-api/early-userspace/buffer-format.rst of its sources).
+//! The initial file system of a Linux guest: an archive in the format `newc` of cpio, which the kernel
+//! unpacks (Documentation/driver-api/early-userspace/buffer-format.rst of its sources).
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Debian's kernel for virtual machines, from its package: downloaded by `apt-get`, unpacked by `dpkg-deb`, kept in
-//! the target directory, never installed.
+//! Debian's kernel for virtual machines, from its package: downloaded by `apt-get`, unpacked by `dpkg-deb`,
+//! kept in the target directory, never installed.
 
 use super::modules::{self, Module};
 use crate::checkout::Checkout;

@@ -1,9 +1,9 @@
 //! A Linux guest in the same machine: what HyperExo and its unikernels are compared with.
 //!
 //! The guest is Debian's kernel for virtual machines, as packaged ([`kernel`]), and an initial file system
-//! ([`initramfs`]) that holds nothing but a static program of ours as `/init` (`scripts/linux-init`), the modules it
-//! loads ([`modules`]), and the files the caller adds. It runs through [`crate::session`] like any other machine, with
-//! the same arguments for memory, cores, disk and throttling.
+//! ([`initramfs`]) that holds nothing but a static program of ours as `/init` (`scripts/linux-init`), the
+//! modules it loads ([`modules`]), and the files the caller adds. It runs through [`crate::session`] like any
+//! other machine, with the same arguments for memory, cores, disk and throttling.
 //!
 //! ```text
 //! let kernel = Kernel::fetch(&checkout)?;                       // apt-get download, once; Error::NotOffered elsewhere
@@ -20,7 +20,8 @@
 //! outcome.check()?;                                             // status of the program; outcome.block_stats as ever
 //! ```
 //!
-//! `/proc`, `/sys`, `/dev`, `/sys/fs/cgroup` (version 2) and `/tmp` are mounted if [`LinuxGuest::file_systems`] is set.
+//! `/proc`, `/sys`, `/dev`, `/sys/fs/cgroup` (version 2) and `/tmp` are mounted if
+//! [`LinuxGuest::file_systems`] is set.
 
 mod initramfs;
 mod kernel;
@@ -41,8 +42,8 @@ use std::sync::{Mutex, PoisonError};
 /// Modules for a disk on virtio, by PCI. ext4 is built into the kernel.
 pub const DISK_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
-/// The kernel's words that every guest gets. All but the first make it start sooner: no messages, no checks of timers
-/// and cryptography, no search for mice; an end without firmware.
+/// The kernel's words that every guest gets. All but the first make it start sooner: no messages, no checks
+/// of timers and cryptography, no search for mice; an end without firmware.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=0 panic=-1 reboot=t no_timer_check tsc=reliable \
                             cryptomgr.notests random.trust_cpu=on i8042.noaux i8042.nomux mitigations=off";
 
@@ -142,8 +143,8 @@ fn init(checkout: &Checkout) -> Result<PathBuf> {
     Ok(built.insert(static_program(checkout, "linux-init", &[])?).clone())
 }
 
-/// Builds the binary of a package of the workspace that has the package's name, optimised, statically linked and
-/// without symbols, with these features of it.
+/// Builds the binary of a package of the workspace that has the package's name, optimised, statically linked
+/// and without symbols, with these features of it.
 pub fn static_program(checkout: &Checkout, package: &str, features: &[&str]) -> Result<PathBuf> {
     let target = checkout.target.to_string_lossy();
     let features = features.join(",");

@@ -1,7 +1,7 @@
 //! Kernel modules: which files they are, and which others they need first.
 //!
-//! A module says itself what it needs, in its section `.modinfo`: `depends=virtio,virtio_ring`. (The index that
-//! `depmod` makes of this is not in Debian's package: it is made when that is installed.)
+//! A module says itself what it needs, in its section `.modinfo`: `depends=virtio,virtio_ring`. (The index
+//! that `depmod` makes of this is not in Debian's package: it is made when that is installed.)
 
 use crate::error::{Error, Result};
 use object::{Object, ObjectSection};
@@ -17,8 +17,8 @@ pub struct Module {
     pub file: PathBuf,
 }
 
-/// The modules `wanted` and all they need, in an order in which they can be loaded. `folder` is searched with all
-/// below it.
+/// The modules `wanted` and all they need, in an order in which they can be loaded. `folder` is searched with
+/// all below it.
 pub fn with_dependencies(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     if wanted.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,5 @@
-//! Pages in a browser without a screen: for tests, where Debian's `chromium` is installed. Elsewhere nothing is judged.
+//! Pages in a browser without a screen: for tests, where Debian's `chromium` is installed. Elsewhere nothing
+//! is judged.
 
 use super::escape;
 use serde::Deserialize;
@@ -20,9 +21,9 @@ struct Findings {
 /// Widths of a telephone and of a screen.
 const WIDTHS: [u32; 2] = [340, 1100];
 
-/// Shows the page in both widths, light and dark, and looks for: what is wider than the page; text without contrast;
-/// words outside of their drawing, or over one another; tables without caption or heads, or that the keyboard does not
-/// reach; links to elsewhere.
+/// Shows the page in both widths, light and dark, and looks for: what is wider than the page; text without
+/// contrast; words outside of their drawing, or over one another; tables without caption or heads, or that
+/// the keyboard does not reach; links to elsewhere.
 const JUDGE: &str = r#"
 const rgb = text => text.match(/[\d.]+/g).slice(0, 3).map(Number);
 const luminance = colour => {

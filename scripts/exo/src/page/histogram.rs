@@ -24,7 +24,8 @@ const PANEL: f64 = 70.0;
 /// Room for the name of a series above its bars.
 const NAME: f64 = 30.0;
 
-/// A panel with bars for each series, all on the same scale, one above the other. `classes` are the names of the classes.
+/// A panel with bars for each series, all on the same scale, one above the other. `classes` are the names of
+/// the classes.
 pub fn histogram(title: &str, x_name: &str, classes: &[String], series: &[Series]) -> String {
     let highest = series.iter().flat_map(|series| &series.shares).copied().fold(0.0, f64::max);
     if highest <= 0.0 {

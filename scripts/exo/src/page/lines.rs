@@ -156,8 +156,8 @@ impl Chart<'_> {
         );
     }
 
-    /// Where the names stand: at the ends of the curves, moved apart as far as is needed. Curves that end in the same
-    /// place are in the order in which they run.
+    /// Where the names stand: at the ends of the curves, moved apart as far as is needed. Curves that end in
+    /// the same place are in the order in which they run.
     fn name_heights(&self, axes: &Axes) -> Vec<f64> {
         let end = |line: &Line| line.points.last().map_or(BOTTOM, |point| axes.y(point.1));
         let mean = |line: &Line| {

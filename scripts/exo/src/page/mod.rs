@@ -1,5 +1,5 @@
-//! Pages: one file each, without scripts, readable in light and dark, on paper, by keyboard and by ear. What a chart
-//! shows stands in a table beside it.
+//! Pages: one file each, without scripts, readable in light and dark, on paper, by keyboard and by ear. What
+//! a chart shows stands in a table beside it.
 //!
 //! | module | what |
 //! |---|---|
@@ -79,8 +79,8 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Class of the colour and dashes of a policy's curve: the same in all charts of a page. `index` counts the policies
-/// that are neither the default, nor the application's own, nor the optimum.
+/// Class of the colour and dashes of a policy's curve: the same in all charts of a page. `index` counts the
+/// policies that are neither the default, nor the application's own, nor the optimum.
 pub fn series_class(policy: &str, index: usize) -> String {
     match policy {
         "default" | "own" | "opt" => policy.to_owned(),
@@ -98,8 +98,8 @@ fn coordinate(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// Colours of text and lines differ from the paper by 4.5 to 1 and more, of bars and curves by 3 to 1 (WCAG 2.2, success
-/// criteria 1.4.3 and 1.4.11).
+/// Colours of text and lines differ from the paper by 4.5 to 1 and more, of bars and curves by 3 to 1 (WCAG
+/// 2.2, success criteria 1.4.3 and 1.4.11).
 const STYLE: &str = "
 :root { --paper: #fdfdfb; --ink: #1b1f24; --faint: #5b6470; --line: #d8dce1; --default: #6b7683; --own: #0b7a57;
   --other: #a06a1b; --mark: #b3261e; --c0: #1f6fb2; --c1: #b85c00; --c2: #7b3fa0; --c3: #00797a; --c4: #b0216b;
@@ -145,7 +145,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 pub mod tests {
     use super::*;
 
-    /// What every page must keep to: nothing from elsewhere, no scripts, every element closed, every drawing with words.
+    /// What every page must keep to: nothing from elsewhere, no scripts, every element closed, every drawing
+    /// with words.
     pub fn stands_alone(text: &str) {
         assert!(!text.contains("<script") && !text.contains("http") && !text.contains("url("), "{text}");
         for tag in ["table", "section", "dl", "svg", "main", "tbody", "g", "div"] {

@@ -80,8 +80,8 @@ fn compare(context: &Context) -> Verdict {
     if page.matches("<svg").count() < 6 { Err("the page lacks charts".into()) } else { Ok(()) }
 }
 
-/// The same program in a Linux guest, without hints and with them: its counts are those of QEMU, hints help it, and the own
-/// policy of the unikernel reads no more than it does with hints.
+/// The same program in a Linux guest, without hints and with them: its counts are those of QEMU, hints help
+/// it, and the own policy of the unikernel reads no more than it does with hints.
 fn with_linux(context: &Context) -> Verdict {
     let arguments = [
         "--workloads",
@@ -149,7 +149,8 @@ fn direct(context: &Context) -> Verdict {
     }
 }
 
-/// Several ways to read ahead, each named in its lines. What was disclosed comes in larger requests, and not more of it.
+/// Several ways to read ahead, each named in its lines. What was disclosed comes in larger requests, and not
+/// more of it.
 fn read_ahead(context: &Context) -> Verdict {
     let what = ["--workloads", "din", "--policies", "own", "--read-ahead", "none,aggressive"];
     let lines = compared(context, &what)?;
@@ -169,8 +170,8 @@ fn read_ahead(context: &Context) -> Verdict {
     Err(format!("reads and requests: {:?} alone, {:?} aggressively", of(none), of(aggressive)))
 }
 
-/// References recorded in a run; simulated under the same policy with the same size, they miss as often as blocks were
-/// read in the run.
+/// References recorded in a run; simulated under the same policy with the same size, they miss as often as
+/// blocks were read in the run.
 fn record_and_simulate(context: &Context) -> Verdict {
     let path = |name: &str| text(&context.scratch.path().join(name));
     let (trace, json, disk) = (path("din.references"), path("din.json"), text(&context.data));

@@ -1,4 +1,5 @@
-//! The console of a unikernel that runs directly on a machine: virtio-console, the serial port, and which of them.
+//! The console of a unikernel that runs directly on a machine: virtio-console, the serial port, and which of
+//! them.
 
 use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
@@ -36,8 +37,8 @@ fn all_lines(out: &str) -> Verdict {
     if right { Ok(()) } else { Err(format!("{} of {LINES} lines, or not in order", numbers.len())) }
 }
 
-/// The tool reads from the device what it reads from the serial port otherwise: what the program prints, from several cores, and how it
-/// ends, also by a panic and by a trap for which the stack has no room.
+/// The tool reads from the device what it reads from the serial port otherwise: what the program prints, from
+/// several cores, and how it ends, also by a panic and by a trap for which the stack has no room.
 fn virtio(context: &Context) -> Verdict {
     let run = |arguments: &[&str]| context.run(&[&VIRTIO, arguments].concat());
     let said = run(&["hello", "--", &format!("print-lines={LINES}")])?.succeeded()?;
@@ -64,8 +65,8 @@ struct Raw {
 /// How the two consoles stand in the printed command.
 const BOTH: &str = "-chardev stdio,mux=on,id=console -serial chardev:console ";
 
-/// Runs the printed command of `exo run --console virtio ARGUMENTS`, `edit`ed, with `ports` in place of the words for the two consoles, in which
-/// `FILE` is the one that the virtio console writes to.
+/// Runs the printed command of `exo run --console virtio ARGUMENTS`, `edit`ed, with `ports` in place of the
+/// words for the two consoles, in which `FILE` is the one that the virtio console writes to.
 fn raw(
     context: &Context,
     arguments: &[&str],
@@ -108,7 +109,8 @@ fn is_on(shown: &str, other: &str, status: Option<i32>) -> Verdict {
 /// Stands for a device that QEMU sees to in a thread of its own, so that requests take time.
 const IN_A_THREAD: &str = "-global virtio-serial-pci.ioeventfd=on";
 
-/// Without any serial port, with each kind of interrupt that a device can have, and each generation of its interface.
+/// Without any serial port, with each kind of interrupt that a device can have, and each generation of its
+/// interface.
 fn virtio_alone(context: &Context) -> Verdict {
     let kinds: &[&str] = match context.platform {
         Platform::DirectMicrovm => &["", "-global virtio-mmio.force-legacy=false"],
@@ -144,7 +146,8 @@ fn by_itself(context: &Context) -> Verdict {
     is_on(&said.serial, &said.virtio, said.status)
 }
 
-/// Who asks for a device that is not there gets all lines on the serial port, those from before included, and a warning.
+/// Who asks for a device that is not there gets all lines on the serial port, those from before included, and
+/// a warning.
 fn without_device(context: &Context) -> Verdict {
     let words = format!("--kernel-args={}", "console=virtio early=1");
     let said = context.run(&["hello", &words])?.succeeded()?.shows("Hello from hello")?;
@@ -162,8 +165,9 @@ fn without_port(context: &Context) -> Verdict {
     }
 }
 
-/// While the program sleeps, the device is reset behind its back, and takes nothing from then on. All lines are on the serial port: those that
-/// the device was given at the end, when it is clear that it will not return them.
+/// While the program sleeps, the device is reset behind its back, and takes nothing from then on. All lines
+/// are on the serial port: those that the device was given at the end, when it is clear that it will not
+/// return them.
 fn stops(context: &Context) -> Verdict {
     let folder = tempfile::tempdir_in(context.scratch.path()).map_err(|error| error.to_string())?;
     let socket = folder.path().join("qmp");
@@ -189,7 +193,8 @@ fn stops(context: &Context) -> Verdict {
     }
 }
 
-/// Resets the device of a virtio console once it has written `hello`'s last line before a sleep to `file`, by its register for that (virtio 1.1 §4.1.4.8).
+/// Resets the device of a virtio console once it has written `hello`'s last line before a sleep to `file`, by
+/// its register for that (virtio 1.1 §4.1.4.8).
 fn reset_console(socket: &Path, file: &Path) -> Verdict {
     /// The device in what QEMU says of PCI.
     const DEVICE: &str = "PCI device 1af4:1003";
@@ -211,8 +216,9 @@ fn reset_console(socket: &Path, file: &Path) -> Verdict {
     control.monitor(&format!("o /b {status:#x} 0")).map(drop).map_err(|error| error.to_string())
 }
 
-/// Whatever a core is at, a report of its failure is seen, and the machine ends: also if it is writing to the console, with all locks for that
-/// held. An NMI comes at any moment, here while a program does nothing but print; it is repeated, as a moment can't be chosen.
+/// Whatever a core is at, a report of its failure is seen, and the machine ends: also if it is writing to the
+/// console, with all locks for that held. An NMI comes at any moment, here while a program does nothing but
+/// print; it is repeated, as a moment can't be chosen.
 fn reports_come_through(context: &Context) -> Verdict {
     for console in ["virtio", "serial"] {
         for attempt in 0..4u64 {

@@ -69,7 +69,8 @@ impl Context {
         self.run_on(self.platform, arguments)
     }
 
-    /// [`Context::run`], while somebody else has QEMU's control socket: `act` is called as soon as QEMU listens there.
+    /// [`Context::run`], while somebody else has QEMU's control socket: `act` is called as soon as QEMU
+    /// listens there.
     pub fn run_with_control(
         &self,
         arguments: &[&str],
@@ -100,7 +101,8 @@ impl Context {
         self.exo(&all)
     }
 
-    /// A disk without a file system, small so that a boot loader reads it quickly; each block holds its number.
+    /// A disk without a file system, small so that a boot loader reads it quickly; each block holds its
+    /// number.
     pub fn small_disk(&self) -> std::result::Result<PathBuf, String> {
         let path = self.scratch.path().join("small.img");
         if !path.exists() {
@@ -185,7 +187,8 @@ impl Said {
         }
     }
 
-    /// The tool must have ended without success and with exactly one line that names the error, with these words in it.
+    /// The tool must have ended without success and with exactly one line that names the error, with these
+    /// words in it.
     pub fn fails_with(self, words: &[&str]) -> Verdict {
         if self.status.success() {
             return Err(self.complaint("it should fail"));

@@ -41,7 +41,8 @@ fn large_sectors(context: &Context) -> Verdict {
     right(read_from(context, "logical_block_size=4096,physical_block_size=4096")?)
 }
 
-/// The shortest queue that QEMU makes. Without PCI a driver says how long a queue shall be, and the device makes it so.
+/// The shortest queue that QEMU makes. Without PCI a driver says how long a queue shall be, and the device
+/// makes it so.
 fn short_queue(context: &Context) -> Verdict {
     let said = read_from(context, "queue-size=4")?;
     match context.platform {
@@ -50,8 +51,8 @@ fn short_queue(context: &Context) -> Verdict {
     }
 }
 
-/// What is wrong with the disk is told by whoever drives it: the image, or the kernel, which then can't give the extent that was
-/// promised. The run fails.
+/// What is wrong with the disk is told by whoever drives it: the image, or the kernel, which then can't give
+/// the extent that was promised. The run fails.
 fn refused(context: &Context, said: Said, why: &str) -> Verdict {
     if context.platform.is_direct() {
         return said.shows(why)?.fails_with(&["environment hello ended: exit code 4"]);
@@ -96,8 +97,9 @@ fn taken_away(context: &Context) -> Verdict {
     said.shows("I/O error")?.fails_with(&["environment filecache ended: exit code"])
 }
 
-/// The host asks for the device itself. It can't be taken: QEMU's `pc` waits for the guest to eject it, as ACPI has it (q35's root
-/// bus and microvm refuse to ask). Nothing here ejects a disk that is in use, so the workload goes on to its end.
+/// The host asks for the device itself. It can't be taken: QEMU's `pc` waits for the guest to eject it, as
+/// ACPI has it (q35's root bus and microvm refuse to ask). Nothing here ejects a disk that is in use, so the
+/// workload goes on to its end.
 fn asked_to_go(context: &Context) -> Verdict {
     let machine = ["--machine", "pc", "--disk-device", "id=asked", "--disk-iops", "30"];
     let workload = ["--", "workload=din", "policy=own", "cache=80%"];
@@ -135,8 +137,8 @@ fn whatever_the_firmware(context: &Context) -> Verdict {
 /// Bytes drawn by the tests of random numbers: more than the device is asked for at once, and no multiple of 8.
 const DRAWN: u64 = 4099;
 
-/// Whether about half the bits that a run drew are set: within a twentieth, nine times the deviation to expect. What is left of
-/// zeros if one of the parts was never filled is further off.
+/// Whether about half the bits that a run drew are set: within a twentieth, nine times the deviation to
+/// expect. What is left of zeros if one of the parts was never filled is further off.
 fn about_half_are_set(said: Said, source: &str) -> Verdict {
     let said = said.succeeded()?.shows(&format!("\"source\":\"{source}\""))?;
     let field = said.out.split("\"ones\":").nth(1).and_then(|rest| rest.split(',').next());
@@ -155,7 +157,8 @@ fn random_bytes(context: &Context) -> Verdict {
     about_half_are_set(context.run(&["hello", "--", &drawn])?, "rdrand")
 }
 
-/// Where the processor has none, a device does; where there is none either, that is said. HyperExo has no device to give.
+/// Where the processor has none, a device does; where there is none either, that is said. HyperExo has no
+/// device to give.
 fn random_bytes_of_a_device(context: &Context) -> Verdict {
     let drawn = format!("random-bytes={DRAWN}");
     if !context.platform.is_direct() {

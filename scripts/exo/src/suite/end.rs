@@ -20,8 +20,8 @@ pub fn tests() -> Vec<Test> {
 /// The device that [`exo run`](crate::run) adds so that QEMU's status is the kernel's.
 const EXIT_DEVICE: &str = "-device isa-debug-exit,iobase=0xf4 ";
 
-/// Why QEMU ends if the machine of `exo run ARGUMENTS` has no port to end it by, in QEMU's words. It is told not to start anew:
-/// only the reason shows whether the machine was switched off.
+/// Why QEMU ends if the machine of `exo run ARGUMENTS` has no port to end it by, in QEMU's words. It is told
+/// not to start anew: only the reason shows whether the machine was switched off.
 fn reason(context: &Context, arguments: &[&str]) -> Result<String, String> {
     let command = context.run(&[&["--print-command"], arguments].concat())?.succeeded()?.out;
     let command = command.trim_end();
@@ -66,7 +66,8 @@ fn is_switched_off(context: &Context, arguments: &[&str]) -> Verdict {
     }
 }
 
-/// By the control registers of PC hardware, on both of its chip sets, or by the sleep control register of `microvm`.
+/// By the control registers of PC hardware, on both of its chip sets, or by the sleep control register of
+/// `microvm`.
 fn switched_off(context: &Context) -> Verdict {
     is_switched_off(context, &["hello"])?;
     match context.platform {

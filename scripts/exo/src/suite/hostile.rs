@@ -1,4 +1,5 @@
-//! What must not get through: every attempt of the unikernel `hostile`, with an environment beside it that must finish.
+//! What must not get through: every attempt of the unikernel `hostile`, with an environment beside it that
+//! must finish.
 
 use super::context::{Context, Said, text};
 use super::platform::Need;

@@ -44,7 +44,8 @@ fn made(context: &Context, name: &str, arguments: &[&str]) -> std::result::Resul
     Ok(path)
 }
 
-/// Boots a machine without a kernel of ours on its command line; returns what it printed, if it ended as it should.
+/// Boots a machine without a kernel of ours on its command line; returns what it printed, if it ended as it
+/// should.
 fn qemu(context: &Context, boot: &[&str]) -> std::result::Result<String, String> {
     let seconds = context.platform.seconds();
     let mut command = Command::new("timeout");

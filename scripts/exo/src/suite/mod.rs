@@ -21,7 +21,8 @@
 //! | [`devices`] | disks that are unlike the usual one |
 //! | [`processor`] | processors that offer less than the usual one |
 //!
-//! A test names what it needs of a platform; a platform that does not offer it shows the test as "not offered".
+//! A test names what it needs of a platform; a platform that does not offer it shows the test as "not
+//! offered".
 
 mod bench;
 mod compare;

@@ -30,9 +30,11 @@ pub fn tests() -> Vec<Test> {
 /// Hardware address of [`Peer`].
 const PEER: MacAddress = MacAddress([0x52, 0x55, 1, 2, 3, 4]);
 
-/// One environment asks another, which answers; crossings into the kernel a packet stay as few as they should.
+/// One environment asks another, which answers; crossings into the kernel a packet stay as few as they
+/// should.
 fn between_environments(context: &Context) -> Verdict {
-    // One by one: a kick, and every other time a sleep and its end. Together: all that is shared by as many as go together.
+    // One by one: a kick, and every other time a sleep and its end. Together: all that is shared by as many
+    // as go together.
     for (words, most) in [("batch=1 bytes=64", 2.0), ("batch=32 bytes=1514", 0.25)] {
         let ping = format!("a=network:role=ping count=320 {words}");
         let arguments = ["--net", "loopback", "--app", &ping, "--app", "b=network:role=echo count=320"];

@@ -20,8 +20,8 @@ const OLDER: [&str; 2] = ["--bochs-cpu", "corei7_sandy_bridge_2600k"];
 /// What the kernel says of a processor that has them.
 const NEWER_FEATURES: [&str; 2] = ["vmfunc eptp switching", "#ve"];
 
-/// The same image changes views by `VMFUNC` where there is one, else by a call; nested faults come by way of the kernel where
-/// the processor does not deliver them.
+/// The same image changes views by `VMFUNC` where there is one, else by a call; nested faults come by way of
+/// the kernel where the processor does not deliver them.
 fn primitives(context: &Context) -> Verdict {
     let usual = context.run(&["primitives"])?.succeeded()?.shows("{\"primitive\":\"vmfunc-pair\"")?;
     NEWER_FEATURES.iter().try_fold(usual, |said, feature| said.tells(feature))?;

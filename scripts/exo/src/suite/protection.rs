@@ -48,7 +48,8 @@ fn a_call_wherever(context: &Context) -> Verdict {
     said.shows(&format!("call: {answer}")).map(drop)
 }
 
-/// Frames are given by number and alignment, once, clear, and taken back; with a capability where there is somebody else.
+/// Frames are given by number and alignment, once, clear, and taken back; with a capability where there is
+/// somebody else.
 fn frames_by_number(context: &Context) -> Verdict {
     let said = context.run(&["hello", "--", "own-frames=40"])?.succeeded()?;
     let capability = if context.platform.is_direct() { "no" } else { "a" };

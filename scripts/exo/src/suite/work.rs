@@ -84,8 +84,9 @@ struct FileLine {
     wrong: u64,
 }
 
-/// Two cores read a file through one cache: the bytes are right, what fits is read once whoever asks first, and the kernel
-/// has moved as many blocks as the cache says. One core misses as simulated; the image itself looks at that.
+/// Two cores read a file through one cache: the bytes are right, what fits is read once whoever asks first,
+/// and the kernel has moved as many blocks as the cache says. One core misses as simulated; the image itself
+/// looks at that.
 fn file_read_by_two_cores(context: &Context) -> Verdict {
     let bytes: Vec<u8> = (0..900_000u64).map(|at| (at * at / 4096 % 251) as u8).collect();
     let file = text(&context.file("shared.bin", &bytes)?);
@@ -181,7 +182,8 @@ fn command_without_exo(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// The kernel and `hello` together in 16 MiB, `hello` alone in 2, and their images as small as they should be.
+/// The kernel and `hello` together in 16 MiB, `hello` alone in 2, and their images as small as they should
+/// be.
 fn small_memory(context: &Context) -> Verdict {
     let memory = if context.platform.is_direct() { "2M" } else { "16M" };
     context.run(&["hello", "--memory", memory])?.succeeded()?;

@@ -12,8 +12,8 @@ pub struct Image {
     pub leaves: Vec<u8>,
 }
 
-/// A tree of these records, whose keys ascend and whose values have the same length. `fill` is how many records and how
-/// many keys a page gets, in hundredths of what it has room for.
+/// A tree of these records, whose keys ascend and whose values have the same length. `fill` is how many
+/// records and how many keys a page gets, in hundredths of what it has room for.
 ///
 /// # Panics
 /// If there are no records, or if a page has no room for one.

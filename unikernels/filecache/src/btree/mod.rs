@@ -5,13 +5,14 @@
 //!  leaves file   0 leaf   │ 1 leaf │ 2 leaf │ ...     keys with their values, each leaf knows the next
 //! ```
 //!
-//! Pages are blocks of the cache, read and written whole; nothing is kept in memory between two calls but the header. So
-//! what the tree touches is what the cache sees. Nodes and leaves are in files of their own because an application
-//! can then tell the cache that the index is worth more than what it leads to.
+//! Pages are blocks of the cache, read and written whole; nothing is kept in memory between two calls but the
+//! header. So what the tree touches is what the cache sees. Nodes and leaves are in files of their own
+//! because an application can then tell the cache that the index is worth more than what it leads to.
 //!
-//! Keys are 64-bit numbers, values have one length, set when the tree is made. There is no removal: nobody here needs it.
-//! (R. Bayer and E. McCreight, "Organization and maintenance of large ordered indices", Acta Informatica 1, 1972; the
-//! variant with all values in linked leaves: D. Comer, "The ubiquitous B-tree", ACM Computing Surveys 11(2), 1979.)
+//! Keys are 64-bit numbers, values have one length, set when the tree is made. There is no removal: nobody
+//! here needs it. (R. Bayer and E. McCreight, "Organization and maintenance of large ordered indices", Acta
+//! Informatica 1, 1972; the variant with all values in linked leaves: D. Comer, "The ubiquitous B-tree", ACM
+//! Computing Surveys 11(2), 1979.)
 
 #[cfg(any(test, feature = "data"))]
 mod bulk;
@@ -117,7 +118,8 @@ impl Tree {
         Ok(true)
     }
 
-    /// Shows up to `count` records from the first whose key is at least `from`, in order; returns how many there were.
+    /// Shows up to `count` records from the first whose key is at least `from`, in order; returns how many
+    /// there were.
     ///
     /// # Errors
     /// If a page can't be read or makes no sense.

@@ -1,10 +1,10 @@
 //! `cs`: searches in a source tree, as a programmer does all day with cscope.
 //!
-//! A query looks up a symbol in the cross-reference database, from its first block to its last, or looks for a text in
-//! every source file, in the order of the list of files. P. Cao et al., "Application-controlled file caching", OSDI
-//! 1994, run symbols as *cs1*, texts as *cs2*, and texts in a smaller tree as *cs3*; `cs` has both in turn. Ten passes
-//! over the tree, [`Variant::REPEATED`], is the file search of T. Zussman et al., "cache_ext: customizing the page cache
-//! with eBPF", SOSP 2025.
+//! A query looks up a symbol in the cross-reference database, from its first block to its last, or looks for
+//! a text in every source file, in the order of the list of files. P. Cao et al., "Application-controlled
+//! file caching", OSDI 1994, run symbols as *cs1*, texts as *cs2*, and texts in a smaller tree as *cs3*; `cs`
+//! has both in turn. Ten passes over the tree, [`Variant::REPEATED`], is the file search of T. Zussman et
+//! al., "cache_ext: customizing the page cache with eBPF", SOSP 2025.
 
 pub mod policy;
 mod search;

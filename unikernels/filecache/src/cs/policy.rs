@@ -2,17 +2,18 @@
 //!
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
-//! Own: every search goes through the database and through all sources, always in the same order. With a cache a bit
-//! too small for that, LRU throws out each block just before it is needed. What was used *last* is what is needed
-//! last: one call. And before the first search it discloses what all of them will read, for read-ahead policies that
-//! fetch such blocks while it compares (`directed`, `aggressive`).
+//! Own: every search goes through the database and through all sources, always in the same order. With a
+//! cache a bit too small for that, LRU throws out each block just before it is needed. What was used *last*
+//! is what is needed last: one call. And before the first search it discloses what all of them will read, for
+//! read-ahead policies that fetch such blocks while it compares (`directed`, `aggressive`).
 
 use super::{Files, Query};
 use crate::files::FileError;
 use crate::workload::blocks_of;
 use libos_fs::{BufferCache, PolicyKind};
 
-/// Tells the cache to replace the most recently used block, in all files of priority 0: those that were given none.
+/// Tells the cache to replace the most recently used block, in all files of priority 0: those that were given
+/// none.
 pub fn choose_own(cache: &BufferCache) {
     cache.set_policy(0, PolicyKind::Mru);
 }

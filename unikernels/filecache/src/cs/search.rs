@@ -70,7 +70,8 @@ fn count_feeds(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Marks that stand before a symbol that is defined: function, macro, other. The letters are not part of any symbol.
+/// Marks that stand before a symbol that is defined: function, macro, other. The letters are not part of any
+/// symbol.
 pub const DEFINITION_MARKS: [u8; 3] = [b'$', b'#', b'='];
 /// First byte of a line that names a file.
 pub const FILE_MARK: u8 = b'@';

@@ -1,7 +1,7 @@
 //! The cross-reference database: which symbols stand where, as cscope would write it down.
 //!
-//! The scanner knows comments, strings, character literals and words, and takes the word after `fn`, `struct` and the
-//! like as being defined: a cross-reference, not a compiler. Its format is described at
+//! The scanner knows comments, strings, character literals and words, and takes the word after `fn`, `struct`
+//! and the like as being defined: a cross-reference, not a compiler. Its format is described at
 //! [`SymbolSearch`](crate::cs::SymbolSearch).
 
 use super::sources::SourceFile;

@@ -1,4 +1,5 @@
-//! What the workloads must find, computed the plain way: everything in memory, no cache, other algorithms than theirs.
+//! What the workloads must find, computed the plain way: everything in memory, no cache, other algorithms
+//! than theirs.
 
 use super::sources::SourceFile;
 use crate::cs::{DEFINITION_MARKS, Found, Query, Sought, Variant, combine};
@@ -21,8 +22,8 @@ const TEXTS: [&str; 10] = [
     "core::mem",
 ];
 
-/// The task of a variant of `cs` over these sources: queries for symbols from common to rare, or for texts, or for
-/// both, and what they find.
+/// The task of a variant of `cs` over these sources: queries for symbols from common to rare, or for texts,
+/// or for both, and what they find.
 pub fn cs_task(variant: Variant, passes: usize, sources: &[SourceFile], database: &str) -> cs::Task {
     let searched = |wanted: bool| if wanted { passes } else { 0 };
     let symbols: Vec<Sought> = choose_symbols(database, searched(variant.symbols))

@@ -28,8 +28,8 @@ pub struct ImageFile {
     pub bytes: Vec<u8>,
 }
 
-/// Queries of each variant of `cs`: eight symbols and four texts in P. Cao et al., OSDI 1994; ten passes in T. Zussman et
-/// al., SOSP 2025.
+/// Queries of each variant of `cs`: eight symbols and four texts in P. Cao et al., OSDI 1994; ten passes in
+/// T. Zussman et al., SOSP 2025.
 const CS_PASSES: [(Variant, usize); 5] = [
     (Variant::BOTH, 8),
     (Variant::SYMBOLS, 8),
@@ -47,7 +47,8 @@ fn part_of(files: usize) -> usize {
 const SOURCE_DIRECTORY: &str = "cs/src";
 
 impl DataSet {
-    /// All files of the image: the data, the cross-reference database, and the tasks with the expected results.
+    /// All files of the image: the data, the cross-reference database, and the tasks with the expected
+    /// results.
     pub fn files(&self) -> Result<Vec<ImageFile>, DataError> {
         let sources: Vec<SourceFile> = self
             .sources
@@ -90,8 +91,8 @@ const CACHE_BLOCKS: usize = 4096;
 /// Bytes written at a time.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Makes a volume on a device and writes the files. `device` is asked for the same device again, once to make the
-/// volume and once to mount it.
+/// Makes a volume on a device and writes the files. `device` is asked for the same device again, once to make
+/// the volume and once to mount it.
 pub fn write(
     files: &[ImageFile],
     device: &mut dyn FnMut() -> Result<Box<dyn BlockDevice>, DataError>,

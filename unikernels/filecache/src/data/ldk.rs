@@ -1,5 +1,5 @@
-//! The archives of `ldk`, and what the link must give, computed by a linker of another make: everything in memory, one
-//! list of chunks, the objects read by the crate `object`.
+//! The archives of `ldk`, and what the link must give, computed by a linker of another make: everything in
+//! memory, one list of chunks, the objects read by the crate `object`.
 
 use super::image::{ImageFile, json};
 use super::{Collected, DataError, METADATA_BYTES, Origin, packages, sources};

@@ -177,7 +177,8 @@ fn text_of(files: &[SourceFile]) -> String {
         .collect()
 }
 
-/// Makes the image of a family of workloads in the file `image`, which appears there only when it is complete.
+/// Makes the image of a family of workloads in the file `image`, which appears there only when it is
+/// complete.
 ///
 /// # Errors
 /// As [`collect`], and if the image can't be written.

@@ -1,6 +1,7 @@
 //! A real source tree: the sources of the workspace's locked dependencies, as cargo unpacked them.
 //!
-//! `Cargo.lock` fixes them to the byte, so everybody who builds a commit searches, sorts and counts the same text.
+//! `Cargo.lock` fixes them to the byte, so everybody who builds a commit searches, sorts and counts the same
+//! text.
 
 use super::DataError;
 use serde_json::Value;
@@ -20,8 +21,8 @@ pub struct SourceFile {
     pub text: String,
 }
 
-/// Takes `.rs` files of the locked dependencies of the workspace in `workspace`, in the order of their paths, until
-/// together they have at least `bytes` bytes.
+/// Takes `.rs` files of the locked dependencies of the workspace in `workspace`, in the order of their paths,
+/// until together they have at least `bytes` bytes.
 pub fn collect(workspace: &Path, bytes: u64) -> Result<Vec<SourceFile>, DataError> {
     let mut files = Vec::new();
     let mut found = 0;

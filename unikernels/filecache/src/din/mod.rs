@@ -1,7 +1,8 @@
 //! `din`: a simulator of processor caches, run several times over one memory-reference trace.
 //!
-//! What Dinero does (M. D. Hill): one pass over the trace for every cache whose misses somebody wants to know. (P. Cao et
-//! al., "Application-controlled file caching", OSDI 1994, ran it nine times over a trace of 8 MB.)
+//! What Dinero does (M. D. Hill): one pass over the trace for every cache whose misses somebody wants to
+//! know. (P. Cao et al., "Application-controlled file caching", OSDI 1994, ran it nine times over a trace of
+//! 8 MB.)
 
 pub mod policy;
 mod simulator;

@@ -2,10 +2,11 @@
 //!
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
-//! Own: the trace is read from its start to its end once for every cache that is simulated. With a cache a bit too small
-//! for it, LRU throws out each block just before it is needed. The trace gets a priority of its own, and in it what
-//! was used *last*, and so is needed last, is replaced first: two calls. And before the first pass it discloses all of
-//! them, which read-ahead policies of that kind (`directed`, `aggressive`) fetch while it computes.
+//! Own: the trace is read from its start to its end once for every cache that is simulated. With a cache a
+//! bit too small for it, LRU throws out each block just before it is needed. The trace gets a priority of its
+//! own, and in it what was used *last*, and so is needed last, is replaced first: two calls. And before the
+//! first pass it discloses all of them, which read-ahead policies of that kind (`directed`, `aggressive`)
+//! fetch while it computes.
 
 use crate::files::{FileError, WorkFile};
 use crate::workload::blocks_of;

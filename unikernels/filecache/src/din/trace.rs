@@ -1,6 +1,7 @@
 //! Memory-reference traces in Dinero's `din` format.
 //!
-//! One reference a line: its kind, a space, its address in hexadecimal; whatever follows on the line is a comment.
+//! One reference a line: its kind, a space, its address in hexadecimal; whatever follows on the line is a
+//! comment.
 //!
 //! ```text
 //! 2 401a20     0: a load

@@ -1,9 +1,10 @@
 //! `gli`: text search by a two-level index, as by glimpse.
 //!
-//! The articles lie in *partitions* of some dozen. The index says of every word in which partitions it occurs, but not
-//! where. A query reads all of the index, for the words that contain its pattern, and then searches the partitions that
-//! these words occur in. (U. Manber and S. Wu, "GLIMPSE: a tool to search through entire file systems", USENIX Winter
-//! 1994; P. Cao et al., "Application-controlled file caching", OSDI 1994.)
+//! The articles lie in *partitions* of some dozen. The index says of every word in which partitions it
+//! occurs, but not where. A query reads all of the index, for the words that contain its pattern, and then
+//! searches the partitions that these words occur in. (U. Manber and S. Wu, "GLIMPSE: a tool to search
+//! through entire file systems", USENIX Winter 1994; P. Cao et al., "Application-controlled file caching",
+//! OSDI 1994.)
 
 pub mod policy;
 

@@ -2,10 +2,11 @@
 //!
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
-//! Own: every query reads the whole index, which is small: it gets a priority of its own. The articles are read in the
-//! same order by every query, though not all by each, so what was used last is needed last: MRU. And as soon as it knows
-//! what it will read it discloses it, for read-ahead policies that fetch such blocks while it compares (`directed`,
-//! `aggressive`): the index, then the articles to search, and the index for the next query.
+//! Own: every query reads the whole index, which is small: it gets a priority of its own. The articles are
+//! read in the same order by every query, though not all by each, so what was used last is needed last: MRU.
+//! And as soon as it knows what it will read it discloses it, for read-ahead policies that fetch such blocks
+//! while it compares (`directed`, `aggressive`): the index, then the articles to search, and the index for
+//! the next query.
 
 use crate::files::{FileError, WorkFile};
 use crate::workload::blocks_of;
@@ -20,7 +21,8 @@ pub fn choose_own(cache: &BufferCache, index: &WorkFile) {
     cache.set_policy(0, PolicyKind::Mru);
 }
 
-/// Discloses that these files will be read, each from its start to its end, after all that was disclosed before.
+/// Discloses that these files will be read, each from its start to its end, after all that was disclosed
+/// before.
 pub fn disclose<'f>(
     cache: &BufferCache,
     files: impl IntoIterator<Item = &'f WorkFile>,

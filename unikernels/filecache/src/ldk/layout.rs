@@ -5,15 +5,16 @@
 //!  ZERO_BASE   zeros                                                                             not in it
 //! ```
 //!
-//! Within a segment, sections follow each other in the order of archives, members and section headers, each at the
-//! next address that its alignment permits; segments start at pages.
+//! Within a segment, sections follow each other in the order of archives, members and section headers, each
+//! at the next address that its alignment permits; segments start at pages.
 
 use elf::abi;
 use elf::section::SectionHeader;
 
 /// Address of the first byte of the output file.
 pub const BASE: u64 = 0x40_0000;
-/// Address of what is zero at the start and not in the file: out of the way of the table, whose length shows last.
+/// Address of what is zero at the start and not in the file: out of the way of the table, whose length shows
+/// last.
 pub const ZERO_BASE: u64 = 0x4000_0000;
 /// What segments are aligned to.
 pub const PAGE_BYTES: u64 = 4096;
@@ -91,8 +92,8 @@ impl Lengths {
         self.file_offset(Segment::Zero)
     }
 
-    /// The address of a place; for thread-local data, its distance to the thread pointer, which stands behind them
-    /// (variant II of U. Drepper, "ELF handling for thread-local storage").
+    /// The address of a place; for thread-local data, its distance to the thread pointer, which stands behind
+    /// them (variant II of U. Drepper, "ELF handling for thread-local storage").
     pub(super) fn address(&self, place: Place) -> u64 {
         let Place { segment, offset } = place;
         match segment {

@@ -86,8 +86,8 @@ pub(super) struct Linker<'f> {
 }
 
 impl<'f> Linker<'f> {
-    /// The first pass over an archive. `finished` hears which of its blocks the second pass does not read: those with
-    /// nothing but headers, symbols and what is not part of a program in memory.
+    /// The first pass over an archive. `finished` hears which of its blocks the second pass does not read:
+    /// those with nothing but headers, symbols and what is not part of a program in memory.
     pub(super) fn add_archive(
         &mut self,
         path: &'f str,

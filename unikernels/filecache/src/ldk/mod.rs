@@ -1,9 +1,9 @@
 //! `ldk`: a link editor puts a program together from all objects of some archives, as one links a kernel.
 //!
-//! It goes through the objects twice, in small reads: first headers and symbols, to see how long everything is and who
-//! defines what; then contents and relocations, which it writes to the output. Then it reads the output once more, for the
-//! digest that linkers leave in a program as its build id. (P. Cao et al., "Application-controlled file caching", OSDI
-//! 1994, linked the kernel of Ultrix.)
+//! It goes through the objects twice, in small reads: first headers and symbols, to see how long everything
+//! is and who defines what; then contents and relocations, which it writes to the output. Then it reads the
+//! output once more, for the digest that linkers leave in a program as its build id. (P. Cao et al.,
+//! "Application-controlled file caching", OSDI 1994, linked the kernel of Ultrix.)
 //!
 //! | module | what |
 //! |---|---|
@@ -14,9 +14,10 @@
 //! | `link` | both passes |
 //! | `output` | the program in whole blocks |
 //!
-//! All members are taken, whether they are needed or not; of several definitions of a symbol the first counts, but any
-//! other before a weak one; what nobody defines is 0. Groups of sections are not folded, and indirect functions are
-//! called by the address of their resolver: the program is for comparing, not for running.
+//! All members are taken, whether they are needed or not; of several definitions of a symbol the first
+//! counts, but any other before a weak one; what nobody defines is 0. Groups of sections are not folded, and
+//! indirect functions are called by the address of their resolver: the program is for comparing, not for
+//! running.
 
 mod archive;
 pub mod layout;
@@ -146,7 +147,8 @@ struct Finished<'c> {
 }
 
 impl Finished<'_> {
-    /// Everything before the byte `end` of an archive has been read for the last time. Archives are read front to back.
+    /// Everything before the byte `end` of an archive has been read for the last time. Archives are read
+    /// front to back.
     fn up_to(&self, file: &WorkFile, end: u64) {
         let end = end / BLOCK_BYTES as u64;
         let start = if end < self.before.get() { 0 } else { self.before.get() };

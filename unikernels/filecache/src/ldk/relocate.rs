@@ -37,8 +37,8 @@ impl Rule {
         }
     }
 
-    /// Writes the value at `offset` of a section's contents, whose first byte has the address `address`. `false` if it is
-    /// not inside.
+    /// Writes the value at `offset` of a section's contents, whose first byte has the address `address`.
+    /// `false` if it is not inside.
     pub(super) fn apply(
         self,
         contents: &mut [u8],

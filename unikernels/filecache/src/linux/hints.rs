@@ -13,8 +13,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-/// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead (128 KiB), what has just been
-/// read, and what is on its way to the lists.
+/// Blocks that are in the cache besides those that a loop keeps: what the kernel reads ahead (128 KiB), what
+/// has just been read, and what is on its way to the lists.
 const IN_TRANSIT: u64 = 48;
 
 /// Reads and writes after which the limit is set anew.
@@ -115,8 +115,9 @@ impl PageCache {
 }
 
 impl Loops {
-    /// Blocks of a file have just been read. Returns what is given up now: blocks that there is no room for and that were read
-    /// long enough ago, adjacent ones together. Reads go from front to back, so that the first blocks stay.
+    /// Blocks of a file have just been read. Returns what is given up now: blocks that there is no room for
+    /// and that were read long enough ago, adjacent ones together. Reads go from front to back, so that the
+    /// first blocks stay.
     fn given_up(&mut self, id: FileId, blocks: Range<u64>) -> Vec<(FileId, Range<u64>)> {
         if !self.files.contains(&id) {
             return Vec::new();

@@ -59,7 +59,8 @@ pub(super) fn choose_replacement(kind: ReplacementKind) -> Result<(), RunError> 
     }
 }
 
-/// Lets this process open as many files as the kernel permits: the source trees have more than the usual limit.
+/// Lets this process open as many files as the kernel permits: the source trees have more than the usual
+/// limit.
 pub(super) fn allow_open_files() -> Result<(), RunError> {
     let failed = |errno: nix::Error| RunError::file("open files", FileError::Host(errno.to_string()));
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
@@ -116,9 +117,9 @@ fn cached_blocks() -> Result<u64, RunError> {
 
 /// A limit for the page cache alone.
 ///
-/// A control group has one limit for everything. So every few reads it is set anew, to what is in use besides page cache
-/// and the size of the cache: what the kernel takes for its own purposes is not held against the cache, nor does the cache
-/// grow when that shrinks.
+/// A control group has one limit for everything. So every few reads it is set anew, to what is in use besides
+/// page cache and the size of the cache: what the kernel takes for its own purposes is not held against the
+/// cache, nor does the cache grow when that shrinks.
 pub(super) struct Budget {
     group: Group,
     /// Blocks of the initial file system, which are not the group's and stay.

@@ -1,4 +1,5 @@
-//! The same workloads on Linux, for comparison: over files of a mounted file system, under the kernel's page cache.
+//! The same workloads on Linux, for comparison: over files of a mounted file system, under the kernel's page
+//! cache.
 //!
 //! | module | what |
 //! |---|---|
@@ -7,9 +8,9 @@
 //! | `memory` | the budget of the page cache: a memory control group |
 //! | `disk` | what the kernel counts of the disk |
 //!
-//! **The budget.** A control group limits programs and page cache together, so its limit follows what the program and the
-//! kernel need besides (`memory`). Counting starts when the files are open: what the file system reads to open them
-//! is not held against it.
+//! **The budget.** A control group limits programs and page cache together, so its limit follows what the
+//! program and the kernel need besides (`memory`). Counting starts when the files are open: what the file
+//! system reads to open them is not held against it.
 
 mod disk;
 mod files;
@@ -68,8 +69,8 @@ impl PeerPolicy {
 /// Runs a workload over the files in `root`, which are on the disk `disk` (a name like `vda`).
 ///
 /// # Errors
-/// If a file can't be used, if there is no control group for memory, or if this kernel does not have the replacement
-/// that is asked for. Needs a root user.
+/// If a file can't be used, if there is no control group for memory, or if this kernel does not have the
+/// replacement that is asked for. Needs a root user.
 pub fn run(
     root: &Path,
     disk: &str,

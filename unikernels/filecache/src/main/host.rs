@@ -1,8 +1,8 @@
-//! On the host: the first argument is a disk image, which is read into memory and left as it is; the others are the words
-//! of the command line.
+//! On the host: the first argument is a disk image, which is read into memory and left as it is; the others
+//! are the words of the command line.
 //!
-//! With the feature `linux` it can also be `/FOLDER@DISK`: then the workload runs over the files there, on that disk,
-//! under the kernel's page cache; see [`filecache::linux`].
+//! With the feature `linux` it can also be `/FOLDER@DISK`: then the workload runs over the files there, on
+//! that disk, under the kernel's page cache; see [`filecache::linux`].
 
 use filecache::Options;
 use libos_fs::RamDisk;

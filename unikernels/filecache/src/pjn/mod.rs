@@ -1,9 +1,9 @@
 //! `pjn`: a join of two relations by an index.
 //!
-//! For every tuple of the outer relation, the index on the inner one is asked for the tuple with the same key, and that
-//! is fetched. (P. Cao et al., "Application-controlled file caching", OSDI 1994, had Postgres join relations of the
-//! Wisconsin benchmark: D. Bitton, D. J. DeWitt and C. Turbyfill, "Benchmarking database systems: a systematic approach",
-//! VLDB 1983.)
+//! For every tuple of the outer relation, the index on the inner one is asked for the tuple with the same
+//! key, and that is fetched. (P. Cao et al., "Application-controlled file caching", OSDI 1994, had Postgres
+//! join relations of the Wisconsin benchmark: D. Bitton, D. J. DeWitt and C. Turbyfill, "Benchmarking
+//! database systems: a systematic approach", VLDB 1983.)
 //!
 //! ```text
 //!  Join ──► Scan         outer relation, front to back
@@ -37,7 +37,8 @@ pub const INNER_PATH: &str = "pjn/inner";
 pub const INDEX_PATH: &str = "pjn/inner.index";
 /// Path of its leaves.
 pub const INDEX_LEAVES_PATH: &str = "pjn/inner.leaves";
-/// Bytes of a value of the index: the number of the tuple, and the key as text, as Wisconsin's indices on strings have.
+/// Bytes of a value of the index: the number of the tuple, and the key as text, as Wisconsin's indices on
+/// strings have.
 pub const ENTRY_BYTES: usize = 24;
 
 /// What must come out.

@@ -103,7 +103,8 @@ impl<'t> Join<'t> {
         })
     }
 
-    /// Looks up the partners of all outer tuples in memory, and tells what will be read for them and after them.
+    /// Looks up the partners of all outer tuples in memory, and tells what will be read for them and after
+    /// them.
     fn look_ahead(&mut self, will_read: WillRead) -> Result<(), TreeError> {
         for outer in (0..).map_while(|number| self.outer.buffered(number)) {
             let number = self.look_up(outer.unique1())?;

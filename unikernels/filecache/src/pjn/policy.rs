@@ -2,12 +2,12 @@
 //!
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
-//! Own: the index is asked for every tuple, so all of it is worth more than any tuple: it has a priority of its own. Inner
-//! tuples are fetched here and there, so reading ahead is in vain; outer ones are read once.
+//! Own: the index is asked for every tuple, so all of it is worth more than any tuple: it has a priority of
+//! its own. Inner tuples are fetched here and there, so reading ahead is in vain; outer ones are read once.
 //!
-//! Unless read-ahead fetches what is disclosed (`directed`, `aggressive`): then the index is asked for all outer tuples in
-//! memory at once, and the inner ones that it names are disclosed before the first is fetched (as R. H. Patterson et al.
-//! had Postgres do it, "Informed prefetching and caching", SOSP 1995).
+//! Unless read-ahead fetches what is disclosed (`directed`, `aggressive`): then the index is asked for all
+//! outer tuples in memory at once, and the inner ones that it names are disclosed before the first is fetched
+//! (as R. H. Patterson et al. had Postgres do it, "Informed prefetching and caching", SOSP 1995).
 
 use crate::btree::Tree;
 use crate::files::{FileError, WorkFile};

@@ -1,8 +1,8 @@
 //! `sort`: an external merge sort of the lines of a text.
 //!
-//! The input is read once and written as sorted runs of as many bytes as memory is allowed to hold; runs are merged, a
-//! few at a time, until one is left; each is removed once it has been merged. Then the output is read once more and
-//! checked. (P. Cao et al., "Application-controlled file caching", OSDI 1994.)
+//! The input is read once and written as sorted runs of as many bytes as memory is allowed to hold; runs are
+//! merged, a few at a time, until one is left; each is removed once it has been merged. Then the output is
+//! read once more and checked. (P. Cao et al., "Application-controlled file caching", OSDI 1994.)
 
 mod merge;
 pub mod policy;

@@ -1,18 +1,20 @@
 //! How `sort` caches.
 //!
-//! Default: it says nothing, and the library operating system keeps what was used last (LRU). Then the cache fills with
-//! input and runs that have just been read, which nobody will ever read again.
+//! Default: it says nothing, and the library operating system keeps what was used last (LRU). Then the cache
+//! fills with input and runs that have just been read, which nobody will ever read again.
 //!
 //! Own, in two parts:
 //!
-//! * It says "done with" for every block as soon as it has read it: such blocks go first (free behind). What stays are
-//!   runs that are still to be merged, oldest first, and then the output, which is read once more from its start.
-//! * So of these, what was written last is needed last. MRU would replace it at once, which means to write it at once,
-//!   alone. [`LateMru`] waits until a request's worth of blocks has come after it: neighbours are written together.
+//! * It says "done with" for every block as soon as it has read it: such blocks go first (free behind). What
+//!   stays are runs that are still to be merged, oldest first, and then the output, which is read once more
+//!   from its start.
+//! * So of these, what was written last is needed last. MRU would replace it at once, which means to write it
+//!   at once, alone. [`LateMru`] waits until a request's worth of blocks has come after it: neighbours are
+//!   written together.
 //!
-//! And it discloses what it will read, for read-ahead policies that fetch such blocks while it compares (`directed`,
-//! `aggressive`): all of the input and of the output, and of a run that is merged the next few blocks, as which run comes
-//! next depends on what is in them.
+//! And it discloses what it will read, for read-ahead policies that fetch such blocks while it compares
+//! (`directed`, `aggressive`): all of the input and of the output, and of a run that is merged the next few
+//! blocks, as which run comes next depends on what is in them.
 
 use crate::files::{FileError, WorkFile};
 use alloc::boxed::Box;
@@ -36,7 +38,8 @@ pub fn will_read(file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
     file.will_need(blocks)
 }
 
-/// Replaces the most recently used block but a few: the one after which [`LateMru::LATE_BY`] others were used.
+/// Replaces the most recently used block but a few: the one after which [`LateMru::LATE_BY`] others were
+/// used.
 #[derive(Default)]
 pub struct LateMru {
     /// The last few, back: used last.

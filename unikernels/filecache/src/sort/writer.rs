@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 /// Bytes written at a time: a request of 32 blocks, for the case that they leave the cache at once.
 const WRITE_BYTES: usize = 32 * BLOCK_BYTES;
 
-/// Writes lines to a file from its start, [`WRITE_BYTES`] at a time, so that every block is written once and whole.
+/// Writes lines to a file from its start, [`WRITE_BYTES`] at a time, so that every block is written once and
+/// whole.
 pub struct LineWriter {
     file: WorkFile,
     offset: u64,

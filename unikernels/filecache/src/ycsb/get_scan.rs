@@ -2,9 +2,9 @@
 //!
 //! Default: it says nothing, and every scan of half of the store sweeps out what the point reads want (LRU).
 //!
-//! Own: [`ScansAside`]. The program knows which requests are scans. Blocks that came in with a scan are the first to go,
-//! last come first; a point read makes a block an ordinary one, and ordinary ones are left to S3-FIFO. A scan does not count
-//! as a use of ordinary blocks.
+//! Own: [`ScansAside`]. The program knows which requests are scans. Blocks that came in with a scan are the
+//! first to go, last come first; a point read makes a block an ordinary one, and ordinary ones are left to
+//! S3-FIFO. A scan does not count as a use of ordinary blocks.
 
 use crate::files::WorkFile;
 use alloc::boxed::Box;
@@ -16,7 +16,8 @@ use libos_fs::{BufferCache, PolicyKind, ReadAheadKind, ReplacementPolicy};
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
-/// Tells the cache what is worth keeping of the store. `scanning` says at any time whether a scan is under way.
+/// Tells the cache what is worth keeping of the store. `scanning` says at any time whether a scan is under
+/// way.
 pub fn choose_own(cache: &BufferCache, index: &WorkFile, scanning: &Rc<Cell<bool>>) {
     let ordinary = PolicyKind::S3Fifo.build(cache.blocks());
     let policy: Box<dyn ReplacementPolicy> = Box::new(ScansAside::new(Rc::clone(scanning), ordinary));
@@ -35,8 +36,8 @@ pub struct ScansAside {
 }
 
 impl ScansAside {
-    /// A policy that learns from `scanning` whether a scan is under way, and leaves to `ordinary`, which has nothing in its
-    /// care yet, what point reads have used.
+    /// A policy that learns from `scanning` whether a scan is under way, and leaves to `ordinary`, which has
+    /// nothing in its care yet, what point reads have used.
     pub fn new(scanning: Rc<Cell<bool>>, ordinary: Box<dyn ReplacementPolicy>) -> ScansAside {
         ScansAside { scanning, scanned: Order::default(), ordinary }
     }

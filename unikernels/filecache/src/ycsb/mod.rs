@@ -1,10 +1,12 @@
 //! `ycsb`: a key-value store, six mixes of requests and one more.
 //!
-//! The mixes A to F are those of B. F. Cooper et al., "Benchmarking cloud serving systems with YCSB", SoCC 2010; *GET-SCAN*,
-//! point reads with a long scan now and then, is that of T. Zussman et al., "cache_ext: customizing the page cache with
-//! eBPF", SOSP 2025. The store is the tree of [`crate::btree`], its records have 1000 bytes.
+//! The mixes A to F are those of B. F. Cooper et al., "Benchmarking cloud serving systems with YCSB", SoCC
+//! 2010; *GET-SCAN*, point reads with a long scan now and then, is that of T. Zussman et al., "cache_ext:
+//! customizing the page cache with eBPF", SOSP 2025. The store is the tree of [`crate::btree`], its records
+//! have 1000 bytes.
 //!
-//! Every byte that is read goes into a digest, which must be the one that the same requests to a map in memory gave.
+//! Every byte that is read goes into a digest, which must be the one that the same requests to a map in
+//! memory gave.
 
 pub mod get_scan;
 pub mod policy;
@@ -66,7 +68,8 @@ impl Answers {
     }
 }
 
-/// Fills a record with the bytes that it has in its `version`: nothing that could be guessed from another record.
+/// Fills a record with the bytes that it has in its `version`: nothing that could be guessed from another
+/// record.
 pub fn fill(record: &mut [u8], key: u64, version: u64) {
     let (start, rest) = record.split_at_mut(8);
     start.copy_from_slice(&version.to_le_bytes());

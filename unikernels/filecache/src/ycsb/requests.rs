@@ -55,8 +55,8 @@ pub enum Request {
     Scan(u64, usize),
 }
 
-/// The key of a record: neighbours in the order of insertion lie far apart. No two have the same, as the multiplier
-/// is odd.
+/// The key of a record: neighbours in the order of insertion lie far apart. No two have the same, as the
+/// multiplier is odd.
 pub fn key_of(record: u64) -> u64 {
     (record + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -68,8 +68,8 @@ const REQUESTS_PER_SCAN: u64 = 1000;
 
 /// The requests of a task, in order: the same for everybody.
 ///
-/// Popularity follows Zipf's law with exponent 1 (YCSB's is 0.99), which needs no more than integers: the record in place
-/// `i` of popularity is asked for in proportion to `1 / (i + 1)`.
+/// Popularity follows Zipf's law with exponent 1 (YCSB's is 0.99), which needs no more than integers: the
+/// record in place `i` of popularity is asked for in proportion to `1 / (i + 1)`.
 pub struct Requests {
     mix: Mix,
     random: u64,

@@ -94,8 +94,8 @@ fn foretold(workload: Workload, read_ahead: ReadAheadKind) -> Rc<RefCell<Foretol
     watched.1
 }
 
-/// What is disclosed is read, and most of what is read has been disclosed: all but tasks and lists of files, the link's
-/// first pass and its further looks at the blocks of an object, and the index of the join.
+/// What is disclosed is read, and most of what is read has been disclosed: all but tasks and lists of files,
+/// the link's first pass and its further looks at the blocks of an object, and the index of the join.
 #[test]
 fn workloads_disclose_what_they_will_read() {
     use Workload::{Cs, Cs1, Cs3, Din, Gli, Ldk, Pjn, Search, Sort};
@@ -111,8 +111,8 @@ fn workloads_disclose_what_they_will_read() {
     }
 }
 
-/// Who does not make use of disclosures is not told any that take work, and sees the references of a program that says
-/// nothing.
+/// Who does not make use of disclosures is not told any that take work, and sees the references of a program
+/// that says nothing.
 #[test]
 fn nothing_changes_where_nobody_makes_use_of_disclosures() {
     for workload in Workload::ALL {

@@ -156,7 +156,8 @@ pub fn ring_at(first: u64) -> &'static DiskRing {
 
 /// Has the kernel take frames as rings of packets.
 pub fn net_ring_bind(first: u64) -> Result<(), Status> {
-    // SAFETY: callers pass frames allocated for this, or that must be refused; packets come into frames that hold nothing.
+    // SAFETY: callers pass frames allocated for this, or that must be refused; packets come into frames that
+    // hold nothing.
     unsafe { hypercall::net_ring_bind(first) }
 }
 

@@ -1,8 +1,8 @@
 //! The instructions that an honest program does not use: the only `unsafe` code of this unikernel.
 //!
-//! An instruction that may trap runs between [`RESUME`] being set to the address after it and [`caught`], which tells what
-//! happened. The functions are safe to call although what they try is not: that is the point, and it is this
-//! environment alone that may suffer.
+//! An instruction that may trap runs between [`RESUME`] being set to the address after it and [`caught`],
+//! which tells what happened. The functions are safe to call although what they try is not: that is the
+//! point, and it is this environment alone that may suffer.
 #![allow(unsafe_code)]
 
 mod calls;
@@ -104,7 +104,8 @@ pub fn zero_page() -> Box<Page> {
     Box::new(Page([0; FRAME_BYTES]))
 }
 
-/// Names and traps of the instructions of AMD and Intel that manage virtual machines, and of some that are as bad.
+/// Names and traps of the instructions of AMD and Intel that manage virtual machines, and of some that are as
+/// bad.
 pub fn virtualization_instructions() -> [(&'static str, Option<Trap>); 21] {
     [
         ("vmrun", try_instructions!("vmrun rax")),
@@ -305,7 +306,8 @@ pub fn guards() -> [(&'static str, bool, bool); 5] {
     ]
 }
 
-/// Maps 2 MiB of physical memory from `physical` (a multiple), readable, writable and executable, and returns where.
+/// Maps 2 MiB of physical memory from `physical` (a multiple), readable, writable and executable, and returns
+/// where.
 pub fn map_everything_allowed(physical: u64) -> u64 {
     /// An entry of the top table that nobody uses, and the address it stands for.
     const TOP_INDEX: u64 = 100;

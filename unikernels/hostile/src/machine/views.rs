@@ -35,11 +35,13 @@ pub fn catch_faults() -> Result<(), Status> {
     })
 }
 
-/// Touches the first word of a frame; a nested fault is an error: its physical address and kind. [`catch_faults`] comes first.
+/// Touches the first word of a frame; a nested fault is an error: its physical address and kind.
+/// [`catch_faults`] comes first.
 pub fn touch(frame: u64, how: Touch) -> Result<(), (u64, Touch)> {
     let address = memory::linear_address(frame);
     let touched: u64;
-    // SAFETY: none for a foreign frame: that is what is being tried. A fault goes on behind the access, with `r9` still 0.
+    // SAFETY: none for a foreign frame: that is what is being tried. A fault goes on behind the access, with
+    // `r9` still 0.
     unsafe {
         match how {
             Touch::Read => asm!("lea r8, [rip + 77f]", "mov [rip + {resume}], r8", "mov rax, [{address}]",
@@ -87,7 +89,8 @@ pub fn page_bind_in(view: u64, capability: &Capability, rights: Rights) -> Resul
 pub fn vmfunc(function: u32, index: u32) -> Result<u64, Trap> {
     prepare();
     let status: u64;
-    // SAFETY: a trap goes on behind the instruction; were it to succeed, that would be what the attempt is about.
+    // SAFETY: a trap goes on behind the instruction; were it to succeed, that would be what the attempt is
+    // about.
     unsafe {
         asm!("lea r8, [rip + 77f]", "mov [rip + {resume}], r8", ".byte 0x0f, 0x01, 0xd4", "77:",
             resume = sym RESUME, inout("rax") u64::from(function) => status, in("ecx") index, out("r8") _);

@@ -106,7 +106,8 @@ fn sleeping_is_refused_while_there_is_something() {
     lane.withdraw(|| {});
 }
 
-/// A packet that comes while the lane is being withdrawn: the kernel has seen the old tail, and finishes before `kick` returns.
+/// A packet that comes while the lane is being withdrawn: the kernel has seen the old tail, and finishes
+/// before `kick` returns.
 #[test]
 fn withdrawal_waits_for_the_kernel() {
     let ring = empty_ring();

@@ -38,8 +38,8 @@ struct Run {
     period: u64,
 }
 
-/// Follows runs. It finds them by what would continue them and by where they start, so streams may be interleaved,
-/// files need not be known, and a reference takes constant time.
+/// Follows runs. It finds them by what would continue them and by where they start, so streams may be
+/// interleaved, files need not be known, and a reference takes constant time.
 #[derive(Default)]
 pub(super) struct Detection {
     now: u64,

@@ -24,23 +24,24 @@ const LOOP_LISTS: usize = 32 * PER_DOUBLING;
 /// References for each block of the cache after which what is known about gains counts half.
 const MEMORY: u64 = 4;
 
-/// Detects sequential and looping references by itself and treats each kind as it deserves (J. M. Kim et al., "A
-/// low-overhead high-performance unified buffer management scheme that exploits sequential and looping references",
-/// OSDI 2000):
+/// Detects sequential and looping references by itself and treats each kind as it deserves (J. M. Kim et al.,
+/// "A low-overhead high-performance unified buffer management scheme that exploits sequential and looping
+/// references", OSDI 2000):
 ///
-/// * blocks of *sequential* references go first: they are not expected to come back. Of these the one used last, in case
-///   they do;
-/// * blocks of *loops* are replaced by period: first those of the loop with the longest, and of these the one used last;
+/// * blocks of *sequential* references go first: they are not expected to come back. Of these the one used
+///   last, in case they do;
+/// * blocks of *loops* are replaced by period: first those of the loop with the longest, and of these the one
+///   used last;
 /// * *other* blocks are under LRU.
 ///
-/// Between loops and others the smaller *marginal gain* decides: a buffer given to a loop of period p saves one miss in
-/// p references; what one more for the others would save is measured by hits on ghosts of blocks that they lost. Where
-/// the paper detects patterns for each file, here a run is known by its blocks alone; where it fits a curve to the hits of
-/// the others, here their ghosts are as many as a quarter of the cache; and a block of a loop that is overdue by a whole period
-/// is replaced.
+/// Between loops and others the smaller *marginal gain* decides: a buffer given to a loop of period p saves
+/// one miss in p references; what one more for the others would save is measured by hits on ghosts of blocks
+/// that they lost. Where the paper detects patterns for each file, here a run is known by its blocks alone;
+/// where it fits a curve to the hits of the others, here their ghosts are as many as a quarter of the cache;
+/// and a block of a loop that is overdue by a whole period is replaced.
 ///
-/// 28 bytes a slot, about 150 for each run of adjacent blocks remembered (at most as many as blocks in the cache), up to
-/// 40 for each ghost. Constant time.
+/// 28 bytes a slot, about 150 for each run of adjacent blocks remembered (at most as many as blocks in the
+/// cache), up to 40 for each ghost. Constant time.
 pub struct Ubm {
     detection: Detection,
     /// Front: used longest ago.
@@ -123,7 +124,8 @@ impl Ubm {
         None
     }
 
-    /// The oldest block of the loops under inspection, if it has not come back though its period is over twice.
+    /// The oldest block of the loops under inspection, if it has not come back though its period is over
+    /// twice.
     fn overdue(&self) -> Option<usize> {
         let oldest = self.lists.front(LOOPS + self.inspected)?;
         let idle = self.detection.now() - self.last_use.get(oldest);
@@ -148,8 +150,8 @@ impl Ubm {
         }
     }
 
-    /// Whether a buffer is worth more to the other blocks than to a loop of this period: hits on ghosts, for each ghost
-    /// and reference, against 1/period.
+    /// Whether a buffer is worth more to the other blocks than to a loop of this period: hits on ghosts, for
+    /// each ghost and reference, against 1/period.
     fn others_gain_more(&self, period: u64) -> bool {
         let ghosts = self.ghosts.len().max(1) as u64;
         u128::from(self.ghost_hits) * u128::from(period) > u128::from(self.observed) * u128::from(ghosts)

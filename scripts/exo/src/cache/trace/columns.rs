@@ -1,12 +1,14 @@
-//! Text with columns: `csv` with columns that the user names, and the format of the Microsoft Research traces.
+//! Text with columns: `csv` with columns that the user names, and the format of the Microsoft Research
+//! traces.
 
 use super::{Fault, Place, Recorder};
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::str::FromStr;
 
-/// Which columns of a csv file hold what: `block=LBA`, or `offset=Offset,size=Size,file=Disk`. A column is named by its
-/// head or by its number, from 1; a file whose columns are all named by numbers may have a head or not.
+/// Which columns of a csv file hold what: `block=LBA`, or `offset=Offset,size=Size,file=Disk`. A column is
+/// named by its head or by its number, from 1; a file whose columns are all named by numbers may have a head
+/// or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// Number of the first block.
@@ -98,8 +100,8 @@ impl Columns {
     }
 }
 
-/// The position of a column that is named by its head or by its number from 1. A number is never taken for a head: the
-/// first line may be one of numbers.
+/// The position of a column that is named by its head or by its number from 1. A number is never taken for a
+/// head: the first line may be one of numbers.
 fn position(name: &str, first: &csv::ByteRecord) -> Result<usize, Fault> {
     let heads = || first.iter().map(|head| String::from_utf8_lossy(head.trim_ascii()).into_owned());
     let by_name = heads().position(|head| head.eq_ignore_ascii_case(name));
@@ -117,10 +119,10 @@ fn position(name: &str, first: &csv::ByteRecord) -> Result<usize, Fault> {
     })
 }
 
-/// Reads the format of the Microsoft Research traces (D. Narayanan, A. Donnelly, A. Rowstron, "Write off-loading:
-/// practical power management for enterprise storage", FAST 2008): `Timestamp,Hostname,DiskNumber,Type,Offset,Size,
-/// ResponseTime`, offsets and sizes in bytes. All blocks that a request touches are referred to, in order; reads and
-/// writes alike.
+/// Reads the format of the Microsoft Research traces (D. Narayanan, A. Donnelly, A. Rowstron, "Write
+/// off-loading: practical power management for enterprise storage", FAST 2008):
+/// `Timestamp,Hostname,DiskNumber,Type,Offset,Size, ResponseTime`, offsets and sizes in bytes. All blocks
+/// that a request touches are referred to, in order; reads and writes alike.
 pub(super) fn read_msr(input: &mut dyn BufRead, recorder: &mut Recorder) -> Result<(), Fault> {
     read_lines(input, recorder, |first| {
         if first.len() != 7 {

@@ -7,8 +7,8 @@
 //! | [`columns`] | byte or block addresses in named columns: `csv` with columns, `msr` |
 //! | [`detect`] | which of them a file is in |
 //!
-//! A file is read as a stream, once, compressed or not, whatever its size. What is kept is 4 bytes for each reference
-//! and about 30 for each distinct block.
+//! A file is read as a stream, once, compressed or not, whatever its size. What is kept is 4 bytes for each
+//! reference and about 30 for each distinct block.
 
 mod columns;
 mod detect;
@@ -181,7 +181,8 @@ impl Recorder {
 /// What to do about a line that can't be meant.
 const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
 
-/// Reads a trace. `format` is found out if it is not given; `columns` are for `csv`; `progress` is told of the bytes read.
+/// Reads a trace. `format` is found out if it is not given; `columns` are for `csv`; `progress` is told of
+/// the bytes read.
 ///
 /// # Errors
 /// [`Error::Trace`] names the line or byte.

@@ -15,8 +15,8 @@ pub enum Dialect {
     References,
 }
 
-/// Version of the format `references` that is written and read: after the title, one decimal number a line, which is
-/// file number × 2^32 + block.
+/// Version of the format `references` that is written and read: after the title, one decimal number a line,
+/// which is file number × 2^32 + block.
 pub const REFERENCES_VERSION: &str = "1";
 
 /// Longest line; a block number has 20 digits at most.

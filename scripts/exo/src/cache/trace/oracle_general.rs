@@ -7,8 +7,8 @@
 //! | 12–15 | its size in bytes, `u32` |
 //! | 16–23 | when it is next referred to, as a position in the trace, `i64`; negative or the largest number if never |
 //!
-//! The object is taken for a block, whatever its size: caches of this project hold blocks of one size. The next
-//! reference is not believed: `opt` works it out.
+//! The object is taken for a block, whatever its size: caches of this project hold blocks of one size. The
+//! next reference is not believed: `opt` works it out.
 
 use super::{Fault, Place, Recorder};
 use std::io::BufRead;

@@ -1,6 +1,7 @@
 //! Memory references from valgrind's tool `lackey`.
 //!
-//! Its lines look like `I  0400d7d4,8` (fetch), ` L 1ffeffe7e,4` (load), ` S …` (store), ` M …` (load, then store).
+//! Its lines look like `I  0400d7d4,8` (fetch), ` L 1ffeffe7e,4` (load), ` S …` (store), ` M …` (load, then
+//! store).
 
 use super::{ENVIRONMENT, Trace, TraceError, arguments, find_program};
 use crate::din::Kind;

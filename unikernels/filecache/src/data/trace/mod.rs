@@ -2,11 +2,12 @@
 //!
 //! The program is `sort`, sorting text. Two ways to watch it:
 //!
-//! * `step`: one instruction at a time under `ptrace`; each instruction is decoded, and its memory operands are computed
-//!   from the registers;
+//! * `step`: one instruction at a time under `ptrace`; each instruction is decoded, and its memory operands
+//!   are computed from the registers;
 //! * `lackey`: valgrind's tool of that name, where `ptrace` is forbidden and valgrind is installed.
 //!
-//! Address-space randomization is off and environment and arguments are fixed, so on one machine the trace repeats.
+//! Address-space randomization is off and environment and arguments are fixed, so on one machine the trace
+//! repeats.
 
 mod lackey;
 mod step;
@@ -114,7 +115,8 @@ pub fn record(text: &str, bytes: usize, progress: &mut dyn FnMut(Progress)) -> R
     }
 }
 
-/// Runs a program in a directory and adds its references to the trace, until the trace is full or the program ends.
+/// Runs a program in a directory and adds its references to the trace, until the trace is full or the program
+/// ends.
 type Tracer = fn(&Path, &Path, &mut Trace<'_>) -> Result<(), TraceError>;
 
 fn record_with(

@@ -1,8 +1,9 @@
 //! Memory references from single steps under `ptrace`.
 //!
-//! The program starts behind a shell that waits for a line on its input, so that it can be seized before it runs; it
-//! then runs freely to its entry point (the dynamic loader is not what we want to watch) and from there on instruction
-//! by instruction. System calls count as one instruction; what the kernel touches is not seen.
+//! The program starts behind a shell that waits for a line on its input, so that it can be seized before it
+//! runs; it then runs freely to its entry point (the dynamic loader is not what we want to watch) and from
+//! there on instruction by instruction. System calls count as one instruction; what the kernel touches is not
+//! seen.
 
 use super::{ENVIRONMENT, Trace, TraceError, arguments};
 use crate::din::Kind;
@@ -25,7 +26,8 @@ const SHELL_SCRIPT: &str = "echo ready; read go; exec \"$@\" >/dev/null";
 
 /// Runs the program step by step.
 pub fn run(program: &Path, directory: &Path, trace: &mut Trace<'_>) -> Result<(), TraceError> {
-    // On one processor, handing over between the two takes a fraction of the time. Where that is refused, it is slow.
+    // On one processor, handing over between the two takes a fraction of the time. Where that is refused, it
+    // is slow.
     let everywhere = sched_getaffinity(THIS_THREAD);
     if let Ok(all) = &everywhere {
         let _ = sched_setaffinity(THIS_THREAD, &first_of(all));
