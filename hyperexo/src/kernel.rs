@@ -1,351 +1,166 @@
-//! The kernel: its resources, and what is done to them.
+//! What the kernel's lock guards: resources and environments, and what concerns several of them.
 //!
-//! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock.
-//!
-//! Invariant: whoever takes a binding out of a nested page table calls [`Kernel::settle`] before the lock is
-//! released, so that no core goes on with a translation that is no more.
+//! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock. Nothing that is done under the lock waits
+//! for a device, or takes long because a guest named much: long work comes in pieces.
 
-use crate::capability::Authority;
-use crate::disk::Disk;
-use crate::env::{Ending, Environment, NestedMemory, VirtualCpu};
-use crate::interrupt;
+use crate::environment::ending::Ending;
+use crate::environment::vcpu::VirtualCpu;
+use crate::environment::{Environment, Environments, Remains};
 use crate::log;
-use crate::memory::PhysicalMemory;
-use crate::net::Net;
-use crate::resource::core::SliceVector;
-use crate::resource::page::{EnvironmentId, FrameTable};
-use crate::resource::view::ViewTable;
-use crate::settings::Settings;
-use crate::view::Place;
-use crate::virt::nested::NestedTable;
+use crate::machine::clock::Clock;
+use crate::machine::console::Console;
+use crate::machine::id::{EnvironmentId, VcpuId};
+use crate::machine::interrupt::Signals;
+use crate::resource::capability::Authority;
+use crate::resource::disk::Disk;
+use crate::resource::frame::account::Account;
+use crate::resource::frame::binding::{Everywhere, Settled, Stale};
+use crate::resource::frame::views::{Left, ViewId};
+use crate::resource::frame::{Pages, Place};
+use crate::resource::net::Net;
+use crate::resource::slice::SliceVector;
+use crate::resource::{Calls, Resource, Work};
+use crate::virt::Backend;
 use crate::virt::xstate::Support;
-use crate::virt::{Backend, Vcpu};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
-use hyperexo_abi::accounting::Owners;
-use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::upcall::Cause;
-use hyperexo_hw::acpi::Machine;
-use hyperexo_hw::apic::LocalApic;
-use hyperexo_hw::time::ticks;
 
-/// What time it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// Ticks of the TSC in a second.
-    pub tsc_hz: u64,
-    /// TSC value when the kernel was entered.
-    pub boot_tsc: u64,
-    /// Steps of the local APIC timers in a second.
-    pub apic_hz: u64,
-}
-
-impl Clock {
-    /// Ticks in a number of microseconds.
-    pub fn ticks_of_us(&self, us: u64) -> u64 {
-        scale(us, self.tsc_hz, 1_000_000)
-    }
-
-    /// Steps of a local APIC timer in a number of ticks, as many as the timer can count, at least one.
-    pub fn timer_steps(&self, ticks: u64) -> u32 {
-        u32::try_from(scale(ticks, self.apic_hz, self.tsc_hz)).unwrap_or(u32::MAX).max(1)
-    }
-}
-
-/// `value * numerator / denominator` without overflow on the way.
-fn scale(value: u64, numerator: u64, denominator: u64) -> u64 {
-    let scaled = u128::from(value) * u128::from(numerator) / u128::from(denominator.max(1));
-    u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
-/// Frames of the free-frame bitmap.
-#[derive(Clone, Copy)]
-pub struct FreeMap {
-    /// First frame.
-    pub first_frame: u64,
-    /// Frames.
-    pub frames: u64,
-}
-
-/// A virtual CPU, where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VcpuId {
-    /// Its environment.
-    pub environment: EnvironmentId,
-    /// Its index there.
-    pub index: usize,
-    /// Its core.
-    pub core: usize,
-}
+/// Frames of a dead environment that are given back at once.
+const FRAMES_AT_ONCE: u64 = 64;
+/// Nested tables in which their bindings are looked for at once.
+const TABLES_AT_ONCE: usize = 8;
 
 /// What all cores share.
 pub struct Kernel {
-    /// Physical memory.
-    pub memory: PhysicalMemory,
-    /// Who owns which frame.
-    pub frames: FrameTable,
-    /// Maker of capabilities.
-    pub authority: Authority,
+    /// Frames and their bindings.
+    pub pages: Pages,
     /// The disk, if there is one.
     pub disk: Option<Disk>,
     /// The network.
     pub net: Net,
-    /// Environments; number `n` has index `n - 1`.
-    pub environments: Vec<Environment>,
-    /// Nested tables besides those of the environments.
-    pub views: ViewTable,
-    /// Index of the environment whose ring is looked at first when the disk has room.
-    pub first_served: usize,
     /// Slices of each core that has come up.
     pub slices: Vec<SliceVector>,
-    /// Processors of the machine, as its tables tell.
-    pub processors: Option<Machine>,
-    /// The local APIC, at the same address on every core.
-    pub apic: LocalApic,
+    /// Environments.
+    pub environments: Environments,
+    /// Maker of capabilities.
+    pub authority: Authority,
     /// Time.
     pub clock: Clock,
-    /// Settings from the command line.
-    pub settings: Settings,
     /// The processor's virtualization extension, as the first core turned it on.
     pub backend: &'static Backend,
     /// What extended state the processor has.
-    pub extended_support: Support,
-    /// The free-frame bitmap that everybody can read.
-    pub free_map: FreeMap,
-    /// The page of owners that everybody can read.
-    pub owners: &'static Owners,
-    /// Frame of that page.
-    pub owners_frame: u64,
+    pub xstate: Support,
+    /// What interrupts have brought, and who runs where.
+    pub signals: &'static Signals,
+    /// Ticks of a time slice.
+    pub slice_ticks: u64,
+    /// Where lines of environments go.
+    pub console: &'static Console,
 }
 
 impl Kernel {
-    /// Environment number `id`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such environment: numbers come from the kernel itself.
-    pub fn environment(&mut self, id: EnvironmentId) -> &mut Environment {
-        &mut self.environments[usize::from(id) - 1]
+    /// A virtual CPU with all that belongs to it; `None` if its environment is no more.
+    pub fn vcpu_slot(&mut self, who: VcpuId) -> Option<&mut VirtualCpu> {
+        self.environments.vcpu_slot(who)
     }
 
-    /// A virtual CPU with all that belongs to it.
-    pub fn slot(&mut self, who: VcpuId) -> &mut VirtualCpu {
-        &mut self.environment(who.environment).vcpus[who.index]
+    /// Whether an environment has something to do on a core.
+    pub fn runnable_on(&self, id: EnvironmentId, core: usize) -> bool {
+        self.environments.get(id).is_some_and(|environment| environment.runnable_on(core))
     }
 
-    /// The processor state of a virtual CPU between an exit and the next entry on its own core.
-    ///
-    /// # Panics
-    ///
-    /// If it is running: only its own core asks.
-    pub fn vcpu(&mut self, who: VcpuId) -> &mut dyn Vcpu {
-        &mut **self.slot(who).vcpu.as_mut().expect("between exit and entry the state is here")
-    }
-
-    /// The place of an environment's nested page table, and memory for tables on the environment's account,
-    /// up to its quota unless `forced`.
-    pub fn tables(
-        &mut self,
-        id: EnvironmentId,
-        forced: bool,
-    ) -> (&mut Option<NestedTable>, NestedMemory<'_>) {
-        let environment = &mut self.environments[usize::from(id) - 1];
-        let used = self.frames.owned_by(id) + environment.tables;
-        let memory = NestedMemory {
-            frames: &mut self.frames,
-            memory: self.memory,
-            room: if forced { u64::MAX } else { environment.quota.saturating_sub(used) },
-            tables: &mut environment.tables,
-        };
-        (&mut environment.nested, memory)
-    }
-
-    /// An environment's nested page table, unless it has ended, with the memory to change it: see
-    /// [`Kernel::tables`].
-    pub fn nested(
-        &mut self,
-        id: EnvironmentId,
-        forced: bool,
-    ) -> Option<(&mut NestedTable, NestedMemory<'_>)> {
-        let (nested, memory) = self.tables(id, forced);
-        Some((nested.as_mut()?, memory))
-    }
-
-    /// Makes a change of an environment's nested page table final: no core runs it, or will, with old
-    /// translations.
-    pub fn settle(&mut self, id: EnvironmentId) {
-        let environment = self.environment(id);
-        if environment.nested.as_mut().is_some_and(NestedTable::take_flush) {
-            environment.vcpus.iter_mut().for_each(|slot| slot.flush = true);
-            interrupt::fetch_back(id);
-        }
-    }
-
-    /// Ends all bindings of a run of frames, but for those of `except`.
-    pub fn end_bindings(&mut self, frames: Range<u64>, except: Option<EnvironmentId>) {
-        if !self.frames.any_bound(frames.clone()) {
-            return;
-        }
-        for index in 0..self.environments.len() {
-            let id = self.environments[index].id;
-            if Some(id) == except {
-                continue;
-            }
-            if let Some((nested, mut memory)) = self.nested(id, true) {
-                nested.unmap(&mut memory, frames.start, frames.end - frames.start);
-                self.settle(id);
-            }
-        }
-        for view in self.views.ids() {
-            let spared = |id| self.views.get(view).is_some_and(|view| view.is_private_to(id));
-            if except.is_some_and(spared) {
-                continue;
-            }
-            if let Some((nested, mut memory)) = self.nested_at(Place::View(view), true) {
-                nested.unmap(&mut memory, frames.start, frames.end - frames.start);
-                self.settle_at(Place::View(view));
-            }
-        }
-    }
-
-    /// Brings the readable counts of an environment's frames, tables and the kernel's up to date.
-    pub fn update_frames(&mut self, id: EnvironmentId) {
-        let owned = self.frames.owned_by(id);
-        self.owners.frames[usize::from(id)].store(owned, Ordering::Relaxed);
-        self.owners.frames[0].store(self.frames.owned_by(0), Ordering::Relaxed);
-        self.owners.free_frames.store(self.frames.free_frames(), Ordering::Relaxed);
-        let environment = self.environment(id);
-        environment.accounting.frames.store(owned, Ordering::Relaxed);
-        environment.peak_frames = environment.peak_frames.max(owned + environment.tables);
-    }
-
-    /// Brings the readable count of an environment's disk blocks up to date.
-    pub fn update_blocks(&mut self, id: EnvironmentId) {
-        if let Some(disk) = &self.disk {
-            self.owners.blocks[usize::from(id)].store(disk.extents.owned_by(id), Ordering::Relaxed);
-        }
-    }
-
-    /// Takes what is in an environment's ring.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::NoDevice`], [`Status::NotBound`] without a ring, [`Status::BadArgument`] when its index
-    /// makes no sense.
-    pub fn serve_ring(&mut self, id: EnvironmentId) -> Result<(), Status> {
-        let Kernel { disk, environments, frames, memory, .. } = self;
-        let disk = disk.as_mut().ok_or(Status::NoDevice)?;
-        disk.serve(&mut environments[usize::from(id) - 1], frames, *memory, ticks())
-    }
-
-    /// Ends an environment and takes back all it had.
-    pub fn end(&mut self, id: EnvironmentId, ending: Ending) {
-        let environment = self.environment(id);
-        if environment.ended() {
-            return;
-        }
-        let Environment { name, line, .. } = environment;
-        line.flush(|text| crate::console::environment_line(name, text));
-        environment.ending = Some(ending);
-        log!("{} ended: {ending}", environment.name);
-        environment.vcpus.iter_mut().for_each(|slot| slot.timer = None);
-        environment.extents.clear();
-        let ring = environment.ring.take();
-        let net_rings = environment.net_rings.take();
-        self.slices.iter_mut().for_each(|slices| slices.remove(id));
-        // Nothing is taken apart while another core still runs on it.
-        interrupt::fetch_back(id);
-        if let Some(ring) = ring {
-            let frames = ring.first_frame..ring.first_frame + hyperexo_abi::ring::RING_FRAMES;
-            frames.for_each(|frame| self.frames.unpin(frame));
-        }
-        for index in 0..self.environment(id).vcpus.len() {
-            if let Some(target) = self.environment(id).vcpus[index].faults.take() {
-                self.frames.unpin(target.frame);
-            }
-        }
-        if let Some(rings) = net_rings {
-            let frames = rings.first_frame..rings.first_frame + hyperexo_abi::net::NET_RING_FRAMES;
-            frames.for_each(|frame| self.frames.unpin(frame));
-        }
-        self.net.filters.release_all(id);
-        self.end_views(id);
-        let (nested, mut memory) = self.tables(id, true);
-        if let Some(nested) = nested.take() {
-            nested.destroy(&mut memory);
-        }
-        // After its own bindings are gone, so that only frames that others have bound cost a look at the
-        // others.
-        self.end_foreign_bindings(id);
-        self.frames.release_all(id);
-        if let Some(disk) = &mut self.disk {
-            disk.release_all(id);
-        }
-        self.update_frames(id);
-        self.update_blocks(id);
-        if self.finished() {
-            (0..self.slices.len()).for_each(interrupt::wake);
-        }
-    }
-
-    /// Ends what others have bound of an environment's frames.
-    fn end_foreign_bindings(&mut self, id: EnvironmentId) {
-        let mut frame = 0;
-        while let Some(owned) = self.frames.next_owned(id, frame) {
-            self.end_bindings(owned.clone(), Some(id));
-            frame = owned.end;
-        }
-    }
-
-    /// Whether all environments have ended.
+    /// Whether all environments have ended, and nothing of them is left.
     pub fn finished(&self) -> bool {
-        self.environments.iter().all(Environment::ended)
+        self.environments.iter().all(|environment| environment.remains == Remains::Nothing)
     }
 
     /// The owner of a core's next slice that has something to do.
     pub fn next_slice(&mut self, core: usize) -> Option<EnvironmentId> {
         let Kernel { slices, environments, .. } = self;
-        slices[core].advance(|id| environments[usize::from(id) - 1].runnable_on(core))
+        let runnable =
+            |id| environments.get(id).is_some_and(|environment: &Environment| environment.runnable_on(core));
+        slices[core].advance(runnable)
     }
 
     /// Whether anyone besides `id` wants a core.
     pub fn contended(&self, core: usize, id: EnvironmentId) -> bool {
-        self.slices[core].contended(id, |other| self.environments[usize::from(other) - 1].runnable_on(core))
+        self.slices[core].contended(id, |other| self.runnable_on(other, core))
     }
 
-    /// Does what devices ask for, and time on a core.
-    pub fn attend(&mut self, core: usize, now: u64) {
-        let disk_due =
-            self.disk.as_ref().and_then(Disk::next_deadline).is_some_and(|deadline| deadline <= now);
-        if interrupt::take_disk() || disk_due {
-            self.attend_disk(now);
+    /// Makes bindings that were taken away final: no core uses them, or will.
+    pub fn settle(&mut self, stale: Stale) -> Settled {
+        for number in stale.flush.union(stale.lists).numbers() {
+            let Some(id) = self.environments.named(number) else { continue };
+            let (flush, lists) = (stale.flush.contains(id), stale.lists.contains(id));
+            if lists {
+                self.write_view_list(id);
+            }
+            let Some(environment) = self.environments.get_mut(id) else { continue };
+            for slot in &mut environment.vcpus {
+                slot.flush |= flush;
+                slot.views_changed |= lists;
+            }
+            self.signals.shoot_down(id);
         }
-        let net_due = self.net.next_deadline().is_some_and(|deadline| deadline <= now);
-        if interrupt::take_net() || net_due {
-            self.net.attend(&mut self.environments, self.memory, now);
+        Settled::new(stale)
+    }
+
+    /// Writes an environment's list of views as the processor reads it.
+    fn write_view_list(&mut self, id: EnvironmentId) {
+        let Some(list) = self.pages.view_list(id) else { return };
+        for (entry, root) in self.pages.view_roots(id).into_iter().enumerate() {
+            let word = if root == 0 { 0 } else { self.backend.view_entry(root) };
+            self.pages.memory.set_word(list, entry, word);
         }
-        for environment in &mut self.environments {
-            let Some(index) = environment.on_core(core) else { continue };
-            if environment.vcpus[index].timer.is_some_and(|deadline| deadline <= now) {
-                environment.vcpus[index].timer = None;
-                environment.upcall(index, Cause::Timer);
+    }
+
+    /// Calls virtual CPUs.
+    pub fn deliver(&mut self, calls: &Calls) {
+        for (number, vcpu) in calls.iter() {
+            if let Some(id) = self.environments.named(number)
+                && let Some(environment) = self.environments.get_mut(id)
+            {
+                environment.upcall(vcpu, calls.cause, self.signals);
             }
         }
     }
 
-    /// Takes what the disk has finished, and gives it more to do.
-    fn attend_disk(&mut self, now: u64) {
-        let Kernel { disk: Some(disk), environments, frames, memory, first_served, .. } = self else {
-            return;
-        };
-        disk.collect(environments, frames, now);
-        // Completions made room: rings that had to wait go on, another one first each time.
-        *first_served = (*first_served + 1) % environments.len().max(1);
-        let (later, sooner) = environments.split_at_mut(*first_served);
-        for environment in sooner.iter_mut().chain(later).filter(|environment| environment.ring.is_some()) {
-            // An index that makes no sense is the business of its owner's next kick.
-            let _ = disk.serve(environment, frames, *memory, now);
+    /// Does what devices ask for, and time on a core; whether there is more to do at once.
+    pub fn attend(&mut self, core: usize, now: u64) -> Work {
+        let due = |resource: &dyn Resource| resource.next_deadline().is_some_and(|deadline| deadline <= now);
+        let mut work = Work::Done;
+        let disk_said = self.signals.take_disk();
+        if let Some(disk) = &mut self.disk
+            && (disk_said || due(disk))
+        {
+            let (calls, more) = disk.attend(&mut self.pages, now);
+            if disk.take_done_already() || more == Work::More {
+                self.signals.note_disk();
+                work = Work::More;
+            }
+            self.deliver(&calls);
+        }
+        if self.signals.take_net() || due(&self.net) {
+            let (calls, more) = self.net.attend(&mut self.pages, now);
+            if more == Work::More {
+                self.signals.note_net();
+                work = Work::More;
+            }
+            self.deliver(&calls);
+        }
+        self.attend_timers(core, now);
+        work
+    }
+
+    fn attend_timers(&mut self, core: usize, now: u64) {
+        let signals = self.signals;
+        for environment in self.environments.iter_mut() {
+            let Some(index) = environment.on_core(core) else { continue };
+            if environment.vcpus[index].timer.is_some_and(|deadline| deadline <= now) {
+                environment.vcpus[index].timer = None;
+                environment.upcall(index, Cause::Timer, signals);
+            }
         }
     }
 
@@ -354,10 +169,180 @@ impl Kernel {
         let vcpus = self.environments.iter().flat_map(|environment| &environment.vcpus);
         let timers = vcpus.filter(|slot| slot.core == core).filter_map(|slot| slot.timer);
         // The first core, where devices' interrupts arrive, minds their deadlines too.
-        let disk = self.disk.as_ref().filter(|_| core == 0).and_then(Disk::next_deadline);
-        let net = Some(&self.net).filter(|_| core == 0).and_then(Net::next_deadline);
+        let first = core == 0;
+        let disk = self.disk.as_ref().filter(|_| first).and_then(Disk::next_deadline);
+        let net = Some(&self.net).filter(|_| first).and_then(Net::next_deadline);
         // A disk in memory finishes what it is given without an interrupt to say so.
-        let said = interrupt::disk_pending().then_some(0);
+        let said = self.signals.devices_pending().then_some(0);
         timers.chain(disk).chain(net).chain(said).min()
+    }
+
+    /// Ends an environment: it never runs again. What it had is given back by [`Kernel::take_apart`].
+    pub fn end(&mut self, id: EnvironmentId, ending: Ending) {
+        let Some(environment) = self.environments.get_mut(id).filter(|environment| !environment.ended())
+        else {
+            return;
+        };
+        let Environment { name, line, .. } = environment;
+        line.flush(|text| self.console.environment_line(id.number(), name, text));
+        log!("{} ended: {ending}", environment.name);
+        environment.ending = Some(ending);
+        environment.remains = Remains::Net;
+        environment.vcpus.iter_mut().for_each(|slot| (slot.timer, slot.underway) = (None, None));
+        self.slices.iter_mut().for_each(|slices| slices.remove(id));
+        // Nothing is taken apart while another core still runs on it.
+        self.signals.shoot_down(id);
+        let Some(environment) = self.environments.get_mut(id) else { return };
+        for slot in &mut environment.vcpus {
+            if let Some(target) = slot.faults.take() {
+                self.pages.unpin(core::iter::once(target.frame));
+            }
+        }
+    }
+
+    /// Whether an environment has ended of which something is left.
+    pub fn has_remains(&self) -> bool {
+        self.environments
+            .iter()
+            .any(|environment| environment.ended() && environment.remains != Remains::Nothing)
+    }
+
+    /// Gives a piece of what is left of an environment that has ended back.
+    pub fn take_apart(&mut self) {
+        let left =
+            |environment: &&Environment| environment.ended() && environment.remains != Remains::Nothing;
+        let Some((id, remains)) =
+            self.environments.iter().find(left).map(|environment| (environment.id, environment.remains))
+        else {
+            return;
+        };
+        let remains = self.take_piece(id, remains);
+        self.pages.publish(id);
+        if let Some(environment) = self.environments.get_mut(id) {
+            environment.remains = remains;
+        }
+        if self.finished() {
+            (0..self.slices.len()).for_each(|core| self.signals.wake(core));
+        }
+    }
+
+    /// One piece; what is left then.
+    fn take_piece(&mut self, id: EnvironmentId, remains: Remains) -> Remains {
+        match remains {
+            Remains::Alive | Remains::Nothing => remains,
+            Remains::Net => {
+                if self.net.end(id, &mut self.pages) {
+                    Remains::Views
+                } else {
+                    Remains::Net
+                }
+            }
+            Remains::Views => self.leave_next_view(id),
+            Remains::View { view, mut cursor } => {
+                let last = self.pages.take_view_apart(view, &mut cursor);
+                if last { Remains::Views } else { Remains::View { view, cursor } }
+            }
+            Remains::Frames { view, last } => match self.leave_frames(id, view, last) {
+                Some(last) => Remains::Frames { view, last: Some(last) },
+                None => Remains::Views,
+            },
+            Remains::Table { mut cursor } => {
+                let last = self.pages.take_own_apart(id, &mut cursor);
+                if !last {
+                    return Remains::Table { cursor };
+                }
+                self.end_doorbells(id);
+                Remains::Memory
+            }
+            Remains::Vcpus => self.end_vcpus(id),
+            Remains::Memory => self.free_some(id),
+            Remains::Bindings { first, end, progress } => self.end_bindings(id, first..end, progress),
+            Remains::Disk => self.end_disk(id),
+        }
+    }
+
+    fn leave_next_view(&mut self, id: EnvironmentId) -> Remains {
+        let Some(entry) = self.pages.views_of(id).next() else {
+            self.pages.end_view_list(id);
+            return Remains::Vcpus;
+        };
+        match self.pages.leave_view(id, entry) {
+            Ok((left, stale)) => {
+                let _ = self.settle(stale);
+                match left {
+                    Left::Ended(view, _) => Remains::View { view, cursor: 0 },
+                    Left::Remains(view) => Remains::Frames { view, last: None },
+                }
+            }
+            Err(_) => Remains::Vcpus,
+        }
+    }
+
+    /// Takes some of an environment's own frames out of a view of somebody else's; returns the last of them, or `None`
+    /// if there are no more.
+    pub fn leave_frames(&mut self, id: EnvironmentId, view: ViewId, last: Option<u64>) -> Option<u64> {
+        let (mut at, mut stale) = (last, Stale::none());
+        for _ in 0..FRAMES_AT_ONCE {
+            at = self.pages.frames.next_owned(id, at);
+            let Some(frame) = at else { break };
+            stale = stale.and(self.pages.unmap(Place::View(view), frame..frame + 1, Account::Kernel));
+        }
+        let _ = self.settle(stale);
+        at
+    }
+
+    /// Frees some frames of an environment that has ended, or begins to.
+    fn free_some(&mut self, id: EnvironmentId) -> Remains {
+        let Some(frames) = self.pages.frames.some_owned(id, FRAMES_AT_ONCE) else { return Remains::Disk };
+        // Nobody binds them any more.
+        let generation = self.pages.frames.fresh_generation();
+        self.pages.frames.stamp(frames.clone(), generation);
+        let Range { start, end } = frames;
+        self.end_bindings(id, start..end, Everywhere::default())
+    }
+
+    /// Ends bindings that others have of frames of an environment that has ended, in some of the tables there are, and
+    /// frees them after the last.
+    fn end_bindings(&mut self, id: EnvironmentId, frames: Range<u64>, mut progress: Everywhere) -> Remains {
+        let (stale, last) =
+            self.pages.unbind_everywhere(frames.clone(), Some(id), &mut progress, TABLES_AT_ONCE);
+        let settled = self.settle(stale);
+        if last {
+            self.pages.free(frames, &settled);
+            return Remains::Memory;
+        }
+        Remains::Bindings { first: frames.start, end: frames.end, progress }
+    }
+
+    /// Takes the virtual CPUs of an environment apart that no core holds any more.
+    fn end_vcpus(&mut self, id: EnvironmentId) -> Remains {
+        let Some(environment) = self.environments.get_mut(id) else { return Remains::Table { cursor: 0 } };
+        let mut left = Remains::Table { cursor: 0 };
+        for slot in &mut environment.vcpus {
+            if slot.held {
+                // It looks at what it holds when it comes by.
+                self.signals.wake(slot.core);
+                left = Remains::Vcpus;
+            } else {
+                slot.vcpu = None;
+            }
+        }
+        left
+    }
+
+    /// Gives back the frames through which virtual CPUs are called. No table shows them any more.
+    fn end_doorbells(&mut self, id: EnvironmentId) {
+        let Some(environment) = self.environments.get_mut(id) else { return };
+        for slot in environment.vcpus.drain(..) {
+            self.pages.discharge(id, slot.doorbell_frame);
+        }
+    }
+
+    fn end_disk(&mut self, id: EnvironmentId) -> Remains {
+        let over = self.disk.as_mut().is_none_or(|disk| disk.end(id, &mut self.pages));
+        if !over {
+            return Remains::Disk;
+        }
+        Remains::Nothing
     }
 }

@@ -7,9 +7,10 @@
 #![cfg_attr(not(bare_metal), allow(dead_code))]
 
 use core::panic::PanicInfo;
-use hyperexo::boot::{Image, Outcome, finish, main};
-use hyperexo::settings::End;
-use hyperexo::{console, log};
+use hyperexo::log;
+use hyperexo::machine::console::CONSOLE;
+use hyperexo::start::settings::End;
+use hyperexo::start::{Image, Outcome, finish, main};
 use hyperexo_hw::backtrace;
 use talc::TalcLock;
 use talc::source::Manual;
@@ -48,7 +49,7 @@ unsafe fn give_heap(start: *mut u8, bytes: usize) {
 #[cfg_attr(bare_metal, panic_handler)]
 fn panic(information: &PanicInfo<'_>) -> ! {
     // SAFETY: nothing that was interrupted goes on after a panic.
-    unsafe { console::break_lock() };
+    unsafe { CONSOLE.break_locks() };
     log!("error: {information}");
     let stack = (&raw const boot_stack) as u64..(&raw const boot_stack_end) as u64;
     let text = (&raw const hx_text_start) as u64..(&raw const hx_text_end) as u64;

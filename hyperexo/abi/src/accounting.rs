@@ -92,6 +92,10 @@ pub struct Accounting {
     pub frames: AtomicU64,
     /// Times the environment was given the processor.
     pub slices: AtomicU64,
+    /// Calls of [`crate::hypercall::Call::ConsoleWrite`] that found no room for all of their bytes.
+    pub console_full: AtomicU64,
+    /// Longest time that the kernel's lock was held at once on the environment's behalf, in ticks of the TSC.
+    pub longest_hold: AtomicU64,
 }
 
 impl Accounting {
@@ -134,6 +138,8 @@ impl fmt::Display for Report<'_> {
             ("net_packets_refused", &counters.net_packets_refused),
             ("upcalls", &counters.upcalls),
             ("slices", &counters.slices),
+            ("console_full", &counters.console_full),
+            ("longest_hold", &counters.longest_hold),
         ] {
             write!(f, ",\"{name}\":{}", read(counter))?;
         }

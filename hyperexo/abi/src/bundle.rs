@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a bundle.
 pub const MAGIC: [u8; 8] = *b"HXBUNDLE";
 /// Version of the format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Images that a bundle can hold.
 pub const MAX_ENTRIES: usize = 32;
 
@@ -65,8 +65,8 @@ pub struct Entry {
     pub disk_quota_mib: u32,
     /// 1 if it may use the network; 0 if not.
     pub network: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Cores on which it may have virtual CPUs: bit `n` for core `n`; its own always counts, 0: no other.
+    pub cores: u32,
     /// CRC-32 (IEEE) of the image.
     pub crc: u32,
     /// Bytes of `command_line` in use.

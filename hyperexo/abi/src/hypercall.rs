@@ -29,8 +29,9 @@ pub const CPUID_SIGNATURE: [u8; 12] = *b"HyperExo 0.1";
 pub enum Call {
     /// Does nothing: what a crossing costs.
     Null = 0,
-    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes
-    /// may span adjacent frames, all of which the caller must have bound readable.
+    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes may
+    /// span adjacent frames, all of which the caller must have bound readable. Results: bytes taken, fewer than
+    /// asked for if the queue of the caller's lines is full; [`Status::Busy`] if none was taken.
     ConsoleWrite = 1,
     /// Ends the caller. 0: exit code. Does not return.
     Exit = 2,
@@ -177,6 +178,13 @@ impl Call {
 
 /// Most frames that one [`Call::PageAlloc`] gives: clearing them takes time that nobody else has.
 pub const MAX_ALLOCATION_FRAMES: u64 = 4096;
+
+/// Disk blocks of which a frame can say whether they have been written.
+pub const MAP_FRAME_BLOCKS: u64 = 8 * crate::FRAME_BYTES as u64;
+/// Most frames that say so for one extent.
+pub const MAX_EXTENT_MAP_FRAMES: usize = 16;
+/// Most blocks that one [`Call::DiskAlloc`] gives.
+pub const MAX_ALLOCATION_BLOCKS: u64 = MAP_FRAME_BLOCKS * MAX_EXTENT_MAP_FRAMES as u64;
 
 /// Entries of an environment's list of views, entry 0 included, which is its own table.
 pub const VIEWS: usize = 8;

@@ -67,6 +67,18 @@ impl Serial {
         })
     }
 
+    /// Whether the port takes a byte at once.
+    pub fn is_ready(&self) -> bool {
+        // SAFETY: `self` shows that the port is ours.
+        unsafe { inb(LINE_STATUS) & HOLDING_EMPTY != 0 }
+    }
+
+    /// Gives the port a byte; it is lost unless the port [is ready](Serial::is_ready).
+    pub fn put(&mut self, byte: u8) {
+        // SAFETY: `self` shows that the port is ours.
+        unsafe { outb(COM1, byte) };
+    }
+
     fn wait_for(&self, bit: u8) {
         for _ in 0..PATIENCE {
             // SAFETY: `self` shows that the port is ours.

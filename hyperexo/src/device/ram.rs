@@ -5,7 +5,7 @@
 //! interrupt). What is written lasts as long as the machine runs.
 #![forbid(unsafe_code)]
 
-use crate::memory::PhysicalMemory;
+use crate::machine::memory::PhysicalMemory;
 use alloc::collections::VecDeque;
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, SLOTS};
@@ -82,13 +82,8 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    /// Memory for the tests: frames of the test program itself, by their addresses.
     fn frames(count: usize) -> (PhysicalMemory, Vec<u64>) {
-        #[repr(align(4096))]
-        #[derive(Clone)]
-        struct Frame([u8; FRAME_BYTES]);
-        let frames = vec![Frame([0; FRAME_BYTES]); count].leak();
-        (crate::memory::for_tests(), frames.iter().map(|frame| frame.0.as_ptr() as u64 >> 12).collect())
+        (crate::machine::memory::model(count as u64), (0..count as u64).collect())
     }
 
     fn disk(blocks: usize, memory: PhysicalMemory) -> RamDisk {
@@ -125,7 +120,7 @@ mod tests {
             disk.submit(Operation::Read, block, &frames).unwrap();
             assert_eq!(disk.complete().unwrap().1, Outcome::Failed, "block {block}");
         }
-        assert_eq!(first_byte(&memory, frames[0]), 0);
+        assert_eq!(first_byte(&memory, frames[0]), 0xa5, "as the model starts");
     }
 
     #[test]

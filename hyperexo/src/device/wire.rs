@@ -6,7 +6,7 @@
 //! Invariant: a buffer is the device's from the moment its slot is given until the slot comes back, and only
 //! then is it read or written here.
 
-use crate::memory::PhysicalMemory;
+use crate::machine::memory::PhysicalMemory;
 use alloc::vec::Vec;
 use hyperexo_abi::net::{MAX_PACKET_BYTES, MacAddress};
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};

@@ -4,7 +4,6 @@
 //! kernel and says what; what that means is decided once, in [`crate::kernel`], for all backends.
 
 pub mod cpuid;
-pub mod nested;
 pub mod processor;
 pub mod state;
 pub mod svm;
@@ -12,14 +11,14 @@ pub mod switch;
 pub mod vmx;
 pub mod xstate;
 
-use crate::resource::page::EnvironmentId;
-use crate::resource::view::List;
-use crate::view::ViewChange;
+use crate::resource::frame::Confinement;
+use crate::resource::frame::nested::EntryFormat;
+use crate::resource::frame::views::List;
 use alloc::boxed::Box;
 use core::fmt;
 use hyperexo_abi::accounting::Accounting;
+use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_abi::start::{HYPERCALL_VMCALL, HYPERCALL_VMMCALL};
-use nested::EntryFormat;
 use svm::{Svm, SvmError, SvmVcpu};
 use vmx::vcpu::VmxVcpu;
 use vmx::{Vmx, VmxError};
@@ -117,27 +116,20 @@ impl Backend {
         }
     }
 
-    /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`.
-    /// Quick calls are counted in `accounting`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`SvmVcpu::new`] and [`VmxVcpu::new`]; `id` is at most [`Backend::max_guests`], and no other
-    /// environment has it.
-    pub unsafe fn new_vcpu(
+    /// A virtual CPU. Quick calls are counted in `accounting`.
+    pub fn new_vcpu(
         &self,
-        nested_root: u64,
-        id: EnvironmentId,
+        confinement: Confinement,
         entry: &Entry,
         accounting: &'static Accounting,
     ) -> Box<dyn Vcpu> {
-        // SAFETY: passed on to the caller.
+        let (root, number) = (confinement.root(), confinement.id().number());
+        // SAFETY: the table confines the guest as long as it is there (`Confinement`); the number is no other
+        // environment's.
         unsafe {
             match self {
-                Backend::Svm(svm) => {
-                    Box::new(SvmVcpu::new(svm, nested_root, u32::from(id), entry, accounting))
-                }
-                Backend::Vmx(vmx) => Box::new(VmxVcpu::new(vmx, nested_root, id, entry, accounting)),
+                Backend::Svm(svm) => Box::new(SvmVcpu::new(svm, root, number.into(), entry, accounting)),
+                Backend::Vmx(vmx) => Box::new(VmxVcpu::new(vmx, root, number, entry, accounting)),
             }
         }
     }
@@ -240,6 +232,22 @@ pub enum VmExit {
     InvalidState,
     /// The backend does not know this exit (its number).
     Unknown(u64),
+}
+
+/// What a virtual CPU is told of its environment's views before it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewChange {
+    /// Frame of the list, in the form that the processor reads.
+    pub list: u64,
+    /// Top frames of the tables behind its entries; 0: none.
+    pub roots: List,
+    /// Entries that are still what they were when the virtual CPU ran last: bit `n` for entry `n`.
+    pub kept: u64,
+}
+
+/// Which entries of two lists of identities are the same view.
+pub fn kept(old: &List, new: &List) -> u64 {
+    (0..VIEWS).filter(|entry| old[*entry] == new[*entry]).fold(0, |bits, entry| bits | 1 << entry)
 }
 
 /// The top frame of the table behind an entry of a list of views.

@@ -12,8 +12,8 @@ use super::state::{
     EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
 use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
-use crate::resource::view::List;
-use crate::view::ViewChange;
+use crate::resource::frame::views::List;
+use crate::virt::ViewChange;
 use alloc::boxed::Box;
 use core::arch::asm;
 use features::Features;

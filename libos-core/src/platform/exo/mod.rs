@@ -18,6 +18,7 @@ use hyperexo_abi::start::{HYPERCALL_VMMCALL, MAGIC, StartInfo};
 use hyperexo_abi::upcall::{Doorbell, VECTOR};
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
+use hyperexo_hw::time::ticks;
 use spin::Once;
 
 /// The pages that the kernel shares with this environment.
@@ -221,8 +222,26 @@ impl Platform for Exo {
     }
 
     fn console_write(&self, physical: u64, bytes: u64) {
-        // A console that refuses can't be told about.
-        let _ = hypercall::console_write(physical, bytes);
+        /// How long a console that takes nothing is waited for before the rest is given up, in seconds.
+        const PATIENCE_S: u64 = 2;
+        let patience = PATIENCE_S * pages().start.tsc_hz;
+        let (mut at, end) = (physical, physical + bytes);
+        let mut since = ticks();
+        while at < end {
+            match hypercall::console_write(at, end - at) {
+                Ok(taken) if taken > 0 => {
+                    at += taken;
+                    since = ticks();
+                    continue;
+                }
+                Ok(_) | Err(Status::Busy) if ticks().saturating_sub(since) < patience => {
+                    // Others may use the core until there is room.
+                    let _ = hypercall::yield_to(ANY);
+                }
+                // A console that refuses can't be told about.
+                _ => return,
+            }
+        }
     }
 
     fn exit(&self, code: u32) -> ! {

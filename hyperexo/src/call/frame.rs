@@ -1,0 +1,346 @@
+//! Calls that allocate and bind frames.
+//!
+//! A piece of a call spends a budget: one unit is some tens of instructions.
+#![forbid(unsafe_code)]
+
+use super::{DONE, Outcome, Step, rights_and_view, run};
+use crate::environment::underway::{
+    AllocPhase, BindPhase, Derive, PageAlloc, PageBind, PageUnbind, Underway,
+};
+use crate::kernel::Kernel;
+use crate::machine::id::EnvironmentId;
+use crate::resource::capability::Verified;
+use crate::resource::frame::account::Account;
+use crate::resource::frame::nested::Counted;
+use crate::resource::frame::table::{Owner, Search};
+use crate::resource::frame::{Pages, Place};
+use core::ops::Range;
+use hyperexo_abi::capability::{Capability, Claim, Resource as Kind, Rights};
+use hyperexo_abi::hypercall::{MAX_ALLOCATION_FRAMES, Status};
+use hyperexo_abi::{ANY, LARGE_FRAMES};
+
+/// What a piece may spend.
+pub const BUDGET: u64 = 128;
+/// What clearing a frame costs.
+const CLEARING: u64 = 8;
+/// What looking at a region as a whole costs.
+const REGION: u64 = 8;
+/// Words of the free map that a piece of a search looks at.
+const SEARCHED_WORDS: u64 = 512;
+
+/// The part of a run that lies in one region and is worth no more than `budget` frames, at least one; and what looking
+/// at it costs.
+pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
+    let region_end = (run.start / LARGE_FRAMES + 1) * LARGE_FRAMES;
+    let end = run.end.min(region_end);
+    if end - run.start == LARGE_FRAMES {
+        return (run.start..end, REGION);
+    }
+    let end = end.min(run.start + budget.max(1));
+    (run.start..end, end - run.start)
+}
+
+/// `PageAlloc`.
+pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, align: u64) -> Step {
+    if count == 0 || !align.is_power_of_two() {
+        return Status::BadArgument.into();
+    }
+    let quota = kernel.pages.holding(id).map_or(0, |holding| holding.quota);
+    if count > MAX_ALLOCATION_FRAMES && count <= quota {
+        return Status::BadArgument.into();
+    }
+    let room = kernel.pages.require_room(id, count);
+    match room.map(|stale| kernel.settle(stale)) {
+        Ok(_) => {}
+        Err(status) => return status.into(),
+    }
+    let pages = &mut kernel.pages;
+    let phase = if first == ANY {
+        AllocPhase::Search { at: pages.frames.hint(), end: pages.frames.len(), again: false }
+    } else if !first.is_multiple_of(align) {
+        return Status::BadArgument.into();
+    } else if let Err(status) = pages.frames.require_free(first, count) {
+        return status.into();
+    } else {
+        AllocPhase::Take { first, at: first, generation: pages.frames.fresh_generation(), named: true }
+    };
+    allocate_piece(kernel, id, PageAlloc { count, align, phase })
+}
+
+/// A piece of `PageAlloc`.
+pub fn allocate_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageAlloc) -> Step {
+    let pages = &mut kernel.pages;
+    let mut budget = BUDGET;
+    while budget > 0 {
+        budget = match call.phase {
+            AllocPhase::Search { at, end, again } => match search(pages, &mut call, at, end, again) {
+                Ok(()) => budget.saturating_sub(BUDGET / 2),
+                Err(status) => return status.into(),
+            },
+            AllocPhase::Take { first, at, generation, named } => {
+                match take(pages, id, &mut call, (first, at), generation, named, budget) {
+                    Ok(left) => left,
+                    Err(status) => return status.into(),
+                }
+            }
+            AllocPhase::Clear { first, at, generation } if at < first + call.count => {
+                // Cleared before it goes to another owner: whoever had it last.
+                pages.memory.clear(at);
+                call.phase = AllocPhase::Clear { first, at: at + 1, generation };
+                budget.saturating_sub(CLEARING)
+            }
+            AllocPhase::Clear { first, generation, .. } => {
+                let count = call.count;
+                pages.frames.note_uniform(first..first + count, generation);
+                pages.publish(id);
+                let claim = Claim { resource: Kind::Page, rights: Rights::ALL, generation, first, count };
+                return Ok(kernel.authority.seal(&claim).0).into();
+            }
+        };
+    }
+    Step::More(Underway::Allocate(call))
+}
+
+/// Goes on looking for free frames.
+fn search(pages: &mut Pages, call: &mut PageAlloc, at: u64, end: u64, again: bool) -> Result<(), Status> {
+    call.phase = match pages.frames.search(at, end, call.count, call.align, SEARCHED_WORDS) {
+        Search::Found(first) => {
+            pages.frames.set_hint(first + call.count);
+            let generation = pages.frames.fresh_generation();
+            AllocPhase::Take { first, at: first, generation, named: false }
+        }
+        Search::GoOn(at) => AllocPhase::Search { at, end, again },
+        Search::Nowhere if again => return Err(Status::Exhausted),
+        // From the bottom on, and across the place where the first round began.
+        Search::Nowhere => AllocPhase::Search { at: 0, end: pages.frames.len(), again: true },
+    };
+    Ok(())
+}
+
+/// Takes some of the frames that were found; returns what is left of the budget.
+fn take(
+    pages: &mut Pages,
+    id: EnvironmentId,
+    call: &mut PageAlloc,
+    (first, at): (u64, u64),
+    generation: u64,
+    named: bool,
+    budget: u64,
+) -> Result<u64, Status> {
+    let end = (first + call.count).min(at + budget);
+    // Others may have been faster since the first piece.
+    let taken = if pages.room(id) < end - at {
+        Err(Status::QuotaExceeded)
+    } else {
+        pages.frames.take(Owner::Environment(id), at..end, generation)
+    };
+    match taken {
+        Ok(()) if end == first + call.count => {
+            call.phase = AllocPhase::Clear { first, at: first, generation }
+        }
+        Ok(()) => call.phase = AllocPhase::Take { first, at: end, generation, named },
+        Err(status) => {
+            pages.frames.give_up(first..at);
+            if named || status == Status::QuotaExceeded {
+                return Err(status);
+            }
+            call.phase = AllocPhase::Search { at: 0, end: pages.frames.len(), again: false };
+        }
+    }
+    Ok(budget - (end - at))
+}
+
+/// `PageBind`.
+pub fn bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wanted: u64) -> Step {
+    match begin_bind(kernel, id, capability, wanted) {
+        Ok(call) => bind_piece(kernel, id, call),
+        Err(status) => status.into(),
+    }
+}
+
+fn begin_bind(
+    kernel: &mut Kernel,
+    id: EnvironmentId,
+    capability: &Capability,
+    wanted: u64,
+) -> Result<PageBind, Status> {
+    let (rights, view) = rights_and_view(wanted)?;
+    if !rights.contains(Rights::READ) {
+        return Err(Status::BadArgument);
+    }
+    let claim = kernel.authority.verify(capability, Kind::Page, rights)?;
+    let place = kernel.pages.place(id, view)?;
+    let phase = BindPhase::Check { at: claim.first(), needed: 0, counted: Counted::default() };
+    Ok(PageBind { claim, place, rights, phase })
+}
+
+/// A piece of `PageBind`.
+pub fn bind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageBind) -> Step {
+    let mut budget = BUDGET;
+    while budget > 0 {
+        let spent = match call.phase {
+            BindPhase::Check { at, .. } if at == call.claim.end() => begin_map(kernel, id, &mut call),
+            BindPhase::Check { .. } => check_bind(&kernel.pages, id, &mut call, budget),
+            BindPhase::Map { at } if at == call.claim.end() => {
+                kernel.pages.publish(id);
+                return DONE.into();
+            }
+            BindPhase::Map { at } => map_part(kernel, id, &mut call, at, budget),
+        };
+        match spent {
+            Ok(spent) => budget = budget.saturating_sub(spent),
+            Err(status) => return status.into(),
+        }
+    }
+    Step::More(Underway::Bind(call))
+}
+
+/// Judges a part of what is to be bound; returns what that cost.
+fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64) -> Result<u64, Status> {
+    let BindPhase::Check { at, needed, mut counted } = call.phase else { return Ok(0) };
+    let (part, cost) = next_part(at..call.claim.end(), budget);
+    pages.check(&call.claim.part(part.clone()))?;
+    let needed = needed + pages.tables_needed(call.place, part.clone(), &mut counted);
+    call.phase = BindPhase::Check { at: part.end, needed, counted };
+    // Elsewhere than at home, what is there stays as whoever made it wanted it.
+    if !matches!(call.place, Place::Own(_)) && !pages.may_change(id, call.place, part) {
+        return Err(Status::InUse);
+    }
+    Ok(cost)
+}
+
+/// All or nothing: once there is room for the tables, nothing can go wrong.
+fn begin_map(kernel: &mut Kernel, id: EnvironmentId, call: &mut PageBind) -> Result<u64, Status> {
+    let BindPhase::Check { needed, .. } = call.phase else { return Ok(0) };
+    if needed > 0 {
+        let free = kernel.pages.frames.free_frames();
+        let room = match call.place {
+            Place::Own(_) => {
+                let stale = kernel.pages.require_room(id, needed)?;
+                let _ = kernel.settle(stale);
+                kernel.pages.room(id)
+            }
+            place => kernel.pages.table_room(place),
+        };
+        if needed > room {
+            return Err(Status::QuotaExceeded);
+        }
+        if needed > free {
+            return Err(Status::Exhausted);
+        }
+    }
+    call.phase = BindPhase::Map { at: call.claim.first() };
+    Ok(0)
+}
+
+/// Binds a part; returns what that cost. What has been revoked since it was judged is refused here.
+fn map_part(
+    kernel: &mut Kernel,
+    id: EnvironmentId,
+    call: &mut PageBind,
+    at: u64,
+    budget: u64,
+) -> Result<u64, Status> {
+    let (part, cost) = next_part(at..call.claim.end(), budget);
+    let current = kernel.pages.check(&call.claim.part(part.clone()))?;
+    let elsewhere = !matches!(call.place, Place::Own(_));
+    if elsewhere && !kernel.pages.may_change(id, call.place, part.clone()) {
+        return Err(Status::InUse);
+    }
+    let stale = kernel.pages.bind(call.place, current, call.rights)?;
+    let _ = kernel.settle(stale);
+    call.phase = BindPhase::Map { at: part.end };
+    Ok(cost)
+}
+
+/// `PageUnbind`.
+pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, view: u64) -> Step {
+    let begun = run(first, count).and_then(|frames| {
+        if frames.end > kernel.pages.frames.len() {
+            return Err(Status::NoSuch);
+        }
+        let place = kernel.pages.place(id, view)?;
+        Ok(PageUnbind { at: frames.start, frames, place, checked: false })
+    });
+    match begun {
+        Ok(call) => unbind_piece(kernel, id, call),
+        Err(status) => status.into(),
+    }
+}
+
+/// A piece of `PageUnbind`.
+pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind) -> Step {
+    let mut budget = BUDGET;
+    while budget > 0 {
+        if call.at == call.frames.end {
+            if call.checked {
+                kernel.pages.publish(id);
+                return DONE.into();
+            }
+            let run = call.frames.clone();
+            if let Err(status) = kernel.pages.require_split_room(call.place, run, Account::Environment) {
+                return status.into();
+            }
+            (call.checked, call.at) = (true, call.frames.start);
+        }
+        let (part, cost) = next_part(call.at..call.frames.end, budget);
+        if let Err(status) = may_unbind(&kernel.pages, id, call.place, part.clone(), call.checked) {
+            return status.into();
+        }
+        if call.checked {
+            let stale = kernel.pages.unmap(call.place, part.clone(), Account::Environment);
+            let _ = kernel.settle(stale);
+        }
+        call.at = part.end;
+        budget = budget.saturating_sub(cost);
+    }
+    Step::More(Underway::Unbind(call))
+}
+
+/// Whether an environment may end its bindings of some frames now. What was judged before may be gone meanwhile.
+fn may_unbind(
+    pages: &Pages,
+    id: EnvironmentId,
+    place: Place,
+    part: Range<u64>,
+    judged: bool,
+) -> Result<(), Status> {
+    // What devices use is what is bound in the environment's own table.
+    if matches!(place, Place::Own(_)) && pages.frames.any_pinned(part.clone()) {
+        return Err(Status::Busy);
+    }
+    if !judged && !pages.all_bound(place, part.clone()) {
+        return Err(if pages.may_change(id, place, part) { Status::NotBound } else { Status::NoRight });
+    }
+    if pages.may_change(id, place, part) { Ok(()) } else { Err(Status::NoRight) }
+}
+
+/// `Derive` of pages.
+pub fn derive(kernel: &mut Kernel, claim: Verified, first: u64, count: u64, rights: Rights) -> Step {
+    let at = claim.first();
+    derive_piece(kernel, Derive { claim, at, first, count, rights })
+}
+
+/// A piece of `Derive`.
+pub fn derive_piece(kernel: &mut Kernel, mut call: Derive) -> Step {
+    let mut budget = BUDGET;
+    if call.claim.count() == 0 {
+        return Status::StaleCapability.into();
+    }
+    while call.at < call.claim.end() {
+        if budget == 0 {
+            return Step::More(Underway::Derive(call));
+        }
+        let (part, cost) = next_part(call.at..call.claim.end(), budget);
+        if let Err(status) = kernel.pages.check(&call.claim.part(part.clone())) {
+            return status.into();
+        }
+        call.at = part.end;
+        budget = budget.saturating_sub(cost);
+    }
+    let derived: Outcome = kernel
+        .authority
+        .derive(&call.claim, call.first, call.count, call.rights)
+        .map(|capability| capability.0);
+    derived.into()
+}

@@ -1,0 +1,406 @@
+//! A core: the loop that gives it to environments, slice by slice, and takes it back.
+//!
+//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is taken only here and
+//! never held while a guest runs. Exits are dealt with at one of three places, the nearest that can:
+//!
+//! | where | what | needs |
+//! |---|---|---|
+//! | the backend ([`crate::virt::switch`]) | quick calls | a few registers |
+//! | [`emulate::answer`] | what concerns nothing but the virtual CPU | the virtual CPU, which the core holds |
+//! | `act` | the rest | the lock |
+
+pub mod emulate;
+pub mod held;
+
+use crate::call::{self, After};
+use crate::environment::ending::{Death, Ending};
+use crate::environment::fault;
+use crate::environment::vcpu::VirtualCpu;
+use crate::kernel::Kernel;
+use crate::machine::console::{Console, Written};
+use crate::machine::id::{EnvironmentId, VcpuId};
+use crate::machine::interrupt::{self, Signals};
+use crate::resource::{Work, count};
+use crate::virt::{self, Backend, ViewChange, VmExit};
+use held::{Held, SharedKernel};
+use hyperexo_abi::accounting::Exit;
+use hyperexo_abi::upcall::VECTOR;
+use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::time::ticks;
+
+/// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
+const DEFERRED_UPCALL_US: u64 = 50;
+/// How long a port of the console that took no more is left alone.
+const CONSOLE_REST_US: u64 = 500;
+/// Pieces of an environment that has ended which are given back before others have a turn on the core.
+const PIECES_AT_ONCE: usize = 64;
+
+/// One core.
+pub struct Core {
+    /// Number, from 0.
+    number: usize,
+    apic: LocalApic,
+    backend: &'static Backend,
+    signals: &'static Signals,
+    console: &'static Console,
+    /// Ticks of a slice.
+    slice_ticks: u64,
+    /// The TSC value for which the timer is set.
+    armed: Option<u64>,
+    /// Whose extended state is in the core's registers.
+    holder: Option<VcpuId>,
+    /// Who was named as successor by a yield.
+    successor: Option<EnvironmentId>,
+    /// TSC value at which the slice that is being used ends; a successor gets no more than the rest.
+    slice_end: u64,
+    /// TSC value at which the console is tried again.
+    console_due: Option<u64>,
+    /// Ticks for which it is left alone.
+    console_rest: u64,
+}
+
+impl Core {
+    /// Core number `number`, the one that calls this.
+    pub fn new(number: usize, apic: LocalApic, backend: &'static Backend, kernel: &SharedKernel) -> Core {
+        let kernel = kernel.lock();
+        Core {
+            number,
+            apic,
+            backend,
+            signals: kernel.signals,
+            console: kernel.console,
+            slice_ticks: kernel.slice_ticks,
+            armed: None,
+            holder: None,
+            successor: None,
+            slice_end: 0,
+            console_due: None,
+            console_rest: kernel.clock.ticks_of_us(CONSOLE_REST_US),
+        }
+    }
+
+    /// Runs environments until all have ended and nothing is left of them.
+    pub fn run(&mut self, kernel: &SharedKernel) {
+        loop {
+            let mut held = kernel.lock();
+            self.let_go(&mut held);
+            held = self.take_apart(held);
+            if held.finished() {
+                return;
+            }
+            let now;
+            (held, now) = self.attend(held);
+            let named =
+                self.successor.take().filter(|id| now < self.slice_end && held.runnable_on(*id, self.number));
+            let chosen = named.or_else(|| {
+                self.slice_end = now.saturating_add(self.slice_ticks);
+                held.next_slice(self.number)
+            });
+            match chosen {
+                Some(id) => self.slice(held, id),
+                None => self.idle(held),
+            }
+        }
+    }
+
+    /// Gives some pieces of what environments had that have ended back.
+    fn take_apart<'k>(&self, mut held: Held<'k>) -> Held<'k> {
+        for _ in 0..PIECES_AT_ONCE {
+            if !held.has_remains() {
+                break;
+            }
+            held.take_apart();
+            held = held.let_others();
+        }
+        held
+    }
+
+    /// Takes the state of an environment that has ended off the core.
+    fn let_go(&mut self, kernel: &mut Kernel) {
+        let ended = |id| kernel.environments.get(id).is_none_or(|environment| environment.ended());
+        if self.holder.is_some_and(|holder| ended(holder.environment)) {
+            self.put_away(kernel);
+        }
+    }
+
+    /// Takes the state of whoever the core holds off it, and keeps it with its virtual CPU.
+    fn put_away(&mut self, kernel: &mut Kernel) {
+        let Some(holder) = self.holder.take() else { return };
+        let support = kernel.xstate;
+        if let Some(slot) = kernel.vcpu_slot(holder) {
+            slot.xstate.save(&support);
+            slot.held = false;
+            if let Some(vcpu) = &mut slot.vcpu {
+                vcpu.leave_core();
+            }
+        }
+    }
+
+    /// Raises the timer interrupt at a TSC value; `None`: never.
+    fn wake_at(&mut self, kernel: &Kernel, deadline: Option<u64>, now: u64) {
+        let deadline = deadline.into_iter().chain(self.console_due).min();
+        // Setting the timer costs more than most exits: it is left alone while it is right.
+        if !self.signals.timer_fired(self.number) && deadline == self.armed {
+            return;
+        }
+        self.armed = deadline;
+        let steps = deadline.map_or(0, |deadline| kernel.clock.timer_steps(deadline.saturating_sub(now)));
+        self.apic.one_shot(interrupt::TIMER_VECTOR, steps);
+    }
+
+    /// Writes what waits for the console, of one environment or (`None`) of all. The lock is not held.
+    fn write_out(&mut self, of: Option<EnvironmentId>) {
+        if !self.console.is_waiting() || self.console_due.is_some_and(|due| ticks() < due) {
+            return;
+        }
+        self.console_due = match self.console.write_out(of.map(EnvironmentId::number)) {
+            Written::All => None,
+            Written::NotYet => Some(ticks().saturating_add(self.console_rest)),
+        };
+    }
+
+    /// Halts until an interrupt.
+    fn idle(&mut self, held: Held<'_>) {
+        if held.has_remains() {
+            return;
+        }
+        let held = held.without(|| self.write_out(None));
+        let now = ticks();
+        // Whatever came while the lock was not held is looked at first.
+        if self.signals.pending(self.number) || self.number == 0 && self.signals.devices_pending() {
+            return;
+        }
+        let deadline = held.next_deadline(self.number);
+        self.wake_at(&held, deadline, now);
+        drop(held);
+        interrupt::halt();
+    }
+
+    /// Gives the core to an environment until its slice ends or it has nothing to do.
+    fn slice<'k>(&mut self, mut held: Held<'k>, id: EnvironmentId) {
+        let Some((index, accounting)) = held
+            .environments
+            .get(id)
+            .and_then(|environment| Some((environment.on_core(self.number)?, environment.accounting)))
+        else {
+            return;
+        };
+        let who = VcpuId { environment: id, index, core: self.number };
+        held.on_behalf_of(accounting);
+        self.switch_to(&mut held, who);
+        count(&accounting.slices, 1);
+        // `run` has just attended.
+        let mut now = ticks();
+        loop {
+            if !self.goes_on(&mut held, who, now) {
+                return;
+            }
+            let mut after = After::Continue;
+            while after == After::Continue && !self.wants_attention(&mut held, who) {
+                (held, after) = self.step(held, who);
+                // Another core may have ended it.
+                if !held.environments.get(id).is_some_and(|environment| !environment.ended()) {
+                    return;
+                }
+            }
+            if let After::Yield(successor) = after {
+                self.successor = successor;
+                return;
+            }
+            if after == After::Again {
+                held = held.let_others();
+            }
+            (held, now) = self.attend(held);
+        }
+    }
+
+    /// Whether something has come that the loop must look at: by interrupt, or an upcall.
+    fn wants_attention(&self, kernel: &mut Kernel, who: VcpuId) -> bool {
+        self.signals.pending(self.number) || kernel.vcpu_slot(who).is_none_or(|slot| slot.posted)
+    }
+
+    /// Goes on with the call that a virtual CPU has made, or else runs it until its next exit.
+    fn step<'k>(&mut self, mut held: Held<'k>, who: VcpuId) -> (Held<'k>, After) {
+        if held.vcpu_slot(who).is_some_and(|slot| slot.underway.is_some()) {
+            let after = call::go_on(&mut held, who);
+            return (held, after);
+        }
+        let exit;
+        (held, exit) = self.enter(held, who);
+        let ended = held.environments.get(who.environment).is_none_or(|environment| environment.ended());
+        let after = match exit {
+            Some(exit) if !ended => act(&mut held, who, exit),
+            _ => After::Continue,
+        };
+        (held, after)
+    }
+
+    /// Attends to devices and time; what interrupts bring from now on is new. Returns the time.
+    ///
+    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or by the guest's
+    /// own doing, so it is not looked for at every exit.
+    fn attend<'k>(&self, mut held: Held<'k>) -> (Held<'k>, u64) {
+        self.signals.take_pending(self.number);
+        loop {
+            let now = ticks();
+            if held.attend(self.number, now) == Work::Done {
+                return (held, now);
+            }
+            held = held.let_others();
+        }
+    }
+
+    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its upcall and sets
+    /// the timer for what comes next.
+    fn goes_on(&mut self, kernel: &mut Kernel, who: VcpuId, now: u64) -> bool {
+        if !kernel.runnable_on(who.environment, self.number) {
+            return false;
+        }
+        // While nobody else wants the core, the slice goes on.
+        let contended = kernel.contended(self.number, who.environment);
+        if contended && now >= self.slice_end {
+            return false;
+        }
+        let Some(environment) = kernel.environments.get_mut(who.environment) else { return false };
+        let accounting = environment.accounting;
+        let slot = &mut environment.vcpus[who.index];
+        let Some(vcpu) = &mut slot.vcpu else { return false };
+        if core::mem::take(&mut slot.posted) && !vcpu.upcall_posted() {
+            vcpu.post_upcall(VECTOR);
+            count(&accounting.upcalls, 1);
+        }
+        let deferred = vcpu.upcall_deferred();
+        let soon = deferred.then(|| now.saturating_add(kernel.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+        let end = contended.then_some(self.slice_end);
+        let deadlines = kernel.next_deadline(self.number).into_iter().chain(end).chain(soon);
+        self.wake_at(kernel, deadlines.min(), now);
+        true
+    }
+
+    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been answered, and
+    /// something else asks for attention.
+    fn enter<'k>(&mut self, mut held: Held<'k>, who: VcpuId) -> (Held<'k>, Option<VmExit>) {
+        let change = view_change(&mut held, who);
+        let Some((slot, accounting)) = slot_and_accounting(&mut held, who) else { return (held, None) };
+        let Some(mut vcpu) = slot.vcpu.take() else { return (held, None) };
+        if let Some(change) = change {
+            vcpu.change_views(&change);
+        }
+        if core::mem::take(&mut slot.flush) {
+            vcpu.flush_nested();
+        }
+        self.signals.entering(self.number, who.environment);
+        let (released, start) = held.release();
+        self.write_out(Some(who.environment));
+        let exit = loop {
+            let exit = vcpu.run(self.backend);
+            count(&accounting.exits[kind(&exit) as usize], 1);
+            if !emulate::answer(&mut *vcpu, exit) {
+                break Some(exit);
+            }
+            if self.signals.pending(self.number) {
+                break None;
+            }
+        };
+        let cycles = ticks().wrapping_sub(start);
+        self.signals.left(self.number);
+        let mut held = released.lock();
+        count(&accounting.guest_cycles, cycles);
+        if let Some(slot) = held.vcpu_slot(who) {
+            slot.vcpu = Some(vcpu);
+        }
+        (held, exit)
+    }
+
+    /// Exchanges what stays on the core while one environment goes in and out of the kernel.
+    fn switch_to(&mut self, kernel: &mut Kernel, who: VcpuId) {
+        if self.holder == Some(who) {
+            return;
+        }
+        self.put_away(kernel);
+        let support = kernel.xstate;
+        if let Some(slot) = kernel.vcpu_slot(who) {
+            slot.xstate.load(&support);
+            slot.held = true;
+            self.holder = Some(who);
+        }
+    }
+}
+
+fn slot_and_accounting(
+    kernel: &mut Kernel,
+    who: VcpuId,
+) -> Option<(&mut VirtualCpu, &'static hyperexo_abi::accounting::Accounting)> {
+    let environment = kernel.environments.get_mut(who.environment)?;
+    let accounting = environment.accounting;
+    Some((environment.vcpus.get_mut(who.index)?, accounting))
+}
+
+/// What a virtual CPU must be told of its environment's views, if they have changed since it ran.
+fn view_change(kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
+    let new = kernel.pages.view_identities(who.environment);
+    let slot = kernel.vcpu_slot(who)?;
+    if !core::mem::take(&mut slot.views_changed) {
+        return None;
+    }
+    let old = core::mem::replace(&mut slot.views_seen, new);
+    let list = kernel.pages.view_list(who.environment)?;
+    let roots = kernel.pages.view_roots(who.environment);
+    Some(ViewChange { list, roots, kept: virt::kept(&old, &new) })
+}
+
+/// Acts on an exit.
+fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
+    let support = kernel.xstate;
+    let Some(slot) = kernel.vcpu_slot(who) else { return After::Look };
+    let VirtualCpu { vcpu: Some(vcpu), .. } = slot else { return After::Look };
+    let rip = vcpu.rip();
+    let death = match exit {
+        VmExit::Interrupt | VmExit::Window => return After::Look,
+        VmExit::Hypercall => return call::dispatch(kernel, who),
+        VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip },
+        VmExit::Halt => {
+            slot.waiting = !vcpu.upcall_posted() && !slot.posted;
+            return After::Look;
+        }
+        VmExit::Xsetbv => {
+            emulate::xsetbv(slot, &support);
+            return After::Continue;
+        }
+        VmExit::Handled
+        | VmExit::Cpuid
+        | VmExit::MsrRead(_)
+        | VmExit::MsrWrite(_)
+        | VmExit::Port(_)
+        | VmExit::Privileged(_)
+        | VmExit::Undefined(_) => unreachable!("`emulate::answer` has seen to it"),
+        VmExit::NestedFault(fault) => {
+            if slot.faults.is_some_and(|target| fault::deliver(&target, &fault, &mut **vcpu)) {
+                return After::Continue;
+            }
+            Death::NestedFault { address: fault.address, access: fault.access, rip }
+        }
+        VmExit::MachineCheck => panic!("machine check while an environment was running"),
+        VmExit::TripleFault => Death::TripleFault { rip },
+        VmExit::InvalidState => Death::InvalidState { rip },
+        VmExit::Unknown(code) => Death::UnknownExit { code, rip },
+    };
+    kernel.end(who.environment, Ending::Killed(death));
+    After::Look
+}
+
+/// Under which heading an exit is counted.
+fn kind(exit: &VmExit) -> Exit {
+    match exit {
+        VmExit::Hypercall => Exit::Hypercall,
+        VmExit::Interrupt => Exit::Interrupt,
+        VmExit::Halt => Exit::Halt,
+        VmExit::Cpuid => Exit::Cpuid,
+        VmExit::MsrRead(_) | VmExit::MsrWrite(_) => Exit::Msr,
+        VmExit::Port(_) => Exit::Port,
+        VmExit::NestedFault(_) => Exit::NestedFault,
+        VmExit::Window => Exit::Window,
+        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
+        VmExit::MachineCheck | VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
+    }
+}

@@ -1,0 +1,73 @@
+//! The kernel's lock: fair, and patient under emulation.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+use spin::relax::RelaxStrategy;
+
+/// How a core waits for another: it looks often and executes `PAUSE` rarely.
+///
+/// `PAUSE` makes QEMU's TCG yield the host's processor, so that other cores run. But it also ends the run of
+/// translated code, which is slow: once in a while is enough.
+pub struct Patience;
+
+impl RelaxStrategy for Patience {
+    fn relax() {
+        /// Turns of all cores.
+        static TURNS: AtomicU32 = AtomicU32::new(0);
+        /// Turns between two `PAUSE`s: some 4,000 instructions.
+        const PAUSE_AFTER: u32 = 256;
+        for _ in 0..16 {
+            core::hint::black_box(());
+        }
+        if TURNS.fetch_add(1, Ordering::Relaxed).is_multiple_of(PAUSE_AFTER) {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// A lock that cores get in the order in which they ask for it: none can keep it from the others by asking
+/// again and again.
+pub type Fair<T> = TicketMutex<T, Patience>;
+/// The right to use what a [`Fair`] lock guards.
+pub type FairGuard<'a, T> = TicketMutexGuard<'a, T, Patience>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// A core that takes the lock again the moment it has let it go must let a waiting one in between. With an
+    /// unfair lock the hog gets thousands of turns for one of the victim.
+    #[test]
+    fn a_core_that_hogs_the_lock_does_not_starve_another() {
+        let lock = Fair::<u64>::new(0);
+        let (start, over, waiting) = (Barrier::new(2), AtomicBool::new(false), AtomicBool::new(false));
+        let overtaken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                while !over.load(Ordering::Acquire) {
+                    let mut guard = lock.lock();
+                    *guard += 1;
+                    if waiting.load(Ordering::Acquire) {
+                        overtaken.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+            });
+            start.wait();
+            for _ in 0..200 {
+                waiting.store(true, Ordering::Release);
+                let mut guard = lock.lock();
+                waiting.store(false, Ordering::Release);
+                *guard += 1;
+                drop(guard);
+                std::thread::yield_now();
+            }
+            over.store(true, Ordering::Release);
+        });
+        // The flag is up before the ticket is drawn: the hog may draw a few in between, not thousands.
+        assert!(overtaken.into_inner() < 200 * 200, "the lock is not fair");
+    }
+}

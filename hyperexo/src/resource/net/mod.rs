@@ -1,0 +1,575 @@
+//! The network as environments see it: packets out of their frames and into them, by way of the classifier.
+//!
+//! The kernel copies a packet out of its sender's frame, judges the copy (may this environment send it?), and
+//! passes it on: to the environments whose filters match, or to the device. Nothing waits in the kernel: a
+//! packet that finds no room at its receiver is dropped and counted there, as on any Ethernet; a sender that
+//! finds no room at the device leaves its packets in its own ring. So whoever floods, or does not drain,
+//! harms itself.
+//!
+//! Work done for packets that arrive is bounded: after a batch of them the device is left alone for a while,
+//! so that the rest of the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive
+//! livelock", 1997).
+
+pub mod filters;
+pub mod headers;
+
+use crate::device::net::NetDevice;
+use crate::machine::clock::Clock;
+use crate::machine::id::{EnvironmentId, EnvironmentSet};
+use crate::resource::capability::{Current, Verified};
+use crate::resource::frame::Pages;
+use crate::resource::ring::KernelRing;
+use crate::resource::{Calls, Resource, Work, count, resize};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range;
+use filters::{FilterTable, Place};
+use headers::Headers;
+use hyperexo_abi::accounting::{Accounting, MAX_ENVIRONMENTS};
+use hyperexo_abi::capability::{Claim, Rights};
+use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::net::{
+    ETHERNET_HEADER_BYTES, Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES, NetRings, PacketCompletion,
+    PacketCompletionSlot, PacketOutcome, PacketSubmission, PacketSubmissionSlot, RING_PACKETS,
+};
+use hyperexo_abi::upcall::Cause;
+
+/// Packets taken from the device before everybody else has a turn.
+const BATCH: usize = 64;
+/// Packets judged before others get the lock.
+const AT_ONCE: usize = 4;
+/// How long the device is left alone when it had more.
+const REST_US: u64 = 500;
+/// How long a full device has to take a packet.
+const PATIENCE_US: u64 = 2_000_000;
+
+type PacketRing = KernelRing<PacketSubmissionSlot, PacketCompletionSlot, RING_PACKETS, RING_PACKETS>;
+
+/// The kernel's side of an environment's rings.
+struct Rings {
+    transmit: PacketRing,
+    receive: PacketRing,
+    /// First frame of the rings.
+    first_frame: u64,
+    /// Index of the virtual CPU that bound them, and that is called.
+    vcpu: usize,
+}
+
+impl Rings {
+    fn frames(&self) -> Range<u64> {
+        self.first_frame..self.first_frame + NET_RING_FRAMES
+    }
+}
+
+/// What the network keeps for an environment.
+struct Holding {
+    id: EnvironmentId,
+    rings: Option<Rings>,
+    accounting: &'static Accounting,
+}
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Environment(EnvironmentId),
+    Device,
+}
+
+/// What is known of the packet that is being judged.
+struct Judged {
+    headers: Headers,
+    bytes: usize,
+}
+
+/// A full device.
+struct Jam {
+    /// TSC value at which its time is up.
+    deadline: u64,
+    /// Its time was up: nobody waits for it any more.
+    given_up: bool,
+}
+
+/// The network.
+pub struct Net {
+    device: Box<dyn NetDevice>,
+    /// Who owns and has bound which filters.
+    filters: FilterTable,
+    /// By number of the environment; those that may use the network.
+    holdings: Vec<Option<Holding>>,
+    /// The packet that is being judged.
+    packet: Box<[u8; MAX_PACKET_BYTES]>,
+    /// Since the device has had no room.
+    jam: Option<Jam>,
+    /// Packets that may still be taken from the device before it is left alone, if a batch has been begun.
+    batch_left: Option<usize>,
+    /// TSC value at which the device, which had too much to say, is looked at again.
+    rest_until: Option<u64>,
+    /// Ticks in [`PATIENCE_US`].
+    patience: u64,
+    /// Ticks in [`REST_US`].
+    rest: u64,
+    /// Number of the environment that is served first when the device has room again.
+    first_served: usize,
+    /// Environments whose rings are still to be looked at, from `first_served` on.
+    to_serve: usize,
+    /// Packets have been given to the device that it has not been told of.
+    untold: bool,
+}
+
+impl Net {
+    /// A network on this device. `secret` keys the classifier.
+    pub fn new(device: Box<dyn NetDevice>, secret: [u8; 16], clock: &Clock) -> Net {
+        Net {
+            device,
+            filters: FilterTable::new(secret),
+            holdings: Vec::new(),
+            packet: Box::new([0; MAX_PACKET_BYTES]),
+            jam: None,
+            batch_left: None,
+            rest_until: None,
+            patience: clock.ticks_of_us(PATIENCE_US),
+            rest: clock.ticks_of_us(REST_US),
+            first_served: 0,
+            to_serve: 0,
+            untold: false,
+        }
+    }
+
+    /// Makes room for the filters of this many environments, in about `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Exhausted`] without memory.
+    pub fn expect(&mut self, environments: usize, bytes: usize) -> Result<(), Status> {
+        resize(&mut self.holdings, environments)?;
+        self.filters.admit(environments, bytes)
+    }
+
+    /// Lets an environment use the network.
+    pub fn admit(&mut self, id: EnvironmentId, accounting: &'static Accounting) {
+        self.holdings[id.index()] = Some(Holding { id, rings: None, accounting });
+    }
+
+    /// What is kept for an environment that may use the network.
+    fn holding(&mut self, id: EnvironmentId) -> Result<&mut Holding, Status> {
+        self.holdings
+            .get_mut(id.index())
+            .and_then(Option::as_mut)
+            .filter(|holding| holding.id == id)
+            .ok_or(Status::NoDevice)
+    }
+
+    /// The machine's hardware address.
+    pub fn address(&self) -> MacAddress {
+        self.device.address()
+    }
+
+    /// The hardware address of an environment.
+    pub fn address_of(&self, id: EnvironmentId) -> MacAddress {
+        const _: () = assert!(MAX_ENVIRONMENTS <= u8::MAX as usize);
+        MacAddress::of_environment(self.address(), id.number() as u8)
+    }
+
+    /// Whose a unicast address is, as the classifier keeps them apart; `None`: nobody's on this machine.
+    fn place_of(&self, address: MacAddress) -> Option<Place> {
+        if address == self.address() {
+            return Some(Place::Shared);
+        }
+        let number = usize::from(address.environment_on(self.address())?);
+        // An address of this machine that nobody has: its packets are nobody's.
+        let holding = self.holdings.get(number).and_then(Option::as_ref);
+        Some(holding.map_or(Place::Nobody, |holding| Place::Own(holding.id)))
+    }
+
+    /// Makes a filter of an environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NoDevice`] if it may not use the network; those of [`FilterTable::allocate`].
+    pub fn allocate(&mut self, id: EnvironmentId, filter: &Filter) -> Result<Claim, Status> {
+        self.holding(id)?;
+        self.filters.allocate(id, filter)
+    }
+
+    /// Ends a filter and all bindings of it.
+    pub fn free(&mut self, current: Current) {
+        self.filters.free(current);
+    }
+
+    /// Binds a filter.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NoDevice`] if it may not use the network; those of [`FilterTable::bind`].
+    pub fn bind(&mut self, id: EnvironmentId, current: Current, rights: Rights) -> Result<(), Status> {
+        self.holding(id)?;
+        self.filters.bind(id, current, rights)
+    }
+
+    /// Ends an environment's binding of a filter.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotBound`].
+    pub fn unbind(&mut self, id: EnvironmentId, number: u64) -> Result<(), Status> {
+        self.filters.unbind(id, number)
+    }
+
+    /// Takes rings, in [`NET_RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number `vcpu` will be
+    /// called.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NoDevice`] if it may not use the network; [`Status::InUse`] if it has rings; those of
+    /// [`Pages::pin_own`].
+    pub fn bind_rings(
+        &mut self,
+        id: EnvironmentId,
+        vcpu: usize,
+        first: u64,
+        pages: &mut Pages,
+    ) -> Result<(), Status> {
+        if self.holding(id)?.rings.is_some() {
+            return Err(Status::InUse);
+        }
+        let end = first.checked_add(NET_RING_FRAMES).ok_or(Status::BadArgument)?;
+        pages.pin_own(id, first..end)?;
+        // SAFETY: `NetRings` are atomics only; the frames are the environment's and pinned until it ends.
+        let shared = unsafe { pages.memory.shared::<NetRings>(first) };
+        let (transmit, receive) = (KernelRing::new(&shared.transmit), KernelRing::new(&shared.receive));
+        self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu });
+        Ok(())
+    }
+
+    /// Takes some of what is in an environment's transmit ring, as far as device and ring have room.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotBound`] without rings; [`Status::BadArgument`] when the ring's index makes no sense.
+    pub fn serve(
+        &mut self,
+        id: EnvironmentId,
+        pages: &Pages,
+        now: u64,
+        calls: &mut Calls,
+    ) -> Result<Work, Status> {
+        for _ in 0..AT_ONCE {
+            let holding = self.holding(id).map_err(|_| Status::NotBound)?;
+            let rings = holding.rings.as_ref().ok_or(Status::NotBound)?;
+            let waiting = rings.transmit.waiting().ok_or(Status::BadArgument);
+            if waiting == Ok(0) || waiting.is_err() || !rings.transmit.has_room(0) {
+                self.tell_device();
+                return waiting.map(|_| Work::Done);
+            }
+            let submission = rings.transmit.peek();
+            let judged = self.judge(id, &submission, pages);
+            // Only what goes there waits for the device: those who talk to each other don't care.
+            let outside = judged.as_ref().is_ok_and(|judged| self.goes_outside(&judged.headers));
+            let room = if outside { self.room(now) } else { Room::Yes };
+            if room == Room::NotYet {
+                // It stays in the ring, and is copied and judged anew.
+                self.tell_device();
+                return Ok(Work::Done);
+            }
+            let sent = judged.and_then(|judged| self.pass_on(id, &judged, room, pages, calls));
+            self.complete(id, submission.tag, sent, calls);
+        }
+        Ok(Work::More)
+    }
+
+    fn tell_device(&mut self) {
+        if core::mem::take(&mut self.untold) {
+            self.device.notify();
+        }
+    }
+
+    /// Whether the device takes a packet. Once it does not, its time runs.
+    fn room(&mut self, now: u64) -> Room {
+        if self.device.has_room() {
+            if self.jam.take().is_some() {
+                self.device.interrupt_on_room(false);
+            }
+            return Room::Yes;
+        }
+        match &mut self.jam {
+            Some(jam) => {
+                jam.given_up |= jam.deadline <= now;
+                if jam.given_up { Room::Never } else { Room::NotYet }
+            }
+            None => {
+                self.device.interrupt_on_room(true);
+                let deadline = now.saturating_add(self.patience);
+                self.jam = Some(Jam { deadline, given_up: false });
+                // What left before the interrupt was on is not told.
+                if self.device.has_room() { self.room(now) } else { Room::NotYet }
+            }
+        }
+    }
+
+    /// Copies a packet and judges the copy.
+    fn judge(
+        &mut self,
+        sender: EnvironmentId,
+        submission: &PacketSubmission,
+        pages: &Pages,
+    ) -> Result<Judged, PacketOutcome> {
+        let bytes = submission.bytes as usize;
+        if !(ETHERNET_HEADER_BYTES..=MAX_PACKET_BYTES).contains(&bytes) {
+            return Err(PacketOutcome::BadLength);
+        }
+        if !pages.has_bound(sender, submission.frame, Rights::READ) {
+            return Err(PacketOutcome::FrameNotBound);
+        }
+        // The one time that it is read: the sender may be changing it.
+        pages.memory.read(submission.frame, 0, &mut self.packet[..bytes]);
+        let headers = Headers::parse(&self.packet[..bytes]).ok_or(PacketOutcome::BadLength)?;
+        if self.may_send(sender, &headers) {
+            Ok(Judged { headers, bytes })
+        } else {
+            Err(PacketOutcome::NotAllowed)
+        }
+    }
+
+    /// Whether a packet of an environment is for somebody, or also for somebody, beyond the device.
+    fn goes_outside(&self, headers: &Headers) -> bool {
+        headers.destination.is_group() || self.place_of(headers.destination).is_none()
+    }
+
+    /// Whether an environment may be the sender that a packet names.
+    fn may_send(&self, id: EnvironmentId, headers: &Headers) -> bool {
+        let honest = headers.claimed_source.is_none_or(|claimed| claimed == headers.source);
+        let place = self.place_of(headers.source).filter(|_| honest);
+        place.is_some_and(|place| self.filters.permits(id, place, &headers.fields.swapped()))
+    }
+
+    /// Passes the packet that has been judged on to everybody it is for; returns its bytes.
+    fn pass_on(
+        &mut self,
+        id: EnvironmentId,
+        judged: &Judged,
+        room: Room,
+        pages: &Pages,
+        calls: &mut Calls,
+    ) -> Result<u16, PacketOutcome> {
+        self.route(Origin::Environment(id), judged, pages, calls);
+        if self.goes_outside(&judged.headers) {
+            if room == Room::Never {
+                return Err(PacketOutcome::Timeout);
+            }
+            self.device.send(&self.packet[..judged.bytes]);
+            self.untold = true;
+        }
+        Ok(judged.bytes as u16)
+    }
+
+    /// Puts the packet that has been judged into the rings of whom on this machine it is for.
+    fn route(&mut self, origin: Origin, judged: &Judged, pages: &Pages, calls: &mut Calls) {
+        let Judged { headers, bytes } = judged;
+        if headers.destination.is_group() {
+            for number in self.listeners(headers).numbers() {
+                let reader =
+                    self.holdings.get(usize::from(number)).and_then(Option::as_ref).map(|holding| holding.id);
+                if let Some(reader) = reader
+                    && origin != Origin::Environment(reader)
+                {
+                    self.deliver(reader, *bytes, pages, calls);
+                }
+            }
+        } else if let Some(place) = self.place_of(headers.destination)
+            && let Some(reader) = self.filters.classify(place, &headers.fields).reader
+        {
+            self.deliver(reader, *bytes, pages, calls);
+        }
+    }
+
+    /// The environments that hear packets for groups with these headers, each once.
+    fn listeners(&self, headers: &Headers) -> EnvironmentSet {
+        let mut readers = EnvironmentSet::EMPTY;
+        for holding in self.holdings.iter().flatten() {
+            if let Some(reader) = self.filters.classify(Place::Group(holding.id), &headers.fields).reader {
+                readers.insert(reader);
+            }
+        }
+        readers
+    }
+
+    /// Passes over a submission and posts its completion.
+    fn complete(
+        &mut self,
+        sender: EnvironmentId,
+        tag: u32,
+        sent: Result<u16, PacketOutcome>,
+        calls: &mut Calls,
+    ) {
+        let Ok(holding) = self.holding(sender) else { return };
+        let counters = holding.accounting;
+        let (bytes, outcome) = match sent {
+            Ok(bytes) => {
+                count(&counters.net_packets_sent, 1);
+                count(&counters.net_bytes_sent, u64::from(bytes));
+                (bytes, PacketOutcome::Ok)
+            }
+            Err(outcome) => {
+                count(&counters.net_packets_refused, 1);
+                (0, outcome)
+            }
+        };
+        if let Some(rings) = &mut holding.rings {
+            rings.transmit.pass();
+            if rings.transmit.post(&PacketCompletion { tag, bytes, outcome: Some(outcome) }) {
+                calls.add(sender, rings.vcpu);
+            }
+        }
+    }
+
+    /// Puts the packet into the next room that an environment offers, or drops it.
+    fn deliver(&mut self, reader: EnvironmentId, bytes: usize, pages: &Pages, calls: &mut Calls) {
+        let Net { holdings, packet, .. } = self;
+        let Some(holding) =
+            holdings.get_mut(reader.index()).and_then(Option::as_mut).filter(|holding| holding.id == reader)
+        else {
+            return;
+        };
+        if put(holding, &packet[..bytes], pages, calls).is_none() {
+            count(&holding.accounting.net_packets_dropped, 1);
+        }
+    }
+
+    /// Takes some packets that have arrived; whether there are more to take now.
+    fn receive(&mut self, pages: &Pages, now: u64, calls: &mut Calls) -> Work {
+        if self.rest_until.is_some_and(|until| now < until) {
+            return Work::Done;
+        }
+        let left = self.batch_left.take().unwrap_or(BATCH);
+        for _ in 0..AT_ONCE {
+            if self.receive_one(pages, calls) {
+                continue;
+            }
+            if self.rest_until.take().is_some() {
+                self.device.interrupt_on_receive(true);
+                // What came before the interrupt was on is not told.
+                if self.receive_one(pages, calls) {
+                    return Work::More;
+                }
+            }
+            return Work::Done;
+        }
+        match left.saturating_sub(AT_ONCE) {
+            0 => {
+                self.device.interrupt_on_receive(false);
+                self.rest_until = Some(now.saturating_add(self.rest));
+                Work::Done
+            }
+            left => {
+                self.batch_left = Some(left);
+                Work::More
+            }
+        }
+    }
+
+    /// Takes a packet that has arrived, if there is one.
+    fn receive_one(&mut self, pages: &Pages, calls: &mut Calls) -> bool {
+        let Some(bytes) = self.device.receive(&mut self.packet) else { return false };
+        self.untold = true;
+        if let Some(headers) = Headers::parse(&self.packet[..bytes]) {
+            // Nobody out there has an address of this machine.
+            if self.place_of(headers.source).is_none() {
+                self.route(Origin::Device, &Judged { headers, bytes }, pages, calls);
+            }
+        }
+        true
+    }
+
+    /// Sends what waits in all rings, one environment after the other, another one first each time.
+    fn serve_waiting(&mut self, pages: &Pages, now: u64, calls: &mut Calls) -> Work {
+        while self.to_serve > 0 {
+            let number = (self.first_served + self.to_serve) % MAX_ENVIRONMENTS;
+            let with_rings =
+                self.holdings.get(number).and_then(Option::as_ref).filter(|holding| holding.rings.is_some());
+            let id = with_rings.map(|holding| holding.id);
+            // An index that makes no sense is the business of its owner's next kick.
+            if id.is_some_and(|id| self.serve(id, pages, now, calls) == Ok(Work::More)) {
+                return Work::More;
+            }
+            self.to_serve -= 1;
+            if id.is_some() {
+                return Work::More;
+            }
+        }
+        Work::Done
+    }
+}
+
+impl Resource for Net {
+    fn check(&self, claim: &Verified) -> Result<Current, Status> {
+        self.filters.check(claim)
+    }
+
+    fn revoke(&mut self, current: Current, keeper: EnvironmentId) -> Result<u64, Status> {
+        self.filters.revoke(current, keeper)
+    }
+
+    fn end(&mut self, id: EnvironmentId, pages: &mut Pages) -> bool {
+        if let Ok(holding) = self.holding(id)
+            && let Some(rings) = holding.rings.take()
+        {
+            pages.unpin(rings.frames());
+        }
+        self.filters.release_some(id)
+    }
+
+    fn attend(&mut self, pages: &mut Pages, now: u64) -> (Calls, Work) {
+        let mut calls = Calls::new(Cause::Net);
+        if self.receive(pages, now, &mut calls) == Work::More {
+            return (calls, Work::More);
+        }
+        if self.to_serve == 0 && self.jam.is_some() && self.room(now) != Room::NotYet {
+            self.first_served = (self.first_served + 1) % MAX_ENVIRONMENTS;
+            self.to_serve = MAX_ENVIRONMENTS;
+        }
+        let work = self.serve_waiting(pages, now, &mut calls);
+        if work == Work::Done {
+            self.tell_device();
+        }
+        (calls, work)
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let jam = self.jam.as_ref().filter(|jam| !jam.given_up).map(|jam| jam.deadline);
+        let again = (self.untold || self.to_serve > 0).then_some(0);
+        jam.into_iter().chain(self.rest_until).chain(again).min()
+    }
+}
+
+/// Whether a full device is worth waiting for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Yes,
+    NotYet,
+    /// It has stopped answering.
+    Never,
+}
+
+/// Puts a packet into the next room that an environment offers. `None`: there is no room.
+fn put(holding: &mut Holding, packet: &[u8], pages: &Pages, calls: &mut Calls) -> Option<()> {
+    let Rings { receive: ring, vcpu, .. } = holding.rings.as_mut()?;
+    if ring.waiting()? == 0 || !ring.has_room(0) {
+        return None;
+    }
+    let PacketSubmission { frame, tag, .. } = ring.take();
+    let writable = pages.has_bound(holding.id, frame, Rights::WRITE);
+    let (counters, bytes) = (holding.accounting, packet.len() as u16);
+    let completion = if writable {
+        pages.memory.write(frame, 0, packet);
+        count(&counters.net_packets_received, 1);
+        count(&counters.net_bytes_received, u64::from(bytes));
+        PacketCompletion { tag, bytes, outcome: Some(PacketOutcome::Ok) }
+    } else {
+        count(&counters.net_packets_dropped, 1);
+        PacketCompletion { tag, bytes: 0, outcome: Some(PacketOutcome::FrameNotBound) }
+    };
+    if ring.post(&completion) {
+        calls.add(holding.id, *vcpu);
+    }
+    Some(())
+}

@@ -1,0 +1,118 @@
+//! The other cores: started one by one before the first environment, then each in its own loop.
+
+use super::settings::Settings;
+use crate::cores::Core;
+use crate::cores::held::SharedKernel;
+use crate::kernel::Kernel;
+use crate::log;
+use crate::machine::interrupt::{self, MAX_CORES, SIGNALS};
+use crate::machine::tables::load_tables;
+use crate::resource::frame::table::Owner;
+use crate::resource::slice::SliceVector;
+use crate::virt::Backend;
+use crate::virt::xstate::Support;
+use alloc::boxed::Box;
+use hyperexo_abi::FRAME_SHIFT;
+use hyperexo_hw::acpi::Machine;
+use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::descriptor::TrapStacks;
+use hyperexo_hw::smp::{Birth, current_root};
+use hyperexo_hw::time::ticks;
+use spin::Once;
+
+/// The kernel, once there is one.
+static SHARED: Once<SharedKernel> = Once::new();
+
+/// Frames of the stack on which a core runs its loop.
+const STACK_FRAMES: u64 = 16;
+/// Frames of each of its trap stacks.
+const TRAP_STACK_FRAMES: u64 = 4;
+/// How long a core may take to come up.
+const PATIENCE_US: u64 = 200_000;
+
+/// Where a core that is being started finds its stacks: one run of frames, its loop's stack first.
+const RUN_FRAMES: u64 = STACK_FRAMES + 3 * TRAP_STACK_FRAMES;
+
+/// Shares the kernel with the cores that are waiting for it.
+pub fn share(kernel: Kernel) -> &'static SharedKernel {
+    let shared = SHARED.call_once(|| SharedKernel::new(kernel));
+    (0..SIGNALS.cores()).for_each(|core| SIGNALS.wake(core));
+    shared
+}
+
+/// Starts the other processors, at most as many as the settings allow; each that comes gets a vector of
+/// slices.
+pub fn start_all(kernel: &mut Kernel, machine: Option<&Machine>, apic: &LocalApic, settings: &Settings) {
+    let Some(machine) = machine else { return };
+    let limit = (settings.cores as usize).min(MAX_CORES);
+    let own = apic.id();
+    for apic_id in machine.apic_ids().iter().copied().filter(|id| *id != own) {
+        if kernel.slices.len() >= limit {
+            return;
+        }
+        let Some(run) = take_stacks(kernel) else {
+            log!("warning: no memory for the stacks of processor {apic_id}");
+            return;
+        };
+        let before = SIGNALS.cores();
+        let deadline_of = |us| ticks().saturating_add(kernel.clock.ticks_of_us(us));
+        let pause = |us| {
+            let deadline = deadline_of(us);
+            while ticks() < deadline {}
+        };
+        let base = run << FRAME_SHIFT;
+        let stack = (run + STACK_FRAMES) << FRAME_SHIFT;
+        let birth = Birth { root: current_root(), entry: enter, argument: base, stack };
+        // SAFETY: ring 0, identity map, page tables in the kernel's image; low memory is the firmware's, who
+        // is done with it; the run of frames is the new core's alone; cores are started one at a time, and
+        // one that does not come in time ends the loop.
+        unsafe { hyperexo_hw::smp::start(apic, apic_id, &birth, pause) };
+        let deadline = deadline_of(PATIENCE_US);
+        while SIGNALS.cores() == before {
+            if ticks() > deadline {
+                log!("warning: processor {apic_id} did not start; going on with {before}");
+                return;
+            }
+        }
+        kernel.slices.push(SliceVector::default());
+    }
+}
+
+/// The run of frames with a core's stacks.
+fn take_stacks(kernel: &mut Kernel) -> Option<u64> {
+    let frames = &mut kernel.pages.frames;
+    let run = frames.find(RUN_FRAMES, 1)?;
+    let generation = frames.fresh_generation();
+    frames.take(Owner::Kernel, run..run + RUN_FRAMES, generation).ok()?;
+    Some(run)
+}
+
+/// First Rust code of a core. `base`: its run of frames.
+extern "C" fn enter(base: u64) -> ! {
+    let top = |number: u64| base + ((STACK_FRAMES + number * TRAP_STACK_FRAMES) << FRAME_SHIFT);
+    // SAFETY: ring 0; the stacks are this core's; the APIC is mapped by identity.
+    let (apic, backend) = unsafe {
+        load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
+        let apic = LocalApic::enable();
+        Support::enable();
+        (apic, Backend::enable())
+    };
+    match backend {
+        Ok(backend) => {
+            let backend: &'static Backend = Box::leak(Box::new(backend));
+            let number = interrupt::install(apic);
+            let shared = loop {
+                match SHARED.get() {
+                    Some(shared) => break shared,
+                    None => interrupt::halt(),
+                }
+            };
+            Core::new(number, apic, backend, shared).run(shared);
+        }
+        Err(error) => log!("warning: a processor can't be used: {error}"),
+    }
+    loop {
+        // SAFETY: halts this core with interrupts disabled, for good.
+        unsafe { core::arch::asm!("cli", "hlt") };
+    }
+}
