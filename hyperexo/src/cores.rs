@@ -26,9 +26,6 @@ use hyperexo_hw::time::ticks;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::relax::RelaxStrategy;
 
-/// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
-const DEFERRED_UPCALL_US: u64 = 50;
-
 /// How a core waits for another: it looks often, and executes `PAUSE` rarely, which under emulation stops the
 /// core that waits so long that others, on as few processors, get on.
 pub struct Patience;
@@ -125,6 +122,7 @@ impl Core {
     fn idle(&mut self, guard: Guard<'_>) {
         self.wake_at(&guard, guard.next_deadline(self.number), ticks());
         drop(guard);
+        self.backend.prepare_halt();
         interrupt::wait(self.number);
     }
 
@@ -187,8 +185,8 @@ impl Core {
             vcpu.post_upcall(VECTOR);
             count(&accounting.upcalls, 1);
         }
-        let deferred = vcpu.upcall_deferred();
-        let soon = deferred.then(|| now.saturating_add(kernel.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+        let patience = vcpu.patience_us();
+        let soon = patience.map(|us| now.saturating_add(kernel.clock.ticks_of_us(us)));
         let end = contended.then_some(self.slice_end);
         let deadlines = kernel.next_deadline(self.number).into_iter().chain(end).chain(soon);
         self.wake_at(kernel, deadlines.min(), now);

@@ -117,6 +117,13 @@ impl Backend {
         }
     }
 
+    /// Prepares this core to halt with interrupts disabled.
+    pub fn prepare_halt(&self) {
+        if let Backend::Svm(svm) = self {
+            svm.prepare_halt();
+        }
+    }
+
     /// A virtual CPU for environment number `id`, whose nested page table has its top in frame `nested_root`.
     /// Quick calls are counted in `accounting`.
     ///
@@ -293,9 +300,10 @@ pub trait Vcpu: Send {
     fn post_upcall(&mut self, vector: u8);
     /// Whether an upcall is waiting.
     fn upcall_posted(&self) -> bool;
-    /// Whether a waiting upcall can't be delivered before another exit, which should then come soon.
-    fn upcall_deferred(&self) -> bool {
-        false
+    /// How many microseconds the guest may run before it should be taken out, for the sake of an upcall that
+    /// waits or was requested; `None`: as long as it likes.
+    fn patience_us(&self) -> Option<u64> {
+        None
     }
     /// Whether the guest's interrupt flag is set.
     fn interrupts_enabled(&self) -> bool;

@@ -44,18 +44,3 @@ pub const PASSED_MSRS: [u32; 10] = [
     0xc000_0101,
     0xc000_0102,
 ];
-
-/// x87, MMX and SSE state as `FXSAVE64` writes it.
-#[derive(Clone)]
-#[repr(C, align(16))]
-pub struct FxState(pub [u8; 512]);
-
-impl FxState {
-    /// The state after `FNINIT` with `MXCSR` at its power-on value.
-    pub fn initial() -> FxState {
-        let mut bytes = [0; 512];
-        bytes[0..2].copy_from_slice(&0x037fu16.to_le_bytes());
-        bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        FxState(bytes)
-    }
-}

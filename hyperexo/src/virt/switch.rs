@@ -6,7 +6,7 @@
 //! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a
 //! few instructions between the exit and the next entry: [`Call::Null`], and [`Call::ViewSwitch`] to a view
 //! that is in the list. Nobody's lock is taken, no table of the kernel is read, and only those registers move
-//! that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are. That is
+//! that are used: the guest's other registers, and all of its SSE state, stay where they are. That is
 //! why it is written in assembly: what the compiler makes of Rust may use SSE registers.
 //!
 //! What a quick call leaves out, and why nothing is lost by that:

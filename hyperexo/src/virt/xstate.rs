@@ -1,20 +1,30 @@
-//! Extended processor state (AVX, AVX-512) of environments that share a core.
+//! Extended processor state (x87, AVX, AVX-512) of environments that share a core.
 //!
-//! The kernel is compiled for baseline SSE2 and can't touch more than that, so the rest stays in the
-//! registers while an environment goes in and out of the kernel, and moves only when another environment gets
-//! the core. SSE and x87 state is saved at every exit (see the backends).
+//! The kernel is compiled for baseline SSE2 and touches nothing else, so the rest stays in the registers while an
+//! environment goes in and out of the kernel. It moves only when another environment gets the core. SSE state is
+//! saved at every exit (see the backends).
+//!
+//! An environment may leave an x87 exception pending. None of the instructions here takes it: `FNINIT`, `FXSAVE`,
+//! `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX instruction.
 
 use super::cpuid::XCR0_GUEST;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
+use hyperexo_hw::sse::MXCSR_RESET;
 
 /// Reset value of XCR0: x87 only.
 const XCR0_RESET: u64 = 1;
 /// Bytes of the part of the area that is always there.
 const LEGACY_AND_HEADER_BYTES: usize = 576;
-/// x87 and SSE: not ours to move.
-const LEGACY: u64 = 0b11;
+/// The line of the area in which its header begins.
+const HEADER_LINE: usize = 8;
+/// x87 control word after reset.
+const X87_CONTROL_RESET: u16 = 0x37f;
+/// In the header's first byte: the area has x87 state.
+const X87: u8 = 1 << 0;
+/// SSE: not ours to move.
+const SSE: u64 = 1 << 1;
 
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +45,7 @@ impl Support {
         let cpuid = raw_cpuid::CpuId::new();
         let offered = cpuid.get_feature_info().is_some_and(|info| info.has_xsave());
         if !offered {
-            return Support { mask: 0, bytes: 0 };
+            return Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES };
         }
         // SAFETY: the processor has XSAVE.
         unsafe {
@@ -79,11 +89,11 @@ pub struct ExtendedState {
 impl ExtendedState {
     /// The state after reset.
     pub fn new(support: &Support) -> ExtendedState {
-        /// Offset of MXCSR, which XRSTOR loads along with AVX state, and its reset value.
+        /// Offset of MXCSR, which XRSTOR loads along with AVX state.
         const MXCSR: usize = 24;
-        const MXCSR_RESET: u32 = 0x1f80;
         let mut area = vec![Line([0; 64]); support.bytes.div_ceil(64)];
         if let Some(first) = area.first_mut() {
+            first.0[..2].copy_from_slice(&X87_CONTROL_RESET.to_le_bytes());
             first.0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
         }
         ExtendedState { area, xcr0: XCR0_RESET }
@@ -98,31 +108,69 @@ impl ExtendedState {
 
     /// Takes the state from the core.
     pub fn save(&mut self, support: &Support) {
+        let area = self.area.as_mut_ptr();
         if support.mask == 0 {
-            return;
+            // SAFETY: the area is aligned to 64 bytes and never smaller than this needs. The kernel's SSE state
+            // comes along, and stays in the kernel's memory.
+            unsafe { asm!("fxsave64 [{}]", in(reg) area) };
+        } else {
+            write_xcr0(support.mask);
+            let (low, high) = halves(support.mask & !SSE);
+            // SAFETY: the area is aligned to 64 bytes and as large as all supported components need.
+            unsafe { asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high) };
         }
-        write_xcr0(support.mask);
-        let (low, high) = halves(support.mask & !LEGACY);
-        // SAFETY: the area is aligned to 64 bytes and as large as all supported components need.
-        unsafe { asm!("xsave64 [{}]", in(reg) self.area.as_mut_ptr(), in("eax") low, in("edx") high) };
+        self.note_x87();
+    }
+
+    /// Notes in the header whether the area has x87 state, or x87 is as after reset. A processor may note the
+    /// latter by itself. QEMU's TCG never does, and there no core may load x87 state without need
+    /// ([`hyperexo_hw::sse`]).
+    fn note_x87(&mut self) {
+        let [first, second, third, ..] = self.area.as_slice() else { return };
+        // Control word; status, tags, last instruction and operand; then MXCSR and its mask; the registers.
+        let (control, rest) = first.0.split_at(2);
+        let registers = first.0[32..].iter().chain(&second.0).chain(&third.0[..32]);
+        let is_reset = *control == X87_CONTROL_RESET.to_le_bytes()
+            && rest[..22].iter().chain(registers).all(|byte| *byte == 0);
+        if let Some(header) = self.area.get_mut(HEADER_LINE) {
+            header.0[0] = header.0[0] & !X87 | if is_reset { 0 } else { X87 };
+        }
+    }
+
+    /// Whether the area has x87 state.
+    fn has_x87(&self) -> bool {
+        self.area.get(HEADER_LINE).is_some_and(|header| header.0[0] & X87 != 0)
     }
 
     /// Gives the state to the core.
     pub fn load(&self, support: &Support) {
-        // Old processors leave the addresses of the last x87 instruction in place when they load state
-        // without a pending exception: the last environment's would show. SAFETY: the kernel has no x87 state
-        // of its own, and the guest's is loaded at every entry.
+        // Old processors leave the addresses of the last x87 instruction in place when they load state without
+        // a pending exception: those of the last environment would show.
+        // SAFETY: the kernel has no x87 state of its own, and the environment's is loaded below.
         unsafe { asm!("fninit") };
         if support.mask == 0 {
+            if self.has_x87() {
+                // SAFETY: the area was written by `save`, MXCSR included, which is the kernel's. The compiler is
+                // told of the registers that the kernel's code uses.
+                unsafe { asm!("fxrstor64 [{}]", in(reg) self.area.as_ptr(), clobber_abi("sysv64")) };
+            } else {
+                clear_x87();
+            }
             return;
         }
         write_xcr0(support.mask);
-        let (low, high) = halves(support.mask & !LEGACY);
+        let (low, high) = halves(support.mask & !SSE);
         // SAFETY: the area was written by `save`, or holds the state after reset. Only components that
         // the kernel's code does not use are loaded.
         unsafe { asm!("xrstor64 [{}]", in(reg) self.area.as_ptr(), in("eax") low, in("edx") high) };
         write_xcr0(self.xcr0);
     }
+}
+
+/// Puts x87 into its state after reset, where `FNINIT` has just done so but for the registers' contents.
+fn clear_x87() {
+    // SAFETY: the kernel has no x87 state of its own. All exceptions are masked and none is pending.
+    unsafe { asm!(".rept 8", "fldz", ".endr", "fninit") };
 }
 
 fn halves(value: u64) -> (u32, u32) {
@@ -139,6 +187,52 @@ fn write_xcr0(value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without XSAVE: runs on every processor, as does the test's host.
+    const LEGACY: Support = Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES };
+
+    /// x87 as `FXSAVE` shows it, all but MXCSR and SSE state.
+    fn x87() -> Vec<u8> {
+        let mut state = ExtendedState::new(&LEGACY);
+        // SAFETY: the area is aligned and large enough.
+        unsafe { asm!("fxsave64 [{}]", in(reg) state.area.as_mut_ptr()) };
+        let bytes: Vec<u8> = state.area.iter().flat_map(|line| line.0).collect();
+        [&bytes[..24], &bytes[32..160]].concat()
+    }
+
+    #[test]
+    fn x87_is_kept_and_shows_nothing_to_the_next() {
+        let (mut first, second) = (ExtendedState::new(&LEGACY), ExtendedState::new(&LEGACY));
+        first.load(&LEGACY);
+        let reset = x87();
+        // A division by zero that is pending, unmasked, and values in the registers.
+        let control: u16 = 0x37b;
+        // SAFETY: no instruction follows that would take the exception, until `load`.
+        unsafe { asm!("fninit", "fldcw [{}]", "fldpi", "fld1", "fldz", "fdivp", in(reg) &raw const control) };
+        let used = x87();
+        first.save(&LEGACY);
+        assert!(first.has_x87());
+        second.load(&LEGACY);
+        assert_eq!(x87(), reset, "nothing of the first is left");
+        first.load(&LEGACY);
+        let again = x87();
+        // Pointers and opcode (bytes 6 to 23) are zero on processors that keep them for exceptions only.
+        assert_eq!((&again[..5], &again[24..]), (&used[..5], &used[24..]));
+        second.load(&LEGACY);
+    }
+
+    #[test]
+    fn x87_after_reset_is_noted() {
+        let mut state = ExtendedState::new(&LEGACY);
+        state.load(&LEGACY);
+        state.save(&LEGACY);
+        assert!(!state.has_x87());
+        // SAFETY: takes one register and gives it back: its contents stay.
+        unsafe { asm!("fldpi", "fstp st(0)") };
+        state.save(&LEGACY);
+        assert!(state.has_x87(), "an empty register can be read, too");
+        ExtendedState::new(&LEGACY).load(&LEGACY);
+    }
 
     #[test]
     fn xcr0_values_follow_the_rules() {

@@ -3,23 +3,26 @@
 //! Optional features (next-RIP save, flush by ASID, clean bits) are used where CPUID leaf 0x8000_000a shows
 //! them and done without where not.
 
+pub mod event;
 pub mod features;
 pub mod switch;
 pub mod vmcb;
 
 use super::state::{
     CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
-    EFER_NO_EXECUTE, FxState, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
+    EFER_NO_EXECUTE, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
 use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
 use crate::resource::view::List;
 use crate::view::ViewChange;
 use alloc::boxed::Box;
 use core::arch::asm;
+use event::Again;
 use features::Features;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
 use hyperexo_abi::hypercall::VIEWS;
+use hyperexo_hw::sse::{MXCSR_RESET, SseState};
 use switch::Switch;
 use vmcb::{Vmcb, exception, exit, intercept1, intercept2, tlb_control, virtual_interrupt};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
@@ -37,8 +40,12 @@ const CLEAN_INTERRUPT: u64 = 1 << 3;
 const CLEAN_NESTED: u64 = 1 << 4;
 const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
 
-/// `EXITINTINFO` and `EVENTINJ`: there is an event.
-const INTERRUPT_INFO_VALID: u64 = 1 << 31;
+/// How long a guest may run while its upcall is deferred ([`SvmVcpu::shadow`]).
+const DEFERRED_US: u64 = 50;
+/// How long a guest that was entered with a request for an interrupt may run on TCG. TCG notes the request
+/// without an atomic (seen in 7.2), and may forget an interrupt for the host that comes at that moment. Its next
+/// one brings it back: the timer.
+const REQUESTED_US: u64 = 1000;
 
 /// Why SVM can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +144,17 @@ impl Svm {
         }
         Ok(Svm { features, permissions: permissions(), host })
     }
+
+    /// Sees to it that every interrupt that is pending ends the next halt of this core.
+    ///
+    /// A processor needs none of it. QEMU's TCG on several cores can forget an interrupt ([`REQUESTED_US`]), which
+    /// a write of CR8 makes it look for, and lose GIF ([`hyperexo_hw::sse`]), which a guest on another core can
+    /// still bring about.
+    pub fn prepare_halt(&self) {
+        // SAFETY: ring 0, SVM is on (`enable`). The kernel's task priority is always 0. Interrupts are disabled by
+        // the flag, so that GIF, which is set outside `switch::enter`, lets nothing in.
+        unsafe { asm!("mov cr8, {zero}", "stgi", zero = in(reg) 0u64, options(nostack)) };
+    }
 }
 
 /// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write). Made
@@ -161,7 +179,7 @@ fn new_permissions() -> Box<Permissions> {
 pub struct SvmVcpu {
     vmcb: Box<Vmcb>,
     switch: Switch,
-    _fx: Box<FxState>,
+    _sse: Box<SseState>,
     features: Features,
     /// Top frames of the tables in its list of views; entry 0 is its own.
     roots: List,
@@ -173,7 +191,7 @@ pub struct SvmVcpu {
     /// forgets it (seen in 7.2): a virtual interrupt would then come between the `sti` and the `hlt` of a
     /// guest that goes to sleep, and nobody would wake it. So no upcall is requested until the guest has left
     /// that instruction, and one that was requested while the guest's flag forbade it is withdrawn. It waits
-    /// until the next exit, which [`Vcpu::upcall_deferred`] lets the kernel hasten. On processors that keep
+    /// until the next exit, which [`Vcpu::patience_us`] lets the kernel hasten. On processors that keep
     /// the shadow this is always empty.
     shadow: Option<u64>,
 }
@@ -253,29 +271,34 @@ impl SvmVcpu {
         save.rip = entry.rip;
         save.rsp = entry.rsp;
         save.pat = PAT_RESET;
-        let fx = Box::new(FxState::initial());
+        let sse = Box::new(SseState::initial());
         let switch = Switch {
             registers: Registers { rdi: entry.rdi, rsi: entry.rsi, ..Registers::default() },
             guest: (&raw const *vmcb) as u64,
             host: core::ptr::from_ref(svm.host) as u64,
-            fx: (&raw const *fx) as u64,
+            sse: (&raw const *sse) as u64,
             hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
             view_list: 0,
             flush: u32::from(if svm.features.flush_by_asid { tlb_control::GUEST } else { tlb_control::ALL }),
-            mxcsr: 0x1f80,
+            mxcsr: MXCSR_RESET,
         };
         let mut roots = [0; VIEWS];
         roots[0] = nested_root;
         let features = svm.features;
-        let mut vcpu = SvmVcpu { vmcb, switch, _fx: fx, features, roots, deferred: None, shadow: None };
+        let mut vcpu = SvmVcpu { vmcb, switch, _sse: sse, features, roots, deferred: None, shadow: None };
         vcpu.flush_nested();
         vcpu
     }
 
-    /// Whether the processor may be one that loses the shadow: TCG does not offer to save the next
-    /// instruction's address, every real processor of the last decade does.
-    fn forgets_shadow(&self) -> bool {
+    /// Whether the processor may be QEMU's TCG: that does not offer to save the next instruction's address,
+    /// every real processor of the last decade does.
+    fn emulated(&self) -> bool {
         !self.features.next_rip
+    }
+
+    /// Whether the processor is to interrupt the guest as soon as its interrupt flag allows.
+    fn requests_interrupt(&self) -> bool {
+        self.vmcb.control.virtual_interrupt & virtual_interrupt::REQUEST != 0
     }
 
     /// Whether the guest is still at the instruction that it was last seen in a shadow of.
@@ -295,8 +318,8 @@ impl SvmVcpu {
     /// Defers an interrupt that was requested while the guest's flag forbade it, and that has to wait for a
     /// shadow now.
     fn withdraw_interrupt(&mut self) {
-        let control = &mut self.vmcb.control;
-        if control.virtual_interrupt & virtual_interrupt::REQUEST != 0 {
+        if self.requests_interrupt() {
+            let control = &mut self.vmcb.control;
             self.deferred = Some((control.virtual_interrupt >> virtual_interrupt::VECTOR_SHIFT) as u8);
             control.virtual_interrupt &= !virtual_interrupt::REQUEST;
             control.clean &= !CLEAN_INTERRUPT;
@@ -313,14 +336,13 @@ impl SvmVcpu {
 
     /// Keeps an event that an exit interrupted, unless executing its instruction again raises it again.
     fn keep_interrupted_event(&mut self) {
-        const KIND_SHIFT: u32 = 8;
-        const EXCEPTION: u64 = 3;
-        const SOFTWARE: u64 = 4;
-        let info = self.vmcb.control.exit_interrupt_info;
-        let (vector, kind) = (info & 0xff, info >> KIND_SHIFT & 7);
-        let repeats = kind == SOFTWARE || kind == EXCEPTION && matches!(vector, 3 | 4);
-        self.vmcb.control.event_injection =
-            if info & INTERRUPT_INFO_VALID != 0 && !repeats { info } else { 0 };
+        let control = &mut self.vmcb.control;
+        control.event_injection = 0;
+        match event::again(control.exit_interrupt_info) {
+            Again::Inject(information) => control.event_injection = information,
+            Again::Request(vector) => self.request_interrupt(vector),
+            Again::No => {}
+        }
     }
 
     /// The view that it is in, by its number.
@@ -370,7 +392,7 @@ impl SvmVcpu {
                     address: info2,
                     access,
                     linear: None,
-                    in_delivery: self.vmcb.control.exit_interrupt_info & INTERRUPT_INFO_VALID != 0,
+                    in_delivery: self.vmcb.control.exit_interrupt_info & event::VALID != 0,
                     view: self.view() as u16,
                 })
             }
@@ -415,7 +437,7 @@ impl Vcpu for SvmVcpu {
         }
         self.vmcb.save.rax = self.switch.registers.rax;
         let rip = self.vmcb.save.rip;
-        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and FX state, which
+        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and SSE state, which
         // `self` owns; the nested page table confines the guest (`new`).
         unsafe { switch::enter(&mut self.switch) };
         self.switch.registers.rax = self.vmcb.save.rax;
@@ -426,7 +448,7 @@ impl Vcpu for SvmVcpu {
             self.vmcb.save.rip = rip;
         }
         self.keep_interrupted_event();
-        if self.forgets_shadow() && self.vmcb.control.interrupt_shadow & 1 != 0 {
+        if self.emulated() && self.vmcb.control.interrupt_shadow & 1 != 0 {
             self.shadow = Some(self.vmcb.save.rip);
         } else if !self.in_shadow() {
             self.shadow = None;
@@ -447,16 +469,7 @@ impl Vcpu for SvmVcpu {
     }
 
     fn raise(&mut self, exception: Exception) {
-        const VALID_EXCEPTION: u64 = INTERRUPT_INFO_VALID | 3 << 8;
-        const WITH_ERROR_CODE: u64 = 1 << 11;
-        self.vmcb.control.event_injection = match exception {
-            Exception::InvalidOpcode => VALID_EXCEPTION | 6,
-            Exception::GeneralProtection => VALID_EXCEPTION | WITH_ERROR_CODE | 13,
-            Exception::AlignmentCheck => VALID_EXCEPTION | WITH_ERROR_CODE | 17,
-            // Not one of AMD's exceptions, and as such the processor would refuse it; as an interrupt it is
-            // delivered alike, whatever the guest's flag says (APM vol. 2 §15.20).
-            Exception::Virtualization => INTERRUPT_INFO_VALID | u64::from(hyperexo_abi::fault::VECTOR),
-        };
+        self.vmcb.control.event_injection = event::exception(exception, self.emulated());
     }
 
     fn post_upcall(&mut self, vector: u8) {
@@ -468,11 +481,15 @@ impl Vcpu for SvmVcpu {
     }
 
     fn upcall_posted(&self) -> bool {
-        self.upcall_deferred() || self.vmcb.control.virtual_interrupt & virtual_interrupt::REQUEST != 0
+        self.deferred.is_some() || self.requests_interrupt()
     }
 
-    fn upcall_deferred(&self) -> bool {
-        self.deferred.is_some()
+    fn patience_us(&self) -> Option<u64> {
+        if self.deferred.is_some() {
+            Some(DEFERRED_US)
+        } else {
+            (self.emulated() && self.requests_interrupt()).then_some(REQUESTED_US)
+        }
     }
 
     fn interrupts_enabled(&self) -> bool {

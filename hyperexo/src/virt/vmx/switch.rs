@@ -10,6 +10,7 @@ use crate::virt::switch::{
 };
 use core::mem::offset_of;
 use hyperexo_abi::hypercall::VIEWS;
+use hyperexo_hw::{load_sse, store_sse};
 use x86::vmx::vmcs::{control, guest, host, ro};
 
 /// What [`enter`] needs.
@@ -17,8 +18,8 @@ use x86::vmx::vmcs::{control, guest, host, ro};
 pub struct Switch {
     /// General registers of the guest.
     pub registers: Registers,
-    /// Address of the guest's [`FxState`](crate::virt::state::FxState).
-    pub fx: u64,
+    /// Address of the guest's [`SseState`](hyperexo_hw::sse::SseState).
+    pub sse: u64,
     /// What the VMCS has as the host's stack pointer; 0: not written yet.
     pub host_stack: u64,
     /// Whether the VMCS has been launched since it was cleared (0 or 1): the next entry is `VMRESUME`.
@@ -73,8 +74,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         "mov eax, {stack_field}",
         "vmwrite rax, rsp",
         "2:",
-        "mov rax, [rdi + {fx}]",
-        "fxrstor64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        load_sse!("rax"),
         "cmp qword ptr [rdi + {launched}], 0",
         "mov rax, [rdi + {rax}]",
         load_registers!(),
@@ -89,7 +90,7 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         stack_field = const host::RSP,
         host_stack = const offset_of!(Switch, host_stack),
         launched = const offset_of!(Switch, launched),
-        fx = const offset_of!(Switch, fx),
+        sse = const offset_of!(Switch, sse),
         rax = const offset_of!(Registers, rax),
     )
 }
@@ -187,8 +188,8 @@ pub unsafe extern "C" fn landing() {
         "2:",
         store_registers!(),
         "pop qword ptr [rdi + {rdi}]",
-        "mov rax, [rdi + {fx}]",
-        "fxsave64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        store_sse!("rax"),
         "ldmxcsr [rdi + {mxcsr}]",
         "mov qword ptr [rdi + {launched}], 1",
         "sti",
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn landing() {
         refused = sym refused,
         hypercalls = const offset_of!(Switch, hypercalls),
         launched = const offset_of!(Switch, launched),
-        fx = const offset_of!(Switch, fx),
+        sse = const offset_of!(Switch, sse),
         mxcsr = const offset_of!(Switch, mxcsr),
         rax = const offset_of!(Registers, rax),
     )

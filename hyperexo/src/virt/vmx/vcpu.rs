@@ -13,13 +13,14 @@ use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsiste
 use crate::log;
 use crate::resource::view::List;
 use crate::view::ViewChange;
-use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INTERRUPT};
+use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, RFLAGS_INTERRUPT};
 use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
 use alloc::boxed::Box;
 use core::arch::asm;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::accounting::{Accounting, Exit};
 use hyperexo_abi::hypercall::{Status, VIEWS};
+use hyperexo_hw::sse::{MXCSR_RESET, SseState};
 use x86::dtables::{DescriptorTablePointer, sgdt};
 use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
@@ -45,7 +46,7 @@ struct Page([u8; 4096]);
 pub struct VmxVcpu {
     region: Box<Region>,
     switch: Switch,
-    _fx: Box<FxState>,
+    _sse: Box<SseState>,
     /// Where the guest's task priority (CR8) lives.
     task_priority: Box<Page>,
     processor: Processor,
@@ -97,22 +98,22 @@ impl VmxVcpu {
     ) -> VmxVcpu {
         let mut region = Region::new_box_zeroed().expect("kernel heap");
         region.set_revision(vmx.processor.revision);
-        let fx = Box::new(FxState::initial());
+        let sse = Box::new(SseState::initial());
         let switch = Switch {
             registers: Registers { rdi: entry.rdi, rsi: entry.rsi, ..Registers::default() },
-            fx: (&raw const *fx) as u64,
+            sse: (&raw const *sse) as u64,
             host_stack: 0,
             launched: 0,
             hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
             view_list: 0,
-            mxcsr: 0x1f80,
+            mxcsr: MXCSR_RESET,
         };
         let mut roots = [0; VIEWS];
         roots[0] = nested_root;
         VmxVcpu {
             region,
             switch,
-            _fx: fx,
+            _sse: sse,
             task_priority: Page::new_box_zeroed().expect("kernel heap"),
             processor: vmx.processor,
             entry: *entry,
