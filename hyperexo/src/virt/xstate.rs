@@ -7,7 +7,7 @@
 //! An environment may leave an x87 exception pending. None of the instructions here takes it: `FNINIT`, `FXSAVE`,
 //! `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX instruction.
 
-use super::cpuid::XCR0_GUEST;
+use super::state::XCR0_GUEST;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;

@@ -9,8 +9,8 @@ pub mod switch;
 pub mod vmcb;
 
 use super::state::{
-    CODE_SELECTOR, CR0_START, CR4_OSXSAVE, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_GUEST, EFER_LONG,
-    EFER_NO_EXECUTE, PASSED_MSRS, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
+    self, CODE_SELECTOR, CR0_START, CR4_MACHINE_CHECK, CR4_OSXSAVE, CR4_START, Column, DATA_SELECTOR,
+    DR7_RESET, EFER_GUEST, EFER_LONG, EFER_NO_EXECUTE, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED,
 };
 use super::{Access, Backend, Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
 use crate::resource::view::List;
@@ -157,7 +157,7 @@ impl Svm {
     }
 }
 
-/// The maps: all ones, but for [`PASSED_MSRS`] (APM vol. 2 §15.11: two bits a register, read and write). Made
+/// The maps: all ones, but for [`state::passed_msrs`] (APM vol. 2 §15.11: two bits a register, read and write). Made
 /// by the first core that asks, for all.
 fn permissions() -> &'static Permissions {
     static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
@@ -168,7 +168,7 @@ fn new_permissions() -> Box<Permissions> {
     let mut maps = Permissions::new_box_zeroed().expect("kernel heap");
     maps.ports.fill(0xff);
     maps.msrs.fill(0xff);
-    for msr in PASSED_MSRS {
+    for msr in state::passed_msrs(Column::Svm) {
         let (base, offset) = if msr < 0x2000 { (0, msr) } else { (0x800, msr - 0xc000_0000) };
         maps.msrs[base + offset as usize / 4] &= !(0b11 << (offset % 4 * 2));
     }
@@ -264,7 +264,7 @@ impl SvmVcpu {
         save.efer = EFER_SVM | EFER_LONG | EFER_NO_EXECUTE;
         save.cr0 = CR0_START;
         save.cr3 = entry.cr3;
-        save.cr4 = CR4_START;
+        save.cr4 = CR4_START | CR4_MACHINE_CHECK;
         save.dr6 = 0xffff_0ff0;
         save.dr7 = DR7_RESET;
         save.rflags = RFLAGS_RESERVED;

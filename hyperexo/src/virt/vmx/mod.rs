@@ -23,7 +23,7 @@ pub mod switch;
 pub mod vcpu;
 pub mod vmcs;
 
-use super::state::PASSED_MSRS;
+use super::state::{self, Column};
 use alloc::boxed::Box;
 use controls::{ControlError, Controls, Offers};
 use core::arch::asm;
@@ -178,7 +178,7 @@ unsafe fn prepare_control_registers(cr0: Fixed, cr4: Fixed) {
     }
 }
 
-/// The maps: all ones, but for [`PASSED_MSRS`]. Made by the first core that asks, for all.
+/// The maps: all ones, but for [`state::passed_msrs`]. Made by the first core that asks, for all.
 fn permissions() -> &'static Permissions {
     static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
     MAPS.call_once(|| Box::leak(new_permissions()))
@@ -188,7 +188,7 @@ fn new_permissions() -> Box<Permissions> {
     let mut maps = Permissions::new_box_zeroed().expect("kernel heap");
     maps.ports.fill(0xff);
     maps.msrs.fill(0xff);
-    for register in PASSED_MSRS {
+    for register in state::passed_msrs(Column::Vmx) {
         for (byte, bit) in msr_bits(register) {
             maps.msrs[byte] &= !bit;
         }
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(msr_bits(0xc000_0081), [(0x410, 2), (0xc10, 2)]);
         let maps = permissions();
         let open: u32 = maps.msrs.iter().map(|byte| byte.count_zeros()).sum();
-        assert_eq!(open as usize, 2 * PASSED_MSRS.len());
+        assert_eq!(open as usize, 2 * state::passed_msrs(Column::Vmx).count());
         assert!(maps.ports.iter().all(|byte| *byte == 0xff));
     }
 }

@@ -6,14 +6,16 @@
 //! that core.
 
 use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
-use super::fill::{self, CR0_OWNED, CR4_MACHINE_CHECK, CR4_REFUSED, Leash, set};
+use super::fill::{self, Leash, set};
 use super::switch::{Entered, Switch, enter};
 use super::vmcs::{self, Region, read};
 use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
 use crate::log;
 use crate::resource::view::List;
 use crate::view::ViewChange;
-use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, RFLAGS_INTERRUPT};
+use crate::virt::state::{
+    self, CR4_OSXSAVE, Column, EFER_GUEST, EFER_LONG, Keeper, RFLAGS_INTERRUPT, allowed, kept,
+};
 use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -27,9 +29,13 @@ use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::{control, guest, ro};
 use zerocopy::FromZeros;
 
-/// MSRs of a guest that entries and exits leave alone: STAR, LSTAR, CSTAR, SFMASK, kernel GS base. The kernel
-/// uses none of them.
-const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
+/// How many MSRs of a guest entries and exits leave alone. The kernel uses none of them.
+const LAZY_MSRS: usize = 5;
+
+/// These MSRs: STAR, LSTAR, CSTAR, SFMASK, kernel GS base.
+fn lazy_msrs() -> impl Iterator<Item = u32> {
+    state::msrs_kept(Column::Vmx, Keeper::Core)
+}
 
 /// Blocking by `STI` and by `MOV SS`.
 pub(super) const BLOCKED: u64 = 0b11;
@@ -62,7 +68,7 @@ pub struct VmxVcpu {
     on_core: bool,
     /// Address of the segment table of the core it ran on last: which core that was.
     core: u64,
-    lazy_msrs: [u64; LAZY_MSRS.len()],
+    lazy_msrs: [u64; LAZY_MSRS],
     cr2: u64,
     rip: u64,
     /// An event for the next entry.
@@ -123,7 +129,7 @@ impl VmxVcpu {
             filled: false,
             on_core: false,
             core: 0,
-            lazy_msrs: [0; LAZY_MSRS.len()],
+            lazy_msrs: [0; LAZY_MSRS],
             cr2: 0,
             rip: entry.rip,
             event: None,
@@ -172,9 +178,9 @@ impl VmxVcpu {
             unsafe { fill::host_state(segments.base) };
             self.flush_all();
         }
-        for (register, value) in LAZY_MSRS.iter().zip(self.lazy_msrs) {
+        for (register, value) in lazy_msrs().zip(self.lazy_msrs) {
             // SAFETY: values that the guest itself had in them, or 0; the kernel uses none of these.
-            unsafe { wrmsr(*register, value) };
+            unsafe { wrmsr(register, value) };
         }
         // SAFETY: CR2 has no effect.
         unsafe { asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack)) };
@@ -384,18 +390,19 @@ impl VmxVcpu {
         match exit::control_access(read(ro::EXIT_QUALIFICATION)) {
             ControlAccess::Load { control: 0, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
-                if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
+                let caching = value & CR0_NOT_WRITE_THROUGH == 0 || value & CR0_CACHE_DISABLE != 0;
+                if value & !allowed(state::CR0, Column::Vmx) != 0 || !caching {
                     return VmExit::Privileged("mov to cr0");
                 }
-                set(control::CR0_READ_SHADOW, value & CR0_OWNED);
+                set(control::CR0_READ_SHADOW, value & kept(state::CR0, Column::Vmx, Keeper::Kernel));
                 VmExit::Handled
             }
             ControlAccess::Load { control: 4, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
-                if value & CR4_REFUSED != 0 {
+                if value & !allowed(state::CR4, Column::Vmx) != 0 {
                     return VmExit::Privileged("mov to cr4");
                 }
-                set(control::CR4_READ_SHADOW, value & CR4_MACHINE_CHECK);
+                set(control::CR4_READ_SHADOW, value & kept(state::CR4, Column::Vmx, Keeper::Kernel));
                 VmExit::Handled
             }
             _ => VmExit::Privileged("control register"),
@@ -460,9 +467,9 @@ impl Vcpu for VmxVcpu {
         if !core::mem::take(&mut self.on_core) {
             return;
         }
-        for (register, value) in LAZY_MSRS.iter().zip(&mut self.lazy_msrs) {
+        for (register, value) in lazy_msrs().zip(&mut self.lazy_msrs) {
             // SAFETY: registers that every processor with long mode has.
-            *value = unsafe { rdmsr(*register) };
+            *value = unsafe { rdmsr(register) };
         }
         // SAFETY: reading CR2 has no effect; the VMCS is active here and nowhere else.
         let cleared = unsafe {
