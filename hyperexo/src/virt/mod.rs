@@ -66,6 +66,7 @@ impl Backend {
     pub unsafe fn enable() -> Result<Backend, VirtualizationError> {
         // SAFETY: passed on to the caller.
         unsafe {
+            state_of_core();
             if Vmx::is_offered() {
                 Vmx::enable().map(Backend::Vmx).map_err(VirtualizationError::Vmx)
             } else if Svm::is_offered() {
@@ -147,6 +148,20 @@ impl Backend {
                 Backend::Vmx(vmx) => Box::new(VmxVcpu::new(vmx, nested_root, id, entry, accounting)),
             }
         }
+    }
+}
+
+/// Puts what guests can read of this core, and the kernel does not use, into the same state on every core: the
+/// number that `RDTSCP` reads, of which firmware may have made something.
+///
+/// # Safety
+///
+/// Ring 0.
+unsafe fn state_of_core() {
+    let cpuid = raw_cpuid::CpuId::new();
+    if cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|info| info.has_rdtscp()) {
+        // SAFETY: the register exists with the instruction, and nobody else uses it.
+        unsafe { x86::msr::wrmsr(state::TSC_AUX, 0) };
     }
 }
 

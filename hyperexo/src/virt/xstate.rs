@@ -1,4 +1,4 @@
-//! Extended processor state (x87, AVX, AVX-512) of environments that share a core.
+//! Extended processor state (x87, AVX, AVX-512, protection keys) of environments that share a core.
 //!
 //! The kernel is compiled for baseline SSE2 and touches nothing else, so the rest stays in the registers while an
 //! environment goes in and out of the kernel. It moves only when another environment gets the core. SSE state is
@@ -7,7 +7,7 @@
 //! An environment may leave an x87 exception pending. None of the instructions here takes it: `FNINIT`, `FXSAVE`,
 //! `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX instruction.
 
-use super::state::XCR0_GUEST;
+use super::state::{CR4_OSXSAVE, CR4_PROTECTION_KEYS, XCR0_GUEST};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
@@ -26,39 +26,49 @@ const X87: u8 = 1 << 0;
 /// SSE: not ours to move.
 const SSE: u64 = 1 << 1;
 
+/// Parts of the state that move: those that a guest may use, and those of MPX. QEMU's TCG lets a guest of SVM write
+/// XCR0 without an exit (seen in 7.2), and MPX is what it offers besides.
+const MOVED: u64 = XCR0_GUEST | 0b11 << 3;
+
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Support {
-    /// Bits that a guest may set in XCR0; 0 if there is no XSAVE.
-    pub mask: u64,
+    /// Parts of the state that move; 0 if there is no XSAVE.
+    mask: u64,
     bytes: usize,
+    protection_keys: bool,
 }
 
 impl Support {
-    /// Turns XSAVE on for this core, if there is one.
+    /// Turns XSAVE and protection keys on for this core, if there are any. Pages of the kernel have no key. On SVM a
+    /// guest may turn keys on behind the kernel's back, so that their register has to move.
     ///
     /// # Safety
     ///
     /// Ring 0.
     pub unsafe fn enable() -> Support {
-        const OSXSAVE: u64 = 1 << 18;
         let cpuid = raw_cpuid::CpuId::new();
-        let offered = cpuid.get_feature_info().is_some_and(|info| info.has_xsave());
-        if !offered {
-            return Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES };
-        }
-        // SAFETY: the processor has XSAVE.
+        let xsave = cpuid.get_feature_info().is_some_and(|info| info.has_xsave());
+        let protection_keys = cpuid.get_extended_feature_info().is_some_and(|info| info.has_pku());
+        let bits =
+            if xsave { CR4_OSXSAVE } else { 0 } | if protection_keys { CR4_PROTECTION_KEYS } else { 0 };
+        // SAFETY: the processor has what the bits turn on.
         unsafe {
             let cr4: u64;
             asm!("mov {}, cr4", out(reg) cr4);
-            asm!("mov cr4, {}", in(reg) cr4 | OSXSAVE);
+            asm!("mov cr4, {}", in(reg) cr4 | bits);
+        }
+        if !xsave {
+            return Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES, protection_keys };
         }
         let leaf = raw_cpuid::cpuid!(0xd, 0);
+        let mask = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & MOVED;
         Support {
-            mask: (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & XCR0_GUEST,
+            mask,
+            protection_keys,
             // In the standard format each component has a fixed place: the end of the last one we use counts.
             bytes: (2..64)
-                .filter(|component| XCR0_GUEST >> component & 1 != 0)
+                .filter(|component| mask >> component & 1 != 0)
                 .map(|component| raw_cpuid::cpuid!(0xd, component as u32))
                 .map(|leaf| (leaf.eax + leaf.ebx) as usize)
                 .fold(LEGACY_AND_HEADER_BYTES, usize::max),
@@ -72,7 +82,7 @@ impl Support {
         const AVX_512: u64 = 0b111 << 5;
         let avx = value & AVX == 0 || value & SSE != 0;
         let avx_512 = value & AVX_512 == 0 || value & AVX_512 == AVX_512 && value & AVX != 0;
-        self.mask != 0 && value & 1 != 0 && value & !self.mask == 0 && avx && avx_512
+        self.mask != 0 && value & 1 != 0 && value & !(self.mask & XCR0_GUEST) == 0 && avx && avx_512
     }
 }
 
@@ -84,6 +94,7 @@ struct Line([u8; 64]);
 pub struct ExtendedState {
     area: Vec<Line>,
     xcr0: u64,
+    protection_keys: u32,
 }
 
 impl ExtendedState {
@@ -96,7 +107,7 @@ impl ExtendedState {
             first.0[..2].copy_from_slice(&X87_CONTROL_RESET.to_le_bytes());
             first.0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
         }
-        ExtendedState { area, xcr0: XCR0_RESET }
+        ExtendedState { area, xcr0: XCR0_RESET, protection_keys: 0 }
     }
 
     /// Sets the environment's XCR0, on the core too, which it has. The value must be one that
@@ -108,12 +119,20 @@ impl ExtendedState {
 
     /// Takes the state from the core.
     pub fn save(&mut self, support: &Support) {
+        if support.protection_keys {
+            self.protection_keys = read_protection_keys();
+        }
         let area = self.area.as_mut_ptr();
         if support.mask == 0 {
             // SAFETY: the area is aligned to 64 bytes and never smaller than this needs. The kernel's SSE state
             // comes along, and stays in the kernel's memory.
             unsafe { asm!("fxsave64 [{}]", in(reg) area) };
         } else {
+            // See `MOVED`: the guest may have changed it.
+            let xcr0 = read_xcr0();
+            if support.permits(xcr0) {
+                self.xcr0 = xcr0;
+            }
             write_xcr0(support.mask);
             let (low, high) = halves(support.mask & !SSE);
             // SAFETY: the area is aligned to 64 bytes and as large as all supported components need.
@@ -144,6 +163,9 @@ impl ExtendedState {
 
     /// Gives the state to the core.
     pub fn load(&self, support: &Support) {
+        if support.protection_keys {
+            write_protection_keys(self.protection_keys);
+        }
         // Old processors leave the addresses of the last x87 instruction in place when they load state without
         // a pending exception: those of the last environment would show.
         // SAFETY: the kernel has no x87 state of its own, and the environment's is loaded below.
@@ -177,6 +199,26 @@ fn halves(value: u64) -> (u32, u32) {
     (value as u32, (value >> 32) as u32)
 }
 
+fn read_xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: only called where XSAVE is on; reads a register.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    u64::from(low) | u64::from(high) << 32
+}
+
+fn read_protection_keys() -> u32 {
+    let keys;
+    // SAFETY: only called where protection keys are on (`Support`); reads a register.
+    unsafe { asm!("rdpkru", in("ecx") 0, out("eax") keys, out("edx") _, options(nomem, nostack)) };
+    keys
+}
+
+fn write_protection_keys(keys: u32) {
+    // SAFETY: only called where protection keys are on (`Support`). They say what pages of users allow, and the
+    // kernel has no such pages.
+    unsafe { asm!("wrpkru", in("ecx") 0, in("eax") keys, in("edx") 0, options(nostack)) };
+}
+
 fn write_xcr0(value: u64) {
     let (low, high) = halves(value);
     // SAFETY: only called where XSAVE is on, with values that `Support::permits` or the supported mask
@@ -189,7 +231,7 @@ mod tests {
     use super::*;
 
     /// Without XSAVE: runs on every processor, as does the test's host.
-    const LEGACY: Support = Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES };
+    const LEGACY: Support = Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES, protection_keys: false };
 
     /// x87 as `FXSAVE` shows it, all but MXCSR and SSE state.
     fn x87() -> Vec<u8> {
@@ -236,14 +278,15 @@ mod tests {
 
     #[test]
     fn xcr0_values_follow_the_rules() {
-        let support = Support { mask: 0xe7, bytes: 0 };
+        let offering = |mask| Support { mask, bytes: 0, protection_keys: false };
+        let support = offering(0xff);
         for good in [1, 3, 7, 0xe7] {
             assert!(support.permits(good), "{good:#x}");
         }
-        for bad in [0, 2, 5, 0x27, 0xe3, 1 << 9 | 1, 1 << 63 | 1] {
+        for bad in [0, 2, 5, 0x1b, 0x27, 0xe3, 1 << 9 | 1, 1 << 63 | 1] {
             assert!(!support.permits(bad), "{bad:#x}");
         }
-        assert!(!Support { mask: 0, bytes: 0 }.permits(1));
-        assert!(!Support { mask: 3, bytes: 0 }.permits(7));
+        assert!(!offering(0).permits(1));
+        assert!(!offering(3).permits(7));
     }
 }

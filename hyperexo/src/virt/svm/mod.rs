@@ -45,7 +45,7 @@ const DEFERRED_US: u64 = 50;
 /// How long a guest that was entered with a request for an interrupt may run on TCG. TCG notes the request
 /// without an atomic (seen in 7.2), and may forget an interrupt for the host that comes at that moment. Its next
 /// one brings it back: the timer.
-const REQUESTED_US: u64 = 1000;
+const REQUESTED_US: u64 = 10_000;
 
 /// Why SVM can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -396,6 +396,7 @@ impl SvmVcpu {
                     view: self.view() as u16,
                 })
             }
+            exit::SHUTDOWN if machine_check_in_progress() => VmExit::MachineCheck,
             exit::SHUTDOWN => VmExit::TripleFault,
             exit::XSETBV => VmExit::Xsetbv,
             exit::ALIGNMENT_CHECK => {
@@ -426,6 +427,16 @@ impl SvmVcpu {
     }
 }
 
+/// Whether a machine check is being dealt with. A guest that has cleared `CR4.MCE` is shut down by one, as by a
+/// triple fault.
+fn machine_check_in_progress() -> bool {
+    const MCG_STATUS: u32 = 0x17a;
+    const IN_PROGRESS: u64 = 1 << 2;
+    let offered = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_mca());
+    // SAFETY: the register exists with machine-check banks; reading it has no effect.
+    offered && unsafe { rdmsr(MCG_STATUS) } & IN_PROGRESS != 0
+}
+
 impl Vcpu for SvmVcpu {
     fn run(&mut self, backend: &Backend) -> VmExit {
         let Backend::Svm(svm) = backend else { return VmExit::InvalidState };
@@ -446,6 +457,9 @@ impl Vcpu for SvmVcpu {
         if self.vmcb.control.exit_code as u32 == exit::INVALID {
             // The processor has overwritten the guest's state with the host's, which is nobody's business.
             self.vmcb.save.rip = rip;
+        }
+        if self.vmcb.save.cr4 & !state::allowed(state::CR4, Column::Svm) != 0 {
+            return VmExit::InvalidState;
         }
         self.keep_interrupted_event();
         if self.emulated() && self.vmcb.control.interrupt_shadow & 1 != 0 {

@@ -11,7 +11,22 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("primitives-on-older-processor", &needs, primitives),
         Test::new("views-on-older-processor", &needs, views),
+        Test::new("registers-of-neighbours", &[Need::Exokernel], registers),
     ]
+}
+
+/// Two environments on one core that leave values of their own in every register. Neither finds the other's, and
+/// each finds its own again.
+fn registers(context: &Context) -> Verdict {
+    let said = context.run(&[
+        "--memory",
+        "64M",
+        "--app",
+        "first=hostile:attempt=registers",
+        "--app",
+        "second=hostile:attempt=registers",
+    ])?;
+    said.succeeded()?.tells("first ended: exit code 0")?.tells("second ended: exit code 0").map(drop)
 }
 
 /// A processor with VMX but without `VMFUNC` and #VE.
