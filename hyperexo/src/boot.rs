@@ -16,7 +16,7 @@ use crate::resource::view::ViewTable;
 use crate::settings::{End, Settings};
 use crate::smp;
 use crate::virt::xstate::Support;
-use crate::virt::{Backend, VirtualizationError};
+use crate::virt::{self, VirtualizationError};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -183,8 +183,8 @@ unsafe fn build(
         POWER_OFF.call_once(|| off);
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
-    let (backend, extended_support) = unsafe { (Backend::enable(), Support::enable()) };
-    let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
+    let (backend, extended_support) = unsafe { (virt::enable(), Support::enable()) };
+    let backend = backend.map_err(StartError::Virtualization)?;
     let disk = discovery::find_disk(boot, &mut frames, memory, &clock, &apic, settings);
     let net = discovery::find_network(&mut frames, memory, &clock, &apic, draw_key());
     let owners_frame = frames
@@ -207,6 +207,7 @@ unsafe fn build(
         clock,
         settings: *settings,
         backend,
+        retiring: 0,
         extended_support,
         free_map,
         // SAFETY: atomics only, in a frame that the kernel keeps for ever.

@@ -16,8 +16,8 @@ use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Kernel, VcpuId};
 use crate::resource::page::EnvironmentId;
-use crate::view::{self, ViewChange};
-use crate::virt::{Backend, VmExit};
+use crate::view;
+use crate::virt::{Backend, ViewChange, VmExit};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_abi::accounting::Exit;
 use hyperexo_abi::upcall::VECTOR;
@@ -65,7 +65,7 @@ pub struct Core {
     /// Number, from 0.
     number: usize,
     apic: LocalApic,
-    backend: &'static Backend,
+    backend: &'static dyn Backend,
     /// The TSC value for which the timer is set.
     armed: Option<u64>,
     /// Whose extended state is in the core's registers.
@@ -78,7 +78,7 @@ pub struct Core {
 
 impl Core {
     /// Core number `number`, the one that calls this.
-    pub fn new(number: usize, apic: LocalApic, backend: &'static Backend) -> Core {
+    pub fn new(number: usize, apic: LocalApic, backend: &'static dyn Backend) -> Core {
         Core { number, apic, backend, armed: None, holder: None, successor: None, slice_end: 0 }
     }
 
@@ -86,6 +86,7 @@ impl Core {
     pub fn run(&mut self, kernel: &SharedKernel) {
         loop {
             let mut guard = kernel.lock();
+            guard.retire_vcpus(self.number);
             if guard.finished() {
                 return;
             }
@@ -213,9 +214,10 @@ impl Core {
         }
         interrupt::entering(self.number, who.environment);
         drop(guard);
+        let host = self.backend.host_page();
         let start = ticks();
         let exit = loop {
-            let exit = vcpu.run(self.backend);
+            let exit = vcpu.run(host);
             count(&accounting.exits[kind(&exit) as usize], 1);
             if !emulate::answer(&mut *vcpu, exit) {
                 break Some(exit);
@@ -248,24 +250,20 @@ impl Core {
         if self.holder == Some(who.environment) {
             return;
         }
-        let support = kernel.extended_support;
         if let Some(old) = self.holder {
             let core = self.number;
-            if let Some(slot) = kernel.environment(old).vcpus.iter_mut().find(|slot| slot.core == core) {
-                slot.extended.save(&support);
-                if let Some(vcpu) = &mut slot.vcpu {
-                    vcpu.leave_core();
-                }
+            let slot = kernel.environment(old).vcpus.iter_mut().find(|slot| slot.core == core);
+            if let Some(vcpu) = slot.and_then(|slot| slot.vcpu.as_mut()) {
+                vcpu.leave_core();
             }
         }
-        kernel.slot(who).extended.load(&support);
+        kernel.vcpu(who).take_core();
         self.holder = Some(who.environment);
     }
 }
 
 /// Acts on an exit.
 fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
-    let support = kernel.extended_support;
     let vcpu = kernel.vcpu(who);
     let rip = vcpu.rip();
     let death = match exit {
@@ -278,17 +276,14 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
             slot.waiting = !posted && !slot.posted;
             return After::Look;
         }
-        VmExit::Xsetbv => {
-            emulate::xsetbv(kernel.slot(who), &support);
-            return After::Continue;
-        }
         VmExit::Handled
         | VmExit::Cpuid
         | VmExit::MsrRead(_)
         | VmExit::MsrWrite(_)
-        | VmExit::Port(_)
-        | VmExit::Privileged(_)
-        | VmExit::Undefined(_) => unreachable!("`emulate::answer` has seen to it"),
+        | VmExit::Port
+        | VmExit::Privileged
+        | VmExit::Undefined
+        | VmExit::Xsetbv => unreachable!("`emulate::answer` has seen to it"),
         VmExit::NestedFault(fault) => {
             let VirtualCpu { vcpu: Some(vcpu), faults, .. } = kernel.slot(who) else {
                 unreachable!("between exit and entry the state is here")
@@ -315,10 +310,10 @@ fn kind(exit: &VmExit) -> Exit {
         VmExit::Halt => Exit::Halt,
         VmExit::Cpuid => Exit::Cpuid,
         VmExit::MsrRead(_) | VmExit::MsrWrite(_) => Exit::Msr,
-        VmExit::Port(_) => Exit::Port,
+        VmExit::Port => Exit::Port,
         VmExit::NestedFault(_) => Exit::NestedFault,
         VmExit::Window => Exit::Window,
-        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
+        VmExit::Undefined | VmExit::Privileged | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
         VmExit::MachineCheck | VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
     }
 }

@@ -9,16 +9,14 @@ use crate::resource::disk::Binding;
 use crate::resource::page::{EnvironmentId, FrameTable, Owner};
 use crate::resource::view::List;
 use crate::virt::nested::{NestedTable, TableMemory, TableReader};
-use crate::virt::xstate::ExtendedState;
-use crate::virt::{Access, Vcpu};
-use alloc::boxed::Box;
+use crate::virt::{Access, Frames, VCPU_FRAMES, VcpuBox};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::ANY;
 use hyperexo_abi::accounting::Accounting;
-use hyperexo_abi::hypercall::VIEWS;
+use hyperexo_abi::hypercall::{Status, VIEWS};
 use hyperexo_abi::upcall::{Cause, Doorbell};
 
 /// Why an environment was ended by the kernel.
@@ -104,7 +102,7 @@ pub struct VirtualCpu {
     /// The core that runs it.
     pub core: usize,
     /// The processor state; with the core while it runs there.
-    pub vcpu: Option<Box<dyn Vcpu>>,
+    pub vcpu: Option<VcpuBox>,
     /// It halted and waits for an upcall.
     pub waiting: bool,
     /// An upcall has come: its core posts it before it runs again.
@@ -119,20 +117,13 @@ pub struct VirtualCpu {
     pub faults: Option<FaultTarget>,
     /// TSC value at which it wants a timer upcall.
     pub timer: Option<u64>,
-    /// Extended processor state while it does not have the core.
-    pub extended: ExtendedState,
     /// Causes of its upcalls, in a page that the environment can write.
     pub doorbell: &'static Doorbell,
 }
 
 impl VirtualCpu {
     /// A virtual CPU that has not run yet.
-    pub fn new(
-        core: usize,
-        vcpu: Box<dyn Vcpu>,
-        extended: ExtendedState,
-        doorbell: &'static Doorbell,
-    ) -> VirtualCpu {
+    pub fn new(core: usize, vcpu: VcpuBox, doorbell: &'static Doorbell) -> VirtualCpu {
         VirtualCpu {
             core,
             vcpu: Some(vcpu),
@@ -143,7 +134,6 @@ impl VirtualCpu {
             views_seen: [0; VIEWS],
             faults: None,
             timer: None,
-            extended,
             doorbell,
         }
     }
@@ -163,8 +153,8 @@ pub struct Environment {
     pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
     pub quota: u64,
-    /// Frames of the kernel on its account: those of its nested page table, of doorbells of virtual CPUs that
-    /// it has started, of its list of views, and those that it has paid for tables of views.
+    /// Frames of the kernel on its account: those of its nested page table, of its virtual CPUs, of doorbells of
+    /// those that it has started, of its list of views, and those that it has paid for tables of views.
     pub tables: u64,
     /// Frame with the list of its views, once it has any.
     pub view_list: Option<u64>,
@@ -235,6 +225,28 @@ pub struct NestedMemory<'a> {
     pub room: u64,
     /// Frames taken, on the account of whoever pays for the tables.
     pub tables: &'a mut u64,
+}
+
+impl NestedMemory<'_> {
+    /// Frames of zeros for a virtual CPU: all, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::QuotaExceeded`] if the account does not allow them, [`Status::Exhausted`] if there are none.
+    pub fn allocate_vcpu(&mut self) -> Result<Frames, Status> {
+        if self.room < VCPU_FRAMES as u64 {
+            return Err(Status::QuotaExceeded);
+        }
+        let mut frames = [0; VCPU_FRAMES];
+        for index in 0..VCPU_FRAMES {
+            let Some(frame) = self.allocate() else {
+                frames[..index].iter().for_each(|frame| self.release(*frame));
+                return Err(Status::Exhausted);
+            };
+            frames[index] = frame;
+        }
+        Ok(frames)
+    }
 }
 
 impl TableReader for NestedMemory<'_> {

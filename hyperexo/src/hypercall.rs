@@ -2,15 +2,14 @@
 
 use crate::cores::After;
 use crate::disk::Ring;
-use crate::env::{Ending, Environment, VirtualCpu};
+use crate::env::{Ending, Environment, NestedMemory, VirtualCpu};
 use crate::fault::FaultTarget;
 use crate::kernel::{Kernel, VcpuId};
 use crate::net::{Rings, calls as net};
 use crate::resource::page::{EnvironmentId, Owner};
 use crate::view::Place;
-use crate::virt::nested::TableMemory;
-use crate::virt::xstate::ExtendedState;
-use crate::virt::{Entry, Registers, Vcpu};
+use crate::virt::nested::{NestedTable, TableMemory};
+use crate::virt::{Entry, Guest, Registers, Vcpu};
 use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Arguments, CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES, Results, Status};
@@ -423,25 +422,43 @@ fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) 
     if kernel.environment(id).on_core(core).is_some() {
         return Err(Status::InUse);
     }
+    // Nothing is left behind by a call that is refused: all that can fail comes first.
+    kernel.slices[core].reserve_one().map_err(|_| Status::Exhausted)?;
+    kernel.environment(id).vcpus.try_reserve(1).map_err(|_| Status::Exhausted)?;
     let (nested, mut memory) = kernel.nested(id, false).ok_or(Status::NotBound)?;
-    let root = nested.root();
-    let frame = memory.allocate().ok_or(Status::QuotaExceeded)?;
-    if nested.map(&mut memory, frame, 1, Rights::READ_WRITE).is_err() {
-        nested.unmap(&mut memory, frame, 1);
-        memory.release(frame);
-        return Err(Status::QuotaExceeded);
-    }
+    let nested_root = nested.root();
+    let frames = memory.allocate_vcpu()?;
+    let frame = match bind_doorbell(nested, &mut memory) {
+        Ok(frame) => frame,
+        Err(status) => {
+            frames.iter().for_each(|frame| memory.release(*frame));
+            return Err(status);
+        }
+    };
     kernel.settle(id);
     // SAFETY: a `Doorbell` is atomics only, in a frame that the kernel keeps for ever.
     let doorbell = unsafe { kernel.memory.shared(frame) };
     let accounting = kernel.environment(id).accounting;
-    // SAFETY: the nested table is the environment's and lives until its end; the number is its own.
-    let vcpu = unsafe { kernel.backend.new_vcpu(root, id, entry, accounting) };
-    let extended = ExtendedState::new(&kernel.extended_support);
+    let guest = Guest { nested_root, identifier: id, entry, accounting, support: kernel.extended_support };
+    // SAFETY: the frames are fresh, and the kernel's until `Kernel::retire_vcpus`. The nested table is the
+    // environment's and lives until its end; the number is its own.
+    let vcpu = unsafe { kernel.backend.new_vcpu(frames, &guest) };
     kernel.slices[core].add(id, 1);
+    kernel.update_frames(id);
     let environment = kernel.environment(id);
-    environment.vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell));
+    environment.vcpus.push(VirtualCpu::new(core, vcpu, doorbell));
     let index = environment.vcpus.len() as u64 - 1;
     crate::interrupt::wake(core);
     Ok([index, frame, 0, 0])
+}
+
+/// A frame for a doorbell, bound in the environment's own table.
+fn bind_doorbell(nested: &mut NestedTable, memory: &mut NestedMemory<'_>) -> Result<u64, Status> {
+    let frame = memory.allocate().ok_or(Status::QuotaExceeded)?;
+    if nested.map(memory, frame, 1, Rights::READ_WRITE).is_err() {
+        nested.unmap(memory, frame, 1);
+        memory.release(frame);
+        return Err(Status::QuotaExceeded);
+    }
+    Ok(frame)
 }

@@ -17,7 +17,7 @@ use crate::resource::page::{EnvironmentId, FrameTable};
 use crate::resource::view::ViewTable;
 use crate::settings::Settings;
 use crate::view::Place;
-use crate::virt::nested::NestedTable;
+use crate::virt::nested::{NestedTable, TableMemory};
 use crate::virt::xstate::Support;
 use crate::virt::{Backend, Vcpu};
 use alloc::vec::Vec;
@@ -108,7 +108,9 @@ pub struct Kernel {
     /// Settings from the command line.
     pub settings: Settings,
     /// The processor's virtualization extension, as the first core turned it on.
-    pub backend: &'static Backend,
+    pub backend: &'static dyn Backend,
+    /// Cores that have virtual CPUs of environments that have ended, a bit each: [`Kernel::retire_vcpus`].
+    pub retiring: u32,
     /// What extended state the processor has.
     pub extended_support: Support,
     /// The free-frame bitmap that everybody can read.
@@ -250,9 +252,11 @@ impl Kernel {
         environment.ending = Some(ending);
         log!("{} ended: {ending}", environment.name);
         environment.vcpus.iter_mut().for_each(|slot| slot.timer = None);
+        let cores = environment.vcpus.iter().fold(0, |cores, slot| cores | 1 << slot.core);
         environment.extents.clear();
         let ring = environment.ring.take();
         let net_rings = environment.net_rings.take();
+        self.retiring |= cores;
         self.slices.iter_mut().for_each(|slices| slices.remove(id));
         // Nothing is taken apart while another core still runs on it.
         interrupt::fetch_back(id);
@@ -284,8 +288,27 @@ impl Kernel {
         }
         self.update_frames(id);
         self.update_blocks(id);
-        if self.finished() {
-            (0..self.slices.len()).for_each(interrupt::wake);
+        // Each core gives the memory of its virtual CPU back.
+        let finished = self.finished();
+        (0..self.slices.len()).filter(|core| finished || cores >> core & 1 != 0).for_each(interrupt::wake);
+    }
+
+    /// Gives back the memory of this core's virtual CPUs whose environments have ended. The core does it itself: the
+    /// processor may hold parts of their state.
+    pub fn retire_vcpus(&mut self, core: usize) {
+        if self.retiring >> core & 1 == 0 {
+            return;
+        }
+        self.retiring &= !(1 << core);
+        for id in 1..=self.environments.len() as EnvironmentId {
+            let environment = self.environment(id);
+            let Some(index) = environment.on_core(core).filter(|_| environment.ended()) else { continue };
+            let Some(mut vcpu) = environment.vcpus[index].vcpu.take() else { continue };
+            vcpu.leave_core();
+            let frames = vcpu.dismantle();
+            let (_, mut memory) = self.tables(id, true);
+            frames.iter().for_each(|frame| memory.release(*frame));
+            self.update_frames(id);
         }
     }
 

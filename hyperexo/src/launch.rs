@@ -5,9 +5,8 @@ use crate::image::{ImageError, ImagePlan};
 use crate::kernel::Kernel;
 use crate::resource::page::{EnvironmentId, Owner};
 use crate::startup::{Layout, write_tables};
-use crate::virt::Entry;
 use crate::virt::nested::{NestedTable, OutOfTables};
-use crate::virt::xstate::ExtendedState;
+use crate::virt::{Entry, Guest};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -194,7 +193,7 @@ impl Kernel {
             id,
             name: String::from(image.name),
             ending: None,
-            vcpus: Vec::new(),
+            vcpus: Vec::with_capacity(self.slices.len()),
             nested: None,
             quota: entry.quota_frames.min(self.frames.len()),
             tables: 0,
@@ -218,11 +217,18 @@ impl Kernel {
             rdi: (run + layout.start_info()) << FRAME_SHIFT,
             rsi: MAGIC,
         };
-        // SAFETY: the nested table was just made, binds what belongs to the environment, and lives until its
-        // end.
-        let vcpu = unsafe { self.backend.new_vcpu(root, id, &entry_state, accounting) };
-        let extended = ExtendedState::new(&self.extended_support);
-        self.environment(id).vcpus.push(VirtualCpu::new(core, vcpu, extended, doorbell));
+        let frames = self.tables(id, true).1.allocate_vcpu().map_err(|_| out_of_memory(self))?;
+        let guest = Guest {
+            nested_root: root,
+            identifier: id,
+            entry: &entry_state,
+            accounting,
+            support: self.extended_support,
+        };
+        // SAFETY: the frames are fresh, and the kernel's until `Kernel::retire_vcpus`. The nested table was just
+        // made, binds what belongs to the environment, and lives until its end.
+        let vcpu = unsafe { self.backend.new_vcpu(frames, &guest) };
+        self.environment(id).vcpus.push(VirtualCpu::new(core, vcpu, doorbell));
         self.slices[core].add(id, entry.slices.min(MAX_SLICES) as usize);
         self.update_frames(id);
         self.update_blocks(id);

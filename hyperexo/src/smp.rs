@@ -7,9 +7,8 @@ use crate::kernel::Kernel;
 use crate::log;
 use crate::resource::core::SliceVector;
 use crate::resource::page::Owner;
-use crate::virt::Backend;
+use crate::virt;
 use crate::virt::xstate::Support;
-use alloc::boxed::Box;
 use hyperexo_abi::{ANY, FRAME_SHIFT};
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::descriptor::TrapStacks;
@@ -83,11 +82,10 @@ extern "C" fn enter(base: u64) -> ! {
         load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
         let apic = LocalApic::enable();
         Support::enable();
-        (apic, Backend::enable())
+        (apic, virt::enable())
     };
     match backend {
         Ok(backend) => {
-            let backend: &'static Backend = Box::leak(Box::new(backend));
             let number = interrupt::install(apic);
             let shared = loop {
                 match SHARED.get() {

@@ -14,17 +14,6 @@ use crate::resource::view::{Left, List, View, ViewId};
 use crate::virt::nested::{NestedTable, TableMemory};
 use hyperexo_abi::hypercall::{Status, VIEWS};
 
-/// What a virtual CPU is told of its environment's views before it runs.
-#[derive(Clone, Copy, Debug)]
-pub struct ViewChange {
-    /// Frame of the list, in the form that the processor reads.
-    pub list: u64,
-    /// Top frames of the tables behind its entries; 0: none.
-    pub roots: List,
-    /// Entries that are still what they were when the virtual CPU ran last: bit `n` for entry `n`.
-    pub kept: u64,
-}
-
 /// Which entries of two lists of identities are the same view.
 pub fn kept(old: &List, new: &List) -> u64 {
     (0..VIEWS).filter(|entry| old[*entry] == new[*entry]).fold(0, |bits, entry| bits | 1 << entry)

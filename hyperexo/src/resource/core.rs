@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::page::EnvironmentId;
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
 /// The vector of one core.
@@ -16,6 +17,15 @@ pub struct SliceVector {
 }
 
 impl SliceVector {
+    /// Makes room for one more slot, so that adding it allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub fn reserve_one(&mut self) -> Result<(), TryReserveError> {
+        self.slots.try_reserve(1)
+    }
+
     /// Appends `count` slots (at least one) for an environment, spread so that environments alternate.
     pub fn add(&mut self, environment: EnvironmentId, count: usize) {
         let count = count.max(1);

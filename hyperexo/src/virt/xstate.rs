@@ -8,15 +8,13 @@
 //! `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX instruction.
 
 use super::state::{CR4_OSXSAVE, CR4_PROTECTION_KEYS, XCR0_GUEST};
-use alloc::vec;
-use alloc::vec::Vec;
 use core::arch::asm;
 use hyperexo_hw::sse::MXCSR_RESET;
 
 /// Reset value of XCR0: x87 only.
 const XCR0_RESET: u64 = 1;
-/// Bytes of the part of the area that is always there.
-const LEGACY_AND_HEADER_BYTES: usize = 576;
+/// Lines of an area: up to the end of AVX-512 in the standard format, where each part has a fixed place.
+const AREA_LINES: usize = 42;
 /// The line of the area in which its header begins.
 const HEADER_LINE: usize = 8;
 /// x87 control word after reset.
@@ -30,12 +28,11 @@ const SSE: u64 = 1 << 1;
 /// XCR0 without an exit (seen in 7.2), and MPX is what it offers besides.
 const MOVED: u64 = XCR0_GUEST | 0b11 << 3;
 
-/// What the processor offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the processor offers; nothing by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Support {
     /// Parts of the state that move; 0 if there is no XSAVE.
     mask: u64,
-    bytes: usize,
     protection_keys: bool,
 }
 
@@ -59,20 +56,17 @@ impl Support {
             asm!("mov cr4, {}", in(reg) cr4 | bits);
         }
         if !xsave {
-            return Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES, protection_keys };
+            return Support { mask: 0, protection_keys };
         }
         let leaf = raw_cpuid::cpuid!(0xd, 0);
-        let mask = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & MOVED;
-        Support {
-            mask,
-            protection_keys,
-            // In the standard format each component has a fixed place: the end of the last one we use counts.
-            bytes: (2..64)
-                .filter(|component| mask >> component & 1 != 0)
-                .map(|component| raw_cpuid::cpuid!(0xd, component as u32))
-                .map(|leaf| (leaf.eax + leaf.ebx) as usize)
-                .fold(LEGACY_AND_HEADER_BYTES, usize::max),
-        }
+        let offered = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & MOVED;
+        // The first two are in every area. A processor whose parts lie elsewhere does without those that do not fit.
+        let fits = |component: &u32| {
+            let leaf = raw_cpuid::cpuid!(0xd, *component);
+            leaf.eax as usize + leaf.ebx as usize <= AREA_LINES * 64
+        };
+        let fitting = (2..64).filter(|part| offered >> part & 1 != 0).filter(fits);
+        Support { mask: fitting.fold(offered & 0b11, |mask, part| mask | 1 << part), protection_keys }
     }
 
     /// Whether a guest may give XCR0 this value (SDM vol. 1 §13.3).
@@ -91,30 +85,31 @@ impl Support {
 struct Line([u8; 64]);
 
 /// The extended state of one environment while it does not have the core.
-pub struct ExtendedState {
-    area: Vec<Line>,
+pub struct Xstate {
+    area: [Line; AREA_LINES],
     xcr0: u64,
     protection_keys: u32,
 }
 
-impl ExtendedState {
+impl Xstate {
     /// The state after reset.
-    pub fn new(support: &Support) -> ExtendedState {
+    pub fn new() -> Xstate {
         /// Offset of MXCSR, which XRSTOR loads along with AVX state.
         const MXCSR: usize = 24;
-        let mut area = vec![Line([0; 64]); support.bytes.div_ceil(64)];
-        if let Some(first) = area.first_mut() {
-            first.0[..2].copy_from_slice(&X87_CONTROL_RESET.to_le_bytes());
-            first.0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
-        }
-        ExtendedState { area, xcr0: XCR0_RESET, protection_keys: 0 }
+        let mut area = [Line([0; 64]); AREA_LINES];
+        area[0].0[..2].copy_from_slice(&X87_CONTROL_RESET.to_le_bytes());
+        area[0].0[MXCSR..MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
+        Xstate { area, xcr0: XCR0_RESET, protection_keys: 0 }
     }
 
-    /// Sets the environment's XCR0, on the core too, which it has. The value must be one that
-    /// [`Support::permits`].
-    pub fn set_xcr0(&mut self, value: u64) {
-        self.xcr0 = value;
-        write_xcr0(value);
+    /// Sets the environment's XCR0, on the core too, which it has. Returns whether it may have the value.
+    pub fn set_xcr0(&mut self, value: u64, support: &Support) -> bool {
+        let permitted = support.permits(value);
+        if permitted {
+            self.xcr0 = value;
+            write_xcr0(value);
+        }
+        permitted
     }
 
     /// Takes the state from the core.
@@ -145,20 +140,19 @@ impl ExtendedState {
     /// latter by itself. QEMU's TCG never does, and there no core may load x87 state without need
     /// ([`hyperexo_hw::sse`]).
     fn note_x87(&mut self) {
-        let [first, second, third, ..] = self.area.as_slice() else { return };
+        let [first, second, third, ..] = &self.area;
         // Control word; status, tags, last instruction and operand; then MXCSR and its mask; the registers.
         let (control, rest) = first.0.split_at(2);
         let registers = first.0[32..].iter().chain(&second.0).chain(&third.0[..32]);
         let is_reset = *control == X87_CONTROL_RESET.to_le_bytes()
             && rest[..22].iter().chain(registers).all(|byte| *byte == 0);
-        if let Some(header) = self.area.get_mut(HEADER_LINE) {
-            header.0[0] = header.0[0] & !X87 | if is_reset { 0 } else { X87 };
-        }
+        let header = &mut self.area[HEADER_LINE].0[0];
+        *header = *header & !X87 | if is_reset { 0 } else { X87 };
     }
 
     /// Whether the area has x87 state.
     fn has_x87(&self) -> bool {
-        self.area.get(HEADER_LINE).is_some_and(|header| header.0[0] & X87 != 0)
+        self.area[HEADER_LINE].0[0] & X87 != 0
     }
 
     /// Gives the state to the core.
@@ -186,6 +180,12 @@ impl ExtendedState {
         // the kernel's code does not use are loaded.
         unsafe { asm!("xrstor64 [{}]", in(reg) self.area.as_ptr(), in("eax") low, in("edx") high) };
         write_xcr0(self.xcr0);
+    }
+}
+
+impl Default for Xstate {
+    fn default() -> Self {
+        Xstate::new()
     }
 }
 
@@ -231,11 +231,11 @@ mod tests {
     use super::*;
 
     /// Without XSAVE: runs on every processor, as does the test's host.
-    const LEGACY: Support = Support { mask: 0, bytes: LEGACY_AND_HEADER_BYTES, protection_keys: false };
+    const LEGACY: Support = Support { mask: 0, protection_keys: false };
 
     /// x87 as `FXSAVE` shows it, all but MXCSR and SSE state.
     fn x87() -> Vec<u8> {
-        let mut state = ExtendedState::new(&LEGACY);
+        let mut state = Xstate::new();
         // SAFETY: the area is aligned and large enough.
         unsafe { asm!("fxsave64 [{}]", in(reg) state.area.as_mut_ptr()) };
         let bytes: Vec<u8> = state.area.iter().flat_map(|line| line.0).collect();
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn x87_is_kept_and_shows_nothing_to_the_next() {
-        let (mut first, second) = (ExtendedState::new(&LEGACY), ExtendedState::new(&LEGACY));
+        let (mut first, second) = (Xstate::new(), Xstate::new());
         first.load(&LEGACY);
         let reset = x87();
         // A division by zero that is pending, unmasked, and values in the registers.
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn x87_after_reset_is_noted() {
-        let mut state = ExtendedState::new(&LEGACY);
+        let mut state = Xstate::new();
         state.load(&LEGACY);
         state.save(&LEGACY);
         assert!(!state.has_x87());
@@ -273,12 +273,12 @@ mod tests {
         unsafe { asm!("fldpi", "fstp st(0)") };
         state.save(&LEGACY);
         assert!(state.has_x87(), "an empty register can be read, too");
-        ExtendedState::new(&LEGACY).load(&LEGACY);
+        Xstate::new().load(&LEGACY);
     }
 
     #[test]
     fn xcr0_values_follow_the_rules() {
-        let offering = |mask| Support { mask, bytes: 0, protection_keys: false };
+        let offering = |mask| Support { mask, protection_keys: false };
         let support = offering(0xff);
         for good in [1, 3, 7, 0xe7] {
             assert!(support.permits(good), "{good:#x}");

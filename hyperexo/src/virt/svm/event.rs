@@ -2,7 +2,7 @@
 //! (APM vol. 2 §15.7.2, §15.20).
 #![forbid(unsafe_code)]
 
-use crate::virt::Exception;
+use crate::virt::vcpu::Exception;
 use hyperexo_abi::fault;
 
 /// There is an event.

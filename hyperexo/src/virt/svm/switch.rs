@@ -1,12 +1,11 @@
 //! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers.
 //! Quick calls ([`crate::virt::switch`]) go back into the guest from here.
 
-use super::CLEAN_NESTED;
-use super::vmcb::{Control, Save, Vmcb, exit, tlb_control};
-use crate::virt::Registers;
+use super::vmcb::{CLEAN_NESTED, Control, Save, Vmcb, exit, tlb_control};
 use crate::virt::switch::{
     NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
+use crate::virt::vcpu::Registers;
 use core::mem::offset_of;
 use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_hw::{load_sse, store_sse};

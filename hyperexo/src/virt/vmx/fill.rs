@@ -1,16 +1,15 @@
 //! What a VMCS holds before the guest is entered for the first time: controls, the guest's first state, the
 //! state of the core that exits come back to.
 
-use super::Processor;
 use super::exit;
 use super::exit::{UNUSABLE, access_rights};
-use super::switch::landing;
+use super::processor::Processor;
 use super::vmcs::write;
-use crate::virt::Entry;
 use crate::virt::state::{
     self, CODE_SELECTOR, CR0_START, CR4_MACHINE_CHECK, CR4_START, Column, DATA_SELECTOR, DR7_RESET,
     EFER_LONG, EFER_NO_EXECUTE, Keeper, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED, kept,
 };
+use crate::virt::vcpu::Entry;
 use core::arch::asm;
 use hyperexo_hw::descriptor;
 use x86::dtables::{DescriptorTablePointer, sidt};
@@ -117,6 +116,8 @@ pub struct Start<'a> {
     pub vpid: u16,
     /// Physical address of the page with the guest's task priority.
     pub task_priority: u64,
+    /// Address of the code to which exits go.
+    pub landing: u64,
 }
 
 impl Start<'_> {
@@ -125,7 +126,8 @@ impl Start<'_> {
     /// # Safety
     ///
     /// There is a current VMCS. The nested page table confines the guest; it and the page of the task
-    /// priority stay in place as long as the VMCS is used.
+    /// priority stay in place as long as the VMCS is used. The
+    /// code at `landing` takes exits.
     pub unsafe fn fill(&self) {
         ZEROS.iter().for_each(|field| set(*field, 0));
         self.controls();
@@ -150,7 +152,7 @@ impl Start<'_> {
             (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
             (control::CR0_READ_SHADOW, CR0_START),
             (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
-            (host::RIP, landing as *const () as u64),
+            (host::RIP, self.landing),
         ] {
             set(field, value);
         }

@@ -1,13 +1,12 @@
 //! Into the guest and back: neither an entry nor an exit saves the general registers, and an exit does not
 //! return but goes to the address in the VMCS, where quick calls ([`crate::virt::switch`]) go straight back.
 
-use super::exit::reason;
-use super::vcpu::BLOCKED;
-use crate::virt::Registers;
+use super::exit::{BLOCKED, reason};
 use crate::virt::state::RFLAGS_INTERRUPT;
 use crate::virt::switch::{
     NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
+use crate::virt::vcpu::Registers;
 use core::mem::offset_of;
 use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_hw::{load_sse, store_sse};
