@@ -48,7 +48,7 @@ pub struct Kernel {
     /// Time.
     pub clock: Clock,
     /// The processor's virtualization extension, as the first core turned it on.
-    pub backend: &'static Backend,
+    pub backend: &'static dyn Backend,
     /// What extended state the processor has.
     pub xstate: Support,
     /// What interrupts have brought, and who runs where.
@@ -323,8 +323,9 @@ impl Kernel {
                 // It looks at what it holds when it comes by.
                 self.signals.wake(slot.core);
                 left = Remains::Vcpus;
-            } else {
-                slot.vcpu = None;
+            } else if let Some(vcpu) = slot.vcpu.take() {
+                let frames = vcpu.dismantle();
+                frames.into_iter().for_each(|frame| self.pages.discharge(id, frame));
             }
         }
         left

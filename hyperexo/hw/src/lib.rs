@@ -21,6 +21,7 @@ pub mod random;
 pub mod serial;
 pub mod sleep;
 pub mod smp;
+pub mod sse;
 pub mod time;
 pub mod trap;
 pub mod virtio;

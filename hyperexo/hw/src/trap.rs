@@ -10,10 +10,12 @@
 //! itself still on the trap stack ([`on_trap_stack`]) was called because the interrupted stack is full or not
 //! the one declared, or for a vector that can come at any time (double fault, NMI, machine check).
 //!
-//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around
-//! it.
+//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around it.
+//! x87 and MMX state is not ([`crate::sse`]): a handler leaves it alone.
 
 use crate::descriptor::{MAX_NUMBERS, NUMBER_SELECTOR, core_number};
+use crate::sse::{self, MXCSR_RESET};
+use crate::{load_sse, store_sse};
 use core::arch::{asm, naked_asm};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -302,14 +304,14 @@ unsafe extern "C" fn common() {
         "push qword ptr [rbx + {rip}]",
         "push rbp",
         "mov rbp, rsp",
-        "sub rsp, 512",
-        "fxsave64 [rsp]",
+        "sub rsp, {sse}",
+        store_sse!("rsp"),
         "push {mxcsr}",
         "ldmxcsr [rsp]",
         "add rsp, 8",
         "mov rdi, rbx",
         "call {dispatch}",
-        "fxrstor64 [rsp]",
+        load_sse!("rsp"),
         "mov rsp, rbx",
         "pop r15",
         "pop r14",
@@ -340,7 +342,8 @@ unsafe extern "C" fn common() {
         floor = const core::mem::offset_of!(Interruptible, floor),
         distance = const RED_ZONE_BYTES + FRAME_BYTES,
         words = const FRAME_BYTES / 8,
-        mxcsr = const 0x1f80,
+        sse = const sse::BYTES,
+        mxcsr = const MXCSR_RESET,
         dispatch = sym dispatch,
     )
 }

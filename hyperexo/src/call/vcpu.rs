@@ -7,8 +7,7 @@ use crate::environment::vcpu::VirtualCpu;
 use crate::kernel::Kernel;
 use crate::machine::id::{EnvironmentId, VcpuId};
 use crate::resource::frame::account::Account;
-use crate::virt::Entry;
-use crate::virt::xstate::ExtendedState;
+use crate::virt::{self, Entry};
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
@@ -88,20 +87,31 @@ pub fn add(
     let confinement = kernel.pages.confinement(id).ok_or(Status::NotBound)?;
     let accounting = kernel.environments.get(id).ok_or(Status::NoSuch)?.accounting;
     kernel.slices[core].reserve(slices)?;
-    let doorbell_frame = kernel.pages.charge(id, account)?;
-    let shown = kernel.pages.show(id, doorbell_frame..doorbell_frame + 1, Rights::READ_WRITE, account);
-    match shown.map(|stale| kernel.settle(stale)) {
-        Ok(_) => {}
+    let frames = kernel.pages.charge_many(id, account)?;
+    let doorbell_frame = match add_doorbell(kernel, id, account) {
+        Ok(frame) => frame,
         Err(status) => {
-            kernel.pages.discharge(id, doorbell_frame);
+            frames.into_frames().into_iter().for_each(|frame| kernel.pages.discharge(id, frame));
             return Err(status);
         }
-    }
+    };
     let doorbell = VirtualCpu::doorbell_at(doorbell_frame, &kernel.pages);
-    let vcpu = kernel.backend.new_vcpu(confinement, entry, accounting);
-    let xstate = ExtendedState::new(&kernel.xstate);
+    let vcpu = virt::new_vcpu(kernel.backend, frames, confinement, entry, accounting, kernel.xstate);
     kernel.slices[core].add(id, slices);
     let environment = kernel.environments.get_mut(id).ok_or(Status::NoSuch)?;
-    environment.vcpus.push(VirtualCpu::new(core, vcpu, xstate, doorbell, doorbell_frame));
+    environment.vcpus.push(VirtualCpu::new(core, vcpu, doorbell, doorbell_frame));
     Ok(environment.vcpus.len() - 1)
+}
+
+/// A frame for a doorbell, bound in the environment's own table.
+fn add_doorbell(kernel: &mut Kernel, id: EnvironmentId, account: Account) -> Result<u64, Status> {
+    let frame = kernel.pages.charge(id, account)?;
+    let shown = kernel.pages.show(id, frame..frame + 1, Rights::READ_WRITE, account);
+    match shown.map(|stale| kernel.settle(stale)) {
+        Ok(_) => Ok(frame),
+        Err(status) => {
+            kernel.pages.discharge(id, frame);
+            Err(status)
+        }
+    }
 }

@@ -2,8 +2,6 @@
 //! instructions.
 
 use crate::call;
-use crate::environment::vcpu::VirtualCpu;
-use crate::virt::xstate::Support;
 use crate::virt::{Exception, Vcpu, VmExit, cpuid};
 use hyperexo_hw::time::ticks;
 
@@ -18,8 +16,9 @@ pub fn answer(vcpu: &mut dyn Vcpu, exit: VmExit) -> bool {
         VmExit::Cpuid => cpuid(vcpu),
         VmExit::MsrRead(msr) => msr_read(vcpu, msr),
         VmExit::MsrWrite(msr) => msr_write(vcpu, msr),
-        VmExit::Port(_) | VmExit::Privileged(_) => vcpu.raise(Exception::GeneralProtection),
-        VmExit::Undefined(_) => vcpu.raise(Exception::InvalidOpcode),
+        VmExit::Port | VmExit::Privileged => vcpu.raise(Exception::GeneralProtection),
+        VmExit::Undefined => vcpu.raise(Exception::InvalidOpcode),
+        VmExit::Xsetbv => xsetbv(vcpu),
         VmExit::Handled => {}
         _ => return false,
     }
@@ -61,13 +60,11 @@ fn msr_write(vcpu: &mut dyn Vcpu, msr: u32) {
     }
 }
 
-/// Sets XCR0 for the guest that has this core, or tells it that it can't.
-pub fn xsetbv(slot: &mut VirtualCpu, support: &Support) {
-    let VirtualCpu { vcpu: Some(vcpu), xstate, .. } = slot else { return };
+/// Sets XCR0 for the guest, or tells it that it can't.
+fn xsetbv(vcpu: &mut dyn Vcpu) {
     let registers = vcpu.registers();
     let (index, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
-    if index == 0 && support.permits(value) {
-        xstate.set_xcr0(value);
+    if index == 0 && vcpu.set_xcr0(value) {
         vcpu.skip(3);
     } else {
         vcpu.raise(Exception::GeneralProtection);

@@ -28,8 +28,6 @@ use hyperexo_abi::upcall::VECTOR;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::time::ticks;
 
-/// How long an upcall may be deferred by an interrupt shadow (see [`crate::virt::Vcpu::upcall_deferred`]).
-const DEFERRED_UPCALL_US: u64 = 50;
 /// How long a port of the console that took no more is left alone.
 const CONSOLE_REST_US: u64 = 500;
 /// Pieces of an environment that has ended which are given back before others have a turn on the core.
@@ -40,7 +38,7 @@ pub struct Core {
     /// Number, from 0.
     number: usize,
     apic: LocalApic,
-    backend: &'static Backend,
+    backend: &'static dyn Backend,
     signals: &'static Signals,
     console: &'static Console,
     /// Ticks of a slice.
@@ -61,7 +59,7 @@ pub struct Core {
 
 impl Core {
     /// Core number `number`, the one that calls this.
-    pub fn new(number: usize, apic: LocalApic, backend: &'static Backend, kernel: &SharedKernel) -> Core {
+    pub fn new(number: usize, apic: LocalApic, backend: &'static dyn Backend, kernel: &SharedKernel) -> Core {
         let kernel = kernel.lock();
         Core {
             number,
@@ -126,9 +124,7 @@ impl Core {
     /// Takes the state of whoever the core holds off it, and keeps it with its virtual CPU.
     fn put_away(&mut self, kernel: &mut Kernel) {
         let Some(holder) = self.holder.take() else { return };
-        let support = kernel.xstate;
         if let Some(slot) = kernel.vcpu_slot(holder) {
-            slot.xstate.save(&support);
             slot.held = false;
             if let Some(vcpu) = &mut slot.vcpu {
                 vcpu.leave_core();
@@ -173,6 +169,7 @@ impl Core {
         let deadline = held.next_deadline(self.number);
         self.wake_at(&held, deadline, now);
         drop(held);
+        self.backend.prepare_halt();
         interrupt::halt();
     }
 
@@ -269,8 +266,8 @@ impl Core {
             vcpu.post_upcall(VECTOR);
             count(&accounting.upcalls, 1);
         }
-        let deferred = vcpu.upcall_deferred();
-        let soon = deferred.then(|| now.saturating_add(kernel.clock.ticks_of_us(DEFERRED_UPCALL_US)));
+        let patience = vcpu.patience_us();
+        let soon = patience.map(|us| now.saturating_add(kernel.clock.ticks_of_us(us)));
         let end = contended.then_some(self.slice_end);
         let deadlines = kernel.next_deadline(self.number).into_iter().chain(end).chain(soon);
         self.wake_at(kernel, deadlines.min(), now);
@@ -290,10 +287,11 @@ impl Core {
             vcpu.flush_nested();
         }
         self.signals.entering(self.number, who.environment);
+        let host = self.backend.host_page();
         let (released, start) = held.release();
         self.write_out(Some(who.environment));
         let exit = loop {
-            let exit = vcpu.run(self.backend);
+            let exit = vcpu.run(host);
             count(&accounting.exits[kind(&exit) as usize], 1);
             if !emulate::answer(&mut *vcpu, exit) {
                 break Some(exit);
@@ -318,9 +316,10 @@ impl Core {
             return;
         }
         self.put_away(kernel);
-        let support = kernel.xstate;
-        if let Some(slot) = kernel.vcpu_slot(who) {
-            slot.xstate.load(&support);
+        if let Some(slot) = kernel.vcpu_slot(who)
+            && let Some(vcpu) = &mut slot.vcpu
+        {
+            vcpu.take_core();
             slot.held = true;
             self.holder = Some(who);
         }
@@ -351,7 +350,6 @@ fn view_change(kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
 
 /// Acts on an exit.
 fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
-    let support = kernel.xstate;
     let Some(slot) = kernel.vcpu_slot(who) else { return After::Look };
     let VirtualCpu { vcpu: Some(vcpu), .. } = slot else { return After::Look };
     let rip = vcpu.rip();
@@ -363,17 +361,14 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
             slot.waiting = !vcpu.upcall_posted() && !slot.posted;
             return After::Look;
         }
-        VmExit::Xsetbv => {
-            emulate::xsetbv(slot, &support);
-            return After::Continue;
-        }
         VmExit::Handled
         | VmExit::Cpuid
         | VmExit::MsrRead(_)
         | VmExit::MsrWrite(_)
-        | VmExit::Port(_)
-        | VmExit::Privileged(_)
-        | VmExit::Undefined(_) => unreachable!("`emulate::answer` has seen to it"),
+        | VmExit::Port
+        | VmExit::Privileged
+        | VmExit::Undefined
+        | VmExit::Xsetbv => unreachable!("`emulate::answer` has seen to it"),
         VmExit::NestedFault(fault) => {
             if slot.faults.is_some_and(|target| fault::deliver(&target, &fault, &mut **vcpu)) {
                 return After::Continue;
@@ -397,10 +392,10 @@ fn kind(exit: &VmExit) -> Exit {
         VmExit::Halt => Exit::Halt,
         VmExit::Cpuid => Exit::Cpuid,
         VmExit::MsrRead(_) | VmExit::MsrWrite(_) => Exit::Msr,
-        VmExit::Port(_) => Exit::Port,
+        VmExit::Port => Exit::Port,
         VmExit::NestedFault(_) => Exit::NestedFault,
         VmExit::Window => Exit::Window,
-        VmExit::Undefined(_) | VmExit::Privileged(_) | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
+        VmExit::Undefined | VmExit::Privileged | VmExit::Xsetbv | VmExit::Handled => Exit::Privileged,
         VmExit::MachineCheck | VmExit::TripleFault | VmExit::InvalidState | VmExit::Unknown(_) => Exit::Other,
     }
 }

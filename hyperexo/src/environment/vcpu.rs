@@ -4,9 +4,7 @@ use super::fault::FaultTarget;
 use super::underway::Underway;
 use crate::resource::frame::Pages;
 use crate::resource::frame::views::List;
-use crate::virt::Vcpu;
-use crate::virt::xstate::ExtendedState;
-use alloc::boxed::Box;
+use crate::virt::VcpuBox;
 use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_abi::upcall::Doorbell;
 
@@ -15,7 +13,7 @@ pub struct VirtualCpu {
     /// The core that runs it.
     pub core: usize,
     /// The processor state; with the core while it runs there.
-    pub vcpu: Option<Box<dyn Vcpu>>,
+    pub vcpu: Option<VcpuBox>,
     /// Part of its state is in its core's registers, whether it runs or not.
     pub held: bool,
     /// It halted and waits for an upcall.
@@ -34,8 +32,6 @@ pub struct VirtualCpu {
     pub timer: Option<u64>,
     /// The call that it has made and that is not over.
     pub underway: Option<Underway>,
-    /// Extended processor state while it does not have the core.
-    pub xstate: ExtendedState,
     /// Causes of its upcalls, in a page that the environment can write.
     pub doorbell: &'static Doorbell,
     /// Frame of that page, on the environment's account.
@@ -50,13 +46,7 @@ impl VirtualCpu {
     }
 
     /// A virtual CPU that has not run yet.
-    pub fn new(
-        core: usize,
-        vcpu: Box<dyn Vcpu>,
-        xstate: ExtendedState,
-        doorbell: &'static Doorbell,
-        doorbell_frame: u64,
-    ) -> VirtualCpu {
+    pub fn new(core: usize, vcpu: VcpuBox, doorbell: &'static Doorbell, doorbell_frame: u64) -> VirtualCpu {
         VirtualCpu {
             core,
             vcpu: Some(vcpu),
@@ -69,7 +59,6 @@ impl VirtualCpu {
             faults: None,
             timer: None,
             underway: None,
-            xstate,
             doorbell,
             doorbell_frame,
         }

@@ -9,9 +9,8 @@ use crate::machine::interrupt::{self, MAX_CORES, SIGNALS};
 use crate::machine::tables::load_tables;
 use crate::resource::frame::table::Owner;
 use crate::resource::slice::SliceVector;
-use crate::virt::Backend;
+use crate::virt;
 use crate::virt::xstate::Support;
-use alloc::boxed::Box;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
@@ -95,11 +94,10 @@ extern "C" fn enter(base: u64) -> ! {
         load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
         let apic = LocalApic::enable();
         Support::enable();
-        (apic, Backend::enable())
+        (apic, virt::enable())
     };
     match backend {
         Ok(backend) => {
-            let backend: &'static Backend = Box::leak(Box::new(backend));
             let number = interrupt::install(apic);
             let shared = loop {
                 match SHARED.get() {

@@ -21,8 +21,7 @@ use crate::resource::frame::table::{FrameEntry, FrameTable, Region as FrameRegio
 use crate::resource::frame::{FreeMap, Pages, Public};
 use crate::resource::slice::SliceVector;
 use crate::virt::xstate::Support;
-use crate::virt::{Backend, VirtualizationError};
-use alloc::boxed::Box;
+use crate::virt::{self, VirtualizationError};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -203,8 +202,8 @@ unsafe fn build(
         POWER_OFF.call_once(|| off);
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
-    let (backend, xstate) = unsafe { (Backend::enable(), Support::enable()) };
-    let backend: &'static Backend = Box::leak(Box::new(backend.map_err(StartError::Virtualization)?));
+    let (backend, xstate) = unsafe { (virt::enable(), Support::enable()) };
+    let backend = backend.map_err(StartError::Virtualization)?;
     let disk = devices::find_disk(boot, &mut frames, memory, &clock, &apic, settings);
     let net = devices::find_network(&mut frames, memory, &clock, &apic, draw_key());
     let owners_frame = frames.take_any().ok_or(StartError::Memory("the page of owners"))?;

@@ -4,13 +4,11 @@
 //! interrupt controllers, machine checks) or would carry state that the kernel does not switch is hidden.
 #![forbid(unsafe_code)]
 
+use super::state::XCR0_GUEST;
 use hyperexo_abi::hypercall::{CPUID_LEAF, CPUID_SIGNATURE};
 
 /// `eax`, `ebx`, `ecx`, `edx`.
 pub type Leaf = [u32; 4];
-
-/// Parts of the extended state that a guest may use: x87, SSE, AVX, AVX-512.
-pub const XCR0_GUEST: u64 = 0xe7;
 
 const ECX: usize = 2;
 const EDX: usize = 3;

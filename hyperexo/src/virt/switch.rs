@@ -6,7 +6,7 @@
 //! A hypercall that concerns nothing but the calling virtual CPU is carried out where the exit lands, in a
 //! few instructions between the exit and the next entry: [`Call::Null`], and [`Call::ViewSwitch`] to a view
 //! that is in the list. Nobody's lock is taken, no table of the kernel is read, and only those registers move
-//! that are used: the guest's other registers, and all of its x87 and SSE state, stay where they are. That is
+//! that are used: the guest's other registers, and all of its SSE state, stay where they are. That is
 //! why it is written in assembly: what the compiler makes of Rust may use SSE registers.
 //!
 //! What a quick call leaves out, and why nothing is lost by that:
@@ -29,26 +29,26 @@ pub const NULL: u64 = Call::Null as u64;
 /// Number of the quick call that changes the view.
 pub const VIEW_SWITCH: u64 = Call::ViewSwitch as u64;
 
-/// A naked function's body with the offsets of all [`Registers`](crate::virt::Registers) but `rax` as
+/// A naked function's body with the offsets of all [`Registers`](crate::virt::vcpu::Registers) but `rax` as
 /// operands; the lines in braces, then further operands.
 macro_rules! switch_asm {
     ({ $($lines:tt)* } $($operands:tt)*) => {
         core::arch::naked_asm!(
             $($lines)*
-            rbx = const core::mem::offset_of!($crate::virt::Registers, rbx),
-            rcx = const core::mem::offset_of!($crate::virt::Registers, rcx),
-            rdx = const core::mem::offset_of!($crate::virt::Registers, rdx),
-            rsi = const core::mem::offset_of!($crate::virt::Registers, rsi),
-            rdi = const core::mem::offset_of!($crate::virt::Registers, rdi),
-            rbp = const core::mem::offset_of!($crate::virt::Registers, rbp),
-            r8 = const core::mem::offset_of!($crate::virt::Registers, r8),
-            r9 = const core::mem::offset_of!($crate::virt::Registers, r9),
-            r10 = const core::mem::offset_of!($crate::virt::Registers, r10),
-            r11 = const core::mem::offset_of!($crate::virt::Registers, r11),
-            r12 = const core::mem::offset_of!($crate::virt::Registers, r12),
-            r13 = const core::mem::offset_of!($crate::virt::Registers, r13),
-            r14 = const core::mem::offset_of!($crate::virt::Registers, r14),
-            r15 = const core::mem::offset_of!($crate::virt::Registers, r15),
+            rbx = const core::mem::offset_of!($crate::virt::vcpu::Registers, rbx),
+            rcx = const core::mem::offset_of!($crate::virt::vcpu::Registers, rcx),
+            rdx = const core::mem::offset_of!($crate::virt::vcpu::Registers, rdx),
+            rsi = const core::mem::offset_of!($crate::virt::vcpu::Registers, rsi),
+            rdi = const core::mem::offset_of!($crate::virt::vcpu::Registers, rdi),
+            rbp = const core::mem::offset_of!($crate::virt::vcpu::Registers, rbp),
+            r8 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r8),
+            r9 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r9),
+            r10 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r10),
+            r11 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r11),
+            r12 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r12),
+            r13 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r13),
+            r14 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r14),
+            r15 = const core::mem::offset_of!($crate::virt::vcpu::Registers, r15),
             $($operands)*
         )
     };

@@ -8,7 +8,7 @@ use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE};
 use libos_core::cores::{self, CoreHandle, StartError};
-use libos_core::{hypercall, memory, println, start_info, time};
+use libos_core::{accounting, hypercall, memory, println, start_info, time};
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;
@@ -40,6 +40,8 @@ pub const ATTEMPTS: &[Attempt] = &[
         shootdown_in_time,
     )
     .with_cores(),
+    Attempt::survives("start-everywhere", "a virtual CPU on every core there is", start_everywhere)
+        .with_cores(),
     Attempt::survives("start-core", "virtual CPUs on cores that do not exist or are taken", start_core)
         .with_cores(),
     Attempt::killed("start-bad-stack", "a virtual CPU whose stack is nowhere", |judge| {
@@ -278,6 +280,24 @@ fn shootdown_in_time(judge: &mut Judge) {
     FRAME.store(END, Ordering::SeqCst);
     handle.join();
     judge.expect("every word was ours", WRONG.load(Ordering::SeqCst), OWN);
+}
+
+/// Each takes memory: as much as the quota and the machine have, and not more.
+fn start_everywhere(judge: &mut Judge) {
+    let frames = || accounting().frames.load(Ordering::Relaxed);
+    let before = frames();
+    let mut started = 0;
+    for core in (0..cores::count()).filter(|core| *core != cores::current()) {
+        match machine::vcpu_start(core, machine::endless_loop(), 0, machine::top_table()) {
+            Ok(_) => started += 1,
+            Err(status) => {
+                let refused = matches!(status, Status::QuotaExceeded | Status::Exhausted);
+                judge.expect(format_args!("core {core}: {status:?}"), refused, true);
+            }
+        }
+    }
+    judge.expect("frames of its own", frames(), before);
+    println!("{started} virtual CPUs started");
 }
 
 fn start_core(judge: &mut Judge) {

@@ -20,6 +20,7 @@
 //! | [`ring`] | disk requests for foreign blocks and frames, lies in the ring's indices |
 //! | [`net`] | filters, packets and frames of others on the network |
 //! | [`instructions`] | virtualization, MSRs, ports, control registers |
+//! | [`state`] | registers of a neighbour on the same core |
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
 //! | [`views`] | what is shown only inside views |
@@ -43,6 +44,7 @@ mod machine;
 mod memory;
 mod net;
 mod ring;
+mod state;
 mod views;
 
 use judge::{Attempt, End, Judge};
@@ -58,6 +60,7 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
         ring::ATTEMPTS,
         net::ATTEMPTS,
         instructions::ATTEMPTS,
+        state::ATTEMPTS,
         disturbance::ATTEMPTS,
         cores::ATTEMPTS,
         faults::ATTEMPTS,

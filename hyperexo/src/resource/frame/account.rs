@@ -35,6 +35,22 @@ pub struct Holding {
     pub accounting: &'static Accounting,
 }
 
+/// Frames of zeros that are the kernel's, on an environment's account, and used for nothing yet.
+#[derive(Debug)]
+pub struct Charged<const FRAMES: usize>([u64; FRAMES]);
+
+impl<const FRAMES: usize> Charged<FRAMES> {
+    /// For [`super::Pages::charge_many`] alone.
+    pub(super) fn new(frames: [u64; FRAMES]) -> Self {
+        Charged(frames)
+    }
+
+    /// Their numbers. Whoever has them has the frames.
+    pub fn into_frames(self) -> [u64; FRAMES] {
+        self.0
+    }
+}
+
 /// Memory for nested page tables, on somebody's account.
 pub struct NestedMemory<'a> {
     /// All frames.

@@ -19,7 +19,7 @@ use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use crate::machine::memory::PhysicalMemory;
 use crate::resource::capability::{Current, Verified};
 use crate::resource::resize;
-use account::{Account, Holding, NestedMemory};
+use account::{Account, Charged, Holding, NestedMemory};
 use alloc::vec::Vec;
 use binding::{Settled, Stale};
 use core::ops::Range;
@@ -180,6 +180,29 @@ impl Pages {
             holding.charged += 1;
         }
         Ok(frame)
+    }
+
+    /// The same, several of them, or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pages::charge`].
+    pub fn charge_many<const FRAMES: usize>(
+        &mut self,
+        id: EnvironmentId,
+        account: Account,
+    ) -> Result<Charged<FRAMES>, Status> {
+        let mut frames = [0; FRAMES];
+        for index in 0..FRAMES {
+            match self.charge(id, account) {
+                Ok(frame) => frames[index] = frame,
+                Err(status) => {
+                    frames[..index].iter().for_each(|frame| self.discharge(id, *frame));
+                    return Err(status);
+                }
+            }
+        }
+        Ok(Charged::new(frames))
     }
 
     /// Takes back a frame of [`Pages::charge`] that nobody has bound.

@@ -1,9 +1,5 @@
-//! What SVM offers on a processor beyond the necessary: probed, told at boot, and used where there is a use.
-//! What is offered and not used is told as such; why not is said at its field.
+//! What SVM offers on a processor beyond the necessary, and what of it is used: probed, and told at boot.
 #![forbid(unsafe_code)]
-
-/// Bit of CPUID leaf 0x8000_000a `edx` that `raw-cpuid` does not know.
-pub(super) const AVIC: u32 = 1 << 13;
 
 /// What SVM offers on this processor.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +12,6 @@ pub struct Features {
     pub flush_by_asid: bool,
     /// Unchanged parts of the VMCB need not be read again.
     pub clean_bits: bool,
-    /// The exit tells what a faulting instruction was about. Not used: the kernel decodes no instruction of a
-    /// guest.
-    pub decode_assists: bool,
-    /// Interrupt controller registers and delivery without exits. Not used: an environment has no interrupt
-    /// controller. All its upcalls are one vector, which its own core posts before an entry.
-    pub avic: bool,
 }
 
 impl core::fmt::Display for Features {
@@ -31,8 +21,6 @@ impl core::fmt::Display for Features {
             ("next rip", self.next_rip),
             ("flush by asid", self.flush_by_asid),
             ("clean bits", self.clean_bits),
-            ("decode assists (not used)", self.decode_assists),
-            ("avic (not used)", self.avic),
         ] {
             if offered {
                 write!(f, ", {name}")?;

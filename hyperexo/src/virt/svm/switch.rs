@@ -1,14 +1,14 @@
 //! Into the guest and back: one function, because neither `VMRUN` nor the exit saves the general registers.
 //! Quick calls ([`crate::virt::switch`]) go back into the guest from here.
 
-use super::CLEAN_NESTED;
-use super::vmcb::{Control, Save, Vmcb, exit, tlb_control};
-use crate::virt::Registers;
+use super::vmcb::{CLEAN_NESTED, Control, Save, Vmcb, exit, tlb_control};
 use crate::virt::switch::{
     NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
+use crate::virt::vcpu::Registers;
 use core::mem::offset_of;
 use hyperexo_abi::hypercall::VIEWS;
+use hyperexo_hw::{load_sse, store_sse};
 
 /// What [`enter`] needs, in the order it reads it.
 #[repr(C)]
@@ -19,8 +19,8 @@ pub struct Switch {
     pub guest: u64,
     /// Physical address of the page that holds the host's `VMLOAD` state.
     pub host: u64,
-    /// Address of the guest's [`FxState`](crate::virt::state::FxState).
-    pub fx: u64,
+    /// Address of the guest's [`SseState`](hyperexo_hw::sse::SseState).
+    pub sse: u64,
     /// Address of the atomic counter of the guest's hypercalls.
     pub hypercalls: u64,
     /// Address of the environment's list of views, nested CR3 values; 0: none.
@@ -41,13 +41,13 @@ pub struct Switch {
 ///
 /// SVM is on (`EFER.SVME`, `VM_HSAVE_PA`), `switch` points to a valid [`Switch`]: a complete VMCB whose
 /// nested page table confines the guest, a host page written by `VMSAVE` on this core, a valid
-/// [`FxState`](crate::virt::state::FxState). Interrupts are disabled, the descriptor tables are loaded.
+/// [`SseState`](hyperexo_hw::sse::SseState). Interrupts are disabled, the descriptor tables are loaded.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter(switch: *mut Switch) {
     switch_asm!({
         save_host!(),
-        "mov rax, [rdi + {fx}]",
-        "fxrstor64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        load_sse!("rax"),
         "clgi",
         "sti",
         "mov rax, [rdi + {guest}]",
@@ -111,8 +111,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
         store_registers!(),
         "mov rax, [rdi + {host}]",
         "vmload rax",
-        "mov rax, [rdi + {fx}]",
-        "fxsave64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        store_sse!("rax"),
         "ldmxcsr [rdi + {mxcsr}]",
         "cld",
         "stgi",
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) {
     }
         guest = const offset_of!(Switch, guest),
         host = const offset_of!(Switch, host),
-        fx = const offset_of!(Switch, fx),
+        sse = const offset_of!(Switch, sse),
         hypercalls = const offset_of!(Switch, hypercalls),
         mxcsr = const offset_of!(Switch, mxcsr),
         exit_code = const CONTROL + offset_of!(Control, exit_code),

@@ -99,6 +99,18 @@ pub mod virtual_interrupt {
     pub const VECTOR_SHIFT: u32 = 32;
 }
 
+/// `EFER`: SVM is on. The processor wants it set in a guest, too.
+pub const EFER_SVM: u64 = 1 << 12;
+
+/// Clean bits of all parts of the VMCB (§15.15.3); the parts that the kernel changes between runs.
+pub const CLEAN_ALL: u64 = 0xfff;
+/// See [`CLEAN_ALL`].
+pub const CLEAN_INTERRUPT: u64 = 1 << 3;
+/// See [`CLEAN_ALL`].
+pub const CLEAN_NESTED: u64 = 1 << 4;
+/// See [`CLEAN_ALL`].
+pub const CLEAN_CONTROL_REGISTERS: u64 = 1 << 5;
+
 /// A segment register.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]

@@ -2,7 +2,7 @@
 //! access rights (SDM vol. 3 §25.8.3, §25.9, §28.2, appendix C).
 #![forbid(unsafe_code)]
 
-use crate::virt::{Access, Exception, Registers};
+use crate::virt::vcpu::{Access, Exception, Registers};
 
 /// Basic exit reasons (appendix C).
 pub mod reason {
@@ -22,13 +22,6 @@ pub mod reason {
     pub const RSM: u32 = 17;
     pub const VMCALL: u32 = 18;
     pub const VMCLEAR: u32 = 19;
-    pub const VMLAUNCH: u32 = 20;
-    pub const VMPTRLD: u32 = 21;
-    pub const VMPTRST: u32 = 22;
-    pub const VMREAD: u32 = 23;
-    pub const VMRESUME: u32 = 24;
-    pub const VMWRITE: u32 = 25;
-    pub const VMXOFF: u32 = 26;
     pub const VMXON: u32 = 27;
     pub const CONTROL_REGISTER: u32 = 28;
     pub const MOV_DR: u32 = 29;
@@ -53,41 +46,28 @@ pub mod reason {
 /// The exit reason's bit that says that the guest was not entered.
 pub const ENTRY_FAILURE: u32 = 1 << 31;
 
-/// Name of the instruction behind an exit reason for which the processor would raise #UD without VMX.
-pub fn undefined_instruction(reason: u32) -> Option<&'static str> {
-    Some(match reason {
-        reason::GETSEC => "getsec",
-        reason::RSM => "rsm",
-        reason::VMCLEAR => "vmclear",
-        reason::VMLAUNCH => "vmlaunch",
-        reason::VMPTRLD => "vmptrld",
-        reason::VMPTRST => "vmptrst",
-        reason::VMREAD => "vmread",
-        reason::VMRESUME => "vmresume",
-        reason::VMWRITE => "vmwrite",
-        reason::VMXOFF => "vmxoff",
-        reason::VMXON => "vmxon",
-        reason::MWAIT => "mwait",
-        reason::MONITOR => "monitor",
-        reason::INVEPT => "invept",
-        reason::INVVPID => "invvpid",
-        reason::VMFUNC => "vmfunc",
-        reason::ENCLS => "encls",
-        _ => return None,
-    })
+/// Whether an exit reason stands for an instruction for which the processor would raise #UD without VMX.
+pub fn is_undefined(reason: u32) -> bool {
+    matches!(
+        reason,
+        reason::GETSEC | reason::RSM | reason::VMCLEAR
+            ..=reason::VMXON
+                | reason::MWAIT
+                | reason::MONITOR
+                | reason::INVEPT
+                | reason::INVVPID
+                | reason::VMFUNC
+                | reason::ENCLS
+    )
 }
 
-/// Name of the instruction behind an exit reason that wants more privilege than a guest has.
-pub fn privileged_instruction(reason: u32) -> Option<&'static str> {
-    Some(match reason {
-        reason::TASK_SWITCH => "task switch",
-        reason::INVD => "invd",
-        reason::RDPMC => "rdpmc",
-        reason::MOV_DR => "debug register",
-        reason::WBINVD => "wbinvd",
-        _ => return None,
-    })
+/// Whether an exit reason stands for an instruction that wants more privilege than a guest has.
+pub fn is_privileged(reason: u32) -> bool {
+    matches!(reason, reason::TASK_SWITCH | reason::INVD | reason::RDPMC | reason::MOV_DR | reason::WBINVD)
 }
+
+/// Blocking by `STI` and by `MOV SS`, in a guest's interruptibility state.
+pub const BLOCKED: u64 = 0b11;
 
 /// What the guest wanted, from the qualification of an EPT violation (table 28-7).
 pub fn access(qualification: u64) -> Access {
@@ -106,11 +86,6 @@ pub fn has_linear(qualification: u64) -> bool {
 /// Whether an exit came while an event was being delivered, from its IDT-vectoring information (§28.2.4).
 pub fn in_delivery(vectoring: u32) -> bool {
     vectoring & VALID != 0
-}
-
-/// Port of an I/O exit, from its qualification (table 28-5).
-pub fn port(qualification: u64) -> u16 {
-    (qualification >> 16) as u16
 }
 
 /// An access to a control register, from the exit's qualification (table 28-3).
@@ -250,13 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn reasons_of_instructions_are_told_apart() {
+        assert!((19..=27).all(is_undefined) && !is_undefined(reason::VMCALL) && !is_undefined(28));
+        assert!(is_privileged(reason::MOV_DR) && !is_privileged(reason::PORT));
+        assert!((0..64).all(|reason| !is_undefined(reason) || !is_privileged(reason)));
+    }
+
+    #[test]
     fn qualifications_are_read() {
         assert_eq!(
             [access(0x181), access(0x182), access(0x184)],
             [Access::Read, Access::Write, Access::Execute]
         );
         assert_eq!(access(0x183), Access::Write, "read and write");
-        assert_eq!(port(0x0cf8_0003), 0xcf8);
         assert_eq!(control_access(0x304), ControlAccess::Load { control: 4, general: 3 });
         assert_eq!(control_access(0x014), ControlAccess::Other, "mov from");
         assert_eq!(control_access(0x030), ControlAccess::Other, "lmsw");

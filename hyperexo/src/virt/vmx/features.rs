@@ -1,5 +1,4 @@
-//! What VMX offers on a processor beyond the necessary: probed, told at boot, and used where there is a use.
-//! What is offered and not used is told as such; why not is said at its field.
+//! What VMX offers on a processor beyond the necessary, and what of it is used: probed, and told at boot.
 #![forbid(unsafe_code)]
 
 use super::controls::{Controls, Offers};
@@ -13,7 +12,6 @@ mod ept {
     pub const FOUR_LEVELS: u64 = 1 << 6;
     pub const WRITE_BACK: u64 = 1 << 14;
     pub const LARGE_2M: u64 = 1 << 16;
-    pub const LARGE_1G: u64 = 1 << 17;
     pub const INVEPT: u64 = 1 << 20;
     pub const INVEPT_SINGLE: u64 = 1 << 25;
     pub const INVEPT_ALL: u64 = 1 << 26;
@@ -64,20 +62,10 @@ pub struct Features {
     pub preemption_timer_shift: Option<u8>,
     /// A guest may turn off paging and protection.
     pub unrestricted_guest: bool,
-    /// 1 GiB entries in the nested table. Not used: a call allocates 16 MiB at most, so no capability is for
-    /// a run that long, and the first frame unbound from it would split it.
-    pub gigabyte_entries: bool,
     /// `VMFUNC` function 0: the guest changes between prepared nested tables by itself. Used for views.
     pub eptp_switching: bool,
     /// #VE: nested faults go to the guest. Used for those that have asked.
     pub virtualization_exception: bool,
-    /// APIC registers and interrupt delivery without exits. Not used: an environment has no APIC. All its
-    /// upcalls are one vector, which its own core posts before an entry, so that there is neither a register
-    /// to virtualize nor a delivery to save.
-    pub apic_virtualization: bool,
-    /// Log of pages that were written. Not used: the kernel neither pages nor migrates, and a libOS reads the
-    /// dirty bits of its own page tables without an exit.
-    pub page_modification_log: bool,
 }
 
 impl Features {
@@ -112,12 +100,8 @@ impl Features {
                 .uses_preemption_timer()
                 .then(|| read(msr::IA32_VMX_MISC) as u8 & 0x1f),
             unrestricted_guest: controls.unrestricted(),
-            gigabyte_entries: capability & ept::LARGE_1G != 0,
             eptp_switching: functions.is_some_and(|functions| functions & 1 != 0),
             virtualization_exception: secondary(Secondary::EPT_VIOLATION_VE),
-            apic_virtualization: secondary(Secondary::VIRTUALIZE_APIC_REGISTER)
-                && secondary(Secondary::VIRTUAL_INTERRUPT_DELIVERY),
-            page_modification_log: secondary(Secondary::ENABLE_PML),
         })
     }
 }
@@ -126,14 +110,11 @@ impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("vmx: ept with 2 MiB entries")?;
         for (name, offered) in [
-            ("1 GiB entries (not used)", self.gigabyte_entries),
             ("vpid", self.invvpid.is_some()),
             ("unrestricted guest", self.unrestricted_guest),
             ("preemption timer", self.preemption_timer_shift.is_some()),
             ("vmfunc eptp switching", self.eptp_switching),
             ("#ve", self.virtualization_exception),
-            ("apicv (not used)", self.apic_virtualization),
-            ("pml (not used)", self.page_modification_log),
         ] {
             if offered {
                 write!(f, ", {name}")?;

@@ -3,30 +3,24 @@
 
 use super::exit;
 use super::exit::{UNUSABLE, access_rights};
-use super::switch::landing;
+use super::processor::Processor;
 use super::vmcs::write;
-use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, CR4_VMX, Processor};
-use crate::virt::Entry;
 use crate::virt::state::{
-    CODE_SELECTOR, CR0_START, CR4_START, DATA_SELECTOR, DR7_RESET, EFER_LONG, EFER_NO_EXECUTE, PAT_RESET,
-    RFLAGS_INTERRUPT, RFLAGS_RESERVED,
+    self, CODE_SELECTOR, CR0_START, CR4_MACHINE_CHECK, CR4_START, Column, DATA_SELECTOR, DR7_RESET,
+    EFER_LONG, EFER_NO_EXECUTE, Keeper, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED, kept,
 };
+use crate::virt::vcpu::Entry;
 use core::arch::asm;
 use hyperexo_hw::descriptor;
 use x86::dtables::{DescriptorTablePointer, sidt};
 use x86::msr::{self, rdmsr};
 use x86::vmx::vmcs::{control, guest, host};
 
-const CR0_NUMERIC_ERROR: u64 = 1 << 5;
-/// Bits of CR0 that stay the kernel's; the guest sees those it wrote. Numeric errors VMX wants set; the cache
-/// bits would outlive the guest.
-pub const CR0_OWNED: u64 = CR0_NUMERIC_ERROR | CR0_CACHE_DISABLE | CR0_NOT_WRITE_THROUGH;
-/// Bits of CR4 that a guest can't set: LA57, VMXE, SMXE, KL, PKE, CET, PKS, UINTR. Their features are hidden
-/// from it (see [`crate::virt::cpuid`]), the state behind them is not switched.
-pub const CR4_REFUSED: u64 = CR4_VMX | 1 << 12 | 1 << 14 | 1 << 19 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
-/// Machine-check enable stays set whatever the guest writes (and is shown): without it, a machine check stops
-/// the processor instead of coming to the kernel.
-pub const CR4_MACHINE_CHECK: u64 = 1 << 6;
+/// Bits of CR0 that are not the guest's to change without an exit. Of those that the kernel keeps, the guest sees
+/// what it wrote.
+pub const CR0_OWNED: u64 = !kept(state::CR0, Column::Vmx, Keeper::Entry);
+/// Bits of CR4 that are not the guest's to change without an exit.
+pub const CR4_OWNED: u64 = !kept(state::CR4, Column::Vmx, Keeper::Entry);
 
 /// Fields that are 0 at the start. A VMCS has no defined contents until they are written (SDM vol. 3
 /// §25.11.3).
@@ -122,6 +116,8 @@ pub struct Start<'a> {
     pub vpid: u16,
     /// Physical address of the page with the guest's task priority.
     pub task_priority: u64,
+    /// Address of the code to which exits go.
+    pub landing: u64,
 }
 
 impl Start<'_> {
@@ -130,7 +126,8 @@ impl Start<'_> {
     /// # Safety
     ///
     /// There is a current VMCS. The nested page table confines the guest; it and the page of the task
-    /// priority stay in place as long as the VMCS is used.
+    /// priority stay in place as long as the VMCS is used. The
+    /// code at `landing` takes exits.
     pub unsafe fn fill(&self) {
         ZEROS.iter().for_each(|field| set(*field, 0));
         self.controls();
@@ -154,8 +151,8 @@ impl Start<'_> {
             (control::EPTP_FULL, self.eptp),
             (control::CR0_GUEST_HOST_MASK, CR0_OWNED),
             (control::CR0_READ_SHADOW, CR0_START),
-            (control::CR4_GUEST_HOST_MASK, CR4_REFUSED | CR4_MACHINE_CHECK),
-            (host::RIP, landing as *const () as u64),
+            (control::CR4_GUEST_HOST_MASK, CR4_OWNED),
+            (host::RIP, self.landing),
         ] {
             set(field, value);
         }

@@ -1,15 +1,15 @@
 //! Into the guest and back: neither an entry nor an exit saves the general registers, and an exit does not
 //! return but goes to the address in the VMCS, where quick calls ([`crate::virt::switch`]) go straight back.
 
-use super::exit::reason;
-use super::vcpu::BLOCKED;
-use crate::virt::Registers;
+use super::exit::{BLOCKED, reason};
 use crate::virt::state::RFLAGS_INTERRUPT;
 use crate::virt::switch::{
     NULL, VIEW_SWITCH, load_registers, return_to_host, save_host, store_registers, switch_asm,
 };
+use crate::virt::vcpu::Registers;
 use core::mem::offset_of;
 use hyperexo_abi::hypercall::VIEWS;
+use hyperexo_hw::{load_sse, store_sse};
 use x86::vmx::vmcs::{control, guest, host, ro};
 
 /// What [`enter`] needs.
@@ -17,8 +17,8 @@ use x86::vmx::vmcs::{control, guest, host, ro};
 pub struct Switch {
     /// General registers of the guest.
     pub registers: Registers,
-    /// Address of the guest's [`FxState`](crate::virt::state::FxState).
-    pub fx: u64,
+    /// Address of the guest's [`SseState`](hyperexo_hw::sse::SseState).
+    pub sse: u64,
     /// What the VMCS has as the host's stack pointer; 0: not written yet.
     pub host_stack: u64,
     /// Whether the VMCS has been launched since it was cleared (0 or 1): the next entry is `VMRESUME`.
@@ -73,8 +73,8 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         "mov eax, {stack_field}",
         "vmwrite rax, rsp",
         "2:",
-        "mov rax, [rdi + {fx}]",
-        "fxrstor64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        load_sse!("rax"),
         "cmp qword ptr [rdi + {launched}], 0",
         "mov rax, [rdi + {rax}]",
         load_registers!(),
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn enter(switch: *mut Switch) -> u64 {
         stack_field = const host::RSP,
         host_stack = const offset_of!(Switch, host_stack),
         launched = const offset_of!(Switch, launched),
-        fx = const offset_of!(Switch, fx),
+        sse = const offset_of!(Switch, sse),
         rax = const offset_of!(Registers, rax),
     )
 }
@@ -187,8 +187,8 @@ pub unsafe extern "C" fn landing() {
         "2:",
         store_registers!(),
         "pop qword ptr [rdi + {rdi}]",
-        "mov rax, [rdi + {fx}]",
-        "fxsave64 [rax]",
+        "mov rax, [rdi + {sse}]",
+        store_sse!("rax"),
         "ldmxcsr [rdi + {mxcsr}]",
         "mov qword ptr [rdi + {launched}], 1",
         "sti",
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn landing() {
         refused = sym refused,
         hypercalls = const offset_of!(Switch, hypercalls),
         launched = const offset_of!(Switch, launched),
-        fx = const offset_of!(Switch, fx),
+        sse = const offset_of!(Switch, sse),
         mxcsr = const offset_of!(Switch, mxcsr),
         rax = const offset_of!(Registers, rax),
     )

@@ -5,63 +5,68 @@
 //! does not pay for it. Everything that the kernel asks or changes in between goes to the current VMCS, on
 //! that core.
 
-use super::exit::{self, ControlAccess, ENTRY_FAILURE, Event, reason};
-use super::fill::{self, CR0_OWNED, CR4_MACHINE_CHECK, CR4_REFUSED, Leash, set};
-use super::switch::{Entered, Switch, enter};
+use super::exit::{self, BLOCKED, ControlAccess, ENTRY_FAILURE, Event, reason};
+use super::fill::{self, Leash, set};
+use super::processor::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor};
+use super::switch::{Entered, Switch, enter, landing};
+use super::views::Views;
 use super::vmcs::{self, Region, read};
-use super::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor, Vmx, inconsistent};
 use crate::log;
-use crate::resource::frame::views::List;
-use crate::virt::ViewChange;
-use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, FxState, RFLAGS_INTERRUPT};
-use crate::virt::{Entry, Exception, NestedFault, Registers, Vcpu, VmExit, listed};
-use alloc::boxed::Box;
+use crate::virt::state::{
+    self, CR4_OSXSAVE, Column, EFER_GUEST, EFER_LONG, Keeper, RFLAGS_INTERRUPT, allowed, kept,
+};
+use crate::virt::vcpu::{
+    Entry, Exception, Frames, Guest, HostPage, NestedFault, Registers, Vcpu, VcpuBox, ViewChange, VmExit,
+    place,
+};
+use crate::virt::xstate::{Support, Xstate};
 use core::arch::asm;
+use core::ptr::NonNull;
 use hyperexo_abi::FRAME_SHIFT;
-use hyperexo_abi::accounting::{Accounting, Exit};
-use hyperexo_abi::hypercall::{Status, VIEWS};
+use hyperexo_abi::accounting::Exit;
+use hyperexo_abi::hypercall::Status;
+use hyperexo_hw::sse::{MXCSR_RESET, SseState};
 use x86::dtables::{DescriptorTablePointer, sgdt};
 use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::{control, guest, ro};
-use zerocopy::FromZeros;
 
-/// MSRs of a guest that entries and exits leave alone: STAR, LSTAR, CSTAR, SFMASK, kernel GS base. The kernel
-/// uses none of them.
-const LAZY_MSRS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
+/// How many MSRs of a guest entries and exits leave alone. The kernel uses none of them.
+const LAZY_MSRS: usize = 5;
 
-/// Blocking by `STI` and by `MOV SS`.
-pub(super) const BLOCKED: u64 = 0b11;
+/// These MSRs: STAR, LSTAR, CSTAR, SFMASK, kernel GS base.
+fn lazy_msrs() -> impl Iterator<Item = u32> {
+    state::msrs_kept(Column::Vmx, Keeper::Core)
+}
 
 /// VM-function control: function 0, which changes the EPTP to one of the list (SDM vol. 3 §25.6.14).
 const EPTP_SWITCHING: u64 = 1 << 0;
 
-/// A page for the processor's use.
-#[repr(C, align(4096))]
-#[derive(FromZeros)]
-struct Page([u8; 4096]);
-
 /// A virtual CPU.
 pub struct VmxVcpu {
-    region: Box<Region>,
+    /// In a frame of its own.
+    region: &'static Region,
     switch: Switch,
-    _fx: Box<FxState>,
-    /// Where the guest's task priority (CR8) lives.
-    task_priority: Box<Page>,
+    sse: SseState,
+    xstate: Xstate,
+    support: Support,
+    /// Frame in which the guest's task priority (CR8) lives.
+    task_priority: u64,
     processor: Processor,
     entry: Entry,
-    /// Top frames of the tables in its list of views; entry 0 is its own.
-    roots: List,
+    views: Views,
     /// What has changed in that list and the VMCS does not know yet.
     view_change: Option<ViewChange>,
     vpid: u16,
     /// The VMCS has its contents.
     filled: bool,
-    /// The VMCS is current on this core, and the lazy state loaded.
+    /// Its extended state is in the core's registers.
     on_core: bool,
+    /// The VMCS is current on this core, and the lazy state loaded.
+    active: bool,
     /// Address of the segment table of the core it ran on last: which core that was.
     core: u64,
-    lazy_msrs: [u64; LAZY_MSRS.len()],
+    lazy_msrs: [u64; LAZY_MSRS],
     cr2: u64,
     rip: u64,
     /// An event for the next entry.
@@ -81,48 +86,43 @@ pub struct VmxVcpu {
 }
 
 impl VmxVcpu {
-    /// A guest in 64-bit mode at its entry point. `nested_root`: frame of its nested page table; `vpid`: its
-    /// identifier in the TLB, not 0 and not another guest's.
+    /// A guest in 64-bit mode at its entry point.
     ///
     /// # Safety
     ///
-    /// The nested page table confines the guest to what it may touch, and stays in place as long as the value
-    /// lives.
-    pub unsafe fn new(
-        vmx: &Vmx,
-        nested_root: u64,
-        vpid: u16,
-        entry: &Entry,
-        accounting: &'static Accounting,
-    ) -> VmxVcpu {
-        let mut region = Region::new_box_zeroed().expect("kernel heap");
-        region.set_revision(vmx.processor.revision);
-        let fx = Box::new(FxState::initial());
+    /// As for [`Backend::new_vcpu`](crate::virt::Backend::new_vcpu).
+    pub unsafe fn in_frames(processor: &Processor, frames: Frames, guest: &Guest<'_>) -> VcpuBox {
+        let [region, state, task_priority] = frames;
+        // SAFETY: the frame is zeroed and ours until the value is dropped (caller); a region is integers only.
+        let region = unsafe { &mut *((region << FRAME_SHIFT) as *mut Region) };
+        region.set_revision(processor.revision);
+        let entry = guest.entry;
         let switch = Switch {
             registers: Registers { rdi: entry.rdi, rsi: entry.rsi, ..Registers::default() },
-            fx: (&raw const *fx) as u64,
+            sse: 0,
             host_stack: 0,
             launched: 0,
-            hypercalls: (&raw const accounting.exits[Exit::Hypercall as usize]) as u64,
+            hypercalls: (&raw const guest.accounting.exits[Exit::Hypercall as usize]) as u64,
             view_list: 0,
-            mxcsr: 0x1f80,
+            mxcsr: MXCSR_RESET,
         };
-        let mut roots = [0; VIEWS];
-        roots[0] = nested_root;
-        VmxVcpu {
+        let vcpu = VmxVcpu {
             region,
             switch,
-            _fx: fx,
-            task_priority: Page::new_box_zeroed().expect("kernel heap"),
-            processor: vmx.processor,
+            sse: SseState::initial(),
+            xstate: Xstate::new(),
+            support: guest.support,
+            task_priority,
+            processor: *processor,
             entry: *entry,
-            roots,
+            views: Views::new(guest.nested_root, processor.features),
             view_change: None,
-            vpid,
+            vpid: guest.identifier,
             filled: false,
             on_core: false,
+            active: false,
             core: 0,
-            lazy_msrs: [0; LAZY_MSRS.len()],
+            lazy_msrs: [0; LAZY_MSRS],
             cr2: 0,
             rip: entry.rip,
             event: None,
@@ -132,15 +132,24 @@ impl VmxVcpu {
             flush: false,
             fault_page: None,
             options_changed: false,
+        };
+        // SAFETY: this frame is ours as well.
+        let mut vcpu = unsafe { place(state, vcpu) };
+        {
+            // SAFETY: just made.
+            let vcpu: &mut VmxVcpu = unsafe { vcpu.as_mut() };
+            vcpu.switch.sse = (&raw const vcpu.sse) as u64;
         }
+        // SAFETY: it is in the frames, which are ours.
+        unsafe { VcpuBox::new(vcpu as NonNull<dyn Vcpu>, frames) }
     }
 
     /// Makes the VMCS current on this core and loads the lazy state.
     #[cold]
     #[inline(never)]
-    fn take_core(&mut self) -> Result<(), vmcs::Refused> {
+    fn activate(&mut self) -> Result<(), vmcs::Refused> {
         // SAFETY: VMX is on wherever guests run (`Vmx::enable`); the region lives as long as `self` and is
-        // cleared on drop; it is active nowhere else (`leave_core`).
+        // cleared on drop; it is active nowhere else (`deactivate`).
         unsafe {
             if !self.filled {
                 self.region.clear()?;
@@ -152,11 +161,13 @@ impl VmxVcpu {
             let state = fill::Start {
                 processor: &self.processor,
                 entry: &self.entry,
-                eptp: fill::eptp(self.roots[0]),
+                eptp: self.views.own(),
                 vpid: self.vpid,
-                task_priority: (&raw const *self.task_priority) as u64,
+                task_priority: self.task_priority << FRAME_SHIFT,
+                landing: landing as *const () as u64,
             };
-            // SAFETY: the VMCS is current; the nested page table confines the guest (`new`).
+            // SAFETY: the VMCS is current; the nested page table confines the guest
+            // (`in_frames`), and `landing` takes exits.
             unsafe { state.fill() };
             self.filled = true;
         }
@@ -171,14 +182,34 @@ impl VmxVcpu {
             unsafe { fill::host_state(segments.base) };
             self.flush_all();
         }
-        for (register, value) in LAZY_MSRS.iter().zip(self.lazy_msrs) {
+        for (register, value) in lazy_msrs().zip(self.lazy_msrs) {
             // SAFETY: values that the guest itself had in them, or 0; the kernel uses none of these.
-            unsafe { wrmsr(*register, value) };
+            unsafe { wrmsr(register, value) };
         }
         // SAFETY: CR2 has no effect.
         unsafe { asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack)) };
-        self.on_core = true;
+        self.active = true;
         Ok(())
+    }
+
+    /// Takes the lazy state from this core, and the VMCS, of which the processor may hold parts that it writes back
+    /// later.
+    fn deactivate(&mut self) {
+        if !core::mem::take(&mut self.active) {
+            return;
+        }
+        for (register, value) in lazy_msrs().zip(&mut self.lazy_msrs) {
+            // SAFETY: registers that every processor with long mode has.
+            *value = unsafe { rdmsr(register) };
+        }
+        // SAFETY: reading CR2 has no effect; the VMCS is active here and nowhere else.
+        let cleared = unsafe {
+            asm!("mov {}, cr2", out(reg) self.cr2, options(nomem, nostack));
+            self.region.clear()
+        };
+        if let Err(refused) = cleared {
+            log!("vmx: {refused}");
+        }
     }
 
     /// Forgets whatever this core may have cached under the identifier and the table: a stranger to the core
@@ -191,43 +222,14 @@ impl VmxVcpu {
         }
     }
 
-    /// The view that it is in, by its number. `VMFUNC` writes the field, too.
-    fn view(&self) -> usize {
-        let eptp = read(control::EPTP_FULL);
-        self.roots.iter().position(|root| *root != 0 && fill::eptp(*root) == eptp).unwrap_or(0)
-    }
-
-    /// Goes on with another nested table. Nothing is flushed: cached translations carry the table's name (SDM
-    /// vol. 3 §29.4.1).
-    fn set_view(&self, view: usize) {
-        set(control::EPTP_FULL, fill::eptp(self.roots[view]));
-        if self.processor.features.virtualization_exception {
-            set(control::EPTP_INDEX, view as u64);
-        }
-    }
-
-    /// Forgets cached translations of all tables that it may change to.
-    fn flush_tables(&self) {
-        for root in self.roots.iter().filter(|root| **root != 0) {
-            // SAFETY: offered (`Features`), and VMX is on.
-            unsafe { vmcs::flush_nested(self.processor.features.invept, fill::eptp(*root)) };
-        }
-    }
-
-    /// Takes a new list of views. Tables that are gone are flushed as well as new ones: frames may have
-    /// served before.
+    /// Takes a new list of views.
     #[cold]
     #[inline(never)]
     fn take_views(&mut self, change: &ViewChange) {
-        let view = self.view();
-        self.flush_tables();
-        self.roots[1..].copy_from_slice(&change.roots[1..]);
-        self.flush_tables();
-        self.switch.view_list = change.list << FRAME_SHIFT;
-        if change.kept >> view & 1 == 0 {
-            self.set_view(0);
+        if !self.views.change(change) {
             self.raise(Exception::GeneralProtection);
         }
+        self.switch.view_list = change.list << FRAME_SHIFT;
         self.options_changed = true;
     }
 
@@ -309,7 +311,7 @@ impl VmxVcpu {
     #[inline(never)]
     fn decode_other(&mut self, full: u32) -> VmExit {
         if full & ENTRY_FAILURE != 0 {
-            self.log_entry_failure(full & 0xffff);
+            log_entry_failure(full & 0xffff);
             return VmExit::InvalidState;
         }
         let vectoring = read(ro::IDT_VECTORING_INFO) as u32;
@@ -330,7 +332,7 @@ impl VmxVcpu {
             }
             reason::RDMSR => VmExit::MsrRead(self.switch.registers.rcx as u32),
             reason::WRMSR => VmExit::MsrWrite(self.switch.registers.rcx as u32),
-            reason::PORT => VmExit::Port(exit::port(read(ro::EXIT_QUALIFICATION))),
+            reason::PORT => VmExit::Port,
             reason::EPT_VIOLATION => {
                 let qualification = read(ro::EXIT_QUALIFICATION);
                 VmExit::NestedFault(NestedFault {
@@ -338,7 +340,7 @@ impl VmxVcpu {
                     access: exit::access(qualification),
                     linear: exit::has_linear(qualification).then(|| read(ro::GUEST_LINEAR_ADDR)),
                     in_delivery: exit::in_delivery(vectoring),
-                    view: self.view() as u16,
+                    view: self.views.current() as u16,
                 })
             }
             reason::TRIPLE_FAULT => VmExit::TripleFault,
@@ -350,11 +352,9 @@ impl VmxVcpu {
                 VmExit::Handled
             }
             reason::CONTROL_REGISTER => self.decode_control_register(),
-            other => match (exit::undefined_instruction(other), exit::privileged_instruction(other)) {
-                (Some(name), _) => VmExit::Undefined(name),
-                (_, Some(name)) => VmExit::Privileged(name),
-                _ => VmExit::Unknown(other.into()),
-            },
+            other if exit::is_undefined(other) => VmExit::Undefined,
+            other if exit::is_privileged(other) => VmExit::Privileged,
+            other => VmExit::Unknown(other.into()),
         }
     }
 
@@ -383,36 +383,47 @@ impl VmxVcpu {
         match exit::control_access(read(ro::EXIT_QUALIFICATION)) {
             ControlAccess::Load { control: 0, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
-                if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
-                    return VmExit::Privileged("mov to cr0");
+                let caching = value & CR0_NOT_WRITE_THROUGH == 0 || value & CR0_CACHE_DISABLE != 0;
+                if value & !allowed(state::CR0, Column::Vmx) != 0 || !caching {
+                    return VmExit::Privileged;
                 }
-                set(control::CR0_READ_SHADOW, value & CR0_OWNED);
+                set(control::CR0_READ_SHADOW, value & kept(state::CR0, Column::Vmx, Keeper::Kernel));
                 VmExit::Handled
             }
             ControlAccess::Load { control: 4, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
-                if value & CR4_REFUSED != 0 {
-                    return VmExit::Privileged("mov to cr4");
+                if value & !allowed(state::CR4, Column::Vmx) != 0 {
+                    return VmExit::Privileged;
                 }
-                set(control::CR4_READ_SHADOW, value & CR4_MACHINE_CHECK);
+                set(control::CR4_READ_SHADOW, value & kept(state::CR4, Column::Vmx, Keeper::Kernel));
                 VmExit::Handled
             }
-            _ => VmExit::Privileged("control register"),
+            _ => VmExit::Privileged,
         }
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn log_entry_failure(&self, basic: u32) {
-        let what = match basic {
-            reason::INVALID_GUEST_STATE => inconsistent::find(read, self.processor.cr0, self.processor.cr4)
-                .unwrap_or("a check that is not known here"),
-            reason::MSR_LOADING => "loading of model-specific registers",
-            reason::MACHINE_CHECK_AT_ENTRY => "a machine check",
-            _ => "unknown",
-        };
-        log!("vmx: entry failed (reason {basic}, qualification {:#x}): {what}", read(ro::EXIT_QUALIFICATION));
-    }
+/// Logs the state that the processor refused to enter with. It does not say which of its checks failed (SDM vol. 3
+/// §27.3.1).
+#[cold]
+#[inline(never)]
+fn log_entry_failure(basic: u32) {
+    log!(
+        "vmx: entry failed: reason {basic}, qualification {:#x}, cr0 {:#x}, cr3 {:#x}, cr4 {:#x}, efer {:#x}, \
+         rflags {:#x}, rip {:#x}, event {:#x}, blocking {:#x}, activity {:#x}, cs {:#x}, tr {:#x}",
+        read(ro::EXIT_QUALIFICATION),
+        read(guest::CR0),
+        read(guest::CR3),
+        read(guest::CR4),
+        read(guest::IA32_EFER_FULL),
+        read(guest::RFLAGS),
+        read(guest::RIP),
+        read(control::VMENTRY_INTERRUPTION_INFO_FIELD),
+        read(guest::INTERRUPTIBILITY_STATE),
+        read(guest::ACTIVITY_STATE),
+        read(guest::CS_ACCESS_RIGHTS),
+        read(guest::TR_ACCESS_RIGHTS),
+    );
 }
 
 /// Says why the processor did not even try.
@@ -430,9 +441,22 @@ fn refused(refusal: Entered) -> VmExit {
 }
 
 impl Vcpu for VmxVcpu {
-    fn run(&mut self, _backend: &crate::virt::Backend) -> VmExit {
-        if !self.on_core
-            && let Err(refused) = self.take_core()
+    fn take_core(&mut self) {
+        if !core::mem::replace(&mut self.on_core, true) {
+            self.xstate.load(&self.support);
+        }
+    }
+
+    fn leave_core(&mut self) {
+        if core::mem::take(&mut self.on_core) {
+            self.xstate.save(&self.support);
+        }
+        self.deactivate();
+    }
+
+    fn run(&mut self, _host: HostPage) -> VmExit {
+        if !self.active
+            && let Err(refused) = self.activate()
         {
             log!("vmx: {refused}");
             return VmExit::InvalidState;
@@ -441,35 +465,17 @@ impl Vcpu for VmxVcpu {
             self.take_views(&change);
         }
         if core::mem::take(&mut self.flush) {
-            self.flush_tables();
+            self.views.flush();
         }
         if core::mem::take(&mut self.options_changed) {
             self.write_options();
         }
         self.prepare_entry();
-        // SAFETY: VMX is on, `take_core` made the VMCS current and complete, with this core's host state; the
-        // nested page table confines the guest (`new`); the switch belongs to this VMCS.
+        // SAFETY: VMX is on, `activate` made the VMCS current and complete, with this core's host state; the
+        // nested page table confines the guest (`in_frames`); the switch belongs to this VMCS.
         match Entered::from_code(unsafe { enter(&mut self.switch) }) {
             Entered::Exit => self.decode(),
             refusal => refused(refusal),
-        }
-    }
-
-    fn leave_core(&mut self) {
-        if !core::mem::take(&mut self.on_core) {
-            return;
-        }
-        for (register, value) in LAZY_MSRS.iter().zip(&mut self.lazy_msrs) {
-            // SAFETY: registers that every processor with long mode has.
-            *value = unsafe { rdmsr(*register) };
-        }
-        // SAFETY: reading CR2 has no effect; the VMCS is active here and nowhere else.
-        let cleared = unsafe {
-            asm!("mov {}, cr2", out(reg) self.cr2, options(nomem, nostack));
-            self.region.clear()
-        };
-        if let Err(refused) = cleared {
-            log!("vmx: {refused}");
         }
     }
 
@@ -505,6 +511,10 @@ impl Vcpu for VmxVcpu {
         read(guest::CR4) & CR4_OSXSAVE != 0
     }
 
+    fn set_xcr0(&mut self, value: u64) -> bool {
+        self.xstate.set_xcr0(value, &self.support)
+    }
+
     fn efer(&self) -> u64 {
         read(guest::IA32_EFER_FULL)
     }
@@ -530,9 +540,9 @@ impl Vcpu for VmxVcpu {
     }
 
     fn switch_view(&mut self, entry: u64) -> bool {
-        let known = listed(&self.roots, entry).is_some();
+        let known = self.views.has(entry);
         if known {
-            self.set_view(entry as usize);
+            self.views.select(entry as usize);
         }
         known
     }
@@ -544,7 +554,6 @@ impl Vcpu for VmxVcpu {
 
 impl Drop for VmxVcpu {
     fn drop(&mut self) {
-        // The processor may hold parts of the VMCS and write them back later.
-        self.leave_core();
+        self.deactivate();
     }
 }

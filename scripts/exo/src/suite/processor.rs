@@ -11,7 +11,35 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("primitives-on-older-processor", &needs, primitives),
         Test::new("views-on-older-processor", &needs, views),
+        Test::new("virtual-cpus-on-account", &[Need::Exokernel, Need::Qemu], virtual_cpus),
+        Test::new("registers-of-neighbours", &[Need::Exokernel], registers),
     ]
+}
+
+/// Five environments with a virtual CPU on each of 16 cores, in little memory. What they can't have is refused, and
+/// what they had serves again.
+fn virtual_cpus(context: &Context) -> Verdict {
+    let names = ["a", "b", "c", "d", "e"];
+    let apps: Vec<String> =
+        names.iter().map(|name| format!("{name}=hostile:attempt=start-everywhere")).collect();
+    let apps = apps.iter().flat_map(|app| ["--app", app.as_str()]);
+    let machine = ["--memory", "32M", "--cores", "16"];
+    let said = context.run(&machine.into_iter().chain(apps).collect::<Vec<_>>())?.succeeded()?;
+    names.iter().try_fold(said, |said, name| said.tells(&format!("{name} ended: exit code 0"))).map(drop)
+}
+
+/// Two environments on one core that leave values of their own in every register. Neither finds the other's, and
+/// each finds its own again.
+fn registers(context: &Context) -> Verdict {
+    let said = context.run(&[
+        "--memory",
+        "64M",
+        "--app",
+        "first=hostile:attempt=registers",
+        "--app",
+        "second=hostile:attempt=registers",
+    ])?;
+    said.succeeded()?.tells("first ended: exit code 0")?.tells("second ended: exit code 0").map(drop)
 }
 
 /// A processor with VMX but without `VMFUNC` and #VE.

@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 mod calls;
+mod state;
 mod views;
 
 pub use calls::*;
+pub use state::*;
 pub use views::*;
 
 use alloc::boxed::Box;
