@@ -35,7 +35,7 @@
 //! arguments
 //! platform/   what a host must offer; device · block · packet · entropy · facts
 //! cpu/        lock · upcall · trap
-//! memory/     image · paging · physical · heap · frames · linear · stacks · space
+//! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space
 //! cpu/        cores
 //! time
 //! io/         console · disk · net · random

@@ -11,7 +11,7 @@
 //! it.
 
 use crate::cpu::upcall::{self, Waiter};
-use crate::memory;
+use crate::memory::{self, Lent};
 use crate::platform::{self, BlockQueue, OpenDisk, QueueFull};
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -268,16 +268,10 @@ impl Drop for Disk {
     }
 }
 
-/// Buffers that the device may be using. Nobody holds a reference to them.
-struct Lent(Vec<*mut Page>);
-
-// SAFETY: the pages are owned, like those of a vector of boxes.
-unsafe impl Send for Lent {}
-
 /// A request in flight.
 struct InFlight {
     tag: u64,
-    lent: Lent,
+    lent: Vec<Lent>,
 }
 
 /// Requests in flight, with their buffers.
@@ -324,7 +318,7 @@ impl<'a> Requests<'a> {
             return Err(Rejected { request, reason: Reason::QueueFull });
         }
         self.free_slots.pop();
-        let lent = Lent(request.buffers.into_iter().map(Box::into_raw).collect());
+        let lent = request.buffers.into_iter().map(Lent::new).collect();
         self.slots[slot] = Some(InFlight { tag: request.tag, lent });
         self.in_flight += 1;
         Ok(())
@@ -348,9 +342,8 @@ impl<'a> Requests<'a> {
 fn finish(request: InFlight, outcome: Outcome) -> Completion {
     let buffers = match outcome {
         Outcome::Timeout => Vec::new(),
-        // SAFETY: the pointers came from boxes when the request was put, and the device does not use them any
-        // more.
-        _ => request.lent.0.into_iter().map(|page| unsafe { Box::from_raw(page) }).collect(),
+        // SAFETY: the request is completed, so the device does not use the pages any more.
+        _ => request.lent.into_iter().map(|page| unsafe { page.back() }).collect(),
     };
     let result = match outcome {
         Outcome::Ok => Ok(()),

@@ -21,6 +21,7 @@
 //! | `physical` | frames of this unikernel, and addresses of frames |
 //! | [`heap`] | the global allocator |
 //! | [`frames`] | runs of frames with an owner |
+//! | `lent` | pages in the hands of a device or of the kernel |
 //! | `linear` | what the linear map shows |
 //! | `stacks` | stacks of all virtual CPUs |
 //! | `space` | builds the address space and enters it |
@@ -28,6 +29,7 @@
 pub mod frames;
 pub mod heap;
 mod image;
+mod lent;
 mod linear;
 pub mod paging;
 mod physical;
@@ -35,6 +37,7 @@ mod space;
 mod stacks;
 
 pub(crate) use image::{boot_area, constants, image, text};
+pub(crate) use lent::Lent;
 pub(crate) use physical::{acquire_frames, root_address};
 pub use physical::{
     acquired_frames, frame_of, free_frames, image_frames, linear_address, physical_address, quota_frames,

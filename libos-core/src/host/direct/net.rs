@@ -7,7 +7,7 @@ use super::devices::{self, Found, Interrupt};
 use super::machine::{Machine, accounting, count};
 use super::vector;
 use crate::cpu::lock::Masked;
-use crate::memory;
+use crate::memory::{self, Lent};
 use crate::platform::{DeviceFault, NetError, NetPort};
 use alloc::boxed::Box;
 use hyperexo_abi::net::{MacAddress, PacketOutcome};
@@ -40,28 +40,8 @@ pub(super) fn open(machine: &'static Machine) -> Result<DevicePort, NetError> {
     device.interrupt_on_receive(false);
     let interrupt = Interrupt::connect(machine, place, 2, vector::NET).map_err(NetError::Unusable)?;
     *PIN.lock() = interrupt.pin();
-    let none = || (0..SLOTS).map(|_| None).collect();
-    Ok(DevicePort { device: Some(device), interrupt, room: none(), sending: none() })
-}
-
-/// A page that the device may be using. Nobody holds a reference to it.
-struct Lent {
-    page: *mut Page,
-    bytes: usize,
-}
-
-// SAFETY: the page is owned, like that of a box.
-unsafe impl Send for Lent {}
-
-impl Lent {
-    /// Takes the page back.
-    ///
-    /// # Safety
-    /// The device does not use it any more.
-    unsafe fn back(self) -> Box<Page> {
-        // SAFETY: the pointer came from a box, and nobody uses the page (caller).
-        unsafe { Box::from_raw(self.page) }
-    }
+    let (room, sending) = ((0..SLOTS).map(|_| None).collect(), (0..SLOTS).map(|_| None).collect());
+    Ok(DevicePort { device: Some(device), interrupt, room, sending })
 }
 
 /// The device, open.
@@ -74,8 +54,8 @@ pub(super) struct DevicePort {
     interrupt: Interrupt,
     /// Pages for packets that come.
     room: Box<[Option<Lent>]>,
-    /// Pages of packets on their way.
-    sending: Box<[Option<Lent>]>,
+    /// Pages of packets on their way, with the packets' lengths.
+    sending: Box<[Option<(Lent, usize)>]>,
 }
 
 impl NetPort for DevicePort {
@@ -90,7 +70,7 @@ impl NetPort for DevicePort {
         // SAFETY: the page is a frame of the heap, and is lent until the device gives it back (invariant).
         match unsafe { device.supply(frame << FRAME_SHIFT, FRAME_BYTES) } {
             Ok(slot) => {
-                self.room[slot] = Some(Lent { page: Box::into_raw(buffer), bytes: FRAME_BYTES });
+                self.room[slot] = Some(Lent::new(buffer));
                 Ok(())
             }
             Err(_) => Err(buffer),
@@ -115,7 +95,7 @@ impl NetPort for DevicePort {
         // `supply`.
         match unsafe { device.transmit(frame << FRAME_SHIFT, bytes.clamp(1, FRAME_BYTES)) } {
             Ok(slot) => {
-                self.sending[slot] = Some(Lent { page: Box::into_raw(buffer), bytes });
+                self.sending[slot] = Some((Lent::new(buffer), bytes));
                 Ok(())
             }
             Err(_) => Err(buffer),
@@ -124,10 +104,10 @@ impl NetPort for DevicePort {
 
     fn reclaim(&mut self) -> Option<(Box<Page>, Result<(), PacketOutcome>)> {
         let slot = self.device.as_mut()?.reclaim()?;
-        let lent = self.sending[slot].take()?;
+        let (lent, bytes) = self.sending[slot].take()?;
         let counters = accounting();
         count(&counters.net_packets_sent, 1);
-        count(&counters.net_bytes_sent, lent.bytes as u64);
+        count(&counters.net_bytes_sent, bytes as u64);
         // SAFETY: the device has given it back.
         Some((unsafe { lent.back() }, Ok(())))
     }
@@ -163,7 +143,8 @@ impl Drop for DevicePort {
         }
         // Dropping the driver drops its transport, which resets the device.
         self.device = None;
-        for lent in self.room.iter_mut().chain(&mut self.sending).filter_map(Option::take) {
+        let sending = self.sending.iter_mut().filter_map(Option::take).map(|(lent, _)| lent);
+        for lent in self.room.iter_mut().filter_map(Option::take).chain(sending) {
             // SAFETY: a device that has been reset uses no buffers (virtio 1.1 §2.1.2).
             drop(unsafe { lent.back() });
         }

@@ -4,7 +4,7 @@
 use super::hypercall;
 use super::information::start_info;
 use crate::cpu::upcall;
-use crate::memory;
+use crate::memory::{self, Lent};
 use crate::platform::{NetError, NetPort};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -139,23 +139,6 @@ fn rings() -> Result<&'static NetRings, NetError> {
     Ok(rings)
 }
 
-/// A buffer that the kernel may be using. Nobody holds a reference to it.
-struct Lent(*mut Page);
-
-// SAFETY: the page is owned, like that of a box.
-unsafe impl Send for Lent {}
-
-impl Lent {
-    /// Takes the buffer back.
-    ///
-    /// # Safety
-    /// The kernel does not use it any more.
-    unsafe fn back(self) -> Box<Page> {
-        // SAFETY: the pointer came from a box, and nobody uses the page (caller).
-        unsafe { Box::from_raw(self.0) }
-    }
-}
-
 /// Our side of a ring.
 ///
 /// Invariant: each submission in the ring, or taken from it and not completed, has the number of an occupied
@@ -194,7 +177,7 @@ impl<'a> Lane<'a> {
             return Err(buffer);
         };
         self.free.pop();
-        self.slots[slot] = Some(Lent(Box::into_raw(buffer)));
+        self.slots[slot] = Some(Lent::new(buffer));
         let submission = PacketSubmission { frame, tag: slot as u32, bytes: bytes as u32 };
         self.ring.submissions[self.tail as usize % RING_PACKETS].store(&submission);
         self.tail = self.tail.wrapping_add(1);
