@@ -11,8 +11,8 @@
 //! `host::direct` stands for that module with all in it, as one. Of two lines that fit, the longer one
 //! counts.
 //!
-//! A use is any path, in a `use` or elsewhere, that begins with `crate`, `super`, `self` or the name of a
-//! module below. So a parent does not use a child by `mod`, but by `pub use`. Tests are not read: they may
+//! A use is any path, in a `use` or elsewhere, that begins with `crate`, `super`, `self` or the name of a child
+//! module. So `pub use child::Name;` uses the child, and `mod child;` does not. Tests are not read: they may
 //! use what they like. The crate's root is the face of the whole: it may use all, and no module may use it.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
