@@ -1,8 +1,9 @@
 //! The command line: words separated by white space, some of them of the form `key=value`.
+#![forbid(unsafe_code)]
 
 use core::num::ParseIntError;
 
-/// A command line to be asked.
+/// A command line that can be asked for its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arguments<'a>(pub &'a str);
 
@@ -24,8 +25,7 @@ impl core::fmt::Display for NotANumber<'_> {
 }
 
 impl<'a> Arguments<'a> {
-    /// The value of the last word `key=value`; the last, so that an argument appended overrides an earlier
-    /// one.
+    /// The value of the last word `key=value`. So an argument that is appended overrides an earlier one.
     pub fn value(self, key: &str) -> Option<&'a str> {
         self.0
             .split_ascii_whitespace()
@@ -38,7 +38,11 @@ impl<'a> Arguments<'a> {
         self.0.split_ascii_whitespace().any(|candidate| candidate == word)
     }
 
-    /// The value of `key` as a decimal number; `None` if the key is absent.
+    /// The value of `key` as a decimal number. `None` if the key is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`NotANumber`].
     pub fn number<'b>(self, key: &'b str) -> Result<Option<u64>, NotANumber<'b>>
     where
         'a: 'b,

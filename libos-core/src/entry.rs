@@ -1,6 +1,9 @@
 //! From the first instruction to `main`, and the exit code back.
 
-use crate::{console, memory, platform, println, trap};
+use crate::cpu::trap;
+use crate::host;
+use crate::io::console;
+use crate::{memory, panic, platform, println};
 use core::fmt::Display;
 use spin::Once;
 
@@ -38,23 +41,23 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
     }
 }
 
-/// Ends the unikernel, on all cores, with an exit code: 0 is success. Text not yet written goes to the
-/// console first.
+/// Ends the unikernel, on all cores, with an exit code: 0 is success. Before that, text not yet written goes
+/// to the console.
 pub fn exit(code: i32) -> ! {
     console::flush();
     platform::current().exit(code as u32)
 }
 
-/// What the entry code of an image calls: brings up HyperExo as the platform, address space and traps, then
-/// runs `main` and exits.
+/// Called by the entry code of an image. Brings up HyperExo as the platform, the address space and traps,
+/// then runs `main` and exits.
 ///
 /// # Safety
-/// To be called once, by the code at the ELF entry point, with `rdi` and `rsi` as they were there.
+/// Called once, by the code at the ELF entry point, with `rdi` and `rsi` as they were there.
 #[doc(hidden)]
 pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
     // SAFETY: at the entry point the state is what `hyperexo_abi::start` describes, if the magic says so.
-    if unsafe { !platform::exo::start(start_info, magic) } {
-        // Not HyperExo: there is neither a console nor an exit that we know of.
+    if unsafe { !host::exo::start(start_info, magic) } {
+        // This is not HyperExo, so there is no console to complain on and no known way to end.
         loop {
             core::hint::spin_loop();
         }
@@ -63,15 +66,15 @@ pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
     unsafe { build(main) }
 }
 
-/// What the boot code of an image calls: the same without HyperExo.
+/// Called by the boot code of an image. Does the same without HyperExo.
 ///
 /// # Safety
-/// To be called once, by the code of [`hyperexo_hw::boot_entry!`], with what it was given.
+/// Called once, by the code of [`hyperexo_hw::boot_entry!`], with what it was given.
 #[doc(hidden)]
 pub unsafe fn start_directly(protocol: u64, information: u64, name: &'static str, main: fn() -> i32) -> ! {
     // SAFETY: by the caller's promise; then there is a platform.
     unsafe {
-        platform::direct::start(protocol, information, name);
+        host::direct::start(protocol, information, name);
         build(main)
     }
 }
@@ -79,7 +82,7 @@ pub unsafe fn start_directly(protocol: u64, information: u64, name: &'static str
 /// Brings up the address space.
 ///
 /// # Safety
-/// To be called once, on the start-up stack, with a platform and the linear map in place.
+/// Called once, on the start-up stack, with a platform and the linear map in place.
 unsafe fn build(main: fn() -> i32) -> ! {
     // SAFETY: by the caller's promise.
     unsafe {
@@ -91,18 +94,18 @@ unsafe fn build(main: fn() -> i32) -> ! {
 /// Brings up traps, runs `main` and exits.
 ///
 /// # Safety
-/// To be called once, by [`build`], in the new address space.
+/// Called once, by [`build`], in the new address space.
 unsafe extern "C" fn run() -> ! {
     // SAFETY: by the caller's promise.
     unsafe {
         memory::settle();
-        trap::start(memory::trap_stacks());
+        trap::start(memory::trap_stacks(), memory::main_stack(), panic::unhandled_trap);
     }
     platform::current().settle();
     exit(MAIN.get().map_or(0, |main| main()))
 }
 
-/// Makes a function the program of a unikernel: defines entry point, panic handler and global allocator.
+/// Makes a function the program of a unikernel. Defines entry point, panic handler and global allocator.
 ///
 /// The function takes nothing and returns a [`Termination`]: nothing, an exit code, or a `Result` of these.
 ///
@@ -128,7 +131,7 @@ macro_rules! main {
         #[cfg(bare_metal)]
         $crate::hyperexo_hw::boot_entry!("hx_start_directly");
 
-        // A host program checks all of it but has no use for it.
+        // A host program compiles all of it, but does not use it.
         #[cfg_attr(not(bare_metal), allow(dead_code))]
         const _: () = {
             /// The ELF entry point: a frame pointer that ends a walk, an aligned stack.
@@ -178,7 +181,7 @@ macro_rules! main {
     };
 }
 
-/// What the binary of an image is when it is not built as an image: a program that says so.
+/// The binary of an image that is not built as an image: a program that says so.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! host_program {

@@ -4,59 +4,66 @@
 //! | module | what |
 //! |---|---|
 //! | [`entry`] | [`main!`], exit codes |
-//! | [`console`] | [`print!`], [`println!`] |
 //! | [`mod@arguments`] | the command line |
-//! | [`time`] | clock and sleeping |
-//! | [`heap`] | the global allocator |
-//! | [`memory`] | address space and frames |
-//! | [`frames`] | runs of frames with an owner |
-//! | [`paging`] | page tables as data |
-//! | [`trap`] | exceptions: handlers by vector |
-//! | [`faults`] | accesses without a binding, handled |
-//! | [`view`] | memory that only code entered through a gate reaches |
-//! | [`upcall`] | calls from the kernel, sleeping until one comes |
+//! | [`console`] | [`print!`], [`println!`] |
 //! | [`disk`] | asynchronous block requests |
 //! | [`net`] | Ethernet packets |
 //! | [`random`] | bytes that nobody can guess |
-//! | [`hypercall`] | the calls of the exokernel, one function each |
+//! | [`time`] | clock and sleeping |
+//! | [`memory`] | address space and frames |
+//! | [`heap`] | the global allocator |
+//! | [`frames`] | runs of frames with an owner |
+//! | [`paging`] | page tables as data |
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
+//! | [`trap`] | exceptions: handlers by vector |
+//! | [`upcall`] | calls from the kernel, and sleeping until one comes |
 //! | [`mod@panic`] | the report at a bad end |
-//! | [`platform`] | the only part that knows what the unikernel runs on |
+//! | [`exo`] | the exokernel's calls, views and faults: for programs that run under HyperExo only |
 //!
 //! A unikernel runs in one address space, and on one core unless it starts functions on others. Its program
 //! may be written without `unsafe`: what this crate exports as safe is safe.
 //!
-//! Test programs of the host can link this crate and use what is pure; what needs a platform panics there.
+//! Test programs of the host can link this crate and use what is pure. What needs a platform panics there.
+//!
+//! # Order of the modules
+//!
+//! Each row uses only rows above it, and no two modules use each other (`scripts/exo/tests/layers.rs` checks
+//! both). `host` comes late, so nothing above it knows what the unikernel runs on: it asks `platform`.
+//!
+//! ```text
+//! arguments
+//! platform/   what a host must offer; device · block · packet · entropy · facts
+//! cpu/        lock · upcall · trap
+//! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space
+//! cpu/        cores
+//! time
+//! io/         console · disk · net · random
+//! panic
+//! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
+//! entry
+//! ```
 #![no_std]
 
 extern crate alloc;
 
 pub mod arguments;
-pub mod console;
-pub mod cores;
-pub mod disk;
+mod cpu;
 pub mod entry;
-pub mod faults;
-pub mod frames;
-pub mod heap;
-pub mod hypercall;
-pub mod lock;
+mod host;
+mod io;
 pub mod memory;
-pub mod net;
-pub mod paging;
 pub mod panic;
-pub mod platform;
-pub mod random;
+mod platform;
 pub mod time;
-pub mod trap;
-pub mod upcall;
-pub mod view;
 
 pub use arguments::Arguments;
+pub use cpu::{cores, lock, trap, upcall};
 pub use entry::{Termination, exit};
+pub use host::exo;
+pub use io::{console, disk, net, random};
+pub use memory::{frames, heap, paging};
 pub use platform::Host;
-pub use platform::exo::start_info;
 
 #[doc(hidden)]
 pub use hyperexo_hw;
@@ -69,8 +76,8 @@ pub fn host() -> Host {
     platform::current().host()
 }
 
-/// The counters of this unikernel: those that HyperExo keeps for the environment, or, directly on a machine,
-/// those of its own drivers.
+/// The counters of this unikernel. Under HyperExo the kernel keeps them, directly on a machine the
+/// unikernel's own drivers do.
 pub fn accounting() -> &'static hyperexo_abi::accounting::Accounting {
     platform::current().accounting()
 }
@@ -85,7 +92,7 @@ pub fn command_line() -> &'static str {
     platform::facts().command_line
 }
 
-/// The command line, to be asked.
+/// The command line, to be asked for its words.
 pub fn arguments() -> Arguments<'static> {
     Arguments(command_line())
 }

@@ -6,12 +6,15 @@
 //!   #1 0x100777
 //! ```
 //!
-//! The addresses are return addresses; the host tool turns them into names. A trap that nobody handles is
-//! reported with its registers; `#0` is then the instruction itself.
+//! The addresses are return addresses. The host tool turns them into names. A trap that nobody handles is
+//! reported with its registers, and `#0` is the instruction itself.
 
-use crate::lock::{self, Claimed, Holder};
-use crate::trap::{self, PAGE_FAULT, TrapFrame, UNHANDLED_EXIT_CODE};
-use crate::{console, cores, exit, heap, memory, println};
+use crate::cpu::cores;
+use crate::cpu::lock::{self, Claimed, Holder};
+use crate::cpu::trap::{self, PAGE_FAULT, TrapFrame, UNHANDLED_EXIT_CODE};
+use crate::io::console;
+use crate::memory::{self, heap};
+use crate::{platform, println};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_hw::descriptor::core_number;
@@ -20,22 +23,22 @@ use hyperexo_hw::{backtrace, trap as hw};
 /// Exit code of a unikernel that panics.
 pub const PANIC_EXIT_CODE: u32 = 101;
 
-/// Different frames that a report lists at most.
+/// Most lines of a report's backtrace.
 const LINES_MAX: usize = 48;
 
-/// Reports that have begun on the core that reports. A report that fails must not report itself for ever.
+/// Reports that have begun on the reporting core. It stops reports that fail and report themselves.
 static REPORTS: AtomicU32 = AtomicU32::new(0);
 /// The core that reports: the first to fail.
 static REPORTER: Holder = Holder::nobody();
 
-/// Begins a report; in a report that began within another, or after that of another core, does not return.
+/// Begins a report. Does not return if a report within a report has failed, or if another core reports.
 fn begin(code: u32) {
     hw::disable_interrupts();
     if REPORTER.claim(core_number()) == Claimed::ByAnother {
         console::give_up_turn();
         loop {
-            // The other core is about to end us. Halting with interrupts disabled would do so before it has
-            // said why.
+            // The other core is about to end the unikernel. Halting here with interrupts disabled would end
+            // it before the other has said why.
             lock::relax();
         }
     }
@@ -49,12 +52,18 @@ fn begin(code: u32) {
     }
 }
 
-/// Ends without touching the console.
+/// Ends the unikernel without touching the console.
 fn exit_now(code: u32) -> ! {
-    crate::platform::current().exit(code)
+    platform::current().exit(code)
 }
 
-/// What the panic handler of an image does: reports and ends it with [`PANIC_EXIT_CODE`].
+/// Ends the unikernel when all text is out.
+fn exit(code: u32) -> ! {
+    console::flush();
+    exit_now(code)
+}
+
+/// The panic handler of an image: reports, and ends it with [`PANIC_EXIT_CODE`].
 #[doc(hidden)]
 pub fn report(information: &PanicInfo<'_>) -> ! {
     let frame_pointer = backtrace::frame_pointer();
@@ -72,7 +81,7 @@ pub fn report(information: &PanicInfo<'_>) -> ! {
     }
     print_core();
     print_backtrace(0, frame_pointer);
-    exit(PANIC_EXIT_CODE as i32)
+    exit(PANIC_EXIT_CODE)
 }
 
 /// Reports a trap that nobody handles, and ends the unikernel with [`UNHANDLED_EXIT_CODE`].
@@ -98,7 +107,7 @@ pub(crate) fn unhandled_trap(frame: &TrapFrame) -> ! {
     print_registers(frame, fault_address);
     println!("  #0 {:#x}", frame.rip);
     print_backtrace(1, frame.rbp);
-    exit(UNHANDLED_EXIT_CODE as i32)
+    exit(UNHANDLED_EXIT_CODE)
 }
 
 fn describe_page_fault(frame: &TrapFrame, address: u64) {
@@ -114,7 +123,7 @@ fn describe_page_fault(frame: &TrapFrame, address: u64) {
     }
 }
 
-/// Says where it happened, if that was not the core of `main`.
+/// Says on which core it happened, if that is not the core of `main`.
 fn print_core() {
     if core_number() != 0 {
         println!("  (on core {})", cores::current());
@@ -133,8 +142,8 @@ fn print_registers(frame: &TrapFrame, fault_address: u64) {
     );
 }
 
-/// Prints the return addresses from a frame on, numbered from `first`. A run of equal ones, as recursion
-/// leaves them, is printed once.
+/// Prints the return addresses from a frame on, numbered from `first`. Prints a run of equal ones, as
+/// recursion leaves them, once.
 fn print_backtrace(first: usize, frame_pointer: u64) {
     let Some(stack) = memory::stack_of(frame_pointer) else {
         println!("  (frame pointer {frame_pointer:#x} lies in no stack)");

@@ -1,6 +1,7 @@
 //! The clock: the processor's time stamp counter, and sleeping.
 
-use crate::{platform, upcall};
+use crate::cpu::upcall;
+use crate::platform;
 use core::time::Duration;
 
 const NANOSECONDS: u128 = 1_000_000_000;
@@ -17,7 +18,7 @@ pub fn tsc_hz() -> u64 {
     platform::facts().tsc_hz
 }
 
-/// Nanoseconds on a clock that never goes back; its zero point is that of the TSC.
+/// Nanoseconds on a clock that never goes back. It starts at 0 where the TSC does.
 pub fn now_ns() -> u64 {
     to_ns(ticks(), tsc_hz())
 }
@@ -27,7 +28,7 @@ pub fn since_boot_ns() -> u64 {
     to_ns(ticks().saturating_sub(platform::facts().boot_tsc), tsc_hz())
 }
 
-/// Sleeps: the core is free for others meanwhile.
+/// Sleeps. Meanwhile the core is free for others.
 ///
 /// # Panics
 /// With interrupts disabled, see [`upcall::wait_until`].
@@ -48,8 +49,8 @@ pub(crate) fn deadline_after(duration: Duration) -> u64 {
     ticks().saturating_add(to_ticks(duration, tsc_hz()))
 }
 
-/// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`; `false` if it has already. To be
-/// called again after every upcall: somebody else may have set the timer meanwhile.
+/// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`. Returns `false` if it has already.
+/// Called again after every upcall, as a handler may have set the timer meanwhile.
 pub(crate) fn wake_at(deadline: u64) -> bool {
     let ahead = ticks() < deadline;
     if ahead {

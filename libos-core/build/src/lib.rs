@@ -1,8 +1,8 @@
 //! Build-script part of a bare-metal image: linker script and linker arguments.
 //!
-//! Images are built for the host target, from the same workspace as the host programs, so nothing may be said
-//! in `RUSTFLAGS`: the build script of an image calls [`link`], and cargo passes the arguments to the linker
-//! for the binaries of that package only.
+//! Images are built for the host target, from the same workspace as the host programs. So their linker
+//! arguments can't stand in `RUSTFLAGS`: the build script of an image calls [`link`], and cargo passes the
+//! arguments to the linker for the binaries of that package only.
 //!
 //! ```no_run
 //! // build.rs of a unikernel
@@ -13,8 +13,8 @@
 //!
 //! In a build of the whole workspace cargo unites the features of all packages, and host programs bring the
 //! standard library into crates that images share with them. So images are made in the profile `image` alone,
-//! where the cfg `bare_metal` is set; in other profiles (clippy, tests) the same source is checked, and links
-//! to a host program that says how to build it.
+//! where the cfg `bare_metal` is set. In other profiles (clippy, tests) the same source is checked, and
+//! linked to a host program that says how to build the image.
 //!
 //! # What comes out
 //!
@@ -24,10 +24,10 @@
 //! page         read, write    data that needs no relocation any more, data, zeroed data
 //! ```
 //!
-//! Every part starts a page. Physical and virtual addresses are the same. The symbols `hx_rodata_start`,
-//! `hx_rodata_end`, `hx_text_start`, `hx_text_end`, `hx_data_start`, `hx_data_end` bound them (ends are
-//! rounded up to a page), `hx_bss_start` and `hx_bss_end` the zeroed data. From `hx_boot_start` on, at the
-//! end of it, lie the page tables and the stack of an image that a boot loader enters.
+//! Every part starts a page. Physical and virtual addresses are the same. Symbols mark the parts:
+//! `hx_rodata_start`, `hx_rodata_end`, `hx_text_start`, `hx_text_end`, `hx_data_start` and `hx_data_end`,
+//! ends rounded up to a page. `hx_bss_start` and `hx_bss_end` mark the zeroed data. At its end, from
+//! `hx_boot_start` on, lie the page tables and the stack for an image that a boot loader enters.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ pub fn link() {
     link_at_entry(UNIKERNEL_ENTRY);
 }
 
-/// Links the binaries of this package as a kernel, whose ELF entry point (Multiboot2 goes there) is the
-/// symbol `entry`. Sections named `.note.Xen` (PVH) and `.multiboot2` are kept near the start of the file.
+/// Links the binaries of this package as a kernel. Its ELF entry point, where Multiboot2 goes, is the symbol
+/// `entry`. Sections named `.note.Xen` (PVH) and `.multiboot2` are kept near the start of the file.
 ///
 /// # Panics
 /// As [`link`].
@@ -106,8 +106,8 @@ pub fn script(entry: &str) -> String {
     format!("ENTRY({entry})\nhx_image_base = {IMAGE_BASE:#x};\n{LAYOUT}")
 }
 
-/// The precompiled `core` was built for unwinding, and refers to symbols that an image with `panic = "abort"`
-/// never reaches: they are defined as 0, where nothing is mapped.
+/// The precompiled `core` was built for unwinding. It refers to symbols that an image with `panic = "abort"`
+/// never reaches. They are defined as 0, where nothing is mapped.
 const LAYOUT: &str = "\
 EXTERN(hx_memmove hx_memset hx_memcmp hx_strlen)
 memcpy = hx_memmove;

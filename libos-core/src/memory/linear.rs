@@ -1,12 +1,12 @@
-//! The linear map: all of memory, writable but for what nobody writes.
+//! What the linear map shows: all of memory, writable except for the image's constants and code.
 #![forbid(unsafe_code)]
 
-use crate::paging::{self, Access, Mapping, PageSize};
+use super::paging::{self, Access, Mapping, PageSize};
 use crate::platform::Facts;
 use core::ops::Range;
 use hyperexo_abi::{FRAME_SHIFT, LINEAR_BASE};
 
-/// What the linear map shows: RAM, around the addresses of device registers, and these.
+/// The parts of the linear map: RAM below the device registers, the registers, and RAM above them.
 pub(super) fn linear_areas(facts: &Facts) -> [Mapping; 3] {
     let end = (facts.memory_end_frame << FRAME_SHIFT).next_multiple_of(paging::LARGE_BYTES);
     let devices = &facts.devices;
@@ -25,8 +25,8 @@ pub(super) fn linear_areas(facts: &Facts) -> [Mapping; 3] {
     ]
 }
 
-/// The mappings of a part of the linear map: large pages, and where one has to do with frames that are not to
-/// be written, small ones.
+/// The mappings of a part of the linear map. Its pages are large, but small where a large one would hold
+/// addresses of `read_only`.
 pub(super) fn around_read_only(part: Mapping, read_only: &Range<u64>) -> [Mapping; 5] {
     let within = |address: u64| address.clamp(part.physical_start, part.physical_start + part.bytes);
     let borders = [
@@ -48,11 +48,11 @@ pub(super) fn around_read_only(part: Mapping, read_only: &Range<u64>) -> [Mappin
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::FACTS;
+    use super::super::space::tables_for;
     use super::*;
-    use crate::memory::tables_for;
     use alloc::vec::Vec;
 
+    const FACTS: Facts = Facts::EXAMPLE;
     const PAGE: u64 = hyperexo_abi::FRAME_BYTES as u64;
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             let small: u64 = mappings.iter().filter(|m| m.size == PageSize::Small).map(|m| m.bytes).sum();
             assert_eq!(needed, small / large);
         }
-        // Other parts of the map have nothing to do with it.
+        // A part without read-only addresses is one mapping.
         let high = Mapping { physical_start: 32 << 20, virtual_start: LINEAR_BASE + (32 << 20), ..part };
         let mappings = around_read_only(high, &(large..large + PAGE));
         assert_eq!(mappings.iter().filter(|mapping| mapping.bytes > 0).collect::<Vec<_>>(), [&high]);

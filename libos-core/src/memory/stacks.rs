@@ -1,14 +1,16 @@
 //! The stacks of the virtual CPUs, with guard pages between them.
 
-use super::{PAGE, acquire_frames, linear_address, root_address};
-use crate::paging::{Access, MapError, Mapping, PageSize, Table, Tables};
+use super::heap;
+use super::paging::{self, Access, MapError, Mapping, PageSize, Table, Tables};
+use super::physical::{acquire_frames, linear_address, root_address};
 use crate::platform::{self, Area};
-use crate::{heap, paging};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 use hyperexo_hw::descriptor::{MAX_NUMBERS, TrapStacks};
+
+const PAGE: u64 = FRAME_BYTES as u64;
 
 /// Pages of the stack for exceptions that can't be handled on the interrupted stack: the report of a panic
 /// needs about one.
@@ -24,14 +26,14 @@ pub(super) const TRAP_STACK_PAGES: u64 = EXCEPTION_STACK_PAGES + INTERRUPT_STACK
 pub(crate) const CORE_STACK_BYTES: u64 = 16 * PAGE;
 /// Where the stacks of further virtual CPUs lie, by number.
 const CORE_STACKS: u64 = 0x0000_6000_0000_0000;
-/// What an entry of the top table spans.
+/// Bytes that an entry of the top table maps.
 const CORE_STACKS_SPACING: u64 = 1 << 39;
-/// Distance from there to the end of the stack: stacks and guards in one lowest table.
+/// Distance from the start of such a part to the end of its stack. One lowest table maps stacks and guards.
 const CORE_STACK_END: u64 = 1 << 20;
-/// Tables of such a part of the address space, the top one not counted.
+/// Tables that map such a part, the top one not counted.
 const CORE_STACK_TABLES: u64 = 3;
 
-/// Where the trap stacks lie, below a start-up stack: guard pages left out.
+/// Where the trap stacks lie, below a stack. The pages between them are guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrapAreas {
     pub exception: Area,
@@ -40,7 +42,7 @@ pub(super) struct TrapAreas {
 }
 
 impl TrapAreas {
-    /// Below the stack that starts at `stack_bottom`, with frames from `physical_start`.
+    /// Trap stacks below the stack that starts at `stack_bottom`, with frames from `physical_start`.
     pub const fn below(stack_bottom: u64, physical_start: u64) -> TrapAreas {
         const fn area(end: u64, physical_start: u64, pages: u64) -> Area {
             Area { virtual_start: end - pages * PAGE, physical_start, bytes: pages * PAGE }
@@ -60,8 +62,8 @@ impl TrapAreas {
     }
 }
 
-/// The stack of virtual CPU `number` (not 0), with frames from `physical_start`, and the trap stacks below
-/// it, with the frames after those.
+/// The stack of virtual CPU `number` (not 0) and its trap stacks. Their frames begin at `physical_start`, the
+/// stack's first.
 fn core_stack(number: usize, physical_start: u64) -> (Area, TrapAreas) {
     let end = CORE_STACKS + number as u64 * CORE_STACKS_SPACING + CORE_STACK_END;
     let stack = Area { virtual_start: end - CORE_STACK_BYTES, physical_start, bytes: CORE_STACK_BYTES };
@@ -77,10 +79,11 @@ pub(crate) struct CoreStacks {
     pub traps: TrapStacks,
 }
 
-/// Maps the stacks of virtual CPU `number`: once for each.
+/// Maps the stacks of virtual CPU `number`. Called once for each.
 ///
 /// # Errors
-/// The platform's answer when there are no frames.
+///
+/// The platform's answer if there are no frames.
 pub(crate) fn map_core_stacks(number: usize) -> Result<CoreStacks, Status> {
     let tables = 1 + CORE_STACK_TABLES;
     let first = acquire_frames(tables + TRAP_STACK_PAGES + CORE_STACK_BYTES / PAGE, 1)?;
@@ -93,14 +96,14 @@ pub(crate) fn map_core_stacks(number: usize) -> Result<CoreStacks, Status> {
     let place =
         linear_address(root_address() >> FRAME_SHIFT) + 8 * paging::root_index(stack.virtual_start) as u64;
     // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing
-    // was mapped there, so that no processor remembers anything.
+    // was mapped there, so no processor has a translation cached.
     unsafe { (*(place as *const AtomicU64)).store(entry, Ordering::Release) };
-    // SAFETY: the top table of the part has served; its entry has been copied.
+    // SAFETY: the entry of the part's top table has been copied, so nothing uses that table any more.
     unsafe { heap::donate(first) };
     Ok(CoreStacks { stack: stack.virtual_start..stack.virtual_end(), traps: tops(traps) })
 }
 
-/// Fills tables that map these stacks and nothing else; returns the entry of their top table.
+/// Fills tables that map these stacks and nothing else. Returns the entry of their top table.
 fn build_core_stacks(
     memory: &mut [Table],
     first: u64,
@@ -146,7 +149,7 @@ fn stacks() -> impl Iterator<Item = (Area, TrapAreas)> {
     core::iter::once(first).chain((1..MAX_NUMBERS).map(|number| core_stack(number, 0)))
 }
 
-/// The stack in which an address lies: the start-up stack, that of another virtual CPU, or a trap stack.
+/// The stack in which an address lies, of any virtual CPU, trap stacks included.
 pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
     stacks()
         .flat_map(|(stack, traps)| [stack, traps.exception, traps.interrupt, traps.critical])
@@ -154,7 +157,7 @@ pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
         .find(|range| range.contains(&address))
 }
 
-/// Which stack has overflowed if an access to `address` faults: what it is, and its size in bytes.
+/// The stack that has overflowed if an access to `address` faults: what it is, and its size in bytes.
 pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
     stacks()
         .enumerate()
@@ -189,7 +192,7 @@ mod tests {
             top.0[slot] = entry;
             let taken = [0, LINEAR_BASE, STACK_TOP - 1].map(paging::root_index);
             assert!(!taken.contains(&slot), "the entry is nobody else's");
-            // The tables' own top table goes back to the heap: from here on it is another one.
+            // Their own top table went back to the heap; the entry is in another one from here on.
             memory[0] = top;
             let at = |address: u64| {
                 paging::translate(0x600, address, |physical| {

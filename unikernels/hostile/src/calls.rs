@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{CONSOLE_MAX_BYTES, Call, Status};
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
-use libos_core::{hypercall, memory, start_info};
+use libos_core::exo::{hypercall, start_info};
+use libos_core::memory;
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;

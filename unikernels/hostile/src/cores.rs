@@ -8,7 +8,8 @@ use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LINEAR_BASE};
 use libos_core::cores::{self, CoreHandle, StartError};
-use libos_core::{accounting, hypercall, memory, println, start_info, time};
+use libos_core::exo::{hypercall, start_info};
+use libos_core::{accounting, memory, println, time};
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;

@@ -4,7 +4,8 @@ use crate::judge::{Attempt, Judge};
 use crate::machine;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::hypercall::Status;
-use libos_core::{accounting, argument, hypercall, time};
+use libos_core::exo::hypercall;
+use libos_core::{accounting, argument, time};
 
 /// Calls in a storm.
 const STORM: u64 = 2000;
@@ -81,7 +82,7 @@ fn yields(target: u64) -> bool {
 }
 
 fn yield_to_self(judge: &mut Judge) {
-    let own = libos_core::start_info().environment;
+    let own = libos_core::exo::start_info().environment;
     let end = time::now_ns() + 1_000_000_000;
     let mut refused = 0;
     while time::now_ns() < end {

@@ -6,7 +6,8 @@ use crate::memory::neighbour;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{ANY, LARGE_FRAMES};
-use libos_core::{faults, hypercall, memory, start_info};
+use libos_core::exo::{faults, hypercall, start_info};
+use libos_core::memory;
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;

@@ -9,7 +9,8 @@ use alloc::boxed::Box;
 use core::hint::black_box;
 use hyperexo_abi::LINEAR_BASE;
 use hyperexo_abi::hypercall::Status;
-use libos_core::{Host, hypercall, memory, println};
+use libos_core::exo::hypercall;
+use libos_core::{Host, memory, println};
 
 /// A constant, in read-only memory.
 static CONSTANT: [u64; 4] = [1, 2, 3, 4];

@@ -114,11 +114,11 @@ fn main() -> i32 {
 
 /// Runs one attempt; returns the exit code.
 fn run(attempt: &Attempt) -> i32 {
-    if attempt.needs_disk && libos_core::start_info().disk_capability.claim().is_none() {
+    if attempt.needs_disk && libos_core::exo::start_info().disk_capability.claim().is_none() {
         println!("error: attempt={}: needs a disk extent", attempt.name);
         return 3;
     }
-    if attempt.needs_network && libos_core::start_info().net_address == 0 {
+    if attempt.needs_network && libos_core::exo::start_info().net_address == 0 {
         println!("error: attempt={}: needs the network", attempt.name);
         return 3;
     }

@@ -6,8 +6,8 @@ use core::sync::atomic::Ordering;
 use hyperexo_abi::accounting::Exit;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::{ANY, FRAME_SHIFT, LARGE_FRAMES};
-use libos_core::platform::exo;
-use libos_core::{accounting, argument, hypercall, memory, println, start_info};
+use libos_core::exo::{self, hypercall, start_info};
+use libos_core::{accounting, argument, memory, println};
 
 /// Physical address of the kernel's image.
 const KERNEL: u64 = 0x10_0000;

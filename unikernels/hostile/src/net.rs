@@ -16,8 +16,8 @@ use hyperexo_abi::net::{
 };
 use hyperexo_abi::ring::Slot as _;
 use hyperexo_abi::{ANY, FRAME_BYTES, LINEAR_BASE};
+use libos_core::exo::{hypercall, start_info};
 use libos_core::time::sleep;
-use libos_core::{hypercall, start_info};
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;

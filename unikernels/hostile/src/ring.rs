@@ -11,8 +11,8 @@ use hyperexo_abi::ring::{
     Submission,
 };
 use hyperexo_abi::{ANY, LINEAR_BASE};
+use libos_core::exo::{hypercall, start_info};
 use libos_core::time::sleep;
-use libos_core::{hypercall, start_info};
 
 /// A frame of the kernel's image.
 const KERNEL_FRAME: u64 = 0x100;

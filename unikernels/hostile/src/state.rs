@@ -6,7 +6,7 @@
 
 use crate::judge::{Attempt, Judge};
 use crate::machine::{self, Floating};
-use libos_core::{hypercall, start_info};
+use libos_core::exo::{hypercall, start_info};
 
 pub const ATTEMPTS: &[Attempt] = &[Attempt::survives(
     "registers",

@@ -7,9 +7,10 @@ use core::time::Duration;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::{Call, Status, VIEWS};
 use hyperexo_abi::{ANY, FRAME_SHIFT};
+use libos_core::exo::view::{View, Way};
+use libos_core::exo::{hypercall, start_info};
 use libos_core::trap::INVALID_OPCODE;
-use libos_core::view::{View, Way};
-use libos_core::{argument, cores, hypercall, start_info, time};
+use libos_core::{argument, cores, time};
 
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("view-calls", "views that can't be made, offered, taken, ended or entered", calls),

@@ -7,9 +7,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, Status};
 use hyperexo_abi::{ANY, Page};
+use libos_core::exo::view::{View, Way};
+use libos_core::exo::{faults, hypercall};
+use libos_core::memory;
 use libos_core::trap::{self, Handled};
-use libos_core::view::{View, Way};
-use libos_core::{faults, hypercall, memory};
 
 /// An address in the guard below the image: nothing is ever mapped there.
 const NOWHERE: u64 = 8;

@@ -19,8 +19,9 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::accounting::{EXIT_KINDS, EXIT_NAMES};
 use hyperexo_abi::upcall::Cause;
-use libos_core::view::{View, Way};
-use libos_core::{accounting, cores, hypercall, print, println, time, upcall};
+use libos_core::exo::hypercall;
+use libos_core::exo::view::{View, Way};
+use libos_core::{accounting, cores, print, println, time, upcall};
 use machine::SpareFrame;
 
 libos_core::main!(main);

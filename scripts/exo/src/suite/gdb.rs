@@ -20,7 +20,7 @@ fn both_levels(context: &Context) -> Verdict {
         .shows("run () at hyperexo/src/boot.rs")?
         .shows("in main () at hyperexo/src/boot.rs")?;
     let said = said.shows("stopped 1\n")?.shows("program () at libos-core/src/entry.rs")?;
-    said.shows("enter () at libos-core/src/memory/mod.rs")?.shows("stopped 2\n").map(drop)
+    said.shows("enter () at libos-core/src/memory/space.rs")?.shows("stopped 2\n").map(drop)
 }
 
 /// The same image alone.

@@ -7,7 +7,7 @@ use hyperexo_abi::hypercall::{Arguments, Status};
 use hyperexo_abi::net::NetRings;
 use hyperexo_abi::ring::DiskRing;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE};
-use libos_core::hypercall;
+use libos_core::exo::hypercall;
 
 /// A hypercall with any number and arguments.
 pub fn call(number: u64, arguments: Arguments) -> Result<(), Status> {
@@ -109,7 +109,7 @@ pub fn call_with_state(number: u64, before: &CallState, interrupts: bool) -> (u6
     }
     let mut after = CallState::distinct();
     after.general.fill(0);
-    let vmmcall = libos_core::start_info().hypercall;
+    let vmmcall = libos_core::exo::start_info().hypercall;
     if !interrupts {
         disable_interrupts();
     }

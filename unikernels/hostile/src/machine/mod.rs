@@ -19,8 +19,9 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, Page};
+use libos_core::exo::hypercall;
 use libos_core::trap::{Handled, TrapFrame};
-use libos_core::{hypercall, memory, trap};
+use libos_core::{memory, trap};
 
 /// An exception that an instruction raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +136,7 @@ pub fn virtualization_instructions() -> [(&'static str, Option<Trap>); 21] {
 }
 
 fn other_hypercall() -> Option<Trap> {
-    if libos_core::start_info().hypercall == hyperexo_abi::start::HYPERCALL_VMMCALL {
+    if libos_core::exo::start_info().hypercall == hyperexo_abi::start::HYPERCALL_VMMCALL {
         try_instructions!("vmcall")
     } else {
         try_instructions!("vmmcall")

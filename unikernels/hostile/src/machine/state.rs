@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use hyperexo_abi::hypercall::Call;
 use hyperexo_abi::start::HYPERCALL_VMMCALL;
-use libos_core::start_info;
+use libos_core::exo::start_info;
 
 /// CR4: user pages have protection keys.
 const PROTECTION_KEYS: u64 = 1 << 22;

@@ -7,9 +7,10 @@ use hyperexo_abi::Page;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, Status};
 use hyperexo_abi::start::HYPERCALL_VMMCALL;
+use libos_core::exo::view::{Function, View};
+use libos_core::exo::{faults, hypercall, start_info};
+use libos_core::memory;
 use libos_core::trap::Handled;
-use libos_core::view::{Function, View};
-use libos_core::{faults, hypercall, memory, start_info};
 
 /// How to touch memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

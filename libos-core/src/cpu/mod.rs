@@ -1,0 +1,6 @@
+//! The processor as a unikernel has it: locks, traps, upcalls, and functions on other cores.
+
+pub mod cores;
+pub mod lock;
+pub mod trap;
+pub mod upcall;

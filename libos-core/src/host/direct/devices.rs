@@ -1,0 +1,176 @@
+//! Devices of a machine: finding them, and connecting their interrupts.
+//!
+//! On PCI a virtio device interrupts by messages (MSI-X) or, without these, by a pin. In a window of memory
+//! it always interrupts by a pin. A device holds its pin until it is told to let go. So the handler masks the
+//! pin, and the driver acknowledges the interrupt at the device before it unmasks the pin.
+
+use super::machine::Machine;
+use crate::cpu::lock::Masked;
+use crate::platform::{self, DeviceFault};
+use core::ptr::NonNull;
+use hyperexo_hw::ioapic::Pin;
+use hyperexo_hw::linear;
+use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
+use hyperexo_hw::virtio::LinearHal;
+use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
+use hyperexo_hw::virtio::mmio::Window;
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
+use virtio_drivers::transport::{DeviceType, SomeTransport};
+
+/// Where a device is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// A function on PCI.
+    Pci(DeviceFunction),
+    /// Registers in memory.
+    Memory(Window),
+}
+
+/// A device found, not yet started.
+pub(super) struct Found {
+    /// The way to its registers.
+    pub transport: SomeTransport<'static>,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// The first device of a kind, on PCI or else in a window. `None` if there is none.
+pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    find_on_pci(kind)
+        .or_else(|| machine.devices.windows().iter().find_map(|window| open_window(window, kind)))
+}
+
+/// Held while configuration space is in use, which is reached by a pair of ports.
+static CONFIGURATION: Masked<()> = Masked::new(());
+
+fn root() -> PciRoot<PortAccess> {
+    // SAFETY: privilege level 0. Only this module uses configuration space, with `CONFIGURATION` locked.
+    PciRoot::new(unsafe { PortAccess::new() })
+}
+
+fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    let _exclusive = CONFIGURATION.lock();
+    let mut root = root();
+    let Ok(function) = pci::find_virtio(&mut root, kind, &platform::facts().devices)? else {
+        return Some(Err(DeviceFault::OutOfReach));
+    };
+    let place = Place::Pci(function);
+    Some(match PciTransport::new::<LinearHal, _>(&mut root, function) {
+        Ok(transport) => Ok(Found { transport: transport.into(), place }),
+        Err(_) => Err(DeviceFault::Transport),
+    })
+}
+
+/// Whether registers are mapped.
+fn reaches(address: u64, bytes: u64) -> bool {
+    linear::lies_in(address, bytes, &platform::facts().devices)
+}
+
+/// The device in a window, if it is of that kind.
+fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+    let place = Place::Memory(*window);
+    if !reaches(window.address, window.bytes) {
+        return Some(Err(DeviceFault::OutOfReach));
+    }
+    /// Offset of the register with the kind of device (virtio 1.1 §4.2.2). It is 0 without a device.
+    const DEVICE_ID: u64 = 8;
+    // Dropping a transport resets its device, which may be in use. So only the device that is wanted gets
+    // one. SAFETY: the registers are mapped, and reading this one has no effect.
+    let found = unsafe { linear::pointer::<u32>(window.address + DEVICE_ID).read_volatile() };
+    if found != kind as u32 {
+        return None;
+    }
+    let header = NonNull::new(linear::pointer(window.address))?;
+    // SAFETY: the registers are where the firmware or the operator says, mapped for good. The window has a
+    // device, as its register says.
+    let transport = unsafe { MmioTransport::new(header, window.bytes as usize) }.ok()?;
+    Some(Ok(Found { transport: transport.into(), place }))
+}
+
+/// Keeps a device that needs no interrupts from using its pin. In a window of memory the pin is its own, and
+/// nobody routes it.
+pub(super) fn silence(place: Place) {
+    if let Place::Pci(function) = place {
+        let _exclusive = CONFIGURATION.lock();
+        pci::silence_pin(&mut root(), function);
+    }
+}
+
+/// A console's register for emergencies, if it is in reach.
+///
+/// # Safety
+/// There is a console that has it.
+pub(super) unsafe fn emergency_register(place: Place) -> Option<EmergencyRegister> {
+    /// Where the configuration of the kind of device begins in a window (virtio 1.1 §4.2.2).
+    const WINDOW_CONFIGURATION: u64 = 0x100;
+    let configuration = match place {
+        Place::Memory(window) => window.address + WINDOW_CONFIGURATION,
+        Place::Pci(function) => {
+            let _exclusive = CONFIGURATION.lock();
+            pci::virtio_structure(&mut root(), function, VirtioStructure::Device)?
+        }
+    };
+    let address = configuration + EMERGENCY_OFFSET;
+    // SAFETY: it is that register (caller), and mapped for good.
+    reaches(address, 4).then(|| unsafe { EmergencyRegister::new(address) })
+}
+
+/// How a device interrupts.
+#[derive(Debug)]
+pub(super) enum Interrupt {
+    /// By messages. There is nothing to acknowledge.
+    Messages,
+    /// By a pin.
+    Pin(Pin),
+}
+
+impl Interrupt {
+    /// Has the queues of a started device interrupt the first core with `vector`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceFault::NoInterrupt`].
+    pub fn connect(
+        machine: &Machine,
+        place: Place,
+        queues: u16,
+        vector: u8,
+    ) -> Result<Interrupt, DeviceFault> {
+        let target = machine.processors.apic_id(0).unwrap_or_default();
+        let line = match place {
+            Place::Pci(function) => {
+                let _exclusive = CONFIGURATION.lock();
+                let mut root = root();
+                // SAFETY: the firmware assigned the BARs, `find` saw that they are mapped, and nobody else
+                // uses the table.
+                let routed = unsafe {
+                    Msix::enable(&mut root, function).is_ok_and(|mut table| {
+                        (0..queues).all(|queue| {
+                            table.route(queue, target, vector)
+                                && pci::route_virtio_queue(&mut root, function, queue, queue)
+                        })
+                    })
+                };
+                if routed {
+                    return Ok(Interrupt::Messages);
+                }
+                pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?
+            }
+            Place::Memory(window) => window.line,
+        };
+        // SAFETY: the chips are where the firmware says, in the fourth GiB, which is mapped. The line is this
+        // device's.
+        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
+        pin.map(Interrupt::Pin).ok_or(DeviceFault::NoInterrupt)
+    }
+
+    /// The pin, if it is one.
+    pub fn pin(&self) -> Option<Pin> {
+        match self {
+            Interrupt::Messages => None,
+            Interrupt::Pin(pin) => Some(*pin),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What an application reads and writes: console, disk, network, random bytes.
+
+pub mod console;
+pub mod disk;
+pub mod net;
+pub mod random;

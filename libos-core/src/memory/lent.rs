@@ -1,0 +1,48 @@
+//! Pages of the heap in the hands of a device or of the kernel.
+
+use alloc::boxed::Box;
+use hyperexo_abi::Page;
+
+/// A page that a device or the kernel may be using. Nobody holds a reference to it.
+///
+/// A value that is dropped instead of taken back leaves the page in use for ever.
+///
+/// Invariant: the pointer comes from a box, and only this value leads to it on this side.
+#[derive(Debug)]
+pub(crate) struct Lent(*mut Page);
+
+// SAFETY: the page is owned, like that of a box.
+unsafe impl Send for Lent {}
+
+impl Lent {
+    /// Lends a page.
+    pub fn new(page: Box<Page>) -> Lent {
+        Lent(Box::into_raw(page))
+    }
+
+    /// Takes the page back.
+    ///
+    /// # Safety
+    /// Neither a device nor the kernel uses it any more.
+    pub unsafe fn back(self) -> Box<Page> {
+        // SAFETY: by the invariant the pointer comes from a box, and by the caller's promise nobody else uses the
+        // page.
+        unsafe { Box::from_raw(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyperexo_abi::FRAME_BYTES;
+
+    #[test]
+    fn what_is_lent_comes_back() {
+        let page = Box::new(Page([7; FRAME_BYTES]));
+        let address = &raw const *page;
+        let lent = Lent::new(page);
+        // SAFETY: nobody else knows of the page.
+        let page = unsafe { lent.back() };
+        assert_eq!((&raw const *page, page.0[FRAME_BYTES - 1]), (address, 7));
+    }
+}

@@ -1,0 +1,66 @@
+//! What a host offers as a network: a port for Ethernet packets.
+#![forbid(unsafe_code)]
+
+use super::device::DeviceFault;
+use alloc::boxed::Box;
+use core::fmt;
+use hyperexo_abi::Page;
+use hyperexo_abi::hypercall::Status;
+use hyperexo_abi::net::{MacAddress, PacketOutcome};
+
+/// Why the network can't be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetError {
+    /// There is no network here, or the manifest keeps this environment off it.
+    NoNetwork,
+    /// It is open already.
+    AlreadyOpen,
+    /// There is one, but it can't be used.
+    Unusable(DeviceFault),
+    /// The host refused a step.
+    Refused {
+        /// What was asked.
+        step: &'static str,
+        /// The host's answer.
+        status: Status,
+    },
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetError::NoNetwork => f.write_str("this unikernel has no network (exo run --net gives it one)"),
+            NetError::AlreadyOpen => f.write_str("the network is open already"),
+            NetError::Unusable(fault) => write!(f, "the network can't be used: {fault}"),
+            NetError::Refused { step, status } => write!(f, "network: {step}: {status}"),
+        }
+    }
+}
+
+impl core::error::Error for NetError {}
+
+/// A host's side of the network. A buffer that it takes is its own until it gives it back.
+pub(crate) trait NetPort: Send {
+    /// The hardware address.
+    fn address(&self) -> MacAddress;
+
+    /// Takes a buffer for an incoming packet. Gives it back if the port holds as many as it can.
+    fn supply(&mut self, buffer: Box<Page>) -> Result<(), Box<Page>>;
+
+    /// A buffer that was supplied, with the length of the packet in it; or with an error, if it was not used.
+    fn receive(&mut self) -> Option<(Box<Page>, Result<usize, PacketOutcome>)>;
+
+    /// Takes a packet to send, which starts at the buffer's first byte. Gives it back if the port holds as
+    /// many as it can.
+    fn transmit(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>>;
+
+    /// The buffer of a packet that was sent or refused.
+    fn reclaim(&mut self) -> Option<(Box<Page>, Result<(), PacketOutcome>)>;
+
+    /// Tells the host of the buffers that were supplied and of the packets to send.
+    fn kick(&mut self);
+
+    /// Whether [`NetPort::receive`] has something or, if `room` is asked for, [`NetPort::reclaim`]. If not,
+    /// the next thing they have raises [`hyperexo_abi::upcall::Cause::Net`]. Called with interrupts disabled.
+    fn ready_or_wake(&mut self, room: bool) -> bool;
+}
