@@ -26,6 +26,7 @@ pub mod device;
 mod error;
 pub mod ext4;
 pub mod extent_fs;
+mod file_id;
 mod path;
 pub mod shared;
 mod volume;
@@ -42,5 +43,6 @@ pub use device::{
     BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, RamDisk, Rejected, Rejection, Request,
 };
 pub use error::FsError;
+pub use file_id::FileId;
 pub use shared::{SharedFile, SharedStatistics, SharedVolume};
-pub use volume::{DirectoryEntry, EntryKind, File, FileId, Format, Space, Volume};
+pub use volume::{DirectoryEntry, EntryKind, File, Format, Space, Volume};

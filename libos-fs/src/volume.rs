@@ -1,24 +1,16 @@
 //! Volumes and files: the interface that applications use.
 
-use crate::FsError;
 use crate::cache::{BufferCache, CacheOptions, Manager, ManagerId};
 use crate::device::{BlockDevice, DeviceQueue};
+use crate::error::FsError;
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
+use crate::file_id::FileId;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-
-/// Number of a file in its volume. Never used for another file of the same volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(pub u64);
-
-impl FileId {
-    /// Stands for all blocks of an ext4 volume: the cache knows them by their number on the device only.
-    pub const WHOLE_DEVICE: FileId = FileId(0);
-}
 
 impl From<&File> for FileId {
     fn from(file: &File) -> FileId {

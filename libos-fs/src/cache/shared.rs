@@ -1,7 +1,7 @@
 //! A cache that several cores use at once.
 
 use super::chains::{Chains, mix};
-use super::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
+use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -31,7 +31,7 @@ const SLOT_BITS: u32 = 31;
 ///   what the policy takes: 12 for the marking ones and LRU. No allocation after the start but for the
 ///   policies' ghosts.
 ///
-/// With one shard, used by one core, it misses exactly as [`simulate`](super::simulate) says.
+/// With one shard, used by one core, it misses exactly as [`simulate`](crate::cache::simulate) says.
 ///
 /// ```
 /// use libos_fs::cache::SharedCache;

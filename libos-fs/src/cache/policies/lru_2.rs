@@ -2,7 +2,7 @@
 
 use super::ghosts::GhostQueue;
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
+use super::replacement::{Cached, ReplacementPolicy};
 use alloc::collections::BTreeSet;
 
 /// When a block was used, in references. 0: never.

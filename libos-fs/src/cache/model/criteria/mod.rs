@@ -15,7 +15,7 @@
 //!
 //! The programs are strings of references with the sizes of the paper's ([`Program`]), in caches of the
 //! paper's sizes ([`CACHE_BLOCKS`]); time is calculated ([`run`]). The cache is the
-//! [`ManagedSimulation`](super::ManagedSimulation), so what is judged is the code that caches blocks.
+//! [`ManagedSimulation`](crate::cache::ManagedSimulation), so what is judged is the code that caches blocks.
 
 mod programs;
 mod schedule;
@@ -23,7 +23,7 @@ mod schedule;
 pub use programs::{Conduct, Program, Step};
 pub use schedule::{Figures, Run, Runner, replay, run};
 
-use super::Allocation;
+use crate::cache::allocation::Allocation;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

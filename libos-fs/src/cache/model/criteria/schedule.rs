@@ -1,8 +1,10 @@
 //! Several programs, each on its processor, with some disks and one cache, in calculated time.
 
 use super::programs::{Conduct, Program, Step};
-use crate::PolicyKind;
-use crate::cache::{Allocation, ManagedSimulation, Referenced};
+use crate::cache::allocation::Allocation;
+use crate::cache::model::managed::ManagedSimulation;
+use crate::cache::model::simulation::Referenced;
+use crate::cache::policies::PolicyKind;
 use alloc::vec;
 use alloc::vec::Vec;
 

@@ -1,6 +1,7 @@
 //! Priority pools: who is asked for a victim first.
 
-use super::{Advice, Cached, Order, PolicyKind, ReplacementPolicy};
+use crate::cache::order::Order;
+use crate::cache::policies::{Advice, Cached, PolicyKind, ReplacementPolicy};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::Range;

@@ -1,6 +1,6 @@
 //! What an application has disclosed about its future: the blocks it will refer to, in their order.
 
-use super::state::Key;
+use crate::cache::key::Key;
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Reverse;
 use hashbrown::HashMap;
@@ -182,7 +182,7 @@ impl Disclosure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FileId;
+    use crate::file_id::FileId;
     use alloc::vec::Vec;
 
     fn keys(blocks: &[u64]) -> impl Iterator<Item = Key> + '_ {
