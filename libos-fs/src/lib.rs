@@ -27,6 +27,7 @@ mod error;
 pub mod ext4;
 pub mod extent_fs;
 mod file_id;
+mod file_system;
 mod path;
 pub mod shared;
 mod volume;
@@ -44,5 +45,6 @@ pub use device::{
 };
 pub use error::FsError;
 pub use file_id::FileId;
+pub use file_system::{DirectoryEntry, EntryKind, Format, Space};
 pub use shared::{SharedFile, SharedStatistics, SharedVolume};
-pub use volume::{DirectoryEntry, EntryKind, File, Format, Space, Volume};
+pub use volume::{File, Volume};

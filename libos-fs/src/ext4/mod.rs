@@ -17,8 +17,9 @@
 
 use crate::cache::{BufferCache, Run};
 use crate::device::BLOCK_BYTES;
-use crate::volume::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
-use crate::{FileId, FsError};
+use crate::error::FsError;
+use crate::file_id::FileId;
+use crate::file_system::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};

@@ -6,9 +6,9 @@ use super::format::{
 };
 use super::space::SpaceMap;
 use super::tree::{Body, Node, Tree};
-use crate::FsError;
 use crate::cache::BufferCache;
 use crate::device::BLOCK_BYTES;
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;

@@ -49,8 +49,9 @@ pub use check::{Report, SMALLEST, check, make};
 
 use crate::cache::{BufferCache, Locate, Run};
 use crate::device::BLOCK_BYTES;
-use crate::volume::{DirectoryEntry, FileSystem, Format, Space};
-use crate::{FileId, FsError};
+use crate::error::FsError;
+use crate::file_id::FileId;
+use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;

@@ -2,9 +2,9 @@
 
 use super::Shared;
 use super::desk::Submitted;
-use crate::FsError;
 use crate::cache::{ReplacementPolicy, Run};
 use crate::device::{DeviceError, Finished, Operation};
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;

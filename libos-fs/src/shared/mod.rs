@@ -69,9 +69,10 @@ pub use sleep::Threads;
 
 use crate::cache::{ReplacementPolicy, SharedCache, reference};
 use crate::device::{BLOCK_BYTES, BlockDevice};
+use crate::error::FsError;
 use crate::extent_fs::Snapshot;
-use crate::volume::DirectoryEntry;
-use crate::{FileId, FsError};
+use crate::file_id::FileId;
+use crate::file_system::DirectoryEntry;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,8 +1,8 @@
 //! From a device to the names and places of blocks, and back to the device.
 
-use crate::FsError;
 use crate::cache::{BufferCache, CacheOptions};
 use crate::device::{BlockDevice, Completion, DeviceQueue, Rejected, Request};
+use crate::error::FsError;
 use crate::extent_fs::{ExtentVolume, Snapshot};
 use alloc::boxed::Box;
 use alloc::rc::Rc;

@@ -71,9 +71,9 @@ struct Manager {
 
 /// Where a block belongs: a manager, and one of its priorities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cache) struct Place {
-    pub(in crate::cache) manager: ManagerId,
-    pub(in crate::cache) priority: i32,
+pub(crate) struct Place {
+    pub(crate) manager: ManagerId,
+    pub(crate) priority: i32,
 }
 
 /// A resident block: what it is, and the pool it is in.
@@ -93,7 +93,7 @@ impl Resident {
 
 /// A block chosen to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cache) struct Victim {
+pub(crate) struct Victim {
     slot: usize,
     /// The candidate, if the manager gave up `slot` instead.
     kept: Option<usize>,
@@ -103,12 +103,12 @@ pub(in crate::cache) struct Victim {
 
 impl Victim {
     /// A block that leaves though no policy chose it.
-    pub(in crate::cache) fn unasked(slot: usize) -> Victim {
+    pub(crate) fn unasked(slot: usize) -> Victim {
         Victim { slot, kept: None, mistake: false }
     }
 
     /// The slot it is in.
-    pub(in crate::cache) fn slot(self) -> usize {
+    pub(crate) fn slot(self) -> usize {
         self.slot
     }
 }
@@ -117,7 +117,7 @@ impl Victim {
 ///
 /// Invariant: the slots with an entry in `residents` are those in `recency`, and each is in exactly one pool:
 /// that of its place.
-pub(in crate::cache) struct Managers {
+pub(crate) struct Managers {
     managers: Vec<Manager>,
     allocation: Allocation,
     /// Where blocks of a file belong, if not in priority 0 of the default manager.
@@ -133,11 +133,7 @@ pub(in crate::cache) struct Managers {
 
 impl Managers {
     /// No block is resident; there is the default manager.
-    pub(in crate::cache) fn new(
-        allocation: Allocation,
-        default_policy: PolicyKind,
-        capacity: usize,
-    ) -> Managers {
+    pub(crate) fn new(allocation: Allocation, default_policy: PolicyKind, capacity: usize) -> Managers {
         let mut managers = Managers {
             managers: Vec::new(),
             allocation,
@@ -153,7 +149,7 @@ impl Managers {
     }
 
     /// The manager of this name. It is made if there is none.
-    pub(in crate::cache) fn named(&mut self, name: &str) -> ManagerId {
+    pub(crate) fn named(&mut self, name: &str) -> ManagerId {
         let known = self.managers.iter().position(|manager| manager.name == name);
         let index = known.unwrap_or_else(|| {
             let pools = Pools::new(self.default_policy, self.capacity);
@@ -165,24 +161,24 @@ impl Managers {
     }
 
     /// Changes how many blocks there is room for in all.
-    pub(in crate::cache) fn resize(&mut self, capacity: usize) {
+    pub(crate) fn resize(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.placeholders.resize(capacity);
         self.managers.iter_mut().for_each(|manager| manager.pools.resize(capacity));
     }
 
     /// Counters of a manager.
-    pub(in crate::cache) fn statistics(&self, manager: ManagerId) -> ManagerStatistics {
+    pub(crate) fn statistics(&self, manager: ManagerId) -> ManagerStatistics {
         self.managers[manager.index()].statistics
     }
 
     /// Name of the policy of a place.
-    pub(in crate::cache) fn policy_name(&self, place: Place) -> &'static str {
+    pub(crate) fn policy_name(&self, place: Place) -> &'static str {
         self.managers[place.manager.index()].pools.policy_name(place.priority)
     }
 
     /// Gives a place another policy. It is told of the blocks there, from the one used longest ago to the last.
-    pub(in crate::cache) fn set_policy(&mut self, place: Place, policy: Box<dyn ReplacementPolicy>) {
+    pub(crate) fn set_policy(&mut self, place: Place, policy: Box<dyn ReplacementPolicy>) {
         let residents = &self.residents;
         let block_in = |slot: usize| {
             let resident = residents.get(slot).copied().flatten();
@@ -192,29 +188,29 @@ impl Managers {
     }
 
     /// Passes on to the policy of a file's place what the application says about blocks of the file.
-    pub(in crate::cache) fn advise(&mut self, file: FileId, blocks: Range<u64>, advice: Advice) {
+    pub(crate) fn advise(&mut self, file: FileId, blocks: Range<u64>, advice: Advice) {
         let place = self.place_of(file);
         self.pools(place).advise(place.priority, blocks, advice);
     }
 
     /// Blocks of a manager that have a negative priority.
-    pub(in crate::cache) fn unwanted(&self, manager: ManagerId) -> usize {
+    pub(crate) fn unwanted(&self, manager: ManagerId) -> usize {
         self.managers[manager.index()].pools.unwanted()
     }
 
     /// Where blocks of a file belong.
-    pub(in crate::cache) fn place_of(&self, file: FileId) -> Place {
+    pub(crate) fn place_of(&self, file: FileId) -> Place {
         self.places.get(&file).copied().unwrap_or_default()
     }
 
     /// Where the block in a slot is, if it is resident.
-    pub(in crate::cache) fn place_in(&self, slot: usize) -> Option<Place> {
+    pub(crate) fn place_in(&self, slot: usize) -> Option<Place> {
         self.resident(slot).map(|resident| resident.place)
     }
 
     /// Says where blocks of a file belong from now on. Those with a temporary priority keep it, within the
     /// manager. Looks at every slot.
-    pub(in crate::cache) fn set_place(&mut self, file: FileId, place: Place) {
+    pub(crate) fn set_place(&mut self, file: FileId, place: Place) {
         if self.places.insert(file, place).unwrap_or_default() == place {
             return;
         }
@@ -231,12 +227,12 @@ impl Managers {
     }
 
     /// A file is gone, and so are its blocks: where they belonged is forgotten.
-    pub(in crate::cache) fn forget_file(&mut self, file: FileId) {
+    pub(crate) fn forget_file(&mut self, file: FileId) {
         self.places.remove(&file);
     }
 
     /// Gives the block in a slot, if it is resident, a priority until it is next referenced or replaced.
-    pub(in crate::cache) fn set_temporary_priority(&mut self, slot: usize, priority: i32) {
+    pub(crate) fn set_temporary_priority(&mut self, slot: usize, priority: i32) {
         let Some(resident) = self.resident(slot) else { return };
         let place = Place { priority, ..resident.place };
         self.transfer(slot, resident, place);
@@ -244,7 +240,7 @@ impl Managers {
     }
 
     /// A block has come into a slot. It was missed and thereby used once.
-    pub(in crate::cache) fn insert(&mut self, slot: usize, key: Key) {
+    pub(crate) fn insert(&mut self, slot: usize, key: Key) {
         let resident = Resident { key, place: self.place_of(key.0), temporary: false };
         let (place, block) = (resident.place, resident.in_slot(slot));
         self.placeholders.block_is_back(block.block);
@@ -261,7 +257,7 @@ impl Managers {
     }
 
     /// The block in a slot was used again. A temporary priority ends.
-    pub(in crate::cache) fn access(&mut self, slot: usize) {
+    pub(crate) fn access(&mut self, slot: usize) {
         let Some(resident) = self.resident(slot) else { return };
         let place = resident.place;
         let back = if resident.temporary { self.place_of(resident.key.0) } else { place };
@@ -292,7 +288,7 @@ impl Managers {
     }
 
     /// The block in a slot is gone for a reason that says nothing about its worth.
-    pub(in crate::cache) fn remove(&mut self, slot: usize) {
+    pub(crate) fn remove(&mut self, slot: usize) {
         let Some(resident) = self.take_out(slot) else { return };
         let place = resident.place;
         self.pools(place).remove(place.priority, resident.in_slot(slot));
@@ -305,7 +301,7 @@ impl Managers {
     /// be taken.
     ///
     /// Nothing changes until [`Managers::evict`], and the caller may take another block, or none.
-    pub(in crate::cache) fn victim(
+    pub(crate) fn victim(
         &mut self,
         missing: Option<Key>,
         may_go: impl Fn(usize) -> bool,
@@ -334,7 +330,7 @@ impl Managers {
     }
 
     /// The slot whose block a manager would give up itself.
-    pub(in crate::cache) fn own_victim(
+    pub(crate) fn own_victim(
         &mut self,
         manager: ManagerId,
         missing: Key,
@@ -345,7 +341,7 @@ impl Managers {
     }
 
     /// A block leaves to make room. Returns its number.
-    pub(in crate::cache) fn evict(&mut self, victim: Victim) -> Option<u64> {
+    pub(crate) fn evict(&mut self, victim: Victim) -> Option<u64> {
         let resident = self.take_out(victim.slot)?;
         let (place, block) = (resident.place, resident.in_slot(victim.slot));
         // The candidate may have gone since it was chosen, while a dirty block was being written.
