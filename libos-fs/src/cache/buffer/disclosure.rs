@@ -38,8 +38,10 @@ pub(super) struct Disclosure {
     surprises: u64,
     /// Everything before this position was in memory or on its way when it was last looked at.
     fetched: u64,
-    /// Until this position there is nothing to plan.
+    /// Until this position there is nothing to plan, if no more buffers are vacant by then.
     idle_until: u64,
+    /// Vacant buffers when that was found.
+    idle_vacant: usize,
     /// Blocks in the cache. Entries that are no longer true are dropped when they come up.
     farthest: BinaryHeap<Ranked>,
     /// Whether all of them are in there: from when it is first asked which is needed last.
@@ -115,19 +117,20 @@ impl Disclosure {
         self.fetched += 1;
     }
 
-    /// There is nothing to plan before a position has been passed, unless more is disclosed.
-    pub(super) fn idle_until(&mut self, position: u64) {
-        self.idle_until = position;
+    /// There is nothing to plan before a position has been passed, unless more is disclosed, or more than
+    /// these `vacant` buffers are.
+    pub(super) fn idle_until(&mut self, position: u64, vacant: usize) {
+        (self.idle_until, self.idle_vacant) = (position, vacant);
     }
 
     /// The same for so many references.
-    pub(super) fn idle_for(&mut self, references: u64) {
-        self.idle_until = self.passed + references;
+    pub(super) fn idle_for(&mut self, references: u64, vacant: usize) {
+        self.idle_until(self.passed + references, vacant);
     }
 
-    /// Whether that is so now.
-    pub(super) fn is_idle(&self) -> bool {
-        self.passed < self.idle_until
+    /// Whether there is nothing to plan while so many buffers are vacant.
+    pub(super) fn is_idle(&self, vacant: usize) -> bool {
+        self.passed < self.idle_until && vacant <= self.idle_vacant
     }
 
     /// Looks again from a position on.

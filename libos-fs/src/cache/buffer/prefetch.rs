@@ -64,14 +64,15 @@ fn room_for(state: &mut State, manager: ManagerId, position: u64, planned: &[Wan
     if state.slots().staged() + planned.len() + 1 >= capacity {
         return None;
     }
-    if vacant < state.slots().vacant() {
+    let all_vacant = state.slots().vacant();
+    if vacant < all_vacant {
         return Some(Room::Vacant);
     }
     let horizon = HORIZON.min((capacity / 8).max(BATCH) as u64);
     let disclosure = state.disclosure(manager)?;
     if disclosure.distance(position) > horizon {
         if planned.is_empty() {
-            disclosure.idle_until(position - horizon);
+            disclosure.idle_until(position - horizon, all_vacant);
         }
         return None;
     }
@@ -163,6 +164,7 @@ impl BufferCache {
             }
         }
         let state = &mut *self.state();
+        let vacant = state.slots().vacant();
         let comfortable = COMFORTABLE.min(state.slots().capacity() as u64 / 16);
         let Some(disclosure) = state.disclosure(manager) else { return batch };
         let Some(first) = batch.first().map(|wanted| wanted.position) else { return batch };
@@ -170,7 +172,7 @@ impl BufferCache {
         if can_wait {
             disclosure.look_again(first);
             // With each reference, one more block at most may come along.
-            disclosure.idle_for((BATCH / 2 - batch.len()) as u64);
+            disclosure.idle_for((BATCH / 2 - batch.len()) as u64, vacant);
             let kept = batch.drain(..).filter_map(|wanted| match wanted.room {
                 Room::Of(slot) | Room::OfUnknown(slot) => Some(slot),
                 Room::Vacant => None,

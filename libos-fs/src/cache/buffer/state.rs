@@ -480,7 +480,8 @@ impl State {
 
     /// Whether there is nothing to fetch for a manager for now.
     pub(super) fn is_idle(&self, manager: ManagerId) -> bool {
-        self.disclosures.of(manager).is_none_or(Disclosure::is_idle)
+        let vacant = self.slots.vacant();
+        self.disclosures.of(manager).is_none_or(|disclosure| disclosure.is_idle(vacant))
     }
 
     /// The next block to fetch that is neither in the cache nor `planned`, with its position.
