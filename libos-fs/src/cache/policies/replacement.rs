@@ -44,13 +44,19 @@ pub enum Advice {
 /// fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
 /// [`advised`](ReplacementPolicy::advised) passes on what the application says.
 ///
-/// Naming a victim removes nothing; if the cache follows, `evicted` comes next. The cache checks every
-/// answer: a slot that is not in your care or that a device is using is not taken, nor is `None`; then the
-/// cache takes the block that was used longest ago, and counts it in
-/// [`CacheStatistics::rejected_victims`](crate::cache::CacheStatistics::rejected_victims). So a wrong policy costs
-/// time, never data.
+/// **The cache may ignore the victim it asked for.** Naming a victim removes nothing. A block leaves with
+/// `evicted` or `removed`, and until then it is in your care as before. These are the reasons:
 ///
-/// All of them should take constant time: they run on every access.
+/// * The cache checks every answer. It does not take a slot that is not in your care, or that a device is
+///   using, or `None`. It takes the block that was used longest ago instead, and counts that in
+///   [`CacheStatistics::rejected_victims`](crate::cache::CacheStatistics::rejected_victims).
+/// * A dirty victim is written first. If that fails, or if the block is used or removed meanwhile, it stays,
+///   and you are asked again.
+/// * Prefetching may ask which block you would give up, and then take one that it knows to be needed later.
+///
+/// So a wrong policy costs time, never data.
+///
+/// All methods should take constant time: they run on every access.
 ///
 /// ```
 /// use libos_fs::cache::{Cached, ReplacementPolicy, simulate};
@@ -89,7 +95,8 @@ pub trait ReplacementPolicy {
         self.removed(block);
     }
 
-    /// The slot whose block should be replaced.
+    /// The slot whose block should be replaced. The cache may ignore the answer; see
+    /// [above](ReplacementPolicy).
     ///
     /// `missing` is the number of the block that needs the room, if there is one; `None` when the cache
     /// shrinks. It need not come into this policy's care: it may be of another priority, and reading it may
