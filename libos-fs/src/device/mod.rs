@@ -140,13 +140,9 @@ pub trait BlockDevice {
     /// wakes `waker`, as soon as it has: for those who must not sleep inside the device, because other cores
     /// use it meanwhile ([`crate::shared`]).
     ///
-    /// A device that has no other way waits here, and its other users with it; those that complete at once
-    /// lose nothing.
-    fn ready(&mut self, waker: &Waker) -> bool {
-        let _ = waker;
-        self.wait();
-        true
-    }
+    /// Must not sleep: whoever asks holds the lock under which all others use the device. A device that
+    /// completes every request at once says `true`; one in front of another passes the question on.
+    fn ready(&mut self, waker: &Waker) -> bool;
     /// Where to print the references to blocks of files on this device, line by line, if this run is to
     /// record them; see [`crate::cache::references`].
     fn reference_log(&self) -> Option<fn(&str)> {
@@ -176,7 +172,6 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     fn ready(&mut self, waker: &Waker) -> bool {
         (**self).ready(waker)
     }
-
     fn reference_log(&self) -> Option<fn(&str)> {
         (**self).reference_log()
     }

@@ -7,6 +7,7 @@ use crate::extent_fs::{ExtentVolume, Snapshot};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::task::Waker;
 use spin::Mutex;
 
 /// A device in the hands of whoever mounts it, until they are done.
@@ -36,6 +37,10 @@ impl BlockDevice for Lent {
     /// Nobody else wants the lock as long as the device is lent.
     fn wait(&mut self) {
         self.0.lock().wait();
+    }
+
+    fn ready(&mut self, waker: &Waker) -> bool {
+        self.0.lock().ready(waker)
     }
 }
 
