@@ -34,6 +34,7 @@ impl Volume {
     /// Mounts what is on the device: our own format or ext4.
     ///
     /// # Errors
+    ///
     /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is
     /// damaged, [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
@@ -115,6 +116,7 @@ impl Volume {
     /// Makes all changes since the last commit permanent, all or none. Nothing to do on ext4.
     ///
     /// # Errors
+    ///
     /// After an error nothing is lost and the commit can be tried again, except after
     /// [`FsError::CommitUnknown`].
     pub fn commit(&self) -> Result<(), FsError> {
@@ -171,6 +173,7 @@ impl File {
     /// Has no effect on ext4, where the cache does not know the blocks of a file.
     ///
     /// # Errors
+    ///
     /// [`FsError::Removed`] if the file is gone.
     pub fn will_need(&self, blocks: Range<u64>) -> Result<(), FsError> {
         self.format.will_need(self.id, blocks)
@@ -179,6 +182,7 @@ impl File {
     /// Writes all of `from` at an offset in bytes; the file grows as needed.
     ///
     /// # Errors
+    ///
     /// After an error, bytes from the offset on may have been written and the rest not.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FsError> {
         self.format.write_at(self.id, offset, from)
@@ -195,6 +199,7 @@ impl File {
     /// for one file only does not exist.
     ///
     /// # Errors
+    ///
     /// Those of [`Volume::commit`]. `Ok` means that everything written before is on the disk, whatever went
     /// wrong meanwhile: what a write-back in the background could not write is still in the cache and is
     /// tried again here, and what was written before a flush that failed is written again. As long as

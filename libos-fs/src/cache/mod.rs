@@ -5,7 +5,7 @@
 //! which of them gives one up. In a manager every file has a *priority*, blocks of the same priority form a
 //! pool with a replacement policy of its own, and the pool of the lowest priority is asked for a victim
 //! first. A single block can have a *temporary priority* until it is next referenced or replaced. Policies
-//! and priorities can be changed at any time. Who makes no [`Manager`] has one, the default.
+//! and priorities can be changed at any time. An application that makes no [`Manager`] uses the default one.
 //!
 //! * **Budget.** Resident blocks, blocks in staging and blocks on their way never exceed
 //!   [`CacheOptions::blocks`].
@@ -17,6 +17,16 @@
 //!   dropped without being written.
 //! * **Nothing is borrowed while waiting** but the device; several requests are in flight at a time.
 //! * **Checksums** are verified when a block arrives and computed when it leaves, if the format has them.
+//!
+//! The parts, each of which imports only those above it:
+//!
+//! ```text
+//!   key, order, chains, references    names, lists, tables, text
+//!   policies                          decide what leaves, what comes early, what is written early
+//!   allocation                        decides which manager pays
+//!   buffer                            moves blocks: BufferCache
+//!   model, shared                     caches without contents; a cache for several cores
+//! ```
 
 mod allocation;
 mod buffer;

@@ -20,7 +20,7 @@ const SLOT_BITS: u32 = 31;
 /// own.
 ///
 /// * **A hit takes no lock.** It reads a shard's table between two looks at a version number; if they differ,
-///   or are odd, somebody was changing the table, and the hit is looked up again under the shard's lock.
+///   or are odd, another core was changing the table, and the hit is looked up again under the shard's lock.
 ///   Under the *marking* policies ([`SharedCache::clock`], [`SharedCache::sieve`], [`SharedCache::s3_fifo`])
 ///   a hit then raises a mark: one plain store, and none if the mark is there already. Any other policy
 ///   ([`SharedCache::new`]) is told of the hit if nobody holds the shard's lock at the moment; else it is
@@ -76,6 +76,7 @@ impl SharedCache<Clock<SharedMarks>> {
     /// Under [`Clock`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn clock(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, Clock::with_marks)
@@ -86,6 +87,7 @@ impl SharedCache<Sieve<SharedMarks>> {
     /// Under [`Sieve`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn sieve(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, Sieve::with_marks)
@@ -96,6 +98,7 @@ impl SharedCache<S3Fifo<SharedMarks>> {
     /// Under [`S3Fifo`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn s3_fifo(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, S3Fifo::with_marks)
@@ -107,6 +110,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     /// `make`. A shard should have some hundreds of blocks: it cannot lend room to another.
     ///
     /// # Panics
+    ///
     /// If a shard would have 2³¹ blocks or more, or none.
     pub fn new(capacity: usize, shards: usize, make: impl Fn() -> P) -> SharedCache<P> {
         SharedCache::build(capacity, shards, |_| (make(), None))

@@ -136,12 +136,11 @@ pub trait BlockDevice {
     /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is
     /// in flight.
     fn wait(&mut self);
-    /// Whether [`BlockDevice::poll`] may have something. If not, the device calls the core that asks, or
-    /// wakes `waker`, as soon as it has: for those who must not sleep inside the device, because other cores
-    /// use it meanwhile ([`crate::shared`]).
+    /// Whether [`BlockDevice::poll`] may have something. If not, the device interrupts the core that asks, or
+    /// wakes `waker`, as soon as it has. [`crate::shared`] asks, because its cores take turns at the device.
     ///
-    /// Must not sleep: whoever asks holds the lock under which all others use the device. A device that
-    /// completes every request at once says `true`; one in front of another passes the question on.
+    /// Must not sleep: the caller holds the lock under which all cores use the device. A device that
+    /// completes every request at once says `true`. A device in front of another passes the question on.
     fn ready(&mut self, waker: &Waker) -> bool;
     /// Where to print the references to blocks of files on this device, line by line, if this run is to
     /// record them; see [`crate::cache::references`].

@@ -24,6 +24,7 @@ impl RamDisk {
     /// A disk of `blocks` blocks of zeros.
     ///
     /// # Panics
+    ///
     /// If that many bytes can't be addressed.
     pub fn new(blocks: u64) -> RamDisk {
         let bytes = usize::try_from(blocks).ok().and_then(|blocks| blocks.checked_mul(BLOCK_BYTES));

@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use core::cell::Cell;
 use core::task::Waker;
 
-/// A clock that stands still until somebody moves it. Clones are the same clock.
+/// A clock that moves only by calls of its methods. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedClock(Rc<Cell<u64>>);
 

@@ -11,8 +11,8 @@
 //!   blocks, which act as read-ahead above our own, and keeps 64 of them.
 //!
 //! Inodes of 128 bytes, which `mke2fs` made by default for small disks, have room for half a checksum only,
-//! and the crate takes such an inode for damaged. So it is told that images with such inodes have no checksums
-//! of metadata: they are read, and none of their metadata is checked.
+//! and the crate takes such an inode for damaged. So it is told that images with such inodes have no
+//! checksums of metadata: they are read, and none of their metadata is checked.
 //!
 //! The crate knows no hole that covers a whole indirect block (files of ext2 and ext3 that are longer than 12
 //! blocks): it reports such a file as damaged.

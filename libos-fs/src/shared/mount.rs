@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use core::task::Waker;
 use spin::Mutex;
 
-/// A device in the hands of whoever mounts it, until they are done.
+/// A device that is lent to the file system while it mounts.
 struct Lent(Arc<Mutex<Box<dyn BlockDevice + Send>>>);
 
 impl BlockDevice for Lent {
@@ -34,7 +34,7 @@ impl BlockDevice for Lent {
         self.0.lock().poll()
     }
 
-    /// Nobody else wants the lock as long as the device is lent.
+    /// Sleeps under the lock: nobody else wants it while the device is lent.
     fn wait(&mut self) {
         self.0.lock().wait();
     }

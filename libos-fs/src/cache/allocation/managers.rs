@@ -177,7 +177,8 @@ impl Managers {
         self.managers[place.manager.index()].pools.policy_name(place.priority)
     }
 
-    /// Gives a place another policy. It is told of the blocks there, from the one used longest ago to the last.
+    /// Gives a place another policy. It is told of the blocks there, from the one used longest ago to the
+    /// last.
     pub(crate) fn set_policy(&mut self, place: Place, policy: Box<dyn ReplacementPolicy>) {
         let residents = &self.residents;
         let block_in = |slot: usize| {

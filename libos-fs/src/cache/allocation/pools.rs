@@ -9,8 +9,8 @@ use core::ops::Range;
 /// The blocks of one priority, and the policy that orders them.
 struct Pool {
     policy: Box<dyn ReplacementPolicy>,
-    /// Front: used longest ago. Independent of the policy, so that another policy can take over in a sensible
-    /// order, and so that there is a victim whatever the policy answers.
+    /// Front: used longest ago. Kept beside the policy, for two uses: another policy takes over in this
+    /// order, and there is a victim even if the policy names none.
     recency: Order,
 }
 

@@ -81,8 +81,8 @@ impl Dirty {
         &mut self.order
     }
 
-    /// Dirty slots in the order of their places, cut into requests of at most `most`: adjacent blocks together,
-    /// where their files allow it. Only of files that `wanted`.
+    /// Dirty slots in the order of their places, cut into requests of at most `most`: adjacent blocks
+    /// together, where their files allow it. Only of files that `wanted`.
     pub(super) fn runs(
         &self,
         most: usize,

@@ -5,15 +5,15 @@ use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Reverse;
 use hashbrown::HashMap;
 
-/// A reference that comes so many places later than expected still counts as the disclosed one; what was to
-/// come before it was left out. One that comes even later is a surprise: perhaps a second look at a block
-/// just used.
+/// A reference that was disclosed at most so many places further on still counts as the disclosed one, and
+/// the references between were left out. One from further on is a surprise: perhaps the application looks a
+/// second time at a block it has just used.
 const SKIPPED: u64 = 64;
 
 /// So many surprises without a disclosed reference between them, and the application has left its plan.
 const SURPRISES: u64 = 256;
 
-/// Most references that are kept. What is disclosed beyond them is not heard.
+/// Most references that are kept. What is disclosed beyond them is ignored.
 const MOST: usize = 1 << 20;
 
 /// No use has been disclosed.

@@ -1,4 +1,4 @@
-//! What applications tell the cache: whose a file is, priorities, policies.
+//! What applications tell the cache: the manager of a file, priorities, policies.
 
 use super::transfer::BufferCache;
 use crate::cache::allocation::{ManagerId, ManagerStatistics, Place};
@@ -13,7 +13,7 @@ use core::ops::Range;
 ///
 /// It has priorities and policies of its own. Its calls concern its own files only: those that it was
 /// [given](Manager::take), or that were opened through [`Volume::as_manager`](crate::Volume::as_manager). So
-/// whatever it says, it costs others nothing (see [`Allocation`](crate::cache::Allocation)).
+/// a wrong call costs other managers nothing (see [`Allocation`](crate::cache::Allocation)).
 ///
 /// ```
 /// use libos_fs::{CacheOptions, PolicyKind, RamDisk, Volume, extent_fs};
@@ -54,6 +54,7 @@ impl Manager<'_> {
     /// Gives a file a priority, see [`BufferCache::set_priority`].
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) -> Result<(), FsError> {
         let file = self.own(file.into())?;
@@ -64,6 +65,7 @@ impl Manager<'_> {
     /// The priority of a file.
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn get_priority(&self, file: impl Into<FileId>) -> Result<i32, FsError> {
         self.own(file.into()).map(|file| self.cache.get_priority(file))
@@ -85,6 +87,7 @@ impl Manager<'_> {
     /// Gives blocks of a file a priority for a time, see [`BufferCache::set_temporary_priority`].
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn set_temporary_priority(
         &self,
@@ -100,6 +103,7 @@ impl Manager<'_> {
     /// Says that blocks of a file will not be needed soon: temporary priority −1.
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn done_with(&self, file: impl Into<FileId>, blocks: Range<u64>) -> Result<(), FsError> {
         self.set_temporary_priority(file, blocks, -1)

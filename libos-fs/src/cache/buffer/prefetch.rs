@@ -1,14 +1,17 @@
 //! Prefetching what an application has disclosed, while it computes.
 //!
 //! Whenever fewer than [`DEPTH`] requests are on their way, the next blocks of the disclosed list that are
-//! not in memory are fetched, in batches that are sorted by their place on the device, adjacent blocks in one
-//! request. What gives them room is decided by [`Disclosed`]. With `DoNoHarm` these are the rules of P. Cao,
-//! E. W. Felten, A. R. Karlin, K. Li, "Implementation and performance of integrated application-controlled
-//! file caching, prefetching, and disk scheduling" (ACM TOCS 14(4), 1996): fetch what is missing first,
-//! replace what is needed last, and nothing that is needed before the block that is fetched. Of blocks of
-//! which nothing was disclosed, the manager's replacement policies choose: they may know better. What is
-//! controlled is how far ahead: as much as hides the device's time, no further, which keeps the number of
-//! reads near the least. Only blocks of the manager itself are replaced, so nobody else is harmed.
+//! not in memory are fetched. They come in batches, sorted by their place on the device, adjacent blocks in
+//! one request.
+//!
+//! [`Disclosed`](crate::cache::Disclosed) says what gives them room. With `DoNoHarm` these are the rules of
+//! P. Cao, E. W. Felten, A. R. Karlin, K. Li, "Implementation and performance of integrated
+//! application-controlled file caching, prefetching, and disk scheduling" (ACM TOCS 14(4), 1996): fetch what
+//! is missing first, replace what is needed last, and nothing that is needed before the block that is
+//! fetched. Among blocks of which nothing was disclosed, the manager's replacement policies choose.
+//!
+//! Blocks are fetched only as far ahead as hides the device's time. That keeps the number of reads near the
+//! least. Only blocks of the manager itself are replaced, so no other manager is harmed.
 
 use super::fetch::Locate;
 use super::state::State;
@@ -25,8 +28,8 @@ const DEPTH: usize = 4;
 /// Blocks in a batch.
 const BATCH: usize = 16;
 
-/// Blocks that come so many references later are not yet fetched in the place of others: the sooner a block
-/// is replaced, the fewer there are to choose from, and the more often one is read again.
+/// Blocks that are needed more than so many references later are not yet fetched in the place of others. If
+/// blocks are replaced too early, there are fewer to choose from, and more are read again.
 const HORIZON: u64 = 2 * BATCH as u64;
 
 /// While the first missing block is so many references away, a batch may wait until half of it finds room.
@@ -84,8 +87,8 @@ fn room_for(state: &mut State, manager: ManagerId, position: u64, planned: &[Wan
     Some(if state.is_unknown(manager, slot) { Room::OfUnknown(slot) } else { Room::Of(slot) })
 }
 
-/// Which block of which nothing is known makes room for `missing`: the one that the manager's policies
-/// choose, or, if more is known of that or it is dirty, the last of `planned`. It is not in `planned`
+/// Which block of unknown future makes room for `missing`: the one that the manager's policies choose. If
+/// that one is dirty or its next use is known, it is the last of `planned`. It is not in `planned`
 /// afterwards.
 fn choose_unknown(
     state: &mut State,
@@ -150,7 +153,7 @@ impl BufferCache {
             let planned = |key: Key| batch.iter().any(|wanted| wanted.key == key);
             let missing = self.state().next_missing(manager, planned);
             let Some((position, key)) = missing else { break };
-            // What can't be found is a hole, or gone: whoever refers to it will hear of it.
+            // What can't be found is a hole, or gone. The reader will be told.
             let run = locate(key.0, key.1, 1).ok().flatten();
             let state = &mut *self.state();
             if let Some(run) = run {

@@ -56,7 +56,7 @@ impl BufferCache {
     }
 
     /// Slots for as many blocks from `key` on as are not in memory, `most` at most. Fewer than `least` is an
-    /// error; it is none of the reader's business if a dirty block can't be written to make room for more.
+    /// error. If a dirty block can't be written to make room for more than that, the slots are fewer.
     pub(super) fn take_slots(&self, key: Key, most: u64, least: u64) -> Result<Vec<usize>, FsError> {
         let mut slots = Vec::new();
         for position in 0..most {

@@ -195,7 +195,7 @@ impl Slots {
         self.slots[slot].disk = disk;
     }
 
-    /// Whether a slot is `Resident`. There need be no such slot.
+    /// Whether a slot is `Resident`. `false` if there is no such slot.
     pub(super) fn is_resident(&self, slot: usize) -> bool {
         self.slots.get(slot).is_some_and(|slot| slot.condition == Condition::Resident)
     }
@@ -380,8 +380,8 @@ impl Slots {
                 self.release(slot);
                 Forgotten::Staged
             }
-            // A block that is being read goes when that ends. The others are never asked for: writes are waited
-            // for before anything is forgotten.
+            // A block that is being read goes when that ends. The others are never asked for: writes are
+            // waited for before anything is forgotten.
             Condition::Reading(_)
             | Condition::Writing(_)
             | Condition::Taken

@@ -229,8 +229,8 @@ impl State {
         self.statistics.staged_wasted += 1;
     }
 
-    /// Drops staged blocks that have waited so long that they were not wanted, after all. They take room from
-    /// further read-ahead only, so there is no hurry: a stream that is read along with many others is slow.
+    /// Drops staged blocks that have waited too long for their first reference. There is no hurry, because
+    /// they take room from read-ahead only; and one of many streams may be slow.
     pub(super) fn drop_stale(&mut self) {
         while let Some(slot) = self.slots.stale(self.statistics.references) {
             self.drop_staged(slot);
@@ -251,9 +251,9 @@ impl State {
 
     /// Most blocks beyond a missing one that may be fetched along with it.
     ///
-    /// Buffers that hold nothing, or only what the reader's manager wants no more, can be used for it up to
-    /// half of all. Beyond them, staging has a budget, because every staged block displaces one that a policy
-    /// wants to keep.
+    /// Up to half of all buffers can be used for it if they are vacant, or hold blocks of negative priority
+    /// of the reader's manager. Beyond them, staging has a budget, because every staged block displaces one
+    /// that a policy wants to keep.
     pub(super) fn room_ahead(&self, file: FileId, most: usize) -> usize {
         let manager = self.managers.place_of(file).manager;
         let staged = self.slots.staged();
@@ -384,8 +384,8 @@ impl State {
         self.dirty.runs(most, |slot| self.slots.key(slot).0, |file| files.contains(&file))
     }
 
-    /// A flush has succeeded, or failed: then nobody knows what became of the writes before it, and they
-    /// count as not having happened.
+    /// A flush has ended. If it failed, the device may have dropped the writes before it, so their blocks are
+    /// dirty again.
     pub(super) fn flushed(&mut self, ok: bool) {
         let unflushed = self.dirty.take_unflushed();
         if ok {
@@ -495,8 +495,8 @@ impl State {
         disclosure.next_missing(|key| !matches!(slots.find(key), Found::Absent) || planned(key))
     }
 
-    /// A slot whose block is clean, not `planned` to go already, and not needed before `position`: that of the
-    /// block that is needed last.
+    /// A slot whose block is clean, not `planned` to go already, and not needed before `position`: that of
+    /// the block that is needed last.
     pub(super) fn harmless_victim(
         &mut self,
         manager: ManagerId,

@@ -46,7 +46,7 @@ pub(super) struct Incoming {
     pub(super) checksum: Option<u32>,
 }
 
-/// What the other files build on.
+/// The parts of a cache.
 impl BufferCache {
     pub(crate) fn new(queue: Rc<DeviceQueue>, options: CacheOptions) -> BufferCache {
         let state = RefCell::new(State::new(&options));

@@ -41,7 +41,7 @@ impl WriteOrder {
         Ok(())
     }
 
-    /// Forgets a file. What had to wait for it need not any more.
+    /// Forgets a file. No other file has to wait for it from now on.
     pub(super) fn forget(&mut self, file: FileId) {
         self.before.remove(&file);
         self.before.values_mut().for_each(|before| {

@@ -10,9 +10,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use hashbrown::HashMap;
 
-/// The replacement of a [`BufferCache`](crate::cache::BufferCache) without blocks, files and device: managers,
-/// priorities and policies are those of the cache, and so is the code. It counts as misses what a cache without
-/// read-ahead reads. To simulate a single policy, take [`Simulation`](crate::cache::Simulation).
+/// The replacement of a [`BufferCache`](crate::cache::BufferCache) without blocks, files and device:
+/// managers, priorities and policies are those of the cache, and so is the code. It counts as misses what a
+/// cache without read-ahead reads. To simulate a single policy, take
+/// [`Simulation`](crate::cache::Simulation).
 ///
 /// ```
 /// use libos_fs::cache::{Allocation, ManagerId, ManagedSimulation};

@@ -121,7 +121,8 @@ impl PolicyKind {
     }
 }
 
-/// For [`BufferCache::set_policy`](crate::cache::BufferCache::set_policy), which tells it how many blocks there are.
+/// For [`BufferCache::set_policy`](crate::cache::BufferCache::set_policy), which tells it how many blocks
+/// there are.
 impl From<PolicyKind> for Box<dyn ReplacementPolicy> {
     fn from(kind: PolicyKind) -> Box<dyn ReplacementPolicy> {
         kind.build(0)

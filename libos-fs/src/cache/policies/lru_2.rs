@@ -61,8 +61,7 @@ impl ReplacementPolicy for Lru2 {
         self.capacity = blocks;
     }
 
-    /// What the block left behind is looked at before its victim's history makes somebody else's be
-    /// forgotten.
+    /// The missing block's own history is looked up first: remembering the victim's may push it out.
     fn inserted(&mut self, block: Cached) {
         let ghost = self.ghosts.find(block.block).filter(|_| !self.forgetful);
         let last = ghost.map_or(0, |ghost| self.last_use.get(ghost));

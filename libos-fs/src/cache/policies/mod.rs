@@ -1,5 +1,5 @@
-//! What decides: which block leaves ([`ReplacementPolicy`] and one file for each policy that comes with the library),
-//! what is fetched early ([`ReadAhead`]), what is written early ([`WriteBack`]).
+//! What decides: which block leaves ([`ReplacementPolicy`] and one file for each policy that comes with the
+//! library), what is fetched early ([`ReadAhead`]), what is written early ([`WriteBack`]).
 
 mod arc;
 mod clock;

@@ -13,8 +13,9 @@ pub struct Cached {
     pub block: u64,
 }
 
-/// What an application says about blocks of a file, see [`BufferCache::advise`](crate::cache::BufferCache::advise).
-/// As with `posix_fadvise` it is no order: a policy may ignore it, and wrong advice costs time, never data.
+/// What an application says about blocks of a file, see
+/// [`BufferCache::advise`](crate::cache::BufferCache::advise). As with `posix_fadvise` it is no order: a
+/// policy may ignore it, and wrong advice costs time, never data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
     /// Nothing is known any more: what was said before about these blocks no longer holds.

@@ -1,7 +1,7 @@
 //! When written blocks go to the device, before they have to.
 //!
-//! Written blocks go there when they are replaced and when the file system commits. A [`WriteBack`] policy can
-//! send them earlier, while the application computes.
+//! Written blocks go there when they are replaced and when the file system commits. A [`WriteBack`] policy
+//! can send them earlier, while the application computes.
 
 use alloc::boxed::Box;
 use core::fmt;

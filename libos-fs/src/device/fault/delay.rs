@@ -52,7 +52,7 @@ impl DelayControl {
     }
 }
 
-/// A device that answers only when somebody waits, one request at a time, in an order of its own.
+/// A device that completes one request, in an order of its own, each time that it is waited for.
 pub struct DelayedDevice<D> {
     below: D,
     control: DelayControl,
@@ -120,7 +120,7 @@ impl<D: BlockDevice> BlockDevice for DelayedDevice<D> {
         }
     }
 
-    /// To be asked counts as waiting: nothing else makes it answer.
+    /// Completes a request, as waiting does: nothing else makes it.
     fn ready(&mut self, _: &Waker) -> bool {
         self.wait();
         true

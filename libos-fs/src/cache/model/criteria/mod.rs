@@ -134,14 +134,14 @@ impl Criterion {
     }
 }
 
-/// The N of the paper's ReadN: two of them share the smallest cache with 300 blocks of somebody else without
-/// trouble, two just about.
+/// The N of the paper's ReadN. Beside 300 blocks of another program, the first two fit easily into the
+/// smallest cache, the other two just about.
 const READ_N: [u64; 4] = [390, 400, 490, 500];
 
 /// Programs that run side by side.
 #[derive(Clone, Debug)]
 pub struct Mix {
-    /// They.
+    /// The programs, and how each behaves.
     pub runners: Vec<Runner>,
 }
 

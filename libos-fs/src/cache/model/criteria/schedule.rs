@@ -116,8 +116,8 @@ pub fn run(cache_blocks: usize, allocation: Allocation, runners: &[Runner]) -> R
     Run { figures: machine.figures, order }
 }
 
-/// Runs programs in a given order of steps, whoever is ready first: the same references under another
-/// allocation.
+/// Runs programs in a given order of steps, not in the order in which they are ready: the same references
+/// under another allocation.
 pub fn replay(
     cache_blocks: usize,
     allocation: Allocation,
