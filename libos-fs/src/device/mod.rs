@@ -106,7 +106,7 @@ impl fmt::Display for DeviceError {
 pub struct Rejected {
     /// The request as it was submitted.
     pub request: Request,
-    /// Why.
+    /// Why the device did not take it.
     pub reason: Rejection,
 }
 

@@ -1,5 +1,5 @@
 //! What is on the disk, byte by byte. Nothing read from the disk is trusted: every length, number and pointer
-//! is checked here or in [`super::audit`], and damage is an error, never a panic.
+//! is checked here or in [`super::load`], and damage is an error, never a panic.
 
 use crate::device::{BLOCK_BYTES, zeroed_page};
 use crate::error::FsError;

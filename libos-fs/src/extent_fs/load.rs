@@ -1,4 +1,4 @@
-//! From the blocks of a device to a tree, believing nothing.
+//! From the blocks of a device to a tree. Nothing on the device is trusted.
 
 use super::format::{
     FIRST_BLOCK, Inode, Item, ItemKey, Key, MAX_LEVEL, MAX_NUMBER, ObjectKind, Pointer, ROOT, RawNode,

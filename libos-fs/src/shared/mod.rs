@@ -178,7 +178,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     ///
     /// # Errors
     ///
-    /// [`FsError::NotFound`] and its kin.
+    /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn open(&self, path: &str) -> Result<SharedFile<P>, FsError> {
         let id = self.0.names.open(path)?;
         let bytes = self.0.names.bytes(id)?;
@@ -189,7 +189,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     ///
     /// # Errors
     ///
-    /// [`FsError::NotFound`] and its kin.
+    /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
         self.0.names.list(path)
     }

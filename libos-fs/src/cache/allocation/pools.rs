@@ -90,7 +90,7 @@ impl Pools {
         self.pool(priority).policy.advised(blocks, advice);
     }
 
-    /// Blocks in pools of negative priority: nobody wants them any more.
+    /// Blocks in pools of negative priority: the application does not want them any more.
     pub(super) fn unwanted(&self) -> usize {
         self.pools.range(..0).map(|(_, pool)| pool.recency.len()).sum()
     }

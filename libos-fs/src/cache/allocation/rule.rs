@@ -14,7 +14,7 @@ pub enum Allocation {
     LruS,
     /// The same without swapping either: a manager that keeps its oldest blocks pays again and again.
     AllocLru,
-    /// The block used longest ago goes, and nobody is asked: what a kernel does that knows no managers.
+    /// The block used longest ago goes, and no manager is asked: what a kernel does that knows no managers.
     GlobalLru,
 }
 

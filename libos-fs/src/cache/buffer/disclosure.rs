@@ -212,8 +212,8 @@ mod tests {
         list.referred(key(0));
         list.referred(key(0));
         assert_eq!(list.distance(list.next_use(key(1))), 0);
-        // Second looks are no surprise; blocks that nobody spoke of are, and in the end the list is worth
-        // nothing.
+        // Second looks are no surprise. Blocks that were not disclosed are, and in the end the list is
+        // dropped.
         (0..=SURPRISES).for_each(|_| list.referred(key(0)));
         assert!(!list.is_over());
         (0..=SURPRISES).for_each(|block| list.referred(key(1000 + block)));

@@ -24,7 +24,7 @@ struct History {
 /// are remembered. It matters much; [`Lru2::forgetful`] is for comparison with simulators that have none.
 ///
 /// About 60 bytes a slot, and up to 50 for each of as many ghosts. **Not constant time:** O(log n), for an
-/// ordered set. 2Q came about for want of a cheaper way.
+/// ordered set. [`TwoQ`](crate::cache::TwoQ) is a cheaper way.
 #[derive(Default)]
 pub struct Lru2 {
     now: u64,

@@ -15,9 +15,9 @@ const BLOCK_NS: u64 = 12_000_000;
 /// A program that runs.
 #[derive(Clone, Debug)]
 pub struct Runner {
-    /// What.
+    /// What it does.
     pub program: Program,
-    /// How.
+    /// What it does about its caching.
     pub conduct: Conduct,
     /// Number of its disk.
     pub disk: usize,
