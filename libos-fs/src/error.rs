@@ -1,7 +1,7 @@
 //! What can go wrong between a path and a block.
 
-use crate::FileId;
 use crate::device::{DeviceError, Operation};
+use crate::file_id::FileId;
 use alloc::string::String;
 use core::fmt;
 

@@ -26,6 +26,8 @@ pub mod device;
 mod error;
 pub mod ext4;
 pub mod extent_fs;
+mod file_id;
+mod file_system;
 mod path;
 pub mod shared;
 mod volume;
@@ -42,5 +44,7 @@ pub use device::{
     BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, RamDisk, Rejected, Rejection, Request,
 };
 pub use error::FsError;
+pub use file_id::FileId;
+pub use file_system::{DirectoryEntry, EntryKind, Format, Space};
 pub use shared::{SharedFile, SharedStatistics, SharedVolume};
-pub use volume::{DirectoryEntry, EntryKind, File, FileId, Format, Space, Volume};
+pub use volume::{File, Volume};

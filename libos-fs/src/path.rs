@@ -1,6 +1,6 @@
 //! Paths: names separated by `/`.
 
-use crate::FsError;
+use crate::error::FsError;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 

@@ -1,89 +1,21 @@
 //! Volumes and files: the interface that applications use.
 
-use crate::FsError;
 use crate::cache::{BufferCache, CacheOptions, Manager, ManagerId};
 use crate::device::{BlockDevice, DeviceQueue};
+use crate::error::FsError;
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
+use crate::file_id::FileId;
+use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-
-/// Number of a file in its volume. Never used for another file of the same volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(pub u64);
-
-impl FileId {
-    /// Stands for all blocks of an ext4 volume: the cache knows them by their number on the device only.
-    pub const WHOLE_DEVICE: FileId = FileId(0);
-}
 
 impl From<&File> for FileId {
     fn from(file: &File) -> FileId {
         file.id()
     }
-}
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EntryKind {
-    /// A file.
-    File,
-    /// A directory.
-    Directory,
-    /// Something else that an ext4 image can hold: a symbolic link, a device, a pipe.
-    Other,
-}
-
-/// A name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryEntry {
-    /// The name, without the path.
-    pub name: String,
-    /// What it stands for.
-    pub kind: EntryKind,
-    /// Length of a file in bytes; 0 for others.
-    pub bytes: u64,
-}
-
-/// Formats that can be mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// [`crate::extent_fs`].
-    ExtentFs,
-    /// [`crate::ext4`], read-only.
-    Ext4,
-}
-
-/// Blocks of a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Blocks of the volume.
-    pub blocks: u64,
-    /// Blocks that can be allocated now.
-    pub free: u64,
-    /// Blocks that become free with the next commit.
-    pub after_commit: u64,
-}
-
-/// What a format has to offer. Paths name things from the root; block ranges are the cache's business.
-pub(crate) trait FileSystem {
-    fn format(&self) -> Format;
-    fn space(&self) -> Space;
-    fn open(&self, path: &str) -> Result<FileId, FsError>;
-    fn create(&self, path: &str) -> Result<FileId, FsError>;
-    fn create_dir(&self, path: &str) -> Result<(), FsError>;
-    fn remove(&self, path: &str) -> Result<(), FsError>;
-    fn rename(&self, from: &str, to: &str) -> Result<(), FsError>;
-    fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError>;
-    fn bytes(&self, file: FileId) -> Result<u64, FsError>;
-    fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError>;
-    fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError>;
-    fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError>;
-    fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError>;
-    fn commit(&self) -> Result<(), FsError>;
 }
 
 /// A mounted file system and its cache.
@@ -102,6 +34,7 @@ impl Volume {
     /// Mounts what is on the device: our own format or ext4.
     ///
     /// # Errors
+    ///
     /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is
     /// damaged, [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
@@ -183,6 +116,7 @@ impl Volume {
     /// Makes all changes since the last commit permanent, all or none. Nothing to do on ext4.
     ///
     /// # Errors
+    ///
     /// After an error nothing is lost and the commit can be tried again, except after
     /// [`FsError::CommitUnknown`].
     pub fn commit(&self) -> Result<(), FsError> {
@@ -239,6 +173,7 @@ impl File {
     /// Has no effect on ext4, where the cache does not know the blocks of a file.
     ///
     /// # Errors
+    ///
     /// [`FsError::Removed`] if the file is gone.
     pub fn will_need(&self, blocks: Range<u64>) -> Result<(), FsError> {
         self.format.will_need(self.id, blocks)
@@ -247,6 +182,7 @@ impl File {
     /// Writes all of `from` at an offset in bytes; the file grows as needed.
     ///
     /// # Errors
+    ///
     /// After an error, bytes from the offset on may have been written and the rest not.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FsError> {
         self.format.write_at(self.id, offset, from)
@@ -263,6 +199,7 @@ impl File {
     /// for one file only does not exist.
     ///
     /// # Errors
+    ///
     /// Those of [`Volume::commit`]. `Ok` means that everything written before is on the disk, whatever went
     /// wrong meanwhile: what a write-back in the background could not write is still in the cache and is
     /// tried again here, and what was written before a flush that failed is written again. As long as

@@ -292,3 +292,31 @@ fn nobody_pays_for_the_prefetching_of_another() {
     }
     assert_eq!(volume.cache().statistics().blocks_read, 360);
 }
+
+/// The next blocks to fetch are so far away that nothing is replaced for them. When buffers become vacant
+/// there is no reason left to wait.
+#[test]
+fn room_that_appears_is_used_at_once() {
+    type MakeRoom = fn(&Volume);
+    let rooms: [(&str, MakeRoom); 2] = [
+        ("a file is removed", |volume| volume.remove("0").unwrap()),
+        ("the cache grows", |volume| volume.cache().resize(50).unwrap()),
+    ];
+    for (what, make_room) in rooms {
+        for read_ahead in [ReadAheadKind::Directed, ReadAheadKind::Aggressive] {
+            let options = CacheOptions { blocks: 40, read_ahead, ..CacheOptions::default() };
+            let volume = Volume::mount(Box::new(disk(&[10, 200])), options).unwrap();
+            let mut contents = vec![0; 30 * BLOCK_BYTES];
+            volume.open("0").unwrap().read_at(0, &mut contents[..10 * BLOCK_BYTES]).unwrap();
+            let file = volume.open("1").unwrap();
+            file.read_at(0, &mut contents).unwrap();
+            file.will_need(0..200).unwrap();
+            let before = volume.cache().statistics();
+            assert_eq!((before.resident, before.blocks_read), (40, 40), "{what} {read_ahead:?}");
+            make_room(&volume);
+            file.read_at(0, &mut contents[..BLOCK_BYTES]).unwrap();
+            let read = volume.cache().statistics().blocks_read - before.blocks_read;
+            assert!(read >= 8, "{what} {read_ahead:?}: {read} blocks were fetched");
+        }
+    }
+}

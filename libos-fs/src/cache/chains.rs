@@ -3,12 +3,12 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Numbers by the hash of what they stand for; what that is, the caller knows. Chains through an array: 8 to
-/// 12 bytes for each number there is room for, and nothing moves when another one comes or goes.
+/// Numbers by the hash of what they stand for, which only the caller knows. Chains through an array: 8 to 12
+/// bytes for each number there is room for. A number never moves.
 ///
-/// One core at a time may change it. Who looks meanwhile may see anything, but comes to an end, and sees no
-/// number that there is no room for: who lets several cores look has to find out whether what they saw
-/// counts.
+/// One core at a time may change it. A core that looks meanwhile may find a wrong number, or none; but its
+/// search ends, and it finds no number that there is no room for. The caller has to check what such a core
+/// found.
 #[derive(Default)]
 pub(super) struct Chains {
     /// By bits of the hash: the first number of the chain + 1, or 0 if there is none. A power of two of them.

@@ -16,11 +16,10 @@ struct Links {
 
 const UNLINKED: Links = Links { before: NONE, after: NONE, list: NONE };
 
-/// Several lists over one range of items: an item, a small number such as a slot, is in at most one of them.
-/// 12 bytes for each item up to the largest there has been, whatever the number of lists.
+/// Several lists of small numbers, such as slots. An item is in at most one of the lists. They take 12 bytes
+/// for each item up to the largest there has been, and 12 for each list.
 ///
-/// Items are so small that items and lists together are less than 2³² − 1. Operations on items that are in no
-/// list do nothing.
+/// Items and lists together must be fewer than 2³² − 1. Operations on items that are in no list do nothing.
 pub struct Lists {
     /// First of the lists, then of the items.
     links: Vec<Links>,
@@ -37,7 +36,7 @@ impl Lists {
         Lists { links: (0..lists).map(empty).collect(), lengths: (0..lists).map(|_| 0).collect() }
     }
 
-    /// Where the links of an item are, or would be: there can be none of a number beyond all bounds.
+    /// Where the links of an item are, or would be. Saturates: no item has a number that large.
     #[inline]
     fn at(&self, item: usize) -> usize {
         item.saturating_add(self.lengths.len())
@@ -90,6 +89,7 @@ impl Lists {
     /// Puts an item at the back of a list, from wherever it was.
     ///
     /// # Panics
+    ///
     /// If there is no such list.
     #[inline]
     pub fn push_back(&mut self, list: usize, item: usize) {
@@ -180,8 +180,8 @@ impl Lists {
     }
 }
 
-/// An order of slots, from front to back. A slot is in it at most once; operations on slots that are not in
-/// it, or that are in it already, do nothing wrong. 12 bytes a slot.
+/// An order of slots, from front to back. A slot is in it at most once. Operations on slots that are not in
+/// it do nothing. 12 bytes a slot.
 pub struct Order(Lists);
 
 impl Default for Order {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! says that the blocks 4294967296 to 4294968319 were referred to in order, twice. The numbers are those of
-//! [`reference()`](super::reference()); the second word is a name, so that several strings can share a
+//! [`reference()`](crate::cache::reference()); the second word is a name, so that several strings can share a
 //! console.
 //!
 //! `ReferenceLog` prints the references of any program while it runs, if the device says where to; see

@@ -1,7 +1,7 @@
 //! A cache that several cores use at once.
 
 use super::chains::{Chains, mix};
-use super::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
+use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -20,7 +20,7 @@ const SLOT_BITS: u32 = 31;
 /// own.
 ///
 /// * **A hit takes no lock.** It reads a shard's table between two looks at a version number; if they differ,
-///   or are odd, somebody was changing the table, and the hit is looked up again under the shard's lock.
+///   or are odd, another core was changing the table, and the hit is looked up again under the shard's lock.
 ///   Under the *marking* policies ([`SharedCache::clock`], [`SharedCache::sieve`], [`SharedCache::s3_fifo`])
 ///   a hit then raises a mark: one plain store, and none if the mark is there already. Any other policy
 ///   ([`SharedCache::new`]) is told of the hit if nobody holds the shard's lock at the moment; else it is
@@ -31,7 +31,7 @@ const SLOT_BITS: u32 = 31;
 ///   what the policy takes: 12 for the marking ones and LRU. No allocation after the start but for the
 ///   policies' ghosts.
 ///
-/// With one shard, used by one core, it misses exactly as [`simulate`](super::simulate) says.
+/// With one shard, used by one core, it misses exactly as [`simulate`](crate::cache::simulate) says.
 ///
 /// ```
 /// use libos_fs::cache::SharedCache;
@@ -76,6 +76,7 @@ impl SharedCache<Clock<SharedMarks>> {
     /// Under [`Clock`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn clock(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, Clock::with_marks)
@@ -86,6 +87,7 @@ impl SharedCache<Sieve<SharedMarks>> {
     /// Under [`Sieve`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn sieve(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, Sieve::with_marks)
@@ -96,6 +98,7 @@ impl SharedCache<S3Fifo<SharedMarks>> {
     /// Under [`S3Fifo`].
     ///
     /// # Panics
+    ///
     /// As [`SharedCache::new`].
     pub fn s3_fifo(capacity: usize, shards: usize) -> Self {
         SharedCache::marking(capacity, shards, S3Fifo::with_marks)
@@ -107,6 +110,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     /// `make`. A shard should have some hundreds of blocks: it cannot lend room to another.
     ///
     /// # Panics
+    ///
     /// If a shard would have 2³¹ blocks or more, or none.
     pub fn new(capacity: usize, shards: usize, make: impl Fn() -> P) -> SharedCache<P> {
         SharedCache::build(capacity, shards, |_| (make(), None))

@@ -6,7 +6,7 @@
 //! | [`FailingDevice`] | requests that touch certain blocks, or every request of a kind, fail |
 //! | [`BitFlipper`] | a bit of a block is wrong whenever it is read |
 //! | [`DelayedDevice`] | completions come late and out of order, and the depth of the queue is measured |
-//! | [`PowerCut`] | after so many written blocks the power is gone; un-flushed writes are lost, kept or torn at random |
+//! | [`PowerCut`] | after so many written blocks the power is gone; un-flushed writes are lost, kept or torn |
 //!
 //! Each is steered and questioned through a handle that can be cloned, while the device itself is in the
 //! hands of a volume.

@@ -106,7 +106,7 @@ impl fmt::Display for DeviceError {
 pub struct Rejected {
     /// The request as it was submitted.
     pub request: Request,
-    /// Why.
+    /// Why the device did not take it.
     pub reason: Rejection,
 }
 
@@ -136,17 +136,12 @@ pub trait BlockDevice {
     /// Sleeps until [`BlockDevice::poll`] may have something. May return early; returns at once if nothing is
     /// in flight.
     fn wait(&mut self);
-    /// Whether [`BlockDevice::poll`] may have something. If not, the device calls the core that asks, or
-    /// wakes `waker`, as soon as it has: for those who must not sleep inside the device, because other cores
-    /// use it meanwhile ([`crate::shared`]).
+    /// Whether [`BlockDevice::poll`] may have something. If not, the device interrupts the core that asks, or
+    /// wakes `waker`, as soon as it has. [`crate::shared`] asks, because its cores take turns at the device.
     ///
-    /// A device that has no other way waits here, and its other users with it; those that complete at once
-    /// lose nothing.
-    fn ready(&mut self, waker: &Waker) -> bool {
-        let _ = waker;
-        self.wait();
-        true
-    }
+    /// Must not sleep: the caller holds the lock under which all cores use the device. A device that
+    /// completes every request at once says `true`. A device in front of another passes the question on.
+    fn ready(&mut self, waker: &Waker) -> bool;
     /// Where to print the references to blocks of files on this device, line by line, if this run is to
     /// record them; see [`crate::cache::references`].
     fn reference_log(&self) -> Option<fn(&str)> {
@@ -176,7 +171,6 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     fn ready(&mut self, waker: &Waker) -> bool {
         (**self).ready(waker)
     }
-
     fn reference_log(&self) -> Option<fn(&str)> {
         (**self).reference_log()
     }

@@ -4,8 +4,9 @@ use super::{BlockDevice, Completion, Operation, Rejected, Rejection, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::Cell;
+use core::task::Waker;
 
-/// A clock that stands still until somebody moves it. Clones are the same clock.
+/// A clock that moves only by calls of its methods. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedClock(Rc<Cell<u64>>);
 
@@ -107,6 +108,12 @@ impl<D: BlockDevice> BlockDevice for TimedDisk<D> {
         if let Some((served_ns, _)) = self.held.front() {
             self.clock.advance_to(*served_ns);
         }
+    }
+
+    /// To be asked counts as waiting, and moves the clock.
+    fn ready(&mut self, _: &Waker) -> bool {
+        self.wait();
+        true
     }
 
     fn reference_log(&self) -> Option<fn(&str)> {

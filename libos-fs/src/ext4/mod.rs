@@ -10,6 +10,13 @@
 //!   given to the volume as a whole, not to a file or a range. The crate asks for groups of up to 8 adjacent
 //!   blocks, which act as read-ahead above our own, and keeps 64 of them.
 //!
+//! Inodes of 128 bytes, which `mke2fs` made by default for small disks, have room for half a checksum only,
+//! and the crate takes such an inode for damaged. So it is told that images with such inodes have no
+//! checksums of metadata: they are read, and none of their metadata is checked.
+//!
+//! The crate knows no hole that covers a whole indirect block (files of ext2 and ext3 that are longer than 12
+//! blocks): it reports such a file as damaged.
+//!
 //! The crate borrows its own state while it reads, so the reads of one ext4 volume don't overlap with each
 //! other; those of our read-ahead do.
 //!
@@ -17,8 +24,9 @@
 
 use crate::cache::{BufferCache, Run};
 use crate::device::BLOCK_BYTES;
-use crate::volume::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
-use crate::{FileId, FsError};
+use crate::error::FsError;
+use crate::file_id::FileId;
+use crate::file_system::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -28,6 +36,18 @@ use core::error::Error;
 use core::ops::Range;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, PathBuf};
 
+/// Where the superblock begins.
+const SUPERBLOCK_BYTE: u64 = 1024;
+
+/// The byte that holds the feature of metadata checksums (`RO_COMPAT_METADATA_CSUM`, 0x400 of four bytes).
+const CHECKSUM_FEATURE_BYTE: u64 = SUPERBLOCK_BYTE + 0x65;
+
+/// Its bit in that byte.
+const CHECKSUM_FEATURE_BIT: u8 = 0x04;
+
+/// Bytes of an inode that ends before the second half of its checksum.
+const SMALL_INODE_BYTES: u16 = 128;
+
 /// What the callback is reading for.
 type ForContents = Rc<Cell<bool>>;
 
@@ -35,6 +55,8 @@ type ForContents = Rc<Cell<bool>>;
 struct Reader {
     cache: Rc<BufferCache>,
     for_contents: ForContents,
+    /// Whether the superblock is shown without the feature of metadata checksums.
+    hides_checksums: bool,
 }
 
 impl Reader {
@@ -51,14 +73,8 @@ impl Reader {
             Err(FsError::Corrupt("a block lies beyond the end of the device".into()))
         }
     }
-}
 
-impl Ext4Read for Reader {
-    fn read(
-        &mut self,
-        start_byte: u64,
-        into: &mut [u8],
-    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
+    fn read_bytes(&self, start_byte: u64, into: &mut [u8]) -> Result<(), FsError> {
         if into.is_empty() {
             return Ok(());
         }
@@ -75,16 +91,33 @@ impl Ext4Read for Reader {
         };
         if self.for_contents.get() {
             for block in first..=last {
-                self.read_contents(block, last, &mut take).map_err(Box::new)?;
+                self.read_contents(block, last, &mut take)?;
             }
         } else {
             if last >= self.cache.device_blocks() {
                 let what = "metadata lies beyond the end of the device".into();
-                return Err(Box::new(FsError::Corrupt(what)));
+                return Err(FsError::Corrupt(what));
             }
             let blocks: Vec<u64> = (first..=last).collect();
-            for page in self.cache.read_metadata(&blocks).map_err(Box::new)? {
+            for page in self.cache.read_metadata(&blocks)? {
                 take(&page.0);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ext4Read for Reader {
+    fn read(
+        &mut self,
+        start_byte: u64,
+        into: &mut [u8],
+    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
+        self.read_bytes(start_byte, into)?;
+        if self.hides_checksums && start_byte <= CHECKSUM_FEATURE_BYTE {
+            let at = usize::try_from(CHECKSUM_FEATURE_BYTE - start_byte).ok();
+            if let Some(byte) = at.and_then(|at| into.get_mut(at)) {
+                *byte &= !CHECKSUM_FEATURE_BIT;
             }
         }
         Ok(())
@@ -128,11 +161,13 @@ fn error(path: &str, error: Ext4Error) -> FsError {
 impl Ext4Volume {
     /// Mounts the image on the cache's device; [`FsError::UnknownFormat`] if there is none.
     pub(crate) fn mount(cache: Rc<BufferCache>) -> Result<Ext4Volume, FsError> {
-        if !has_superblock(&cache)? {
-            return Err(FsError::UnknownFormat);
-        }
+        let inode_bytes = inode_bytes(&cache)?.ok_or(FsError::UnknownFormat)?;
         let for_contents = ForContents::default();
-        let reader = Reader { cache: Rc::clone(&cache), for_contents: Rc::clone(&for_contents) };
+        let reader = Reader {
+            cache: Rc::clone(&cache),
+            for_contents: Rc::clone(&for_contents),
+            hides_checksums: inode_bytes == SMALL_INODE_BYTES,
+        };
         let image = Ext4::load(Box::new(reader)).map_err(|e| error("/", e))?;
         Ok(Ext4Volume { cache, image, for_contents, opened: RefCell::default() })
     }
@@ -149,14 +184,16 @@ impl Ext4Volume {
     }
 }
 
-/// Whether the device holds the magic number of ext2, ext3 and ext4.
-fn has_superblock(cache: &BufferCache) -> Result<bool, FsError> {
-    const MAGIC_OFFSET: usize = 1024 + 0x38;
+/// Bytes of an inode, if the device holds the magic number of ext2, ext3 and ext4.
+fn inode_bytes(cache: &BufferCache) -> Result<Option<u16>, FsError> {
+    const MAGIC: usize = SUPERBLOCK_BYTE as usize + 0x38;
+    const INODE_SIZE: usize = SUPERBLOCK_BYTE as usize + 0x58;
     if cache.device_blocks() == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    let pages = cache.read_metadata(&[0])?;
-    Ok(pages[0].0[MAGIC_OFFSET..MAGIC_OFFSET + 2] == [0x53, 0xef])
+    let bytes = &cache.read_metadata(&[0])?[0].0;
+    let is_ext = bytes[MAGIC..MAGIC + 2] == [0x53, 0xef];
+    Ok(is_ext.then(|| u16::from_le_bytes([bytes[INODE_SIZE], bytes[INODE_SIZE + 1]])))
 }
 
 impl FileSystem for Ext4Volume {

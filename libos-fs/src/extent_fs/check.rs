@@ -8,10 +8,10 @@ use super::load::{self, Loaded, Other};
 use super::metadata::Metadata;
 use super::space::SpaceMap;
 use super::tree::Tree;
-use crate::cache::{BufferCache, CacheOptions};
+use crate::cache::{BufferCache, CacheOptions, PolicyKind};
 use crate::device::{BlockDevice, DeviceQueue, zeroed_page};
-use crate::volume::FileSystem;
-use crate::{FsError, PolicyKind};
+use crate::error::FsError;
+use crate::file_system::FileSystem;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -61,6 +61,7 @@ fn cache_over(device: Box<dyn BlockDevice>) -> Rc<BufferCache> {
 /// Makes an empty volume that fills a device. What was on the device is lost.
 ///
 /// # Errors
+///
 /// [`FsError::TooSmall`] for devices of less than [`SMALLEST`] blocks, [`FsError::ReadOnly`],
 /// [`FsError::Device`].
 pub fn make(device: Box<dyn BlockDevice>) -> Result<(), FsError> {
@@ -90,6 +91,7 @@ pub fn make(device: Box<dyn BlockDevice>) -> Result<(), FsError> {
 /// Reads every block in use and says what is wrong.
 ///
 /// # Errors
+///
 /// [`FsError::UnknownFormat`] if there is no such volume on the device. Whatever else is wrong, unreadable
 /// blocks included, is in the report.
 pub fn check(device: Box<dyn BlockDevice>) -> Result<Report, FsError> {

@@ -1,8 +1,8 @@
 //! What is on the disk, byte by byte. Nothing read from the disk is trusted: every length, number and pointer
-//! is checked here or in [`super::audit`], and damage is an error, never a panic.
+//! is checked here or in [`super::load`], and damage is an error, never a panic.
 
-use crate::FsError;
 use crate::device::{BLOCK_BYTES, zeroed_page};
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;

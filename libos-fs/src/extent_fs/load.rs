@@ -1,4 +1,4 @@
-//! From the blocks of a device to a tree, believing nothing.
+//! From the blocks of a device to a tree. Nothing on the device is trusted.
 
 use super::format::{
     FIRST_BLOCK, Inode, Item, ItemKey, Key, MAX_LEVEL, MAX_NUMBER, ObjectKind, Pointer, ROOT, RawNode,
@@ -6,9 +6,9 @@ use super::format::{
 };
 use super::space::SpaceMap;
 use super::tree::{Body, Node, Tree};
-use crate::FsError;
 use crate::cache::BufferCache;
 use crate::device::BLOCK_BYTES;
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;

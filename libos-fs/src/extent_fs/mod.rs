@@ -28,7 +28,7 @@
 //!   last commit needs is not used again before the next.
 //! * **A commit** writes all dirty data, then the changed nodes, flushes, writes one copy of the superblock,
 //!   flushes, and writes the other copy. The first copy to be written is the one that does not count, so a
-//!   cut at any moment leaves one that does: the state before or the state after, nothing between.
+//!   cut at any moment leaves one that does: the state before the commit or the state after it.
 //! * **Free space is not stored.** Mounting reads the whole tree (about one block in a thousand), judges it,
 //!   and derives what is free. The tree then stays in memory, beside the cache's budget.
 //! * **Disk full** is an error that changes nothing: enough blocks stay reserved to commit what is there, and
@@ -49,8 +49,9 @@ pub use check::{Report, SMALLEST, check, make};
 
 use crate::cache::{BufferCache, Locate, Run};
 use crate::device::BLOCK_BYTES;
-use crate::volume::{DirectoryEntry, FileSystem, Format, Space};
-use crate::{FileId, FsError};
+use crate::error::FsError;
+use crate::file_id::FileId;
+use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -67,7 +68,7 @@ pub(crate) struct ExtentVolume {
     metadata: RefCell<Metadata>,
 }
 
-/// The metadata of a volume that nobody changes any more: several cores may look at it.
+/// The metadata of a volume that does not change any more, so that several cores may look at it.
 pub(crate) struct Snapshot(Metadata);
 
 impl Snapshot {

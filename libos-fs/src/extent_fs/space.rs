@@ -1,7 +1,7 @@
 //! Which blocks are in use. Not stored: rebuilt from the tree when mounting.
 
 use super::format::FIRST_BLOCK;
-use crate::FsError;
+use crate::error::FsError;
 use alloc::vec;
 use alloc::vec::Vec;
 

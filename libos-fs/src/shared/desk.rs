@@ -1,10 +1,12 @@
 //! Requests on their way: who asked, who waits, and who listens to the device for all.
 //!
-//! Everything here is done under one lock in a time that does not depend on the device. Who must wait leaves
-//! a [`Waker`] and sleeps without the lock. One of those whose requests are on their way is the *listener*:
-//! the device calls it, whosesoever request is done, and it passes the news on. When its own is done another
-//! one listens. Invariant: if an owner sleeps, there is a listener, whose request has not landed; the device
-//! calls it, or it is awake or has been woken.
+//! Everything here is done under one lock, in a time that does not depend on the device. A core that must
+//! wait leaves a [`Waker`] and sleeps without the lock. One of the cores with a request on its way is the
+//! *listener*: the device calls it when any owner's request is done, and it wakes that owner. When its own
+//! request is done, another core becomes the listener.
+//!
+//! Invariant: if an owner sleeps, there is a listener whose request has not landed. The listener is awake,
+//! has been woken, or will be called by the device.
 
 use crate::device::{
     BlockDevice, DeviceError, Finished, Operation, Rejected, Rejection, Request, zeroed_page,
@@ -21,14 +23,14 @@ pub(super) struct Desk {
     flights: BTreeMap<u64, Flight>,
     /// Tag of the request whose owner the device calls.
     listener: Option<u64>,
-    /// Those who wait for room in the device's queue.
+    /// Cores that wait for room in the device's queue.
     in_line: Vec<Waker>,
     next_tag: u64,
     /// Requests that have ended.
     completions: u64,
     /// Buffers for requests.
     pages: Vec<Box<Page>>,
-    /// A frame that no block is in, from which nobody can get anything: the next block goes there.
+    /// A frame that holds no block, so that no core can be reading it. The next block goes there.
     pub(super) spare: usize,
     /// Frames below have been used.
     pub(super) used: usize,
@@ -41,7 +43,7 @@ struct Flight {
     count: u64,
     /// Who submitted it, while asleep.
     owner: Option<Waker>,
-    /// Those who want one of its blocks.
+    /// Other cores that want one of its blocks.
     others: Vec<Waker>,
     finished: Option<Finished>,
 }
@@ -50,7 +52,7 @@ struct Flight {
 pub(super) enum Submitted {
     /// It is on its way, under this tag.
     OnItsWay(u64),
-    /// The queue is full, after so many completions. Who asked is in line, and is woken by the next one.
+    /// The queue is full, after so many completions. The core is in line; the next completion wakes it.
     Full {
         /// As [`Desk::completions`] says now.
         completions: u64,
@@ -92,7 +94,7 @@ impl Desk {
         self.flights.iter().find(|(_, flight)| has(flight)).map(|(tag, _)| *tag)
     }
 
-    /// Has somebody woken when a request has landed.
+    /// Adds a core to those that are woken when a request has landed.
     pub(super) fn join(&mut self, tag: u64, waker: Waker) {
         if let Some(flight) = self.flights.get_mut(&tag) {
             flight.others.push(waker);
@@ -142,7 +144,7 @@ impl Desk {
                     self.listener = None;
                     self.appoint(&mut wakes);
                 }
-                // It has ended, whatever becomes of its blocks.
+                // It has ended, even if its blocks never reach the cache.
                 return (Some(finished), wakes);
             }
             flight.owner = Some(waker.clone());
@@ -171,8 +173,8 @@ impl Desk {
         }
     }
 
-    /// Makes somebody who sleeps until a request has ended the listener, and has them woken: also if their
-    /// own turns out to have ended, they have to see to it that somebody listens.
+    /// Makes a sleeping owner the listener and has it woken. If its own request has ended by then, it
+    /// appoints the next one.
     fn appoint(&mut self, wakes: &mut Wakes) {
         let asleep = |(tag, flight): (&u64, &mut Flight)| flight.owner.take().map(|owner| (*tag, owner));
         if let Some((tag, owner)) = self.flights.iter_mut().find_map(asleep) {
@@ -252,8 +254,8 @@ mod tests {
         }
     }
 
-    /// Cores with a request each that ask in turn and sleep in between; whoever is woken asks again. Requests
-    /// complete in every order, one or several at a time: nobody sleeps for ever.
+    /// Each core has a request, asks, sleeps, and asks again when it is woken. Requests complete in every
+    /// order, one or several at a time. No core sleeps for ever.
     #[test]
     fn somebody_always_listens() {
         const CORES: u64 = 4;

@@ -2,9 +2,9 @@
 
 use super::Shared;
 use super::desk::Submitted;
-use crate::FsError;
 use crate::cache::{ReplacementPolicy, Run};
 use crate::device::{DeviceError, Finished, Operation};
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -54,7 +54,7 @@ impl<P: ReplacementPolicy> Shared<P> {
     /// blocks; nothing if the block is to be looked up again, after a sleep or at once.
     fn start(&self, block: u64, run: &Run, waker: &Waker) -> Result<Option<(u64, u64)>, FsError> {
         let mut desk = self.desk.lock();
-        // Blocks come in under this lock: one that is neither in nor on its way is nobody else's affair.
+        // Blocks come in under this lock: no other core fetches a block that is neither in nor on its way.
         if self.index.contains(block) {
             return Ok(None);
         }
@@ -86,7 +86,7 @@ impl<P: ReplacementPolicy> Shared<P> {
 
     /// Sleeps until a request has ended.
     fn outcome(&self, tag: u64, waker: &Waker) -> Finished {
-        // What is said of a request that nobody knows; this one is known until it has landed.
+        // Unknown requests count as landed. This one is known until it has landed.
         let mut found = Finished { buffers: Vec::new(), result: Err(DeviceError::Io) };
         self.sleep.sleep_until(&mut || {
             let (outcome, wakes) = self.desk.lock().outcome(tag, waker);

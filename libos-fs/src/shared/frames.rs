@@ -10,10 +10,10 @@ const WORD: usize = size_of::<u64>();
 /// Words of a line of a processor's cache.
 const LINE: usize = 8;
 
-/// Frames for blocks. A copy is that of the block it was meant to be, whole, or it is refused: nobody waits.
+/// Frames for blocks. A reader gets a whole copy of the block it wants, or `false`; it never waits.
 pub(super) struct Frames(Box<[Frame]>);
 
-/// Apart from its neighbours: looks at one frame do not disturb who fills the next.
+/// On a cache line of its own: reading one frame does not slow down the core that fills the next.
 #[repr(align(64))]
 struct Frame {
     /// Odd while the frame is being filled.
@@ -24,7 +24,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// So many, which hold nothing anybody could ask for.
+    /// So many, which hold no block.
     pub(super) fn new(count: usize) -> Frames {
         let frame = |_| Frame {
             version: AtomicU64::new(0),

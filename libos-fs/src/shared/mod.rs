@@ -11,10 +11,10 @@
 //! ```
 //!
 //! * **A hit takes no lock and waits for nobody.** The index, a [`SharedCache`] under any policy, says in
-//!   which frame the block is; its bytes are copied between two looks at the frame's version. If somebody
-//!   fills the frame meanwhile, the copy does not count and the block is looked up again: the index had
-//!   forgotten it before that began. A hit writes to no memory that other cores use, but for the policy's
-//!   mark if the block has not got it yet.
+//!   which frame the block is; its bytes are copied between two looks at the frame's version. If another core
+//!   fills the frame meanwhile, the copy does not count and the block is looked up again; the index forgets a
+//!   block before its frame is filled. A hit writes to memory that other cores use only to set the policy's
+//!   mark, and only if the block does not have it yet.
 //! * **A miss** takes a spin lock a few times, never across I/O: to find that nobody else is fetching the
 //!   block, and to submit a request; to take the outcome; to copy the blocks into frames. In between it
 //!   sleeps, and so does everybody who wants a block that is on its way already: it is read once. Misses on
@@ -69,9 +69,10 @@ pub use sleep::Threads;
 
 use crate::cache::{ReplacementPolicy, SharedCache, reference};
 use crate::device::{BLOCK_BYTES, BlockDevice};
+use crate::error::FsError;
 use crate::extent_fs::Snapshot;
-use crate::volume::DirectoryEntry;
-use crate::{FileId, FsError};
+use crate::file_id::FileId;
+use crate::file_system::DirectoryEntry;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -119,10 +120,10 @@ struct Tally(AtomicU64);
 pub struct SharedStatistics {
     /// Blocks found in the cache. Together with `misses` all references; holes are none.
     pub hits: u64,
-    /// Blocks read from the device for somebody who wanted them.
+    /// References that had to read their block from the device.
     pub misses: u64,
-    /// Times that somebody slept for a block which another core was fetching. Then it is looked up once more,
-    /// mostly a hit.
+    /// Times that a core slept because another core was fetching the block. It then looks the block up again,
+    /// which mostly is a hit.
     pub waits: u64,
     /// Blocks of metadata read while mounting. With `misses`, all that the device has read without error.
     pub mount_reads: u64,
@@ -143,10 +144,12 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     /// it: `cache` decides on size, policy and shards. Cores sleep by `sleep`.
     ///
     /// # Errors
+    ///
     /// [`FsError::UnknownFormat`] for other formats, ext4 among them; [`FsError::Corrupt`] or
     /// [`FsError::Checksum`] if the volume is damaged, [`FsError::Device`] if the device fails.
     ///
     /// # Panics
+    ///
     /// If `cache` holds something.
     pub fn mount(
         device: impl BlockDevice + Send + 'static,
@@ -174,7 +177,8 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`FsError::NotFound`] and its kin.
+    ///
+    /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn open(&self, path: &str) -> Result<SharedFile<P>, FsError> {
         let id = self.0.names.open(path)?;
         let bytes = self.0.names.bytes(id)?;
@@ -184,7 +188,8 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     /// What is in a directory, in the order of names.
     ///
     /// # Errors
-    /// [`FsError::NotFound`] and its kin.
+    ///
+    /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
         self.0.names.list(path)
     }
@@ -255,6 +260,7 @@ impl<P: ReplacementPolicy> SharedFile<P> {
     /// of the file. Bytes that were never written are zeros. Sleeps if a block is not in memory.
     ///
     /// # Errors
+    ///
     /// [`FsError::Device`] or [`FsError::Checksum`]; `into` holds anything then.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
         let left = self.bytes.saturating_sub(offset);

@@ -1,15 +1,16 @@
 //! From a device to the names and places of blocks, and back to the device.
 
-use crate::FsError;
 use crate::cache::{BufferCache, CacheOptions};
 use crate::device::{BlockDevice, Completion, DeviceQueue, Rejected, Request};
+use crate::error::FsError;
 use crate::extent_fs::{ExtentVolume, Snapshot};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::task::Waker;
 use spin::Mutex;
 
-/// A device in the hands of whoever mounts it, until they are done.
+/// A device that is lent to the file system while it mounts.
 struct Lent(Arc<Mutex<Box<dyn BlockDevice + Send>>>);
 
 impl BlockDevice for Lent {
@@ -33,9 +34,13 @@ impl BlockDevice for Lent {
         self.0.lock().poll()
     }
 
-    /// Nobody else wants the lock as long as the device is lent.
+    /// Sleeps under the lock: nobody else wants it while the device is lent.
     fn wait(&mut self) {
         self.0.lock().wait();
+    }
+
+    fn ready(&mut self, waker: &Waker) -> bool {
+        self.0.lock().ready(waker)
     }
 }
 

@@ -60,7 +60,7 @@ mod cores {
 
     impl Wake for CoreWaker {
         fn wake(self: Arc<Self>) {
-            // Whoever made the waker has a virtual CPU there, for good.
+            // The core that made the waker keeps its virtual CPU for ever.
             let _ = cores::wake(self.0);
         }
     }

@@ -4,6 +4,7 @@ use crate::digest::mix;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
+use core::task::Waker;
 use libos_fs::{BlockDevice, Completion, Operation, Rejected, Request};
 
 /// Passes everything on to another device.
@@ -50,6 +51,10 @@ impl BlockDevice for RecordedReads {
 
     fn wait(&mut self) {
         self.device.wait();
+    }
+
+    fn ready(&mut self, waker: &Waker) -> bool {
+        self.device.ready(waker)
     }
 
     fn reference_log(&self) -> Option<fn(&str)> {

@@ -16,6 +16,7 @@ use libos_fs::{
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::task::Waker;
 
 /// A small generator of numbers: the data are the same in every run.
 struct Numbers(u64);
@@ -302,6 +303,9 @@ impl BlockDevice for Lying {
     }
     fn wait(&mut self) {
         self.disk.wait();
+    }
+    fn ready(&mut self, waker: &Waker) -> bool {
+        self.disk.ready(waker)
     }
 }
 

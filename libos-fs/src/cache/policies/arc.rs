@@ -1,8 +1,8 @@
 //! ARC.
 
 use super::ghosts::GhostQueue;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 
 /// Blocks used once since they came in.
 const T1: usize = 0;

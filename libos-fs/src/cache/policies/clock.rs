@@ -1,7 +1,8 @@
 //! Second chance.
 
-use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
-use crate::cache::Order;
+use super::marks::{Marks, OwnMarks};
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// First in, first out, but a block that was used since it was last looked at goes round once more (F. J.
 /// Corbató, "A paging experiment with the Multics system", MIT Project MAC memo MAC-M-384, 1968). Close to

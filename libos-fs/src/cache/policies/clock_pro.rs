@@ -2,8 +2,8 @@
 
 use super::ghosts::{Entry, GhostQueue};
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Order;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// A block in the cache.
 #[derive(Clone, Copy, Default)]

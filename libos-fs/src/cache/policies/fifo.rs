@@ -1,7 +1,7 @@
 //! First in, first out.
 
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Order;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// Replaces the block that came in longest ago, however often it was used since (L. A. Belady, "A study of
 /// replacement algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966).

@@ -1,7 +1,7 @@
 //! Blocks that have left the cache, for policies that learn from their return.
 
-use crate::cache::Order;
 use crate::cache::chains::{Chains, mix};
+use crate::cache::order::Order;
 use alloc::vec::Vec;
 
 /// An entry of a list that has both: a block in the cache, by its slot, or a ghost, by its number. In the

@@ -1,8 +1,8 @@
 //! By what the application says.
 
 use super::per_slot::PerSlot;
-use super::{Advice, Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use super::replacement::{Advice, Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -1,8 +1,8 @@
 //! LFU with aging.
 
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 
 /// Counts up to here.
 const MAX_COUNT: usize = 63;

@@ -2,8 +2,8 @@
 
 use super::ghosts::{Entry, GhostQueue};
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Order;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// Keeps blocks of low inter-reference recency (LIR): those between whose last two uses the fewest other
 /// blocks were used; the others (HIR) share a hundredth of the cache (S. Jiang, X. Zhang, "LIRS: an efficient

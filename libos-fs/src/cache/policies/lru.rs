@@ -1,7 +1,7 @@
 //! Least recently used.
 
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Order;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// Replaces the block that was used longest ago (L. A. Belady, "A study of replacement algorithms for a
 /// virtual-storage computer", IBM Systems Journal 5(2), 1966, discusses it; the default of most systems).

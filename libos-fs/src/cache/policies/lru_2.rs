@@ -2,7 +2,7 @@
 
 use super::ghosts::GhostQueue;
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
+use super::replacement::{Cached, ReplacementPolicy};
 use alloc::collections::BTreeSet;
 
 /// When a block was used, in references. 0: never.
@@ -24,7 +24,7 @@ struct History {
 /// are remembered. It matters much; [`Lru2::forgetful`] is for comparison with simulators that have none.
 ///
 /// About 60 bytes a slot, and up to 50 for each of as many ghosts. **Not constant time:** O(log n), for an
-/// ordered set. 2Q came about for want of a cheaper way.
+/// ordered set. [`TwoQ`](crate::cache::TwoQ) is a cheaper way.
 #[derive(Default)]
 pub struct Lru2 {
     now: u64,
@@ -61,8 +61,7 @@ impl ReplacementPolicy for Lru2 {
         self.capacity = blocks;
     }
 
-    /// What the block left behind is looked at before its victim's history makes somebody else's be
-    /// forgotten.
+    /// The missing block's own history is looked up first: remembering the victim's may push it out.
     fn inserted(&mut self, block: Cached) {
         let ghost = self.ghosts.find(block.block).filter(|_| !self.forgetful);
         let last = ghost.map_or(0, |ghost| self.last_use.get(ghost));

@@ -1,7 +1,7 @@
 //! Most recently used.
 
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Order;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// Replaces the block that was used last (H.-T. Chou, D. J. DeWitt, "An evaluation of buffer management
 /// strategies for relational database systems", VLDB 1985; P. Cao, E. W. Felten, K. Li, "Implementation and

@@ -1,8 +1,9 @@
 //! S3-FIFO.
 
 use super::ghosts::GhostQueue;
-use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
-use crate::cache::Lists;
+use super::marks::{Marks, OwnMarks};
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 
 /// Blocks on trial.
 const SMALL: usize = 0;

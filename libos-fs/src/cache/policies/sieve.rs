@@ -1,11 +1,12 @@
 //! SIEVE.
 
-use super::{Cached, Marks, OwnMarks, ReplacementPolicy};
-use crate::cache::Order;
+use super::marks::{Marks, OwnMarks};
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Order;
 
 /// First in, first out, where a block that was used is passed over and stays where it is (Y. Zhang et al.,
-/// "SIEVE is simpler than LRU", NSDI 2024, algorithm 1). Unlike with [`Clock`](super::Clock), new blocks come
-/// in behind the hand and are sifted out soon.
+/// "SIEVE is simpler than LRU", NSDI 2024, algorithm 1). Unlike with [`Clock`](crate::cache::Clock), new
+/// blocks come in behind the hand and are sifted out soon.
 ///
 /// Good for skewed popularity. Does not resist scans of blocks that are used more than once in a row.
 ///

@@ -1,8 +1,8 @@
 //! 2Q.
 
 use super::ghosts::GhostQueue;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 
 /// Blocks that came in once.
 const A1_IN: usize = 0;

@@ -1,9 +1,9 @@
 //! W-TinyLFU.
 
 use super::per_slot::PerSlot;
+use super::replacement::{Cached, ReplacementPolicy};
 use super::sketch::Sketch;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use crate::cache::order::Lists;
 
 /// Blocks that came in last.
 const WINDOW: usize = 0;

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::task::Waker;
 
 #[derive(Default)]
 struct Failures {
@@ -103,6 +104,10 @@ impl<D: BlockDevice> BlockDevice for FailingDevice<D> {
             self.below.wait();
         }
     }
+
+    fn ready(&mut self, waker: &Waker) -> bool {
+        !self.failed.is_empty() || self.below.ready(waker)
+    }
 }
 
 /// A device on which bits of certain blocks are always read wrong.
@@ -153,5 +158,9 @@ impl<D: BlockDevice> BlockDevice for BitFlipper<D> {
 
     fn wait(&mut self) {
         self.below.wait();
+    }
+
+    fn ready(&mut self, waker: &Waker) -> bool {
+        self.below.ready(waker)
     }
 }

@@ -1,7 +1,7 @@
 //! What kind of reference each one is.
 
-use super::super::per_slot::PerSlot;
-use crate::cache::Order;
+use crate::cache::order::Order;
+use crate::cache::policies::per_slot::PerSlot;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 

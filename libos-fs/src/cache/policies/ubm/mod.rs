@@ -4,8 +4,8 @@ mod detection;
 
 use super::ghosts::GhostQueue;
 use super::per_slot::PerSlot;
-use super::{Cached, ReplacementPolicy};
-use crate::cache::Lists;
+use super::replacement::{Cached, ReplacementPolicy};
+use crate::cache::order::Lists;
 use detection::{Detection, Kind};
 
 /// Blocks of sequential references.

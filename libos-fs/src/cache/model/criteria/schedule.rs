@@ -1,8 +1,10 @@
 //! Several programs, each on its processor, with some disks and one cache, in calculated time.
 
 use super::programs::{Conduct, Program, Step};
-use crate::PolicyKind;
-use crate::cache::{Allocation, ManagedSimulation, Referenced};
+use crate::cache::allocation::Allocation;
+use crate::cache::model::managed::ManagedSimulation;
+use crate::cache::model::simulation::Referenced;
+use crate::cache::policies::PolicyKind;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -13,9 +15,9 @@ const BLOCK_NS: u64 = 12_000_000;
 /// A program that runs.
 #[derive(Clone, Debug)]
 pub struct Runner {
-    /// What.
+    /// What it does.
     pub program: Program,
-    /// How.
+    /// What it does about its caching.
     pub conduct: Conduct,
     /// Number of its disk.
     pub disk: usize,
@@ -114,8 +116,8 @@ pub fn run(cache_blocks: usize, allocation: Allocation, runners: &[Runner]) -> R
     Run { figures: machine.figures, order }
 }
 
-/// Runs programs in a given order of steps, whoever is ready first: the same references under another
-/// allocation.
+/// Runs programs in a given order of steps, not in the order in which they are ready: the same references
+/// under another allocation.
 pub fn replay(
     cache_blocks: usize,
     allocation: Allocation,

@@ -1,9 +1,9 @@
 //! Blocks that the file system itself reads and writes: past the cache, through the same device, counted
 //! apart.
 
-use super::BufferCache;
-use crate::FsError;
-use crate::device::{Finished, Operation};
+use super::transfer::BufferCache;
+use crate::device::{Finished, Operation, zeroed_page};
+use crate::error::FsError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use hyperexo_abi::Page;
@@ -12,20 +12,10 @@ use hyperexo_abi::Page;
 const DEPTH: usize = 8;
 
 impl BufferCache {
-    /// Blocks of the device.
-    pub(crate) fn device_blocks(&self) -> u64 {
-        self.queue.blocks()
-    }
-
-    /// Whether the device refuses writes.
-    pub(crate) fn device_read_only(&self) -> bool {
-        self.queue.read_only()
-    }
-
     /// Reads blocks into fresh buffers, in the given order: adjacent ones in one request, several requests in
     /// flight.
     pub(crate) fn read_metadata(&self, blocks: &[u64]) -> Result<Vec<Box<Page>>, FsError> {
-        let most = self.queue.max_request_blocks();
+        let most = self.max_request_blocks();
         let mut requests: Vec<(u64, usize)> = Vec::new();
         for &block in blocks {
             match requests.last_mut() {
@@ -38,14 +28,14 @@ impl BufferCache {
             let tags: Vec<u64> = batch
                 .iter()
                 .map(|(first, count)| {
-                    let buffers = (0..*count).map(|_| crate::device::zeroed_page()).collect();
-                    self.queue.submit(Operation::Read, *first, buffers)
+                    let buffers = (0..*count).map(|_| zeroed_page()).collect();
+                    self.submit_metadata(Operation::Read, *first, buffers)
                 })
                 .collect();
             let mut result = Ok(());
             for (tag, (first, count)) in tags.into_iter().zip(batch) {
                 // Waits for all of them, also after an error: their tags would never be asked for again.
-                let finished = self.queue.wait_for(tag);
+                let finished = self.wait_for_metadata(tag);
                 let outcome = self.count_metadata(Operation::Read, *first, *count, finished);
                 match outcome {
                     Ok(buffers) => pages.extend(buffers),
@@ -60,7 +50,7 @@ impl BufferCache {
     /// Writes blocks, several requests in flight, and waits for the end of all. Adjacent blocks should follow
     /// each other.
     pub(crate) fn write_metadata(&self, blocks: Vec<(u64, Box<Page>)>) -> Result<(), FsError> {
-        let most = self.queue.max_request_blocks();
+        let most = self.max_request_blocks();
         let mut requests: Vec<(u64, Vec<Box<Page>>)> = Vec::new();
         for (block, page) in blocks {
             match requests.last_mut() {
@@ -73,31 +63,15 @@ impl BufferCache {
         let mut tags = Vec::with_capacity(requests.len());
         for (first, pages) in requests {
             let count = pages.len();
-            tags.push((first, count, self.queue.submit(Operation::Write, first, pages)));
+            tags.push((first, count, self.submit_metadata(Operation::Write, first, pages)));
         }
         let mut result = Ok(());
         for (first, count, tag) in tags {
-            let finished = self.queue.wait_for(tag);
+            let finished = self.wait_for_metadata(tag);
             let outcome = self.count_metadata(Operation::Write, first, count, finished);
             result = result.and(outcome.map(drop));
         }
         result
-    }
-
-    /// Makes everything that was written so far durable. If that fails, all that was written since the last
-    /// flush is to be written again: the device may have dropped it.
-    pub(crate) fn flush(&self) -> Result<(), FsError> {
-        let tag = self.queue.submit(Operation::Flush, 0, Vec::new());
-        let finished = self.queue.wait_for(tag);
-        let state = &mut *self.state.borrow_mut();
-        state.statistics.flushes += 1;
-        state.flushed(finished.result.is_ok());
-        finished.result.map_err(|error| FsError::Device {
-            operation: Operation::Flush,
-            block: 0,
-            blocks: 0,
-            error,
-        })
     }
 
     fn count_metadata(
@@ -107,9 +81,9 @@ impl BufferCache {
         count: usize,
         finished: Finished,
     ) -> Result<Vec<Box<Page>>, FsError> {
-        let state = &mut *self.state.borrow_mut();
-        let mounting = state.mounting;
-        let counters = &mut state.statistics;
+        let state = &mut *self.state();
+        let mounting = state.is_mounting();
+        let counters = state.counters();
         let (blocks, requests) = match operation {
             Operation::Read if mounting => (&mut counters.mount_reads, &mut counters.mount_read_requests),
             Operation::Read => (&mut counters.metadata_reads, &mut counters.metadata_read_requests),

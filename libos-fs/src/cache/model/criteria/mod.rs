@@ -15,7 +15,7 @@
 //!
 //! The programs are strings of references with the sizes of the paper's ([`Program`]), in caches of the
 //! paper's sizes ([`CACHE_BLOCKS`]); time is calculated ([`run`]). The cache is the
-//! [`ManagedSimulation`](super::ManagedSimulation), so what is judged is the code that caches blocks.
+//! [`ManagedSimulation`](crate::cache::ManagedSimulation), so what is judged is the code that caches blocks.
 
 mod programs;
 mod schedule;
@@ -23,7 +23,7 @@ mod schedule;
 pub use programs::{Conduct, Program, Step};
 pub use schedule::{Figures, Run, Runner, replay, run};
 
-use super::Allocation;
+use crate::cache::allocation::Allocation;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -134,14 +134,14 @@ impl Criterion {
     }
 }
 
-/// The N of the paper's ReadN: two of them share the smallest cache with 300 blocks of somebody else without
-/// trouble, two just about.
+/// The N of the paper's ReadN. Beside 300 blocks of another program, the first two fit easily into the
+/// smallest cache, the other two just about.
 const READ_N: [u64; 4] = [390, 400, 490, 500];
 
 /// Programs that run side by side.
 #[derive(Clone, Debug)]
 pub struct Mix {
-    /// They.
+    /// The programs, and how each behaves.
     pub runners: Vec<Runner>,
 }
 

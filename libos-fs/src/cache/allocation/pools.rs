@@ -1,6 +1,7 @@
 //! Priority pools: who is asked for a victim first.
 
-use super::{Advice, Cached, Order, PolicyKind, ReplacementPolicy};
+use crate::cache::order::Order;
+use crate::cache::policies::{Advice, Cached, PolicyKind, ReplacementPolicy};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::Range;
@@ -8,8 +9,8 @@ use core::ops::Range;
 /// The blocks of one priority, and the policy that orders them.
 struct Pool {
     policy: Box<dyn ReplacementPolicy>,
-    /// Front: used longest ago. Independent of the policy, so that another policy can take over in a sensible
-    /// order, and so that there is a victim whatever the policy answers.
+    /// Front: used longest ago. Kept beside the policy, for two uses: another policy takes over in this
+    /// order, and there is a victim even if the policy names none.
     recency: Order,
 }
 
@@ -89,7 +90,7 @@ impl Pools {
         self.pool(priority).policy.advised(blocks, advice);
     }
 
-    /// Blocks in pools of negative priority: nobody wants them any more.
+    /// Blocks in pools of negative priority: the application does not want them any more.
     pub(super) fn unwanted(&self) -> usize {
         self.pools.range(..0).map(|(_, pool)| pool.recency.len()).sum()
     }

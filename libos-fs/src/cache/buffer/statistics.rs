@@ -9,8 +9,8 @@
 ///
 /// `references` = `hits` + `misses`: one for each touch of a block of a file by a read or a write, as the
 /// replacement policy sees them. A miss needs no device read if the block is written whole or did not exist
-/// before (`allocated`). Every block that is read is either missed, sooner or later, or was read in vain. So,
-/// but for damaged blocks: `blocks_read` + `allocated` = `misses` + `staged_wasted` + blocks that are in
+/// before (`allocated`). Every block that is read is missed later, or dropped unused. So, but for damaged
+/// blocks: `blocks_read` + `allocated` = `misses` + `staged_wasted` + blocks that are in
 /// staging now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatistics {

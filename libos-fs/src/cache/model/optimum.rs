@@ -1,6 +1,7 @@
 //! Belady's optimum.
 
-use super::{Cached, ReplacementPolicy, simulate};
+use super::simulation::simulate;
+use crate::cache::policies::{Cached, ReplacementPolicy};
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;

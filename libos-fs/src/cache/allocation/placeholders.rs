@@ -1,8 +1,8 @@
 //! What managers gave up instead of what they were asked for.
 //!
 //! A placeholder for block B remembers that B was replaced so that the block in slot A could stay. If B is
-//! missed while the placeholder lives, the manager was wrong, and A is the next candidate: whoever errs pays
-//! for it.
+//! missed while the placeholder lives, the manager was wrong, and A is the next candidate: the manager pays
+//! for its own mistake.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -21,10 +21,9 @@ struct Kept {
 
 /// The placeholders of a cache.
 ///
-/// One lives until its block comes back, until the block that stayed in its stead leaves or is used, or until
-/// as many later ones have been made as the cache has blocks: a block that was replaced so long ago would be
-/// gone under LRU, too. So there are never more of them than blocks. All operations take constant time,
-/// amortised.
+/// A placeholder ends when its block comes back, when the block that stayed instead leaves or is used, or
+/// when as many later ones have been made as the cache has blocks: LRU, too, would have replaced the block by
+/// then. So there are never more placeholders than blocks. All operations take constant time, amortised.
 pub(super) struct Placeholders {
     by_block: HashMap<u64, Kept>,
     /// Oldest first; what is no longer in `by_block` under its serial number is void.
@@ -61,18 +60,18 @@ impl Placeholders {
         self.drop_oldest();
     }
 
-    /// The slot whose block stayed in the stead of `block`, if that is remembered.
+    /// The slot whose block stayed instead of `block`, if that is remembered.
     pub(super) fn slot_for(&self, block: u64) -> Option<usize> {
         let kept = self.by_block.get(&block)?;
         (kept.tenancy == self.tenancy(kept.slot)).then_some(kept.slot)
     }
 
-    /// A block has come back: its placeholder has served.
+    /// A block has come back: its placeholder ends.
     pub(super) fn block_is_back(&mut self, block: u64) {
         self.by_block.remove(&block);
     }
 
-    /// The block in a slot has left or was used: nothing is to be remembered of it any more.
+    /// The block in a slot has left or was used: placeholders that name the slot end.
     pub(super) fn slot_is_over(&mut self, slot: usize) {
         if slot >= self.tenancies.len() {
             self.tenancies.resize(slot + 1, 0);

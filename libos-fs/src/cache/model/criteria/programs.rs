@@ -1,7 +1,8 @@
 //! Programs as strings of references: what they touch, in which order, and what they could tell the cache.
 
+use crate::cache::policies::PolicyKind;
 use crate::device::fault::Dice;
-use crate::{FileId, PolicyKind};
+use crate::file_id::FileId;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

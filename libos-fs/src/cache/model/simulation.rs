@@ -1,6 +1,6 @@
 //! The simulator: a policy on a reference string, without blocks, files or a device.
 
-use super::{Cached, ReplacementPolicy};
+use crate::cache::policies::{Cached, ReplacementPolicy};
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 

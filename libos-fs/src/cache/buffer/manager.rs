@@ -1,8 +1,11 @@
-//! What applications tell the cache: whose a file is, priorities, policies.
+//! What applications tell the cache: the manager of a file, priorities, policies.
 
-use super::allocation::Place;
-use super::{Advice, BufferCache, ManagerId, ManagerStatistics, ReplacementPolicy, reference};
-use crate::{FileId, FsError};
+use super::transfer::BufferCache;
+use crate::cache::allocation::{ManagerId, ManagerStatistics, Place};
+use crate::cache::key::reference;
+use crate::cache::policies::{Advice, ReplacementPolicy};
+use crate::error::FsError;
+use crate::file_id::FileId;
 use alloc::boxed::Box;
 use core::ops::Range;
 
@@ -10,7 +13,7 @@ use core::ops::Range;
 ///
 /// It has priorities and policies of its own. Its calls concern its own files only: those that it was
 /// [given](Manager::take), or that were opened through [`Volume::as_manager`](crate::Volume::as_manager). So
-/// whatever it says, it costs others nothing (see [`Allocation`](super::Allocation)).
+/// a wrong call costs other managers nothing (see [`Allocation`](crate::cache::Allocation)).
 ///
 /// ```
 /// use libos_fs::{CacheOptions, PolicyKind, RamDisk, Volume, extent_fs};
@@ -43,14 +46,15 @@ impl Manager<'_> {
     /// Makes a file its own: blocks of it that are in the cache, and all that will be. Looks at every buffer.
     pub fn take(&self, file: impl Into<FileId>) {
         let file = file.into();
-        let state = &mut *self.cache.state.borrow_mut();
-        let place = Place { manager: self.id, ..state.place_of(file) };
-        state.set_place(file, place);
+        let state = &mut *self.cache.state();
+        let managers = state.managers_mut();
+        managers.set_place(file, Place { manager: self.id, ..managers.place_of(file) });
     }
 
     /// Gives a file a priority, see [`BufferCache::set_priority`].
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) -> Result<(), FsError> {
         let file = self.own(file.into())?;
@@ -61,6 +65,7 @@ impl Manager<'_> {
     /// The priority of a file.
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn get_priority(&self, file: impl Into<FileId>) -> Result<i32, FsError> {
         self.own(file.into()).map(|file| self.cache.get_priority(file))
@@ -70,18 +75,19 @@ impl Manager<'_> {
     /// longest ago to the last.
     pub fn set_policy(&self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
         let place = Place { manager: self.id, priority };
-        self.cache.state.borrow_mut().set_policy(place, policy.into());
+        self.cache.state().managers_mut().set_policy(place, policy.into());
     }
 
     /// Name of the policy of a priority.
     pub fn get_policy(&self, priority: i32) -> &'static str {
         let place = Place { manager: self.id, priority };
-        self.cache.state.borrow().managers.policy_name(place)
+        self.cache.look().managers().policy_name(place)
     }
 
     /// Gives blocks of a file a priority for a time, see [`BufferCache::set_temporary_priority`].
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn set_temporary_priority(
         &self,
@@ -97,6 +103,7 @@ impl Manager<'_> {
     /// Says that blocks of a file will not be needed soon: temporary priority −1.
     ///
     /// # Errors
+    ///
     /// [`FsError::OtherManager`] if the file is not its own.
     pub fn done_with(&self, file: impl Into<FileId>, blocks: Range<u64>) -> Result<(), FsError> {
         self.set_temporary_priority(file, blocks, -1)
@@ -104,11 +111,11 @@ impl Manager<'_> {
 
     /// Its counters.
     pub fn statistics(&self) -> ManagerStatistics {
-        self.cache.state.borrow().managers.statistics(self.id)
+        self.cache.look().managers().statistics(self.id)
     }
 
     fn own(&self, file: FileId) -> Result<FileId, FsError> {
-        let manager = self.cache.state.borrow().place_of(file).manager;
+        let manager = self.cache.look().managers().place_of(file).manager;
         if manager == self.id { Ok(file) } else { Err(FsError::OtherManager(file)) }
     }
 }
@@ -117,7 +124,7 @@ impl BufferCache {
     /// The manager of this name; it is made if there is none. `default` is the one of all files that were
     /// given no other.
     pub fn manager(&self, name: &str) -> Manager<'_> {
-        let id = self.state.borrow_mut().managers.named(name);
+        let id = self.state().managers_mut().named(name);
         self.manager_by_id(id)
     }
 
@@ -127,7 +134,7 @@ impl BufferCache {
 
     /// The manager of a file.
     pub fn manager_of(&self, file: impl Into<FileId>) -> Manager<'_> {
-        let id = self.state.borrow().place_of(file.into()).manager;
+        let id = self.look().managers().place_of(file.into()).manager;
         self.manager_by_id(id)
     }
 
@@ -146,20 +153,20 @@ impl BufferCache {
     /// are replaced first. Blocks with a temporary priority keep it. Looks at every buffer.
     pub fn set_priority(&self, file: impl Into<FileId>, priority: i32) {
         let file = file.into();
-        let state = &mut *self.state.borrow_mut();
-        let place = Place { priority, ..state.place_of(file) };
-        state.set_place(file, place);
+        let state = &mut *self.state();
+        let managers = state.managers_mut();
+        managers.set_place(file, Place { priority, ..managers.place_of(file) });
     }
 
     /// The priority of a file.
     pub fn get_priority(&self, file: impl Into<FileId>) -> i32 {
-        self.state.borrow().place_of(file.into()).priority
+        self.look().managers().place_of(file.into()).priority
     }
 
     /// Gives blocks of a file a priority until each is next referenced or replaced. Blocks that are not in
     /// the cache are not concerned.
     pub fn set_temporary_priority(&self, file: impl Into<FileId>, blocks: Range<u64>, priority: i32) {
-        self.state.borrow_mut().set_temporary_priority(file.into(), blocks, priority);
+        self.state().set_temporary_priority(file.into(), blocks, priority);
     }
 
     /// Says that blocks of a file will not be needed soon: temporary priority −1.
@@ -171,12 +178,10 @@ impl BufferCache {
     /// up to that policy; most ignore it.
     pub fn advise(&self, file: impl Into<FileId>, blocks: Range<u64>, advice: Advice) {
         let file = file.into();
-        let state = &mut *self.state.borrow_mut();
-        let place = state.place_of(file);
         let last = blocks.end.min(1 << 32).saturating_sub(1);
         if blocks.start <= last {
             let blocks = reference(file, blocks.start)..reference(file, last).saturating_add(1);
-            state.managers.advise(place, blocks, advice);
+            self.state().managers_mut().advise(file, blocks, advice);
         }
     }
 }

@@ -1,19 +1,19 @@
 //! What an application has disclosed about its future: the blocks it will refer to, in their order.
 
-use super::state::Key;
+use crate::cache::key::Key;
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Reverse;
 use hashbrown::HashMap;
 
-/// A reference that comes so many places later than expected still counts as the disclosed one; what was to
-/// come before it was left out. One that comes even later is a surprise: perhaps a second look at a block
-/// just used.
+/// A reference that was disclosed at most so many places further on still counts as the disclosed one, and
+/// the references between were left out. One from further on is a surprise: perhaps the application looks a
+/// second time at a block it has just used.
 const SKIPPED: u64 = 64;
 
 /// So many surprises without a disclosed reference between them, and the application has left its plan.
 const SURPRISES: u64 = 256;
 
-/// Most references that are kept. What is disclosed beyond them is not heard.
+/// Most references that are kept. What is disclosed beyond them is ignored.
 const MOST: usize = 1 << 20;
 
 /// No use has been disclosed.
@@ -38,8 +38,10 @@ pub(super) struct Disclosure {
     surprises: u64,
     /// Everything before this position was in memory or on its way when it was last looked at.
     fetched: u64,
-    /// Until this position there is nothing to plan.
+    /// Until this position there is nothing to plan, if no more buffers are vacant by then.
     idle_until: u64,
+    /// Vacant buffers when that was found.
+    idle_vacant: usize,
     /// Blocks in the cache. Entries that are no longer true are dropped when they come up.
     farthest: BinaryHeap<Ranked>,
     /// Whether all of them are in there: from when it is first asked which is needed last.
@@ -115,19 +117,20 @@ impl Disclosure {
         self.fetched += 1;
     }
 
-    /// There is nothing to plan before a position has been passed, unless more is disclosed.
-    pub(super) fn idle_until(&mut self, position: u64) {
-        self.idle_until = position;
+    /// There is nothing to plan before a position has been passed, unless more is disclosed, or more than
+    /// these `vacant` buffers are.
+    pub(super) fn idle_until(&mut self, position: u64, vacant: usize) {
+        (self.idle_until, self.idle_vacant) = (position, vacant);
     }
 
     /// The same for so many references.
-    pub(super) fn idle_for(&mut self, references: u64) {
-        self.idle_until = self.passed + references;
+    pub(super) fn idle_for(&mut self, references: u64, vacant: usize) {
+        self.idle_until(self.passed + references, vacant);
     }
 
-    /// Whether that is so now.
-    pub(super) fn is_idle(&self) -> bool {
-        self.passed < self.idle_until
+    /// Whether there is nothing to plan while so many buffers are vacant.
+    pub(super) fn is_idle(&self, vacant: usize) -> bool {
+        self.passed < self.idle_until && vacant <= self.idle_vacant
     }
 
     /// Looks again from a position on.
@@ -182,7 +185,7 @@ impl Disclosure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FileId;
+    use crate::file_id::FileId;
     use alloc::vec::Vec;
 
     fn keys(blocks: &[u64]) -> impl Iterator<Item = Key> + '_ {
@@ -209,8 +212,8 @@ mod tests {
         list.referred(key(0));
         list.referred(key(0));
         assert_eq!(list.distance(list.next_use(key(1))), 0);
-        // Second looks are no surprise; blocks that nobody spoke of are, and in the end the list is worth
-        // nothing.
+        // Second looks are no surprise. Blocks that were not disclosed are, and in the end the list is
+        // dropped.
         (0..=SURPRISES).for_each(|_| list.referred(key(0)));
         assert!(!list.is_over());
         (0..=SURPRISES).for_each(|block| list.referred(key(1000 + block)));

@@ -6,7 +6,7 @@
 //! number for each reference, the depth at which its block is found, says which caches it hits. LRU and the
 //! optimum are such algorithms; most are not.
 
-use super::opt::{NEVER, next_uses};
+use super::optimum::{NEVER, next_uses};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
