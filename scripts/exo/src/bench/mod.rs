@@ -4,17 +4,14 @@
 //! |---|---|
 //! | [`boot`] | how long until an application speaks, how large it is, how little memory suffices |
 //! | [`overhead`] | what HyperExo costs a workload of `filecache` |
-//! | [`crate::exits`] | what crossings into the exokernel cost |
+//! | [`exits`] | what crossings into the exokernel cost |
 
 mod boot;
+mod exits;
 mod overhead;
 mod start;
 
-use crate::checkout::write_atomically;
-use crate::error::{Error, Result};
-use crate::exits;
-use serde::Serialize;
-use std::path::Path;
+use crate::error::Result;
 
 /// Arguments of `exo bench`.
 #[derive(Debug, clap::Subcommand)]
@@ -34,14 +31,4 @@ pub fn bench(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Exits(args) => exits::exits(args),
         BenchVerb::Overhead(args) => overhead::overhead(args),
     }
-}
-
-/// Writes one JSON object a line.
-pub fn write_lines(path: &Path, lines: impl Iterator<Item = impl Serialize>) -> Result<()> {
-    let mut text = String::new();
-    for line in lines {
-        text += &serde_json::to_string(&line).map_err(|error| Error::Measurement(error.to_string()))?;
-        text.push('\n');
-    }
-    write_atomically(path, text.as_bytes())
 }

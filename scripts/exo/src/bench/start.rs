@@ -1,10 +1,10 @@
 //! One start of a machine, up to the first line of its application.
 
-use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
+use crate::host::children::{Group, Progress};
 use crate::machine::Machine;
-use crate::qmp::Qmp;
 use crate::session::follow;
+use crate::session::qmp::Qmp;
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};

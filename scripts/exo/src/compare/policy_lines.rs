@@ -4,8 +4,8 @@
 //! file or folder in `libos-fs/src/cache/policies/`. What these use of other files is not counted: neither
 //! the library's lists, nor what one workload takes from another.
 
-use crate::checkout::Checkout;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
 use filecache::{Policy, Workload};
 use libos_fs::PolicyKind;
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};

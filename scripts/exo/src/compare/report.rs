@@ -6,7 +6,7 @@ use super::charts::section;
 use super::matrix::{Matrix, NOTE, matrix};
 use super::summary::Row;
 use super::table::{columns, counters, policy_lines, signed_percent};
-use crate::conditions::Conditions;
+use crate::machine::conditions::Conditions;
 use crate::page::{Table, document, escape, facts};
 use crate::units::{human_bytes, thousands};
 use results::Role;

@@ -93,7 +93,7 @@ pub fn judge(page: &str) {
 
 /// What the browser finds in each of [`WIDTHS`]; `None` where there is no browser.
 fn look(page: &str, dark: bool) -> Option<Vec<Findings>> {
-    let Some(browser) = crate::children::program_path("chromium") else {
+    let Some(browser) = crate::host::programs::program_path("chromium") else {
         eprintln!("not offered: pages in a browser (apt-get install chromium)");
         return None;
     };

@@ -4,7 +4,7 @@
 use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::qmp::Qmp;
+use crate::session::qmp::Qmp;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};

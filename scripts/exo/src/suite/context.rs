@@ -3,10 +3,10 @@
 use super::Verdict;
 use super::platform::Platform;
 use crate::build::Built;
-use crate::checkout::Checkout;
-use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
-use crate::qmp::Qmp;
+use crate::host::checkout::Checkout;
+use crate::host::children::{Group, Progress};
+use crate::session::qmp::Qmp;
 use hyperexo_abi::BLOCK_BYTES;
 use serde::de::DeserializeOwned;
 use std::io::Read;

@@ -3,7 +3,7 @@
 use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::qmp::Qmp;
+use crate::session::qmp::Qmp;
 use std::time::Duration;
 
 /// The tests.

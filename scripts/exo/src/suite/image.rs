@@ -3,8 +3,9 @@
 use super::context::{Context, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::machine_args::MachineArgs;
-use crate::{bochs, children};
+use crate::host::programs::program_path;
+use crate::machine::args::MachineArgs;
+use crate::machine::bochs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +24,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("image-raw", &raw, raw_with_data),
         Test::new("image-qcow2", &raw, |context| {
             let file = made(context, "hello.qcow2", &["hello", "--format", "qcow2", "--", WORDS])?;
-            if let Some(program) = children::program_path("qemu-img") {
+            if let Some(program) = program_path("qemu-img") {
                 ended_with(Command::new(program).args(["check", &file]), 0)?;
             }
             greets(&qemu(context, &["-drive", &format!("file={file},format=qcow2,if=virtio")])?)
@@ -136,7 +137,7 @@ fn container_image(context: &Context) -> Verdict {
         return Err(format!("skopeo sees no label of ours: {seen}"));
     }
     let bundle: PathBuf = context.scratch.path().join("unpacked");
-    let mut umoci = Command::new(children::program_path("umoci").ok_or("umoci is gone")?);
+    let mut umoci = Command::new(program_path("umoci").ok_or("umoci is gone")?);
     umoci.args(["unpack", "--rootless", "--image", &format!("{layout}:latest")]).arg(&bundle);
     ended_with(&mut umoci, 0)?;
     let boot = bundle.join("rootfs/boot");

@@ -43,11 +43,11 @@ mod processor;
 mod protection;
 mod work;
 
-use crate::bench::write_lines;
 use crate::build::{Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::children::interrupted;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::children::interrupted;
+use crate::host::output::write_lines;
 use context::Context;
 use platform::{Need, Platform};
 use serde::Serialize;

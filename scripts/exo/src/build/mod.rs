@@ -1,9 +1,14 @@
 //! `exo build`: cargo makes the images, this cuts them down to what is booted.
 
-use crate::checkout::{Checkout, write_atomically};
-use crate::children::{Group, Progress, interrupted, program_path};
+pub mod image;
+pub mod symbols;
+
+use crate::build::image::Image;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::host::checkout::Checkout;
+use crate::host::children::{Group, Progress, interrupted};
+use crate::host::output::write_atomically;
+use crate::host::programs::program_path;
 use crate::units::human_bytes;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};

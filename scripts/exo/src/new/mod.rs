@@ -1,7 +1,7 @@
 //! `exo new`: an application outside the checkout that builds and runs.
 
-use crate::checkout::Checkout;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `exo new`.
@@ -16,13 +16,13 @@ pub struct NewArgs {
 
 /// The files of a new application. `@NAME@`, `@ROOT@` and `@CHANNEL@` are filled in.
 const TEMPLATE: [(&str, &str); 7] = [
-    ("Cargo.toml", include_str!("../template/Cargo.toml.in")),
-    ("build.rs", include_str!("../template/build.rs.in")),
-    ("src/main.rs", include_str!("../template/main.rs.in")),
-    (".cargo/config.toml", include_str!("../template/config.toml.in")),
-    ("rust-toolchain.toml", include_str!("../template/rust-toolchain.toml.in")),
+    ("Cargo.toml", include_str!("../../template/Cargo.toml.in")),
+    ("build.rs", include_str!("../../template/build.rs.in")),
+    ("src/main.rs", include_str!("../../template/main.rs.in")),
+    (".cargo/config.toml", include_str!("../../template/config.toml.in")),
+    ("rust-toolchain.toml", include_str!("../../template/rust-toolchain.toml.in")),
     (".gitignore", "/target\n*.img\n"),
-    ("README.md", include_str!("../template/README.md.in")),
+    ("README.md", include_str!("../../template/README.md.in")),
 ];
 
 /// The verb.

@@ -51,7 +51,7 @@ fn note(kernel: &mut [u8], addresses: [u64; 2]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{cut_down, tests::sample};
+    use crate::build::image::{cut_down, tests::sample};
 
     /// A kernel with a place for a bundle at the start of its only segment.
     fn kernel() -> Vec<u8> {

@@ -5,11 +5,11 @@
 //! debugger at a good end, `q` ends Bochs with status 0. Everything else (a shutdown asked for, a triple
 //! fault, a panic of Bochs) ends it with another.
 
-use crate::children::program_path;
 use crate::error::{Error, Result};
-use crate::iso;
+use crate::host::programs::program_path;
+use crate::machine::iso;
+use crate::machine::network::Network;
 use crate::machine::{Machine, Writes};
-use crate::network::Network;
 use crate::units::shell_quote;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,17 +3,17 @@
 //! Costs are counted where they repeat: instructions under QEMU's `-icount shift=0`, ticks (one an
 //! instruction, and what virtualization adds) on Bochs. Neither is time.
 
-use crate::accel::Accel;
-use crate::bench::write_lines;
+use crate::build::symbols::Symbols;
 use crate::build::{Built, Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::conditions::Conditions;
-use crate::environments::{Environment, pack};
+use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
-use crate::machine_args::{Emulator, MachineArgs};
-use crate::serial::{Accounting, Line, parse};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_lines;
+use crate::machine::accel::Accel;
+use crate::machine::args::{Emulator, MachineArgs};
+use crate::machine::conditions::Conditions;
 use crate::session;
-use crate::symbols::Symbols;
+use crate::session::serial::{Accounting, Line, parse};
 use crate::units::{Extent, thousands};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -15,10 +15,11 @@ mod payload;
 mod qcow2;
 
 use crate::build::Freshness;
-use crate::checkout::{Checkout, write_atomically};
-use crate::environments::EnvironmentArgs;
+use crate::bundle::environments::EnvironmentArgs;
 use crate::error::{Error, Result};
-use crate::iso;
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
+use crate::machine::iso;
 use crate::units::human_bytes;
 pub use payload::{BUNDLE_PATH, KERNEL_PATH, Payload, PayloadArgs};
 use serde_json::json;

@@ -1,21 +1,23 @@
 //! `exo run`: images into a bundle, the bundle into a machine, the machine's lines to the user.
 
-use crate::accel::Accel;
-use crate::bench::write_lines;
-use crate::bochs;
+mod recording;
+
+use crate::build::image::Image;
+use crate::build::symbols::{self, Symbols};
 use crate::build::{Freshness, Source, images};
 use crate::bundle;
-use crate::checkout::Checkout;
-use crate::direct;
-use crate::environments::{EnvironmentArgs, pack};
+use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::host::checkout::Checkout;
+use crate::host::output::write_lines;
+use crate::machine::accel::Accel;
+use crate::machine::args::MachineArgs;
+use crate::machine::bochs;
+use crate::machine::direct;
 use crate::machine::{EndBy, Machine};
-use crate::machine_args::MachineArgs;
-use crate::recording::Recording;
-use crate::serial::{Line, parse};
+use crate::run::recording::Recording;
+use crate::session::serial::{Line, parse};
 use crate::session::{self, Outcome};
-use crate::symbols::{self, Symbols};
 use crate::units::{human_bytes, thousands};
 use std::path::PathBuf;
 

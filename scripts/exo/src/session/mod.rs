@@ -1,12 +1,16 @@
 //! One run of a machine, from the emulator's start to its end.
 
-use crate::accel::Accel;
-use crate::bochs::{self, Prepared};
-use crate::children::{EndBy, Group, Progress, interrupted, program_path};
+pub mod qmp;
+pub mod serial;
+
 use crate::error::{Error, Result};
+use crate::host::children::{EndBy, Group, Progress, interrupted};
+use crate::host::programs::program_path;
+use crate::machine::accel::Accel;
+use crate::machine::bochs::{self, Prepared};
 use crate::machine::{Console, Machine};
-use crate::qmp::{BlockStats, Qmp};
-use crate::serial::{Accounting, End, Line, Lines, parse};
+use crate::session::qmp::{BlockStats, Qmp};
+use crate::session::serial::{Accounting, End, Line, Lines, parse};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

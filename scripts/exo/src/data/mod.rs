@@ -1,7 +1,7 @@
 //! `exo data`: the disk images with the data of the workloads of `filecache`.
 
-use crate::checkout::Checkout;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
 use crate::units::human_bytes;
 use filecache::data::{Origin, Progress, Sizes, Summary};
 use filecache::{DataFamily, Workload};

@@ -37,7 +37,7 @@ impl Accel {
         match self {
             Accel::Kvm => "host",
             Accel::Tcg => "max",
-            Accel::Bochs => crate::bochs::DEFAULT_CPU,
+            Accel::Bochs => crate::machine::bochs::DEFAULT_CPU,
         }
     }
 }

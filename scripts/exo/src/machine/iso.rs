@@ -1,7 +1,7 @@
 //! Boot images: a CD with GRUB, the kernel as a Multiboot2 image, and modules.
 
-use crate::children::program_path;
 use crate::error::{Error, Result};
+use crate::host::programs::program_path;
 use crate::units::shell_quote;
 use std::ffi::OsString;
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! groups are ended when the tool is interrupted (Ctrl-C, SIGTERM, SIGHUP). Against a SIGKILL of the tool,
 //! `setpriv` (where installed) asks the system to end the child with its parent.
 
+use crate::host::programs::program_path;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -172,19 +173,4 @@ fn guarded(command: &Command) -> Command {
         guarded.current_dir(directory);
     }
     guarded
-}
-
-/// Full path of a program on `PATH` (or of a path that names an executable file itself).
-pub fn program_path(name: &str) -> Option<std::path::PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let executable = |path: &std::path::Path| {
-        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if name.contains('/') {
-        let path = std::path::PathBuf::from(name);
-        return executable(&path).then_some(path);
-    }
-    let mut folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    folders.extend(["/usr/sbin".into(), "/sbin".into()]);
-    folders.into_iter().map(|folder| folder.join(name)).find(|path| executable(path))
 }

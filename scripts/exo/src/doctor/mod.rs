@@ -1,10 +1,10 @@
 //! `exo doctor`: what this host can run, and why not.
 
-use crate::accel::{Extension, Host};
-use crate::bochs;
-use crate::children::program_path;
 use crate::error::{Error, Result};
-use crate::iso;
+use crate::host::programs::{program_path, version};
+use crate::machine::accel::{Extension, Host};
+use crate::machine::bochs;
+use crate::machine::iso;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -113,12 +113,6 @@ fn examine_program((check, name, package, state): (&'static str, &str, &str, Sta
         _ => None,
     };
     Finding::ok(check, detail.unwrap_or_else(|| path.display().to_string()))
-}
-
-/// First line of what a program says about its version.
-pub fn version(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
 }
 
 /// Whether QEMU's emulator offers AMD SVM with nested paging: asked of QEMU itself.

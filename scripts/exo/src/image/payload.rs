@@ -1,11 +1,12 @@
 //! What is booted, whatever the form: a kernel, its command line, and perhaps a bundle.
 
+use crate::build::symbols::Symbols;
 use crate::build::{Freshness, Source, images};
 use crate::bundle::Writable;
-use crate::checkout::{Checkout, write_atomically};
-use crate::environments::{Environment, EnvironmentArgs, Supply, pack};
+use crate::bundle::environments::{Environment, EnvironmentArgs, Supply, pack};
 use crate::error::{Error, Result};
-use crate::symbols::Symbols;
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
 use crate::units::{Extent, parse_size};
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
 //! Under which conditions something was measured: goes into every result.
 
-use crate::accel::Accel;
-use crate::checkout::Checkout;
-use crate::doctor::version;
-use crate::machine_args::MachineArgs;
+use crate::host::checkout::Checkout;
+use crate::host::programs::version;
+use crate::machine::accel::Accel;
+use crate::machine::args::MachineArgs;
 use serde::Serialize;
 use std::process::Command;
 
@@ -71,7 +71,7 @@ fn on_bochs(machine: &MachineArgs) -> bool {
 }
 
 fn emulator(machine: &MachineArgs) -> Option<String> {
-    if on_bochs(machine) { crate::bochs::version() } else { version(&machine.qemu) }
+    if on_bochs(machine) { crate::machine::bochs::version() } else { version(&machine.qemu) }
 }
 
 fn board(machine: &MachineArgs) -> String {

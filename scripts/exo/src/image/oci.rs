@@ -5,8 +5,8 @@
 //! Layout, media types and fields: the OCI image specification, version 1.1, `image-layout.md`,
 //! `manifest.md`, `config.md`, `layer.md`. The same input gives the same bytes: no times, no users.
 
-use crate::checkout::write_atomically;
 use crate::error::{Error, Result};
+use crate::host::output::write_atomically;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};

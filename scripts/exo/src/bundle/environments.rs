@@ -1,11 +1,12 @@
 //! Environments as the user describes them: which images, with which words, memory, disk space and cores.
 
 use crate::build::Source;
+use crate::build::image::Image;
+use crate::build::symbols::{self, Symbols};
 use crate::bundle::{self, Manifest, Writable};
-use crate::checkout::{Checkout, write_atomically};
 use crate::error::{Error, Result};
-use crate::image::Image;
-use crate::symbols::{self, Symbols};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
 use crate::units::{Extent, parse_size};
 use hyperexo_abi::FRAME_BYTES;
 use std::path::PathBuf;

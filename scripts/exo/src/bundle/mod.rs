@@ -1,5 +1,7 @@
 //! Writing bundles: several images and their manifests in one file.
 
+pub mod environments;
+
 use crate::error::{Error, Result};
 use hyperexo_abi::bundle::{
     Bundle, DEFAULT_STACK_BYTES, ENTRY_BYTES, Entry, Header, MAGIC, MAX_ENTRIES, VERSION, table_checksum,

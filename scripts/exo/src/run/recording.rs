@@ -3,10 +3,10 @@
 //!
 //! The file is text: a first line that says what it is, then one number a line, file number × 2³² + block.
 
-use crate::checkout::write_atomically;
-use crate::environments::Environment;
+use crate::bundle::environments::Environment;
 use crate::error::{Error, Result};
-use crate::serial::{Line, parse};
+use crate::host::output::write_atomically;
+use crate::session::serial::{Line, parse};
 use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
 use std::fmt::Write;
 use std::path::Path;

@@ -1,15 +1,15 @@
 //! The machine as the user describes it: arguments that several verbs share.
 
-use crate::accel::{Accel, Host};
-use crate::bochs;
 use crate::bundle::Writable;
-use crate::checkout::Checkout;
-use crate::environments::Supply;
+use crate::bundle::environments::Supply;
 use crate::error::{Error, Result};
-use crate::firmware::Firmware;
-use crate::iso;
+use crate::host::checkout::Checkout;
+use crate::machine::accel::{Accel, Host};
+use crate::machine::bochs;
+use crate::machine::firmware::Firmware;
+use crate::machine::iso;
+use crate::machine::network::Network;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
-use crate::network::Network;
 use crate::units::parse_size;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,16 @@
-//! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`crate::bochs`].
+//! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`crate::machine::bochs`].
 
-use crate::accel::Accel;
-use crate::network::Network;
+pub mod accel;
+pub mod args;
+pub mod bochs;
+pub mod conditions;
+pub mod direct;
+mod firmware;
+pub mod iso;
+mod network;
+
+use crate::machine::accel::Accel;
+use crate::machine::network::Network;
 use crate::units::shell_quote;
 use std::path::{Path, PathBuf};
 
@@ -173,7 +182,7 @@ impl Machine {
     /// The program that runs it.
     pub fn emulator(&self) -> &str {
         match self.accel {
-            Accel::Bochs => crate::bochs::PROGRAM,
+            Accel::Bochs => crate::machine::bochs::PROGRAM,
             Accel::Kvm | Accel::Tcg => &self.qemu,
         }
     }

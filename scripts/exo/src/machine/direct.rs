@@ -1,11 +1,12 @@
 //! A unikernel directly on a machine, without HyperExo.
 
-use crate::checkout::{Checkout, write_atomically};
-use crate::environments::Environment;
+use crate::build::image::Image;
+use crate::bundle::environments::Environment;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
+use crate::machine::args::MachineArgs;
 use crate::machine::{Direct, Machine};
-use crate::machine_args::MachineArgs;
 
 /// The machine on which an image runs by itself, with the name and words of `environment`.
 pub fn machine(
