@@ -5,7 +5,7 @@
 //!
 //! | row, from below | what |
 //! |---|---|
-//! | [`error`], [`units`] | what can go wrong, in the user's words; sizes and numbers |
+//! | [`error`], [`units`], [`source`] | what can go wrong, in the user's words; sizes and numbers; Rust sources, counted |
 //! | [`host`] | this computer: the checkout, files, programs, children |
 //! | [`build`] | images: cargo makes them, they are cut down to what is booted; `exo build` |
 //! | [`bundle`] | several images and their manifests in one file |
@@ -17,10 +17,10 @@
 //! | [`cache`], [`run`], [`compare`], [`bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
 //! | [`suite`] | `exo test` |
 //!
-//! A row imports only rows above it in this list (`scripts/exo/tests/rows.rs` checks that):
+//! A row imports only rows above it in this list (`rows.rs` checks that):
 //!
 //! ```text
-//! rows: error units · host · build · bundle · machine · session · linux · page · data fs
+//! rows: error units source · host · build · bundle · machine · session · linux · page · data fs
 //! rows: cache run · compare · bench · image · deploy · gdb new doctor · suite
 //! ```
 //!
@@ -44,8 +44,11 @@ mod linux;
 mod machine;
 mod new;
 mod page;
+#[cfg(test)]
+mod rows;
 mod run;
 mod session;
+mod source;
 mod suite;
 mod units;
 

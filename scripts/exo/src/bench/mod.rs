@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`boot`] | how long until an application speaks, how large it is, how little memory suffices |
 //! | [`overhead`] | what HyperExo costs a workload of `filecache` |
+//! | [`size`] | how much code there is, and how much must be trusted |
 //! | [`exits`] | what crossings into the exokernel cost |
 
 mod boot;
 mod exits;
 mod overhead;
+mod size;
 mod start;
 
 use crate::error::Result;
@@ -22,6 +24,8 @@ pub enum BenchVerb {
     Exits(exits::ExitsArgs),
     /// The same workload directly and under HyperExo: block counts, instructions and exits per block read
     Overhead(overhead::OverheadArgs),
+    /// Lines of code and blocks of unsafe by crate, and the budget of the trusted base
+    Size(size::SizeArgs),
 }
 
 /// The verb.
@@ -30,5 +34,6 @@ pub fn bench(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Boot(args) => boot::boot(args),
         BenchVerb::Exits(args) => exits::exits(args),
         BenchVerb::Overhead(args) => overhead::overhead(args),
+        BenchVerb::Size(args) => size::size(args),
     }
 }

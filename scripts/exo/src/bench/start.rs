@@ -1,7 +1,7 @@
 //! One start of a machine, up to the first line of its application.
 
 use crate::error::{Error, Result};
-use crate::host::children::{Group, Progress};
+use crate::host::children::{Group, Progress, describe};
 use crate::machine::Machine;
 use crate::session::follow;
 use crate::session::qmp::Qmp;
@@ -68,7 +68,7 @@ pub fn start(
                 return Err(Error::Timeout { seconds: limit.as_secs(), last });
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let status = group.wait().map_or_else(|error| error.to_string(), crate::session::describe);
+                let status = group.wait().map_or_else(|error| error.to_string(), describe);
                 let said = format!("its last line was: {last}");
                 return Err(Error::Emulator { emulator: "QEMU", status, said });
             }

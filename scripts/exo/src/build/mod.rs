@@ -6,7 +6,7 @@ pub mod symbols;
 use crate::build::image::Image;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::children::{Group, Progress, interrupted};
+use crate::host::children::{Group, Progress, describe, interrupted};
 use crate::host::output::write_atomically;
 use crate::host::programs::program_path;
 use crate::units::human_bytes;
@@ -218,7 +218,7 @@ pub fn cargo(directory: &Path, arguments: &[&str], what: &str) -> Result<HashMap
         return Err(Error::Interrupted);
     }
     if !status.success() {
-        return Err(Error::Cargo { what: what.to_owned(), status: crate::session::describe(status) });
+        return Err(Error::Cargo { what: what.to_owned(), status: describe(status) });
     }
     Ok(executables)
 }

@@ -1,6 +1,7 @@
 //! Boot images: a CD with GRUB, the kernel as a Multiboot2 image, and modules.
 
 use crate::error::{Error, Result};
+use crate::host::children::describe;
 use crate::host::programs::program_path;
 use crate::units::shell_quote;
 use std::ffi::OsString;
@@ -59,7 +60,7 @@ pub fn write(image: &Path, contents: &Contents<'_>, scratch: &Path) -> Result<()
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    Err(Error::BootImage { status: crate::session::describe(output.status), said: said.to_owned() })
+    Err(Error::BootImage { status: describe(output.status), said: said.to_owned() })
 }
 
 /// Path on the CD of module number `number`.

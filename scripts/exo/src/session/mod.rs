@@ -4,7 +4,7 @@ pub mod qmp;
 pub mod serial;
 
 use crate::error::{Error, Result};
-use crate::host::children::{EndBy, Group, Progress, interrupted};
+use crate::host::children::{EndBy, Group, Progress, describe, interrupted};
 use crate::host::programs::program_path;
 use crate::machine::accel::Accel;
 use crate::machine::bochs::{self, Prepared};
@@ -14,7 +14,7 @@ use crate::session::serial::{Accounting, End, Line, Lines, parse};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -242,16 +242,6 @@ fn ended_early(running: &mut Running, last: String) -> Error {
         }
     };
     Error::Emulator { emulator, status, said: complaint.unwrap_or(format!("its last line was: {last}")) }
-}
-
-/// An exit status in words.
-pub fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
-    }
 }
 
 enum Next {
