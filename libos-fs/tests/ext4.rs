@@ -3,7 +3,7 @@
 use libos_fs::device::fault::DelayedDevice;
 use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, Volume};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,19 +11,8 @@ fn contents(seed: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at.wrapping_mul(31) ^ (at >> 12).wrapping_mul(seed + 7)) as u8).collect()
 }
 
-fn mke2fs() -> Option<PathBuf> {
-    ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/bin/mke2fs"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|p| p.exists())
-}
-
-/// An image with a few files; `None`, said aloud, if the tool is not there.
-fn image(block_bytes: u32) -> Option<Vec<u8>> {
-    let Some(mke2fs) = mke2fs() else {
-        println!("SKIPPED: mke2fs is not installed (package e2fsprogs)");
-        return None;
-    };
+/// An image with a few files, made by this program.
+fn image(mke2fs: &Path, block_bytes: u32) -> Vec<u8> {
     static IMAGES: AtomicUsize = AtomicUsize::new(0);
     let number = IMAGES.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("libos-fs-ext4-{}-{number}", std::process::id()));
@@ -44,7 +33,7 @@ fn image(block_bytes: u32) -> Option<Vec<u8>> {
     assert!(made.success());
     let bytes = fs::read(&image).unwrap();
     remove(&folder);
-    Some(bytes)
+    bytes
 }
 
 fn remove(folder: &Path) {
@@ -53,8 +42,10 @@ fn remove(folder: &Path) {
 
 #[test]
 fn files_of_an_image_are_read_through_the_cache() {
+    let test = "files_of_an_image_are_read_through_the_cache";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
     for block_bytes in [1024, 4096] {
-        let Some(bytes) = image(block_bytes) else { return };
+        let bytes = image(&mke2fs, block_bytes);
         let (device, seen) = DelayedDevice::new(RamDisk::from_bytes(bytes), 16, 1);
         let options = CacheOptions { blocks: 64, ..CacheOptions::default() };
         let volume = Volume::mount(Box::new(device), options).unwrap();
@@ -92,7 +83,8 @@ fn files_of_an_image_are_read_through_the_cache() {
 
 #[test]
 fn damaged_images_are_errors() {
-    let Some(bytes) = image(4096) else { return };
+    let Some(mke2fs) = host_needs::program("damaged_images_are_errors", "mke2fs") else { return };
+    let bytes = image(&mke2fs, 4096);
     for step in 0..400 {
         let mut damaged = bytes.clone();
         // The first blocks hold superblock, descriptors, inodes, directories.

@@ -7,7 +7,7 @@
 
 use crate::host::checkout::Checkout;
 use crate::source;
-use proc_macro2::{Delimiter, LexError, TokenStream, TokenTree};
+use proc_macro2::{LexError, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -108,7 +108,7 @@ fn asked_to_go(context: &Context) -> Verdict {
     said.succeeded()?.shows("\"verified\":true").map(drop)
 }
 
-/// Runs `filecache` with these arguments, and some time after its start does something to the machine.
+/// Runs `filecache` with these arguments, and does something to the machine while it reads.
 fn disturbed(
     context: &Context,
     arguments: &[&str],
@@ -116,8 +116,11 @@ fn disturbed(
 ) -> std::result::Result<Said, String> {
     let disk = text(&context.data);
     let arguments = [&["filecache", "--disk", &disk], arguments].concat();
-    context.run_with_control(&arguments, |control| {
-        std::thread::sleep(HEAD_START);
+    context.run_with_control(&arguments, |control, _| {
+        // A program that ends before that closes the socket, which is an error.
+        while control.block_stats()?.unwrap_or_default().rd_operations < READS_BEFORE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         disturb(control)
     })
 }
@@ -172,5 +175,6 @@ fn random_bytes_of_a_device(context: &Context) -> Verdict {
     said.fails_with(&["environment hello ended: exit code 5"])
 }
 
-/// How long the workload has the disk: enough to start, far too little to finish.
-const HEAD_START: Duration = Duration::from_millis(2000);
+/// After so many requests the workload is in the midst of its reading: firmware and mounting take some ten,
+/// the whole workload more than a hundred.
+const READS_BEFORE: u64 = 50;
