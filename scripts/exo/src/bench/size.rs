@@ -25,12 +25,12 @@ pub struct SizeArgs {
 const PARTS: [(&str, &str, Option<u64>); 5] = [
     ("hyperexo", "hyperexo/src", Some(7_930)),
     ("hyperexo-abi", "hyperexo/abi/src", Some(970)),
-    ("hyperexo-hw", "hyperexo/hw/src", Some(2_740)),
+    ("hyperexo-hw", "hyperexo/hw/src", Some(2_870)),
     ("libos-core", "libos-core/src", None),
     ("libos-fs", "libos-fs/src", None),
 ];
 /// The most lines of code that the trusted base may have altogether.
-const TRUSTED_LINES: u64 = 11_630;
+const TRUSTED_LINES: u64 = 11_760;
 /// What the sum of the trusted base is called.
 const TRUSTED: &str = "trusted base";
 
