@@ -9,8 +9,8 @@
 //!                                                          from the top downwards
 //! ```
 //!
-//! What bridges pass on counts as taken. If a device behind a bridge of bus 0 has a window without a place, all
-//! windows behind that bridge are placed anew in one block, and the bridge passes on just that. What lies
+//! What bridges pass on counts as taken. If a device behind a bridge of bus 0 has a window without a place,
+//! all windows behind that bridge are placed anew in one block, and the bridge passes on just that. What lies
 //! behind further bridges stays as it is.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
@@ -68,9 +68,9 @@ impl Taken {
     }
 }
 
-/// Gives every window of registers on bus 0, or behind a bridge there, that has no address in `reach`, which
-/// lies below 4 GiB, one there, as far as there is room, or none if there are more windows than can be kept in
-/// mind. Returns how many were placed. `access` goes to the same configuration space as `root`.
+/// Gives every window of registers on bus 0, or behind a bridge there, an address in `reach` if it has none
+/// there, as far as there is room. `reach` lies below 4 GiB. If there are more windows than can be kept in
+/// mind, nothing is placed. Returns how many were. `access` goes to the same configuration space as `root`.
 ///
 /// Every function is kept from answering for a moment: nobody may be using one.
 pub fn bring_into_reach<C: ConfigurationAccess>(

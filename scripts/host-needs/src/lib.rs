@@ -1,9 +1,9 @@
 //! Tests of the host that need a program which not every host has.
 //!
 //! The test harness knows no more than "passed" and "failed". So a test without its program returns early,
-//! and says so in a line `not offered: TEST: needs PROGRAM`, which `scripts/test` counts. The harness captures
-//! what a test prints through `println!` and `eprintln!`; this line is written to standard error itself, and
-//! is seen always.
+//! and says so in a line `not offered: TEST: needs PROGRAM`, which `scripts/test` counts. The harness
+//! captures what a test prints through `println!` and `eprintln!`. This line is written to standard error
+//! itself, and is always seen.
 #![forbid(unsafe_code)]
 
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Disks that boot: GRUB, kernel and modules at the front, and behind them, from a whole block on, data.
 //!
-//! The front is the boot CD of [`crate::machine::iso`]. Its first sector is also a boot sector for disks, and GRUB
-//! finds its files on it whatever it is attached as.
+//! The front is the boot CD of [`crate::machine::iso`]. Its first sector is also a boot sector for disks, and
+//! GRUB finds its files on it whatever it is attached as.
 
 use super::qcow2;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`crate::machine::bochs`].
+//! A machine as data, and the QEMU command line it becomes. What Bochs makes of it: [`bochs`].
 
 pub mod accel;
 pub mod args;

@@ -196,7 +196,8 @@ fn behind_bridges(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// Bytes drawn by the tests of random numbers: more than the device is asked for at once, and no multiple of 8.
+/// Bytes drawn by the tests of random numbers: more than the device is asked for at once, and no multiple
+/// of 8.
 const DRAWN: u64 = 4099;
 
 /// Whether about half the bits that a run drew are set: within a twentieth, nine times the deviation to
