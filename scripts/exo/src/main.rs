@@ -14,7 +14,7 @@
 //! | [`linux`] | the Linux guests to compare with |
 //! | [`page`] | pages of reports |
 //! | [`data`], [`fs`] | `exo data`, `exo fs`: disk images |
-//! | [`cache`], [`run`], [`compare`], [`bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
+//! | [`cache`], [`run`], [`compare`], [`mod@bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
 //! | [`suite`] | `exo test` |
 //!
 //! A row imports only rows above it in this list (`rows.rs` checks that):
