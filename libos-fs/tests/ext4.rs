@@ -3,7 +3,7 @@
 use libos_fs::device::fault::DelayedDevice;
 use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, Volume};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,24 +11,13 @@ fn contents(seed: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at.wrapping_mul(31) ^ (at >> 12).wrapping_mul(seed + 7)) as u8).collect()
 }
 
-fn mke2fs() -> Option<PathBuf> {
-    ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/bin/mke2fs"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|p| p.exists())
+/// An image with a few files, made by this program.
+fn image(mke2fs: &Path, block_bytes: u32) -> Vec<u8> {
+    image_with(mke2fs, block_bytes, &[])
 }
 
-/// An image with a few files; `None`, said aloud, if the tool is not there.
-fn image(block_bytes: u32) -> Option<Vec<u8>> {
-    image_with(block_bytes, &[])
-}
-
-/// The same, with more arguments for `mke2fs`.
-fn image_with(block_bytes: u32, more: &[&str]) -> Option<Vec<u8>> {
-    let Some(mke2fs) = mke2fs() else {
-        eprintln!("not offered: images of ext4 (apt-get install e2fsprogs)");
-        return None;
-    };
+/// The same, with more arguments.
+fn image_with(mke2fs: &Path, block_bytes: u32, more: &[&str]) -> Vec<u8> {
     static IMAGES: AtomicUsize = AtomicUsize::new(0);
     let number = IMAGES.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("libos-fs-ext4-{}-{number}", std::process::id()));
@@ -51,7 +40,7 @@ fn image_with(block_bytes: u32, more: &[&str]) -> Option<Vec<u8>> {
     assert!(made.success());
     let bytes = fs::read(&image).unwrap();
     remove(&folder);
-    Some(bytes)
+    bytes
 }
 
 fn remove(folder: &Path) {
@@ -60,8 +49,10 @@ fn remove(folder: &Path) {
 
 #[test]
 fn files_of_an_image_are_read_through_the_cache() {
+    let test = "files_of_an_image_are_read_through_the_cache";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
     for block_bytes in [1024, 4096] {
-        let Some(bytes) = image(block_bytes) else { return };
+        let bytes = image(&mke2fs, block_bytes);
         let (device, seen) = DelayedDevice::new(RamDisk::from_bytes(bytes), 16, 1);
         let options = CacheOptions { blocks: 64, ..CacheOptions::default() };
         let volume = Volume::mount(Box::new(device), options).unwrap();
@@ -99,7 +90,8 @@ fn files_of_an_image_are_read_through_the_cache() {
 
 #[test]
 fn damaged_images_are_errors() {
-    let Some(bytes) = image(4096) else { return };
+    let Some(mke2fs) = host_needs::program("damaged_images_are_errors", "mke2fs") else { return };
+    let bytes = image(&mke2fs, 4096);
     for step in 0..400 {
         let mut damaged = bytes.clone();
         // The first blocks hold superblock, descriptors, inodes, directories.
@@ -121,7 +113,8 @@ fn damaged_images_are_errors() {
 /// Inodes of 128 bytes have room for half a checksum only.
 #[test]
 fn images_with_small_inodes_are_read() {
-    let Some(bytes) = image_with(4096, &["-I", "128", "-O", "metadata_csum"]) else { return };
+    let Some(mke2fs) = host_needs::program("images_with_small_inodes_are_read", "mke2fs") else { return };
+    let bytes = image_with(&mke2fs, 4096, &["-I", "128", "-O", "metadata_csum"]);
     let volume = Volume::mount(Box::new(RamDisk::from_bytes(bytes)), CacheOptions::default()).unwrap();
     assert_eq!(volume.list("sub/deep").unwrap().len(), 1);
     let mut read = vec![0; 300_001];
@@ -131,7 +124,9 @@ fn images_with_small_inodes_are_read() {
 
 #[test]
 fn checksums_of_other_images_are_still_checked() {
-    let Some(mut bytes) = image_with(4096, &["-I", "256", "-O", "metadata_csum"]) else { return };
+    let test = "checksums_of_other_images_are_still_checked";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
+    let mut bytes = image_with(&mke2fs, 4096, &["-I", "256", "-O", "metadata_csum"]);
     let label = 1024 + 0x78;
     bytes[label] ^= 1;
     let result = Volume::mount(Box::new(RamDisk::from_bytes(bytes)), CacheOptions::default());
@@ -142,8 +137,8 @@ fn checksums_of_other_images_are_still_checked() {
 #[test]
 fn a_reported_image_with_small_inodes_is_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/inode128.img.gz");
-    if !path.exists() {
-        return eprintln!("not offered: {} (an image with inodes of 128 bytes)", path.display());
+    if !host_needs::file("a_reported_image_with_small_inodes_is_read", &path) {
+        return;
     }
     let unpacked = Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
     assert!(unpacked.status.success());

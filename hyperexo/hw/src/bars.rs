@@ -9,9 +9,12 @@
 //!                                                          from the top downwards
 //! ```
 //!
-//! Only bus 0 is looked at, as everywhere here; what its bridges pass on counts as taken.
+//! What bridges pass on counts as taken. If a device behind a bridge of bus 0 has a window without a place,
+//! all windows behind that bridge are placed anew in one block, and the bridge passes on just that. What lies
+//! behind further bridges stays as it is.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
+use crate::bridges::{self, Buses};
 use crate::linear::lies_in;
 use core::ops::Range;
 use virtio_drivers::transport::pci::bus::{
@@ -24,8 +27,8 @@ const CEILING: u64 = 0xfec0_0000;
 const MOST_WINDOWS: usize = 96;
 /// Smallest alignment of a window: a page, so that no two share one.
 const PAGE: u64 = 4096;
-/// Registers of a bridge (PCI-to-PCI bridge 1.2 §3.2.5): memory base and limit, in units of 1 MiB.
-const BRIDGE_WINDOWS: [u8; 2] = [0x20, 0x24];
+/// Unit of the windows of bridges.
+const MIB: u64 = 1 << 20;
 
 /// Addresses that are in use.
 struct Taken {
@@ -65,31 +68,38 @@ impl Taken {
     }
 }
 
-/// Gives every window of registers on bus 0 that has no address in `reach`, which lies below 4 GiB, one
-/// there, as far as there is room, or none if there are more windows than can be kept in mind. Returns how
-/// many were placed. `read` reads a word of configuration space.
+/// Gives every window of registers on bus 0, or behind a bridge there, an address in `reach` if it has none
+/// there, as far as there is room. `reach` lies below 4 GiB. If there are more windows than can be kept in
+/// mind, nothing is placed. Returns how many were. `access` goes to the same configuration space as `root`.
 ///
 /// Every function is kept from answering for a moment: nobody may be using one.
 pub fn bring_into_reach<C: ConfigurationAccess>(
     root: &mut PciRoot<C>,
-    read: impl Fn(DeviceFunction, u8) -> u32,
+    access: &mut C,
     reach: &Range<u64>,
 ) -> usize {
+    bridges::number_buses(root, access);
     let mut taken = Taken::new();
     let (mut homeless, mut all_known) = (false, true);
-    for (function, information) in root.enumerate_bus(0) {
-        for window in windows(root, function, &information.header_type) {
-            match window.is_in(reach) {
-                true => all_known &= taken.add(window.address..window.address + window.bytes),
-                false => homeless = true,
+    let mut buses = Buses::from_bus_0();
+    while let Some(bus) = buses.next_bus() {
+        for (function, information) in root.enumerate_bus(bus) {
+            let header = &information.header_type;
+            buses.meet(access, function, header);
+            for window in windows(root, function, header) {
+                match window.is_in(reach) {
+                    // Further down it is part of what a bridge passes on.
+                    true if bus == 0 => all_known &= taken.add(window.address..window.address + window.bytes),
+                    true => {}
+                    false => homeless = true,
+                }
+            }
+            if bus == 0 && *header == HeaderType::PciPciBridge {
+                all_known &= bridges::windows(access, function).all(|window| taken.add(window));
             }
         }
-        if information.header_type == HeaderType::PciPciBridge {
-            let mut bridged = BRIDGE_WINDOWS.into_iter().filter_map(|at| bridge_window(read(function, at)));
-            all_known &= bridged.all(|window| taken.add(window));
-        }
     }
-    if homeless && all_known { place_all(root, reach, &mut taken) } else { 0 }
+    if homeless && all_known { place_all(root, access, reach, &mut taken) } else { 0 }
 }
 
 /// Whether all windows of registers of a function lie in `reach`.
@@ -102,24 +112,77 @@ pub fn are_in_reach<C: ConfigurationAccess>(
     windows(root, function, header).all(|window| window.is_in(reach))
 }
 
-fn place_all<C: ConfigurationAccess>(root: &mut PciRoot<C>, reach: &Range<u64>, taken: &mut Taken) -> usize {
+fn place_all<C: ConfigurationAccess>(
+    root: &mut PciRoot<C>,
+    access: &mut C,
+    reach: &Range<u64>,
+    taken: &mut Taken,
+) -> usize {
     let mut placed = 0;
     for (function, information) in root.enumerate_bus(0) {
-        let (_, command) = root.get_status_command(function);
-        root.set_command(function, command & !Command::MEMORY_SPACE);
-        for window in windows(root, function, &information.header_type) {
-            if window.is_in(reach) {
-                continue;
-            }
-            let Some(place) = taken.place(window.bytes, reach) else { continue };
-            match window.wide {
-                true => root.set_bar_64(function, window.register, place),
-                false => root.set_bar_32(function, window.register, place as u32),
-            }
-            placed += 1;
+        placed += place(root, function, &information.header_type, |window| match window.is_in(reach) {
+            true => None,
+            false => taken.place(window.bytes, reach),
+        });
+        if information.header_type == HeaderType::PciPciBridge {
+            placed += place_behind(root, access, function, reach, taken);
         }
-        root.set_command(function, command);
     }
+    placed
+}
+
+/// Places all windows behind a bridge, if one of them is not in reach.
+fn place_behind<C: ConfigurationAccess>(
+    root: &mut PciRoot<C>,
+    access: &mut C,
+    bridge: DeviceFunction,
+    reach: &Range<u64>,
+    taken: &mut Taken,
+) -> usize {
+    let bus = bridges::bus_behind(access, bridge);
+    let (mut bytes, mut homeless) = (0, false);
+    for (function, information) in root.enumerate_bus(bus).take_while(|_| bus != 0) {
+        if information.header_type == HeaderType::PciPciBridge {
+            return 0;
+        }
+        for window in windows(root, function, &information.header_type) {
+            bytes += window.bytes.max(PAGE);
+            homeless |= !window.is_in(reach);
+        }
+    }
+    // Twice as much, as each window begins at a multiple of its size.
+    let size = (2 * bytes).next_power_of_two().max(MIB);
+    let Some(start) = homeless.then(|| taken.place(size, reach)).flatten() else { return 0 };
+    let block = start..start + size;
+    bridges::set_window(access, bridge, &block);
+    let mut inside = Taken::new();
+    let mut placed = 0;
+    for (function, information) in root.enumerate_bus(bus) {
+        placed +=
+            place(root, function, &information.header_type, |window| inside.place(window.bytes, &block));
+    }
+    placed
+}
+
+/// Gives the windows of a function the places that `choose` has for them, and returns how many.
+fn place<C: ConfigurationAccess>(
+    root: &mut PciRoot<C>,
+    function: DeviceFunction,
+    header: &HeaderType,
+    mut choose: impl FnMut(&Window) -> Option<u64>,
+) -> usize {
+    let mut placed = 0;
+    let (_, command) = root.get_status_command(function);
+    root.set_command(function, command & !Command::MEMORY_SPACE);
+    for window in windows(root, function, header) {
+        let Some(place) = choose(&window) else { continue };
+        match window.wide {
+            true => root.set_bar_64(function, window.register, place),
+            false => root.set_bar_32(function, window.register, place as u32),
+        }
+        placed += 1;
+    }
+    root.set_command(function, command);
     placed
 }
 
@@ -164,13 +227,6 @@ fn windows<C: ConfigurationAccess>(
     found.into_iter().flatten()
 }
 
-/// Base and limit of a bridge's window, as its register holds them; `None` if it passes nothing on.
-fn bridge_window(word: u32) -> Option<Range<u64>> {
-    let base = u64::from(word & 0xfff0) << 16;
-    let limit = u64::from(word >> 16 & 0xfff0) << 16 | 0xf_ffff;
-    (base != 0 && base < limit).then_some(base..limit + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,20 +245,38 @@ mod tests {
         words: [u32; 16],
         /// Size of the window of each base address register; 0: none. With 64 bits the next has 1.
         sizes: [u32; 6],
+        /// Index of the bridge that it is behind.
+        above: Option<usize>,
+    }
+
+    impl Machine {
+        /// Index of a function: on bus 0 its device number; the one behind a bridge is device 0.
+        fn index(&self, device: DeviceFunction) -> Option<usize> {
+            let machine = self.0.borrow();
+            let bus = |index: usize| machine[index].map_or(0, |bridge| (bridge.words[6] >> 8) as u8);
+            (0..machine.len()).filter(|_| device.function == 0).find(|index| {
+                machine[*index].is_some_and(|function| match function.above {
+                    None => (device.bus, usize::from(device.device)) == (0, *index),
+                    Some(bridge) => (device.bus, device.device) == (bus(bridge), 0) && device.bus != 0,
+                })
+            })
+        }
     }
 
     impl ConfigurationAccess for Machine {
         fn read_word(&self, device: DeviceFunction, offset: u8) -> u32 {
-            let machine = self.0.borrow();
-            let found = machine.get(usize::from(device.device)).filter(|_| device.function == 0);
-            found.copied().flatten().map_or(u32::MAX, |function| function.words[usize::from(offset / 4)])
+            let Some(index) = self.index(device) else { return u32::MAX };
+            self.0.borrow()[index].map_or(u32::MAX, |function| function.words[usize::from(offset / 4)])
         }
 
         fn write_word(&mut self, device: DeviceFunction, offset: u8, data: u32) {
+            let index = self.index(device).unwrap();
             let mut machine = self.0.borrow_mut();
-            let function = machine[usize::from(device.device)].as_mut().unwrap();
+            let function = machine[index].as_mut().unwrap();
             let word = usize::from(offset / 4);
             function.words[word] = match word.checked_sub(4).and_then(|bar| function.sizes.get(bar)) {
+                // A bridge has two base address registers, and other registers after them.
+                Some(_) if function.words[3] >> 16 == 1 && word >= 6 => data,
                 Some(0) => 0,
                 Some(1) => data,
                 Some(size) => data & !(size - 1) & !0xf | function.words[word] & 0xf,
@@ -220,17 +294,24 @@ mod tests {
         let mut words = [0; 16];
         (words[0], words[1], words[3]) = (0x1042_1af4, 2, kind << 16);
         bars.iter().enumerate().for_each(|(bar, (value, _))| words[4 + bar] = *value);
-        Some(Function { words, sizes: bars.map(|(_, size)| size) })
+        Some(Function { words, sizes: bars.map(|(_, size)| size), above: None })
     }
 
     /// Runs it; returns how many windows were placed, and the base address registers of a device after that.
     fn run(functions: [Option<Function>; 4], device: usize) -> (usize, [u32; 6]) {
         let machine = Machine(Rc::new(RefCell::new(functions)));
-        let (reader, mut root) = (machine.clone(), PciRoot::new(machine.clone()));
-        let placed = bring_into_reach(&mut root, |function, at| reader.read_word(function, at), &REACH);
+        let (mut access, mut root) = (machine.clone(), PciRoot::new(machine.clone()));
+        let placed = bring_into_reach(&mut root, &mut access, &REACH);
         let words = machine.0.borrow()[device].unwrap().words;
         assert_eq!(words[1], 2, "the function answers again");
         (placed, core::array::from_fn(|bar| words[4 + bar]))
+    }
+
+    /// All functions after that.
+    fn machine_after(functions: [Option<Function>; 4]) -> [Option<Function>; 4] {
+        let machine = Machine(Rc::new(RefCell::new(functions)));
+        bring_into_reach(&mut PciRoot::new(machine.clone()), &mut machine.clone(), &REACH);
+        *machine.0.borrow()
     }
 
     const NONE: (u32, u32) = (0, 0);
@@ -265,11 +346,33 @@ mod tests {
         assert_eq!(run([Some(bridge), device, None, None], 1), (1, [0xfdff_f000, 0, 0, 0, 0, 0]));
     }
 
+    /// A bridge, and a device behind it with a window of 64 bits.
+    fn bridge_and_device(bus: u32, window: u32, place: u32) -> [Option<Function>; 4] {
+        let mut bridge = function(1, [NONE; 6]).unwrap();
+        (bridge.words[6], bridge.words[8], bridge.words[9]) = (bus << 16 | bus << 8, window, 0x1234_1230);
+        let mut device = function(0, [NONE, (0, 0x1000), NONE, NONE, (place | 0xc, 0x4000), UPPER]).unwrap();
+        device.above = Some(0);
+        [Some(bridge), Some(device), None, None]
+    }
+
     #[test]
-    fn bridges_that_pass_nothing_on() {
-        assert_eq!(bridge_window(0xfeb0_fe00), Some(0xfe00_0000..0xfec0_0000));
-        assert_eq!(bridge_window(0), None);
-        assert_eq!(bridge_window(0x0000_fff0), None);
+    fn a_device_behind_a_bridge_without_number_is_placed() {
+        let functions = bridge_and_device(0, 0, 0);
+        let (placed, bars) = run(functions, 1);
+        assert_eq!((placed, bars), (2, [0, 0xfebf_f000, 0, 0, 0xfebf_800c, 0]));
+        let machine = machine_after(functions);
+        assert_eq!(machine[0].unwrap().words[6], 0x0001_0100, "the bus has a number");
+        assert_eq!(machine[0].unwrap().words[8], 0xfeb0_feb0, "one MiB is passed on");
+        assert_eq!(machine[0].unwrap().words[9], 0x0000_fff0, "nothing else is");
+    }
+
+    #[test]
+    fn what_firmware_did_behind_a_bridge_stays() {
+        let mut functions = bridge_and_device(5, 0xfe80_fe80, 0xfe80_4000);
+        functions[1].as_mut().unwrap().words[5] = 0xfe80_0000;
+        let (placed, bars) = run(functions, 1);
+        assert_eq!((placed, bars), (0, [0, 0xfe80_0000, 0, 0, 0xfe80_400c, 0]));
+        assert_eq!(machine_after(functions)[0].unwrap().words[6], 0x0005_0500);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod apic;
 pub mod backtrace;
 pub mod bars;
 pub mod boot;
+pub mod bridges;
 pub mod descriptor;
 pub mod ioapic;
 pub mod linear;

@@ -3,6 +3,7 @@
 //! Ports rather than the memory-mapped window: every machine type that has PCI has them, and only slow paths
 //! come here.
 
+use crate::bridges::Buses;
 use crate::{bars, linear};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -67,9 +68,8 @@ impl core::fmt::Display for OutOfReach {
     }
 }
 
-/// The first virtio function of a kind on bus 0 (where every emulator and cloud puts its virtio devices),
-/// which answers memory accesses and may do DMA from now on; some firmware leaves either off. `None` if there
-/// is none.
+/// The first virtio function of a kind, on bus 0 or behind bridges. It answers memory accesses and may do DMA
+/// from now on, and its bridges pass both on; some firmware leaves that off. `None` if there is none.
 ///
 /// The first call, before any function is in use, gives registers that have no address in `reach` one there
 /// ([`crate::bars`]).
@@ -83,19 +83,29 @@ pub fn find_virtio(
     reach: &Range<u64>,
 ) -> Option<Result<DeviceFunction, OutOfReach>> {
     static FIRST: AtomicBool = AtomicBool::new(true);
+    // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
+    let mut access = unsafe { PortAccess::new() };
     if FIRST.swap(false, Ordering::Relaxed) {
-        // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
-        let access = unsafe { PortAccess::new() };
-        bars::bring_into_reach(root, |function, offset| access.read_word(function, offset), reach);
+        bars::bring_into_reach(root, &mut access, reach);
     }
-    let (function, information) =
-        root.enumerate_bus(0).find(|(_, information)| virtio_device_type(information) == Some(kind))?;
-    if !bars::are_in_reach(root, function, &information.header_type, reach) {
-        return Some(Err(OutOfReach(function)));
+    let mut buses = Buses::from_bus_0();
+    while let Some(bus) = buses.next_bus() {
+        for (function, information) in root.enumerate_bus(bus) {
+            buses.meet(&access, function, &information.header_type);
+            if virtio_device_type(&information) != Some(kind) {
+                continue;
+            }
+            if !bars::are_in_reach(root, function, &information.header_type, reach) {
+                return Some(Err(OutOfReach(function)));
+            }
+            for part in core::iter::once(function).chain(buses.way_from(bus)) {
+                let (_, command) = root.get_status_command(part);
+                root.set_command(part, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+            }
+            return Some(Ok(function));
+        }
     }
-    let (_, command) = root.get_status_command(function);
-    root.set_command(function, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
-    Some(Ok(function))
+    None
 }
 
 /// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC

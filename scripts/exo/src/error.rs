@@ -132,8 +132,8 @@ pub enum Error {
     Trace {
         /// The file.
         path: PathBuf,
-        /// Where in it.
-        place: crate::cache::trace::Place,
+        /// Where in it: ", line 3"; empty if nowhere in particular.
+        place: String,
         /// What is wrong.
         reason: String,
         /// What to do about it.

@@ -1,61 +1,55 @@
 //! `exo`, HyperExo's host tool: it builds images, packs them into bundles, boots them under QEMU or Bochs,
 //! and measures.
 //!
-//! | verb | module |
+//! A folder for each verb, and below them the folders of what several verbs share:
+//!
+//! | row, from below | what |
 //! |---|---|
-//! | `doctor` | [`doctor`] |
-//! | `build` | [`build`], [`image`] |
-//! | `compare` | [`compare`], [`page`] |
-//! | `cache` | [`cache`] |
-//! | `bench` | [`mod@bench`], [`exits`] |
-//! | `test` | [`suite`] |
-//! | `image` | [`artefact`] |
-//! | `deploy` | [`deploy`] |
-//! | `gdb` | [`gdb`] |
-//! | `new` | [`create`] |
-//! | `data`, `fs` | [`data`], [`files`] |
-//! | (to compare with) | [`linux`] |
-//! | `run` | [`run`], [`recording`], [`mod@direct`], [`environments`], [`bundle`], [`machine`], [`machine_args`], [`network`], [`bochs`], [`iso`], [`session`], [`serial`], [`qmp`], [`symbols`] |
+//! | [`error`], [`units`], [`source`] | what can go wrong, in the user's words; sizes and numbers; Rust sources, counted |
+//! | [`host`] | this computer: the checkout, files, programs, children |
+//! | [`build`] | images: cargo makes them, they are cut down to what is booted; `exo build` |
+//! | [`bundle`] | several images and their manifests in one file |
+//! | [`machine`] | a machine as data: for QEMU, for Bochs, as the user describes it |
+//! | [`session`] | a machine at work: its lines, its control socket, its end |
+//! | [`linux`] | the Linux guests to compare with |
+//! | [`page`] | pages of reports |
+//! | [`data`], [`fs`] | `exo data`, `exo fs`: disk images |
+//! | [`cache`], [`run`], [`compare`], [`mod@bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
+//! | [`suite`] | `exo test` |
+//!
+//! A row imports only rows above it in this list (`rows.rs` checks that):
+//!
+//! ```text
+//! rows: error units source · host · build · bundle · machine · session · linux · page · data fs
+//! rows: cache run · compare · bench · image · deploy · gdb new doctor · suite
+//! ```
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
 
-mod accel;
-mod artefact;
 mod bench;
-mod bochs;
 mod build;
 mod bundle;
 mod cache;
-mod checkout;
-mod children;
 mod compare;
-mod conditions;
-mod create;
 mod data;
 mod deploy;
-mod direct;
 mod doctor;
-mod environments;
 mod error;
-mod exits;
-mod files;
-mod firmware;
+mod fs;
 mod gdb;
+mod host;
 mod image;
-mod iso;
 mod linux;
 mod machine;
-mod machine_args;
-mod network;
+mod new;
 mod page;
-mod qmp;
-mod recording;
+#[cfg(test)]
+mod rows;
 mod run;
-mod serial;
 mod session;
+mod source;
 mod suite;
-mod symbols;
 mod units;
 
 use clap::{Parser, Subcommand};
@@ -89,23 +83,23 @@ enum Verb {
     /// Runs the system tests: each boots a machine
     Test(suite::TestArgs),
     /// Makes one bootable file: ELF, CD, disk, or container image
-    Image(artefact::ImageArgs),
+    Image(image::ImageArgs),
     /// Prints what a hypervisor or systemd wants to be told to run it
     Deploy(deploy::DeployArgs),
     /// Debugs HyperExo and the unikernels on it, or a unikernel alone, with gdb
     Gdb(Box<gdb::GdbArgs>),
     /// Makes an application in a directory of its own, outside the checkout
-    New(create::NewArgs),
+    New(new::NewArgs),
     /// Makes the disk image with the data of filecache
     Data(data::DataArgs),
     /// Makes and changes file systems on disk images
     #[command(subcommand)]
-    Fs(files::FsVerb),
+    Fs(fs::FsVerb),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    children::end_with_this_process();
+    host::children::end_with_this_process();
     let done = match &cli.verb {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Build(args) => build::build(args),
@@ -114,12 +108,12 @@ fn main() -> ExitCode {
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Bench(verb) => bench::bench(verb),
         Verb::Test(args) => suite::test(args),
-        Verb::Image(args) => artefact::image(args),
+        Verb::Image(args) => image::image(args),
         Verb::Deploy(args) => deploy::deploy(args),
         Verb::Gdb(args) => gdb::gdb(args),
-        Verb::New(args) => create::create(args),
+        Verb::New(args) => new::create(args),
         Verb::Data(args) => data::data(args),
-        Verb::Fs(verb) => files::files(verb),
+        Verb::Fs(verb) => fs::files(verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

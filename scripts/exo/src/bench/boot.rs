@@ -6,18 +6,18 @@
 //! candidate once, so that what else the host does meets all of them.
 
 use super::start::{From, start};
-use super::write_lines;
+use crate::build::symbols::Symbols;
 use crate::build::{Built, Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::direct;
-use crate::environments::{Environment, pack};
+use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_lines;
 use crate::linux::{Kernel, LinuxGuest, Step};
+use crate::machine::args::MachineArgs;
+use crate::machine::direct;
 use crate::machine::{Board, Machine};
-use crate::machine_args::MachineArgs;
-use crate::serial::{Line, parse};
 use crate::session;
-use crate::symbols::Symbols;
+use crate::session::serial::{Line, parse};
 use crate::units::{human_bytes, median};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ fn candidates(
 
 impl Candidate {
     fn new(mode: Mode, machine: Machine) -> Result<Candidate> {
-        if machine.accel == crate::accel::Accel::Bochs {
+        if machine.accel == crate::machine::accel::Accel::Bochs {
             let fix = "leave --on out; exo bench exits counts ticks on Bochs".to_owned();
             return Err(Error::Argument { what: "boots are compared on QEMU only".into(), fix });
         }

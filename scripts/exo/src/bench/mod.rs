@@ -4,17 +4,16 @@
 //! |---|---|
 //! | [`boot`] | how long until an application speaks, how large it is, how little memory suffices |
 //! | [`overhead`] | what HyperExo costs a workload of `filecache` |
-//! | [`crate::exits`] | what crossings into the exokernel cost |
+//! | [`size`] | how much code there is, and how much must be trusted |
+//! | [`exits`] | what crossings into the exokernel cost |
 
 mod boot;
+mod exits;
 mod overhead;
+mod size;
 mod start;
 
-use crate::checkout::write_atomically;
-use crate::error::{Error, Result};
-use crate::exits;
-use serde::Serialize;
-use std::path::Path;
+use crate::error::Result;
 
 /// Arguments of `exo bench`.
 #[derive(Debug, clap::Subcommand)]
@@ -25,6 +24,8 @@ pub enum BenchVerb {
     Exits(exits::ExitsArgs),
     /// The same workload directly and under HyperExo: block counts, instructions and exits per block read
     Overhead(overhead::OverheadArgs),
+    /// Lines of code and blocks of unsafe by crate, and the budget of the trusted base
+    Size(size::SizeArgs),
 }
 
 /// The verb.
@@ -33,15 +34,6 @@ pub fn bench(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Boot(args) => boot::boot(args),
         BenchVerb::Exits(args) => exits::exits(args),
         BenchVerb::Overhead(args) => overhead::overhead(args),
+        BenchVerb::Size(args) => size::size(args),
     }
-}
-
-/// Writes one JSON object a line.
-pub fn write_lines(path: &Path, lines: impl Iterator<Item = impl Serialize>) -> Result<()> {
-    let mut text = String::new();
-    for line in lines {
-        text += &serde_json::to_string(&line).map_err(|error| Error::Measurement(error.to_string()))?;
-        text.push('\n');
-    }
-    write_atomically(path, text.as_bytes())
 }

@@ -6,17 +6,17 @@
 //! same image and does no work. They repeat to some 0.1 %, and are no measure of time: an exit costs a
 //! processor more than its instructions.
 
-use super::write_lines;
+use crate::build::symbols::Symbols;
 use crate::build::{Built, Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::direct;
-use crate::environments::{Environment, pack};
+use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_lines;
 use crate::machine::Machine;
-use crate::machine_args::{AccelChoice, MachineArgs};
-use crate::serial::{Line, parse};
+use crate::machine::args::{AccelChoice, MachineArgs};
+use crate::machine::direct;
+use crate::session::serial::{Line, parse};
 use crate::session::{self, Outcome};
-use crate::symbols::Symbols;
 use crate::units::{Extent, thousands};
 use results::CompareLine;
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! One start of a machine, up to the first line of its application.
 
-use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
+use crate::host::children::{Group, Progress, describe};
 use crate::machine::Machine;
-use crate::qmp::Qmp;
 use crate::session::follow;
+use crate::session::qmp::Qmp;
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ pub fn start(
                 return Err(Error::Timeout { seconds: limit.as_secs(), last });
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let status = group.wait().map_or_else(|error| error.to_string(), crate::session::describe);
+                let status = group.wait().map_or_else(|error| error.to_string(), describe);
                 let said = format!("its last line was: {last}");
                 return Err(Error::Emulator { emulator: "QEMU", status, said });
             }

@@ -2,8 +2,8 @@
 //! figures.
 
 use super::simulate::aligned;
-use crate::bench::write_lines;
 use crate::error::{Error, Result};
+use crate::host::output::write_lines;
 use crate::units::thousands;
 use libos_fs::cache::Allocation;
 use libos_fs::cache::criteria::{CACHE_BLOCKS, Case, Criterion, Mix, run};

@@ -1,15 +1,15 @@
 //! One boot of a comparison.
 
 use super::Comparison;
-use crate::accel::Accel;
-use crate::direct;
-use crate::environments::{Environment, pack};
+use crate::build::symbols::Symbols;
+use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::machine_args::MachineArgs;
-use crate::serial::{Line, parse};
+use crate::machine::accel::Accel;
+use crate::machine::args::MachineArgs;
+use crate::machine::direct;
+use crate::session::serial::{Line, parse};
 use crate::session::{self, Outcome};
-use crate::symbols::Symbols;
 use crate::units::Extent;
 use hyperexo_abi::BLOCK_BYTES;
 use libos_fs::cache::references;

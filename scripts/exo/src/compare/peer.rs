@@ -3,11 +3,11 @@
 
 use super::boot::{Counts, Heard, LIMIT, Sample, Setting};
 use super::{Comparison, families};
+use crate::build::symbols::Symbols;
 use crate::error::{Error, Result};
 use crate::linux::{DISK_MODULES, Kernel, LinuxGuest, Step, static_program};
-use crate::machine_args::MachineArgs;
+use crate::machine::args::MachineArgs;
 use crate::session;
-use crate::symbols::Symbols;
 use filecache::DataFamily;
 use filecache::linux::{PeerPolicy, ReplacementKind};
 use hyperexo_abi::BLOCK_BYTES;

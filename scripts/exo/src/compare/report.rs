@@ -6,7 +6,7 @@ use super::charts::section;
 use super::matrix::{Matrix, NOTE, matrix};
 use super::summary::Row;
 use super::table::{columns, counters, policy_lines, signed_percent};
-use crate::conditions::Conditions;
+use crate::machine::conditions::Conditions;
 use crate::page::{Table, document, escape, facts};
 use crate::units::{human_bytes, thousands};
 use results::Role;
@@ -115,7 +115,7 @@ pub mod tests {
     use super::super::optimum::Optimum;
     use super::super::summary::{rows, tests::samples};
     use super::*;
-    use crate::page::browser::judge;
+    use crate::page::browser::{browser, judge};
     use crate::page::tests::stands_alone;
 
     pub(in super::super) fn conditions() -> Conditions {
@@ -133,20 +133,41 @@ pub mod tests {
         }
     }
 
-    #[test]
-    fn the_page_stands_alone() {
+    /// A page about one size, with the analysis of a workload.
+    fn page_of_one_size() -> String {
         let samples = samples();
         let rows = rows(&samples);
         let optimum = Optimum::of((0..100).collect::<Vec<_>>().repeat(5));
         let analysis = analyse(&optimum, &rows.iter().collect::<Vec<_>>(), None).unwrap().unwrap();
-        let text = page(&rows, &samples, &conditions(), &BTreeMap::from([("din".to_owned(), analysis)]));
+        page(&rows, &samples, &conditions(), &BTreeMap::from([("din".to_owned(), analysis)]))
+    }
+
+    /// A page about two sizes.
+    fn page_of_two_sizes() -> String {
+        let mut all = samples();
+        for mut sample in samples() {
+            sample.line.cache_blocks = 90;
+            all.push(sample);
+        }
+        page(&rows(&all), &all, &conditions(), &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_browser_finds_no_fault_in_the_pages() {
+        let Some(browser) = browser("a_browser_finds_no_fault_in_the_pages") else { return };
+        judge(&browser, &page_of_one_size());
+        judge(&browser, &page_of_two_sizes());
+    }
+
+    #[test]
+    fn the_page_stands_alone() {
+        let text = page_of_one_size();
         if let Some(path) = std::env::var_os("EXO_TEST_PAGE") {
             std::fs::write(path, &text).unwrap();
         }
         assert_eq!(text.matches("<svg").count(), 6);
         assert_eq!(text.matches("<table").count(), 4, "all rows, and one for each chart beyond them");
         stands_alone(&text);
-        judge(&text);
         assert!(text.contains("QEMU &lt;test&gt;"), "text is escaped");
         assert!(text.contains("own of din 11"), "{text}");
         assert!(text.contains("din: block reads −64.0&nbsp;%, time −55.0&nbsp;%"), "{text}");
@@ -155,17 +176,11 @@ pub mod tests {
 
     #[test]
     fn several_sizes_become_curves() {
-        let mut all = samples();
-        for mut sample in samples() {
-            sample.line.cache_blocks = 90;
-            all.push(sample);
-        }
-        let text = page(&rows(&all), &all, &conditions(), &BTreeMap::new());
+        let text = page_of_two_sizes();
         assert_eq!(text.matches("<svg").count(), 3);
         // default and own in three charts, and the limit of the reads.
         assert_eq!(text.matches("<polyline").count(), 7);
         assert!(text.contains("din with 90 blocks: block reads"), "{text}");
         stands_alone(&text);
-        judge(&text);
     }
 }

@@ -1,9 +1,9 @@
 //! The results as comma-separated values: a line for each boot.
 
 use super::boot::Sample;
-use crate::checkout::write_atomically;
-use crate::conditions::Conditions;
 use crate::error::{Error, Result};
+use crate::host::output::write_atomically;
+use crate::machine::conditions::Conditions;
 use results::{CompareLine, Role};
 use serde::Serialize;
 use std::path::Path;

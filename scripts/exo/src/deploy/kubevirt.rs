@@ -2,7 +2,7 @@
 //! Kernel Boot"; API `kubevirt.io/v1`, `VirtualMachine`, `KernelBoot`).
 
 use super::{Deployment, Description};
-use crate::artefact::{BUNDLE_PATH, KERNEL_PATH};
+use crate::image::{BUNDLE_PATH, KERNEL_PATH};
 
 /// Name of the claim of a volume that holds the disk.
 const CLAIM: &str = "data";

@@ -16,7 +16,8 @@ pub fn describe(deployment: &Deployment) -> Description {
             escape(&path_text(disk))
         )
     });
-    // The last lines make the machine's end visible: the device turns the kernel's status S into QEMU's, 2S + 1.
+    // The last lines make the machine's end visible: the device turns the kernel's status S into QEMU's,
+    // 2S + 1.
     let text = format!(
         "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{name}</name>

@@ -17,11 +17,12 @@ mod kubevirt;
 mod libvirt;
 mod systemd;
 
-use crate::artefact::{Payload, PayloadArgs};
 use crate::build::Freshness;
-use crate::checkout::{Checkout, write_atomically};
-use crate::environments::EnvironmentArgs;
+use crate::bundle::environments::EnvironmentArgs;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
+use crate::image::{Payload, PayloadArgs};
 use crate::units::Extent;
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! A service of systemd that runs QEMU (systemd.service(5), systemd.exec(5)).
 
 use super::{Deployment, Description, path_text};
-use crate::children::program_path;
 use crate::error::{Error, Result};
+use crate::host::programs::program_path;
 use std::path::Path;
 
 /// The program.

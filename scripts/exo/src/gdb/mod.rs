@@ -8,17 +8,18 @@
 mod place;
 mod script;
 
+use crate::build::symbols::Symbols;
 use crate::build::{Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::children::{self, Group, Progress, program_path};
-use crate::direct;
-use crate::environments::{EnvironmentArgs, pack};
+use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::children::{self, Group, Progress};
+use crate::host::programs::program_path;
 use crate::machine::Machine;
-use crate::machine_args::MachineArgs;
-use crate::qmp::Qmp;
+use crate::machine::args::MachineArgs;
+use crate::machine::direct;
 use crate::session::follow;
-use crate::symbols::Symbols;
+use crate::session::qmp::Qmp;
 use crate::units::shell_quote;
 use script::{Breakpoint, Levels, Style};
 use std::path::Path;
@@ -121,7 +122,7 @@ fn stubbed(machine: &Machine, socket: &Path) -> Machine {
 
 /// Starts both, and waits for gdb's end.
 fn debug(machine: &Machine, commands: &Path, style: Style) -> Result<()> {
-    if machine.accel == crate::accel::Accel::Bochs {
+    if machine.accel == crate::machine::accel::Accel::Bochs {
         let fix = "leave --on out".to_owned();
         return Err(Error::Argument { what: "gdb works with QEMU only".into(), fix });
     }

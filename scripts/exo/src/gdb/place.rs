@@ -1,7 +1,7 @@
 //! From names of functions to addresses.
 
+use crate::build::symbols::{rustc_demangle, without_hash};
 use crate::error::{Error, Result};
-use crate::symbols::{rustc_demangle, without_hash};
 use object::{Object, ObjectSymbol, SymbolKind};
 use std::path::Path;
 

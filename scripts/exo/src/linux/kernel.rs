@@ -2,9 +2,9 @@
 //! kept in the target directory, never installed.
 
 use super::modules::{self, Module};
-use crate::checkout::Checkout;
-use crate::children::program_path;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::programs::program_path;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

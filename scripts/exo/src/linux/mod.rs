@@ -27,12 +27,13 @@ mod initramfs;
 mod kernel;
 mod modules;
 
-use crate::accel::Accel;
 use crate::build::cargo;
-use crate::checkout::{Checkout, write_atomically};
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
+use crate::machine::accel::Accel;
+use crate::machine::args::MachineArgs;
 use crate::machine::{EndBy, Machine};
-use crate::machine_args::MachineArgs;
 pub use kernel::Kernel;
 pub use linux_init::Step;
 use linux_init::{END, PLAN_PATH};

@@ -1,8 +1,8 @@
-//! Pages in a browser without a screen: for tests, where Debian's `chromium` is installed. Elsewhere nothing
-//! is judged.
+//! Pages in a browser without a screen: for tests that have Debian's `chromium`.
 
 use super::escape;
 use serde::Deserialize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the browser found, in one width.
@@ -77,26 +77,28 @@ addEventListener('load', () => {
 });
 "#;
 
+/// The browser; where there is none, says that `test` is not offered.
+pub fn browser(test: &str) -> Option<PathBuf> {
+    host_needs::program(test, "chromium")
+}
+
 /// Judges a page in a browser, in light and dark.
 ///
 /// # Panics
+///
 /// If something is wrong with the page.
-pub fn judge(page: &str) {
+pub fn judge(browser: &Path, page: &str) {
     let drawings = page.matches("<svg").count();
     for dark in [false, true] {
-        for (found, width) in look(page, dark).into_iter().flatten().zip(WIDTHS) {
+        for (found, width) in look(browser, page, dark).into_iter().zip(WIDTHS) {
             assert!(found.faults.is_empty(), "{found:#?}");
             assert_eq!((found.width, found.dark, found.drawings), (width, dark, drawings));
         }
     }
 }
 
-/// What the browser finds in each of [`WIDTHS`]; `None` where there is no browser.
-fn look(page: &str, dark: bool) -> Option<Vec<Findings>> {
-    let Some(browser) = crate::children::program_path("chromium") else {
-        eprintln!("not offered: pages in a browser (apt-get install chromium)");
-        return None;
-    };
+/// What the browser finds in each of [`WIDTHS`].
+fn look(browser: &Path, page: &str, dark: bool) -> Vec<Findings> {
     let frames: String = WIDTHS
         .iter()
         .map(|width| {
@@ -114,7 +116,7 @@ fn look(page: &str, dark: bool) -> Option<Vec<Findings>> {
     std::fs::write(&file, harness).expect("the page is written");
     let output = Command::new("timeout")
         .arg("120")
-        .arg(&browser)
+        .arg(browser)
         // The page is our own. Root, as which tests run in containers, has no sandbox.
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
         .arg(format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 }))
@@ -128,16 +130,17 @@ fn look(page: &str, dark: bool) -> Option<Vec<Findings>> {
     let findings: Vec<Findings> = serde_json::from_str(&json)
         .unwrap_or_else(|error| panic!("{error}: {dom} {}", String::from_utf8_lossy(&output.stderr)));
     assert_eq!(findings.len(), WIDTHS.len());
-    Some(findings)
+    findings
 }
 
 #[test]
 fn faults_are_found() {
+    let Some(browser) = browser("faults_are_found") else { return };
     let pale = "<p style=\"color: #ccc\">pale</p>";
     let wide = "<div style=\"width: 3000px\">wide</div>";
     let bare = "<table><tr><td>1</td></tr></table><svg width=\"20\"><text x=\"-90\" y=\"9\">out</text></svg>";
     let page = format!("<!DOCTYPE html><body style=\"background: white\">{pale}{wide}{bare}</body>");
-    for found in look(&page, false).into_iter().flatten() {
+    for found in look(&browser, &page, false) {
         for fault in [
             "too little contrast: pale",
             "wider than the page",

@@ -4,7 +4,7 @@
 use super::context::{Context, Said, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::qmp::Qmp;
+use crate::session::qmp::Qmp;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -222,7 +222,7 @@ fn reset_console(socket: &Path, file: &Path) -> Verdict {
 fn reports_come_through(context: &Context) -> Verdict {
     for console in ["virtio", "serial"] {
         for attempt in 0..4u64 {
-            let said = with_nmi(context, console, Duration::from_millis(300 + 37 * attempt))?;
+            let said = with_nmi(context, console, &format!("line {}", 37 * attempt))?;
             let said = said.shows("line 0")?.shows("unhandled")?.shows("  rip ")?.shows("  #0 0x")?;
             said.fails_with(&["environment hello ended: exit code 102"])
                 .map_err(|error| format!("{console}, attempt {attempt}: {error}"))?;
@@ -231,11 +231,11 @@ fn reports_come_through(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// Runs a program that prints and prints, and interrupts it.
-fn with_nmi(context: &Context, console: &str, after: Duration) -> Result<Said, String> {
+/// Runs a program that prints and prints, and interrupts it once it has printed `after`.
+fn with_nmi(context: &Context, console: &str, after: &str) -> Result<Said, String> {
     let arguments = ["hello", "--console", console, "--", "print-lines=1000000000"];
-    context.run_with_control(&arguments, |control| {
-        std::thread::sleep(after);
+    context.run_with_control(&arguments, |control, printed| {
+        printed.wait_for(after)?;
         control.inject_nmi()
     })
 }

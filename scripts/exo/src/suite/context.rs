@@ -3,15 +3,16 @@
 use super::Verdict;
 use super::platform::Platform;
 use crate::build::Built;
-use crate::checkout::Checkout;
-use crate::children::{Group, Progress};
 use crate::error::{Error, Result};
-use crate::qmp::Qmp;
+use crate::host::checkout::Checkout;
+use crate::host::children::{Group, Progress};
+use crate::session::qmp::Qmp;
 use hyperexo_abi::BLOCK_BYTES;
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What all tests share.
 pub struct Context {
@@ -37,6 +38,76 @@ pub struct Said {
     pub err: String,
 }
 
+/// What a running tool has printed so far on standard output.
+#[derive(Default)]
+pub struct Printed {
+    state: Mutex<PrintedState>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct PrintedState {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Printed {
+    /// Waits until these words have been printed.
+    ///
+    /// # Errors
+    ///
+    /// If the tool has ended without them. It has a time limit of its own.
+    pub fn wait_for(&self, words: &str) -> Result<()> {
+        let found =
+            |state: &PrintedState| state.bytes.windows(words.len()).any(|part| part == words.as_bytes());
+        let mut state = self.lock();
+        while !found(&state) && !state.ended {
+            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        match found(&state) {
+            true => Ok(()),
+            false => Err(Error::Measurement(format!("{words:?} was never printed"))),
+        }
+    }
+
+    /// Takes everything that comes out of a pipe.
+    fn take_all(&self, mut pipe: impl Read) {
+        let mut part = [0; 4096];
+        loop {
+            match pipe.read(&mut part) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // What could be read before an error is what there is to judge.
+                Ok(0) | Err(_) => return,
+                Ok(count) => {
+                    self.lock().bytes.extend_from_slice(&part[..count]);
+                    self.more.notify_all();
+                }
+            }
+        }
+    }
+
+    /// All of it.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
+    }
+
+    /// Notes the end when the value that this returns is dropped.
+    fn end_with_this(&self) -> impl Drop + '_ {
+        struct End<'a>(&'a Printed);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.lock().ended = true;
+                self.0.more.notify_all();
+            }
+        }
+        End(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PrintedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Blocks of [`Context::small_disk`].
 const SMALL_DISK_BLOCKS: usize = 512;
 
@@ -52,16 +123,23 @@ impl Context {
 
     /// Runs the tool.
     pub fn exo(&self, arguments: &[&str]) -> std::result::Result<Said, String> {
+        self.exo_watched(arguments, &Printed::default())
+    }
+
+    /// Runs the tool, while others see in `printed` what it prints.
+    fn exo_watched(&self, arguments: &[&str], printed: &Printed) -> std::result::Result<Said, String> {
         let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
         let mut command = Command::new(own);
         command.args(arguments);
+        // Whatever happens, nobody waits for more than there will be.
+        let _end = printed.end_with_this();
         let mut group =
             Group::spawn(&command, Progress::Piped).map_err(|error| format!("starting exo: {error}"))?;
         let err = group.child.stderr.take().map(|pipe| std::thread::spawn(move || read(pipe)));
-        let out = group.child.stdout.take().map(read).unwrap_or_default();
+        group.child.stdout.take().into_iter().for_each(|pipe| printed.take_all(pipe));
         let err = err.and_then(|thread| thread.join().ok()).unwrap_or_default();
         let status = group.wait().map_err(|error| format!("waiting for exo: {error}"))?;
-        Ok(Said { status, out, err })
+        Ok(Said { status, out: printed.text(), err })
     }
 
     /// `exo run` on the platform at hand, with the images at hand and a time limit.
@@ -70,20 +148,23 @@ impl Context {
     }
 
     /// [`Context::run`], while somebody else has QEMU's control socket: `act` is called as soon as QEMU
-    /// listens there.
+    /// listens there, and can wait for what the program prints.
     pub fn run_with_control(
         &self,
         arguments: &[&str],
-        act: impl FnOnce(&mut Qmp) -> crate::error::Result<()> + Send,
+        act: impl FnOnce(&mut Qmp, &Printed) -> Result<()> + Send,
     ) -> std::result::Result<Said, String> {
         let folder = tempfile::tempdir_in(self.scratch.path()).map_err(|error| error.to_string())?;
         let socket = folder.path().join("qmp");
         let control = format!("--qemu-arg=unix:{},server=on,wait=off", text(&socket));
         // In front: behind a mark stand words of the program.
         let arguments = [&["--qemu-arg=-qmp", &control], arguments].concat();
+        let printed = Printed::default();
         let (said, acted) = std::thread::scope(|scope| {
-            let acting = scope.spawn(|| Qmp::connect_when_ready(&socket).and_then(|mut qmp| act(&mut qmp)));
-            (self.run(&arguments), acting.join())
+            let acting =
+                scope.spawn(|| Qmp::connect_when_ready(&socket).and_then(|mut qmp| act(&mut qmp, &printed)));
+            let all = self.run_arguments(self.platform, &arguments);
+            (self.exo_watched(&all, &printed), acting.join())
         });
         let acted = acted.map_err(|_| "the thread with the control socket has panicked")?;
         acted.map_err(|error| error.to_string())?;
@@ -92,13 +173,18 @@ impl Context {
 
     /// [`Context::run`] on another platform.
     pub fn run_on(&self, platform: Platform, arguments: &[&str]) -> std::result::Result<Said, String> {
+        self.exo(&self.run_arguments(platform, arguments))
+    }
+
+    /// All arguments of the tool for a run with these.
+    fn run_arguments<'a>(&self, platform: Platform, arguments: &[&'a str]) -> Vec<&'a str> {
         let mut all = vec!["run", "--no-build"];
         all.extend(platform.arguments());
         if !arguments.contains(&"--timeout") {
             all.extend(["--timeout", platform.seconds()]);
         }
         all.extend(arguments);
-        self.exo(&all)
+        all
     }
 
     /// A disk without a file system, small so that a boot loader reads it quickly; each block holds its

@@ -3,8 +3,8 @@
 use super::context::{Context, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::children::{Group, Progress};
-use crate::qmp::Qmp;
+use crate::host::children::{Group, Progress};
+use crate::session::qmp::Qmp;
 use std::process::Command;
 use std::time::Duration;
 

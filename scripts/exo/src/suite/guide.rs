@@ -3,7 +3,7 @@
 use super::context::{Context, text};
 use super::platform::Need;
 use super::{Test, Verdict};
-use crate::create;
+use crate::new;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -19,7 +19,7 @@ const FILE_BLOCKS: usize = 100;
 fn own_policy(context: &Context) -> Verdict {
     let path = context.scratch.path().join("looper");
     if !path.exists() {
-        create::write(&context.checkout.root, "looper", &path).map_err(|error| error.to_string())?;
+        new::write(&context.checkout.root, "looper", &path).map_err(|error| error.to_string())?;
         std::fs::write(path.join("src/main.rs"), program()?).map_err(|error| error.to_string())?;
     }
     let data = text(&context.file("loop.data", &[7; FILE_BLOCKS * hyperexo_abi::BLOCK_BYTES])?);

@@ -21,11 +21,15 @@ pub enum End {
 pub fn tests(context: &Context) -> Result<Vec<Test>> {
     let listed = context.run(&["-q", "hostile", "--", "attempt=list"]).and_then(|said| said.succeeded());
     let said = listed.map_err(|why| Error::Measurement(format!("hostile attempt=list: {why}")))?;
-    let tests: Vec<Test> = said.out.lines().filter_map(attempt).collect();
-    if tests.is_empty() {
-        return Err(Error::Measurement("hostile attempt=list names no attempts".into()));
-    }
-    Ok(tests)
+    attempts(&said.out).map_err(|why| Error::Measurement(format!("hostile attempt=list: {why}")))
+}
+
+/// The attempts of a list. A line that can't be read is an error: an attempt that nobody makes would pass for
+/// one that HyperExo withstands.
+fn attempts(list: &str) -> std::result::Result<Vec<Test>, String> {
+    let read = |line| attempt(line).ok_or_else(|| format!("a line that is no attempt: {line:?}"));
+    let tests = list.lines().map(read).collect::<std::result::Result<Vec<Test>, String>>()?;
+    if tests.is_empty() { Err("no attempts are named".into()) } else { Ok(tests) }
 }
 
 /// A line `NAME END: what it does`; after the end `cores=N` if it takes several, or `network`.
@@ -125,5 +129,20 @@ mod tests {
         assert_eq!(attempt("flood survives network: all").unwrap().needs[2], Need::Network);
         assert!(attempt("steal survives cores: what").is_none());
         assert!(attempt("hello").is_none() && attempt("a b: c").is_none());
+    }
+
+    #[test]
+    fn a_list_is_read_whole_or_not_at_all() {
+        let list = "read-kernel killed: all of it\nsteal survives cores=2: what\n";
+        assert_eq!(attempts(list).map(|tests| tests.len()), Ok(2));
+        for damage in ["flood survive: all\n", "flood survives cores: all\n", "flood survives\n", "\n"] {
+            let said = attempts(&format!("{list}{damage}")).map(|tests| tests.len());
+            let line = damage.trim_end();
+            assert!(
+                said.as_ref().is_err_and(|why| why.contains(&format!("{line:?}"))),
+                "{damage:?}: {said:?}"
+            );
+        }
+        assert!(attempts("").is_err());
     }
 }

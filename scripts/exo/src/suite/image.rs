@@ -3,8 +3,9 @@
 use super::context::{Context, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::machine_args::MachineArgs;
-use crate::{bochs, children};
+use crate::host::programs::program_path;
+use crate::machine::args::MachineArgs;
+use crate::machine::bochs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +15,7 @@ pub fn tests() -> Vec<Test> {
     let raw = [Need::Exokernel, Need::Qemu, Need::BootImages];
     let alone = [Need::Alone, Need::Qemu, Need::BootImages];
     let oci = [Need::Exokernel, Need::Qemu, Need::Program("skopeo"), Need::Program("umoci")];
+    let checked = [Need::Exokernel, Need::Qemu, Need::BootImages, Need::Program("qemu-img")];
     vec![
         Test::new("image-elf", &[Need::Exokernel, Need::Qemu], |context| {
             let file = made(context, "hello.elf", &["hello", "--format", "elf", "--", WORDS])?;
@@ -21,11 +23,12 @@ pub fn tests() -> Vec<Test> {
         }),
         Test::new("image-iso", &grub, iso),
         Test::new("image-raw", &raw, raw_with_data),
+        Test::new("image-qcow2-checked", &checked, |context| {
+            let file = made(context, "checked.qcow2", &["hello", "--format", "qcow2", "--", WORDS])?;
+            ended_with(Command::new("qemu-img").args(["check", &file]), 0).map(drop)
+        }),
         Test::new("image-qcow2", &raw, |context| {
             let file = made(context, "hello.qcow2", &["hello", "--format", "qcow2", "--", WORDS])?;
-            if let Some(program) = children::program_path("qemu-img") {
-                ended_with(Command::new(program).args(["check", &file]), 0)?;
-            }
             greets(&qemu(context, &["-drive", &format!("file={file},format=qcow2,if=virtio")])?)
         }),
         Test::new("image-oci", &oci, container_image),
@@ -136,7 +139,7 @@ fn container_image(context: &Context) -> Verdict {
         return Err(format!("skopeo sees no label of ours: {seen}"));
     }
     let bundle: PathBuf = context.scratch.path().join("unpacked");
-    let mut umoci = Command::new(children::program_path("umoci").ok_or("umoci is gone")?);
+    let mut umoci = Command::new(program_path("umoci").ok_or("umoci is gone")?);
     umoci.args(["unpack", "--rootless", "--image", &format!("{layout}:latest")]).arg(&bundle);
     ended_with(&mut umoci, 0)?;
     let boot = bundle.join("rootfs/boot");

@@ -4,9 +4,9 @@ use super::context::{Context, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::linux::{DISK_MODULES, Kernel, LinuxGuest, Step};
-use crate::machine_args::MachineArgs;
-use crate::serial::{Line, parse};
+use crate::machine::args::MachineArgs;
 use crate::session;
+use crate::session::serial::{Line, parse};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Modules are loaded, a disk is mounted, a program is run; its status and the disk's counters come out.
 fn linux_guest(context: &Context) -> Verdict {
     let image = context.scratch.path().join("linux.img");
-    let program = crate::children::program_path("mke2fs").ok_or("mke2fs is gone")?;
+    let program = crate::host::programs::program_path("mke2fs").ok_or("mke2fs is gone")?;
     let made = Command::new(program).args(["-q", "-t", "ext4", "-b", "4096"]).arg(&image).arg("8M").output();
     if !made.map_err(|error| error.to_string())?.status.success() {
         return Err("mke2fs failed".into());

@@ -43,11 +43,11 @@ mod processor;
 mod protection;
 mod work;
 
-use crate::bench::write_lines;
 use crate::build::{Freshness, Source, images};
-use crate::checkout::Checkout;
-use crate::children::interrupted;
 use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::children::interrupted;
+use crate::host::output::write_lines;
 use context::Context;
 use platform::{Need, Platform};
 use serde::Serialize;
@@ -107,6 +107,9 @@ struct TestLine<'a> {
     platform: &'a str,
     outcome: &'a str,
     seconds: f64,
+    /// Its place among the [`DEAREST`], from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_rank: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -191,8 +194,9 @@ fn report(entries: &[Entry], platforms: &[Platform], args: &TestArgs) -> Result<
     if platforms.len() > 1 {
         print!("{}", matrix(entries, platforms));
     }
+    let dearest = dearest(entries);
     if let Some(path) = &args.json {
-        let lines = entries.iter().map(|entry| {
+        let lines = entries.iter().enumerate().map(|(index, entry)| {
             let (outcome, reason) = match &entry.outcome {
                 Outcome::Passed => ("passed", None),
                 Outcome::Failed(why) => ("failed", Some(why.as_str())),
@@ -203,10 +207,17 @@ fn report(entries: &[Entry], platforms: &[Platform], args: &TestArgs) -> Result<
                 platform: entry.platform.name(),
                 outcome,
                 seconds: entry.seconds,
+                cost_rank: dearest.iter().position(|dear| *dear == index).map(|place| place + 1),
                 reason,
             }
         });
         write_lines(path, lines)?;
+    }
+    if entries.len() > 1 {
+        println!("tests that cost most:");
+    }
+    for entry in dearest.iter().filter(|_| entries.len() > 1).filter_map(|index| entries.get(*index)) {
+        println!("{:>8.1} s  {} on {}", entry.seconds, entry.test, entry.platform.name());
     }
     let failed: Vec<&Entry> =
         entries.iter().filter(|entry| matches!(entry.outcome, Outcome::Failed(_))).collect();
@@ -220,6 +231,18 @@ fn report(entries: &[Entry], platforms: &[Platform], args: &TestArgs) -> Result<
     }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() { Ok(()) } else { Err(Error::Tests(failed.len())) }
+}
+
+/// How many tests are named that cost most.
+const DEAREST: usize = 20;
+
+/// Indices of the tests that took longest, the longest first; without those that were not run.
+fn dearest(entries: &[Entry]) -> Vec<usize> {
+    let ran = |index: &usize| !matches!(entries[*index].outcome, Outcome::NotOffered(_));
+    let mut indices: Vec<usize> = (0..entries.len()).filter(ran).collect();
+    indices.sort_by(|a, b| entries[*b].seconds.total_cmp(&entries[*a].seconds));
+    indices.truncate(DEAREST);
+    indices
 }
 
 /// Tests down, platforms across.
@@ -244,4 +267,21 @@ fn matrix(entries: &[Entry], platforms: &[Platform]) -> String {
         }
     }
     text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearest_tests_are_named() {
+        let entry =
+            |seconds, outcome| Entry { test: String::new(), platform: Platform::Direct, outcome, seconds };
+        let mut entries: Vec<Entry> = (0..25u8).map(|at| entry(f64::from(at), Outcome::Passed)).collect();
+        entries.push(entry(99.0, Outcome::NotOffered("a disk".into())));
+        entries.push(entry(50.0, Outcome::Failed("timeout".into())));
+        let found = dearest(&entries);
+        assert_eq!((found.len(), &found[..3]), (20, &[26, 24, 23][..]));
+        assert!(dearest(&[]).is_empty());
+    }
 }

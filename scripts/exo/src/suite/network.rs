@@ -3,7 +3,7 @@
 use super::context::{Context, Said, json_lines, text};
 use super::platform::Need;
 use super::{Test, Verdict};
-use crate::serial::Accounting;
+use crate::session::serial::Accounting;
 use ::network::message::{Kind, Message};
 use hyperexo_abi::net::MacAddress;
 use std::os::unix::net::UnixDatagram;

@@ -1,7 +1,9 @@
 //! Where tests can run, and what each place offers.
 
-use crate::checkout::Checkout;
-use crate::{bochs, children, iso, linux};
+use crate::host::checkout::Checkout;
+use crate::host::programs::program_path;
+use crate::linux;
+use crate::machine::{bochs, iso};
 
 /// A platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -104,7 +106,7 @@ impl Platform {
     /// Whether it has something.
     pub fn offers(self, need: Need) -> bool {
         match (self, need) {
-            (_, Need::Program(name)) => children::program_path(name).is_some(),
+            (_, Need::Program(name)) => program_path(name).is_some(),
             (Platform::QemuSvm, Need::LinuxKernel) => {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()
             }

@@ -3,9 +3,9 @@
 use super::context::{Context, Said, json_lines, text};
 use super::platform::{Need, Platform};
 use super::{Test, Verdict};
-use crate::children::{Group, Progress};
-use crate::create;
-use crate::serial::Accounting;
+use crate::host::children::{Group, Progress};
+use crate::new;
+use crate::session::serial::Accounting;
 use results::CompareLine;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -311,7 +311,7 @@ fn machine_of(label: &str, platform: Platform) -> bool {
 fn application(context: &Context, arguments: &[&str]) -> std::result::Result<Said, String> {
     let path = context.scratch.path().join("greeter");
     if !path.exists() {
-        create::write(&context.checkout.root, "greeter", &path).map_err(|error| error.to_string())?;
+        new::write(&context.checkout.root, "greeter", &path).map_err(|error| error.to_string())?;
     }
     let path = text(&path);
     let mut all = vec!["run", &path, "--timeout", context.platform.seconds()];
@@ -338,7 +338,7 @@ fn ext4(context: &Context) -> Verdict {
     std::fs::create_dir_all(folder.join("deep")).map_err(|error| error.to_string())?;
     std::fs::write(folder.join("deep/note.txt"), "from ext4\n").map_err(|error| error.to_string())?;
     let image = context.scratch.path().join("ext4.img");
-    let program = crate::children::program_path("mke2fs").ok_or("mke2fs is gone")?;
+    let program = crate::host::programs::program_path("mke2fs").ok_or("mke2fs is gone")?;
     let output = Command::new(program)
         .args(["-q", "-t", "ext4", "-b", "4096", "-d"])
         .args([&folder, &image])

@@ -9,7 +9,8 @@ use filecache::Options;
 use libos_core::{argument, println, time};
 use libos_fs::RingDevice;
 
-/// Runs the workload. The exit code is 0 if its result was right; an error is printed, and the exit code is 1.
+/// Runs the workload. The exit code is 0 if its result was right. An error is printed, and the exit code is
+/// 1.
 pub fn main() -> Result<i32, String> {
     let options = Options::parse(argument).map_err(|error| format!("filecache: {error}"))?;
     let device = RingDevice::open().map_err(|error| format!("filecache: {error}"))?;

@@ -197,7 +197,7 @@ pub fn read(
     progress.set_length(file.metadata().map_or(0, |metadata| metadata.len()));
     let judged = |fault: Fault| Error::Trace {
         path: path.to_path_buf(),
-        place: fault.place,
+        place: fault.place.to_string(),
         reason: fault.reason,
         fix: fault.fix,
     };

@@ -1,0 +1,108 @@
+//! `exo run --record-references FILE`: the references of a unikernel to the blocks of its files, as it prints
+//! them, in a file that `exo cache simulate` reads.
+//!
+//! The file is text: a first line that says what it is, then one number a line, file number × 2³² + block.
+
+use crate::bundle::environments::Environment;
+use crate::error::{Error, Result};
+use crate::host::output::write_atomically;
+use crate::session::serial::{Line, parse};
+use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
+use std::fmt::Write;
+use std::path::Path;
+
+/// First line of the file.
+const HEADER: &str = "# hyperexo references 1";
+/// Word of the command line that has a unikernel print its references.
+const WORD: &str = "record-references=1";
+
+/// References as they come in.
+#[derive(Default)]
+pub struct Recording {
+    references: Vec<u64>,
+    ended: bool,
+    bad: Option<String>,
+}
+
+impl Recording {
+    /// Has the only environment of a run print its references.
+    ///
+    /// # Errors
+    /// If there are several: their references have nothing to do with each other.
+    pub fn prepare(environments: &mut [Environment]) -> Result<()> {
+        let [environment] = environments else {
+            return Err(Error::Argument {
+                what: "references of several environments can't be recorded in one file".into(),
+                fix: "run one at a time".into(),
+            });
+        };
+        environment.words = format!("{} {WORD}", environment.words).trim_start().to_owned();
+        Ok(())
+    }
+
+    /// Takes a line of the machine; `false` if it holds no references.
+    pub fn line(&mut self, line: &str) -> bool {
+        let text = match parse(line) {
+            Line::Guest { text, .. } | Line::Other(text) => text.trim(),
+            _ => return false,
+        };
+        if text == LOG_END {
+            self.ended = true;
+            return true;
+        }
+        match parse_line(LOG_NAME, text, &mut self.references) {
+            None => false,
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                self.bad.get_or_insert(error.to_string());
+                true
+            }
+        }
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// If a line was damaged, if there were no references, or if the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(bad) = &self.bad {
+            return Err(Error::Measurement(format!("references: {bad}")));
+        }
+        if !self.ended {
+            return Err(Error::Measurement(
+                "references: the end is missing: the unikernel mounted no volume on its disk, or ended without \
+                 dropping it"
+                    .into(),
+            ));
+        }
+        let mut text = format!("{HEADER}\n");
+        for reference in &self.references {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{reference}");
+        }
+        write_atomically(path, text.as_bytes())?;
+        eprintln!("exo: {} references in {}", self.references.len(), path.display());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("refs");
+        let mut recording = Recording::default();
+        assert!(
+            recording.line("refs all 7+2,9+1") && !recording.line("hello") && !recording.line("refs din 1+1")
+        );
+        assert!(recording.write(&path).is_err(), "the end is missing");
+        assert!(recording.line(LOG_END));
+        recording.write(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{HEADER}\n7\n8\n9\n"));
+        assert!(recording.line("refs all 1+x"));
+        assert!(recording.write(&path).unwrap_err().to_string().contains("1+x"));
+    }
+}

@@ -1,0 +1,41 @@
+//! The documents: links lead somewhere, and the map stays a map.
+
+use std::path::{Path, PathBuf};
+
+/// The most bytes of ARCHITECTURE.md. What is longer belongs on a page of its own in `docs/`.
+const MAP_BYTES: usize = 15_000;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("a checkout")
+}
+
+/// Targets of the links in a page that lead to files, without their anchors.
+fn links(page: &str) -> Vec<&str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let files = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    files.filter_map(|target| target.split('#').next()).collect()
+}
+
+#[test]
+fn links_lead_to_files() {
+    let root = root();
+    let pages = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "libos-fs/bench/README.md"]
+        .map(|name| root.join(name));
+    let docs = std::fs::read_dir(root.join("docs")).expect("the folder docs");
+    let docs = docs.map(|entry| entry.expect("an entry of a folder").path());
+    let mut dead = Vec::new();
+    for page in pages.into_iter().chain(docs) {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let folder = page.parent().expect("a folder");
+        let lost = links(&text).into_iter().filter(|target| !folder.join(target).exists());
+        dead.extend(lost.map(|target| format!("{}: {target}", page.display())));
+    }
+    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
+    assert_eq!(links("[a](b.md#c), [d](https://e), [f](#g), [h](../i)"), ["b.md", "../i"]);
+}
+
+#[test]
+fn the_map_is_short() {
+    let bytes = std::fs::read(root().join("ARCHITECTURE.md")).expect("the map").len();
+    assert!(bytes <= MAP_BYTES, "ARCHITECTURE.md has {bytes} bytes, more than {MAP_BYTES}");
+}
