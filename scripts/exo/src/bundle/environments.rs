@@ -37,6 +37,10 @@ pub struct EnvironmentArgs {
     /// Core of an environment's first virtual CPU, LABEL=N, or N for all (default: 0)
     #[arg(long, value_name = "N")]
     pub core: Vec<String>,
+    /// Cores on which an environment may have virtual CPUs, LABEL=LIST, or LIST for all, as 0,2-3 or all
+    /// (default: its own core; all if it is the only environment)
+    #[arg(long, value_name = "LIST")]
+    pub may_use_cores: Vec<String>,
 }
 
 /// What a machine has to give to its environments.
@@ -69,19 +73,31 @@ pub struct Environment {
     pub disk_quota_mib: u32,
     /// Core of its first virtual CPU.
     pub core: u32,
+    /// Cores on which it may have virtual CPUs, a bit each; `None`: its own, or all if it is alone.
+    pub cores: Option<u32>,
 }
 
 impl Environment {
     /// An environment with all defaults: an equal share of the memory, no disk, the first core.
     pub fn new(label: String, source: Source, words: String) -> Environment {
-        Environment { label, source, words, quota_bytes: None, extent: None, disk_quota_mib: 0, core: 0 }
+        Environment {
+            label,
+            source,
+            words,
+            quota_bytes: None,
+            extent: None,
+            disk_quota_mib: 0,
+            core: 0,
+            cores: None,
+        }
     }
 }
 
 impl EnvironmentArgs {
     /// Whether parts of a machine are given to environments.
     pub fn divides_the_machine(&self) -> bool {
-        [&self.quota, &self.disk_extent, &self.disk_quota, &self.core].iter().any(|list| !list.is_empty())
+        let parts = [&self.quota, &self.disk_extent, &self.disk_quota, &self.core, &self.may_use_cores];
+        parts.iter().any(|list| !list.is_empty())
     }
 
     /// The environments that the arguments describe, on a machine that has this to give.
@@ -127,7 +143,7 @@ impl EnvironmentArgs {
     }
 }
 
-/// Reads `--disk-quota` and `--core`.
+/// Reads `--disk-quota`, `--core` and `--may-use-cores`.
 fn place(list: &mut [Environment], args: &EnvironmentArgs, cores: u32) -> Result<()> {
     for text in &args.disk_quota {
         let (size, chosen) = addressed(list, text)?;
@@ -145,7 +161,32 @@ fn place(list: &mut [Environment], args: &EnvironmentArgs, cores: u32) -> Result
         })?;
         chosen.into_iter().for_each(|one| one.core = core);
     }
+    for text in &args.may_use_cores {
+        let (set, chosen) = addressed(list, text)?;
+        let set = core_set(set, cores)?;
+        chosen.into_iter().for_each(|one| one.cores = Some(set));
+    }
     Ok(())
+}
+
+/// A list of cores of a machine that has `cores`, as `0,2-3` or `all`: a bit each.
+fn core_set(text: &str, cores: u32) -> Result<u32> {
+    let all = 1u32.checked_shl(cores).map_or(u32::MAX, |end| end - 1);
+    if text == "all" {
+        return Ok(all);
+    }
+    let part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        (first <= last && last < cores.min(u32::BITS))
+            .then(|| (first..=last).fold(0, |set, core| set | 1 << core))
+    };
+    let parts: Option<Vec<u32>> = text.split(',').map(part).collect();
+    let parts = parts.ok_or_else(|| Error::Argument {
+        what: format!("{text:?} is no list of the machine's cores"),
+        fix: format!("as 0,2-3 or all; there are {cores}, from 0 on; --cores N gives it more"),
+    })?;
+    Ok(parts.into_iter().fold(0, |set, part| set | part))
 }
 
 /// `[LABEL=]APP[:WORDS]` into its parts.
@@ -206,6 +247,8 @@ pub fn pack(
             disk: one.extent.zip(supply.disk),
             disk_quota_mib: one.disk_quota_mib,
             core: one.core,
+            // Alone there is nobody to take a core from.
+            cores: one.cores.unwrap_or(if environments.len() == 1 { u32::MAX } else { 0 }),
             network: supply.network,
         };
         parts.push((manifest, image.bytes.as_slice()));
@@ -227,5 +270,16 @@ mod tests {
         assert_eq!(split_label("hello"), (None, "hello", ""));
         assert_eq!(split_label("a=hello:x=1 y=2"), (Some("a"), "hello", "x=1 y=2"));
         assert_eq!(split_label("hello:x=1"), (None, "hello", "x=1"));
+    }
+
+    #[test]
+    fn lists_of_cores() {
+        assert_eq!(core_set("all", 4).unwrap(), 0b1111);
+        assert_eq!(core_set("all", 64).unwrap(), u32::MAX);
+        assert_eq!(core_set("0,2-3", 4).unwrap(), 0b1101);
+        assert_eq!(core_set("1", 2).unwrap(), 0b10);
+        for wrong in ["", "4", "3-2", "0,", "-1", "x", "0-9"] {
+            assert!(core_set(wrong, 4).is_err(), "{wrong}");
+        }
     }
 }

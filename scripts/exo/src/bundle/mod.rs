@@ -27,6 +27,8 @@ pub struct Manifest {
     pub disk_quota_mib: u32,
     /// Core of its first virtual CPU.
     pub core: u32,
+    /// Cores on which it may have virtual CPUs, a bit each; its own always counts.
+    pub cores: u32,
     /// Whether it may use the network.
     pub network: bool,
 }
@@ -50,6 +52,7 @@ impl Manifest {
         entry.stack_bytes = DEFAULT_STACK_BYTES;
         entry.slices = 1;
         entry.core = self.core;
+        entry.cores = self.cores;
         entry.network = self.network.into();
         entry.disk_quota_mib = self.disk_quota_mib;
         if let Some((extent, writable)) = self.disk {
@@ -141,6 +144,7 @@ mod tests {
             disk: Some((Extent { first: 5, count: 7 }, Writable::No)),
             disk_quota_mib: 3,
             core: 1,
+            cores: 0b110,
             network: true,
         }
     }
@@ -170,6 +174,7 @@ mod tests {
         assert_eq!(two.elf, &[7; 5000]);
         assert_eq!((two.entry.quota_frames, two.entry.disk_first, two.entry.disk_count), (1000, 5, 7));
         assert_eq!(two.entry.disk_rights, u32::from(Rights::READ.0));
+        assert_eq!(two.entry.cores, 0b110);
         assert_eq!((two.entry.core, two.entry.disk_quota_mib, two.entry.network), (1, 3, 1));
         assert_eq!(bundle.image(0).unwrap().elf, b"first image");
         assert_eq!(names(Path::new("x"), &bytes).unwrap(), ["one", "two"]);

@@ -78,6 +78,7 @@ fn bundle_of_hello(context: &Context) -> std::result::Result<Vec<u8>, String> {
         disk: None,
         disk_quota_mib: 0,
         core: 0,
+        cores: 0,
         network: false,
     };
     bundle::write(&[(manifest, &context.built.apps[0].bytes)]).map_err(|error| error.to_string())

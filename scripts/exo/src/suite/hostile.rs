@@ -70,6 +70,8 @@ pub fn check(context: &Context, attempt: &str, end: End, cores: u32, machine: &[
         &count,
         "--core",
         &last,
+        "--may-use-cores",
+        "attacker=all",
         "--disk",
         &data,
         "--disk-extent",
