@@ -1,9 +1,9 @@
 //! Which module may import which: a module imports only what is in rows above its own, counted from the row
 //! that uses nothing.
 //!
-//! The comment at the top of a crate, or of a module with others in it, has lines `rows: a b · c · d`. Modules
-//! between two dots are one row, and import nothing of each other. What the files of one module import of each
-//! other is its own affair. Tests may import anything.
+//! The comment at the top of a crate, or of a module with others in it, has lines `rows: a b · c · d`.
+//! Modules between two dots are one row, and import nothing of each other. What the files of one module
+//! import of each other is its own affair. Tests may import anything.
 
 use crate::host::checkout::Checkout;
 use crate::source;
@@ -25,7 +25,7 @@ fn rows(comment: &str) -> BTreeMap<String, usize> {
     rows.enumerate().flat_map(names).collect()
 }
 
-/// Paths, from the root of the crate, of what a source uses outside of tests. `own` is the path of its module,
+/// Paths of what a source uses outside of tests, from the root of the crate. `own` is the path of its module,
 /// from which `super` goes up. Of `a::b::c` there are `a` and `a::b`, too.
 fn uses(source: &str, own: &[String]) -> Result<BTreeSet<Vec<String>>, LexError> {
     let code = source::code(source)?;
