@@ -5,7 +5,8 @@
 //!
 //! | row, from below | what |
 //! |---|---|
-//! | [`error`], [`units`], [`source`] | what can go wrong, in the user's words; sizes and numbers; Rust sources, counted |
+//! | [`error`], [`units`] | what can go wrong, in the user's words; sizes and numbers |
+//! | [`source`] | Rust sources, counted |
 //! | [`host`] | this computer: the checkout, files, programs, children |
 //! | [`build`] | images: cargo makes them, they are cut down to what is booted; `exo build` |
 //! | [`bundle`] | several images and their manifests in one file |
@@ -20,7 +21,7 @@
 //! A row imports only rows above it in this list (`rows.rs` checks that):
 //!
 //! ```text
-//! rows: error units source · host · build · bundle · machine · session · linux · page · data fs
+//! rows: error units · source · host · build · bundle · machine · session · linux · page · data fs
 //! rows: cache run · compare · bench · image · deploy · gdb new doctor · suite
 //! ```
 //!

@@ -1,20 +1,19 @@
-//! Which module may import which, for every crate that has rows: a module imports only what is in rows above
-//! its own, counted from the row that uses nothing.
+//! Which module may import which: a module imports only what is in rows above its own, counted from the row
+//! that uses nothing.
 //!
-//! The comment at the root of such a crate has lines `rows: a b · c · d`. Modules between two dots are one
-//! row, and import nothing of each other. Each folder at the root is one module; what its files import of
-//! each other is its own affair. Tests may import anything.
+//! The comment at the top of a crate, or of a module with others in it, has lines `rows: a b · c · d`.
+//! Modules between two dots are one row, and import nothing of each other. What the files of one module
+//! import of each other is its own affair. Tests may import anything.
 
 use crate::host::checkout::Checkout;
 use crate::source;
-use proc_macro2::{LexError, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, LexError, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The crates with rows: folder of the sources, and the file at the root.
-const CRATES: [(&str, &str); 1] = [("scripts/exo/src", "main.rs")];
-/// Files at a root that are no modules of it.
-const ROOTS: [&str; 3] = ["main", "lib", "rows"];
+/// Where rows are kept: the folder of a crate's sources, the module in it that has the rows (none: the crate
+/// itself), and the file whose comment names them.
+const SCOPES: [(&str, &[&str], &str); 1] = [("scripts/exo/src", &[], "main.rs")];
 
 /// The row of each module, from 0.
 fn rows(comment: &str) -> BTreeMap<String, usize> {
@@ -26,41 +25,81 @@ fn rows(comment: &str) -> BTreeMap<String, usize> {
     rows.enumerate().flat_map(names).collect()
 }
 
-/// Names that follow `crate::` outside of tests: the modules, and other things at the root, that a source
-/// uses.
-fn uses(source: &str) -> Result<BTreeSet<String>, LexError> {
+/// Paths of what a source uses outside of tests, from the root of the crate. `own` is the path of its module,
+/// from which `super` goes up. Of `a::b::c` there are `a` and `a::b`, too.
+fn uses(source: &str, own: &[String]) -> Result<BTreeSet<Vec<String>>, LexError> {
     let code = source::code(source)?;
-    let mut names = BTreeSet::new();
-    for window in code.windows(4) {
-        let [TokenTree::Ident(first), TokenTree::Punct(a), TokenTree::Punct(b), what] = window else {
-            continue;
-        };
-        if *first != "crate" || (a.as_char(), b.as_char()) != (':', ':') {
-            continue;
-        }
-        match what {
-            TokenTree::Ident(name) => {
-                names.insert(name.to_string());
+    let mut found = BTreeSet::new();
+    for (at, token) in code.iter().enumerate() {
+        let after_path = at >= 2 && is_colons(&code[at - 2..at]);
+        match token {
+            TokenTree::Ident(word) if *word == "crate" => follow(vec![], &code[at + 1..], &mut found),
+            TokenTree::Ident(word) if *word == "super" && !after_path => {
+                let mut rest = &code[at + 1..];
+                let mut base = own.to_vec();
+                base.pop();
+                while let [_, _, TokenTree::Ident(word), more @ ..] = rest {
+                    if *word != "super" {
+                        break;
+                    }
+                    base.pop();
+                    rest = more;
+                }
+                follow(base, rest, &mut found);
             }
-            TokenTree::Group(group) => names.extend(heads(group.stream())),
             _ => {}
         }
     }
-    Ok(names)
+    Ok(found)
 }
 
-/// The first name of each path in the braces of a `use`.
-fn heads(list: TokenStream) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut starts = true;
-    for token in list {
-        match &token {
-            TokenTree::Ident(name) if starts => names.push(name.to_string()),
-            _ => {}
-        }
-        starts = matches!(&token, TokenTree::Punct(mark) if mark.as_char() == ',');
+fn is_colons(tokens: &[TokenTree]) -> bool {
+    tokens.iter().all(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ':'))
+}
+
+/// Notes the paths that go on from `base` with these tokens, if `::` comes first.
+fn follow(base: Vec<String>, tokens: &[TokenTree], found: &mut BTreeSet<Vec<String>>) {
+    let [first, second, next, rest @ ..] = tokens else { return };
+    if !is_colons(&[first.clone(), second.clone()]) {
+        return;
     }
-    names
+    match next {
+        TokenTree::Ident(name) => name_and_on(base, name.to_string(), rest, found),
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+            list(&base, group.stream(), found)
+        }
+        _ => {}
+    }
+}
+
+fn name_and_on(base: Vec<String>, name: String, rest: &[TokenTree], found: &mut BTreeSet<Vec<String>>) {
+    let path = [base, vec![name]].concat();
+    found.insert(path.clone());
+    follow(path, rest, found);
+}
+
+/// Notes the paths in the braces of a `use`.
+fn list(base: &[String], stream: TokenStream, found: &mut BTreeSet<Vec<String>>) {
+    let tokens: Vec<TokenTree> = stream.into_iter().collect();
+    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ',');
+    for part in tokens.split(is_comma) {
+        if let [TokenTree::Ident(name), rest @ ..] = part {
+            name_and_on(base.to_vec(), name.to_string(), rest, found);
+        }
+    }
+}
+
+/// The path of a file's module, from the root of its crate.
+fn module_of(folder: &Path, file: &Path) -> Vec<String> {
+    let inside = file.strip_prefix(folder).expect("a file of the crate").with_extension("");
+    let mut path: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    path.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+    path
+}
+
+/// What follows `scope` in a path that goes through it.
+fn inside<'a>(path: &'a [String], scope: &[&str]) -> Option<&'a String> {
+    path.get(scope.len()).filter(|_| path.iter().zip(scope).all(|(part, wanted)| part == wanted))
 }
 
 /// What is wrong with the imports of a file that belongs to `module`.
@@ -73,48 +112,32 @@ fn faults(rows: &BTreeMap<String, usize>, module: &str, used: &BTreeSet<String>)
         .collect()
 }
 
-/// The files of a folder and of those below it.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-        let path = entry.expect("an entry of a folder").path();
-        if path.is_dir() {
-            list(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
+/// Everything that is wrong in a scope.
+fn judge(root: &Path, (folder, scope, file): (&str, &[&str], &str)) -> Vec<String> {
+    let folder = root.join(folder);
+    let comment =
+        std::fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let rows = rows(&comment);
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
+    for (path, text) in source::without_tests(&folder).unwrap_or_else(|error| panic!("{error}")) {
+        let own = module_of(&folder, &path);
+        let Some(module) = inside(&own, scope) else { continue };
+        let used = uses(&text, &own).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let used = used.iter().filter_map(|path| inside(path, scope).cloned()).collect();
+        wrong.extend(
+            faults(&rows, module, &used).into_iter().map(|fault| format!("{}: {fault}", path.display())),
+        );
+        seen.insert(module.clone());
     }
-}
-
-/// The module at the root to which a file belongs; `None` for the root itself.
-fn module_of(folder: &Path, path: &Path) -> Option<String> {
-    let first = path.strip_prefix(folder).ok()?.iter().next()?;
-    let name = Path::new(first).file_stem()?.to_string_lossy().into_owned();
-    (!ROOTS.contains(&name.as_str())).then_some(name)
+    let gone = rows.keys().filter(|name| !seen.contains(*name));
+    wrong.extend(gone.map(|name| format!("{file}: the rows name {name}, which is no module")));
+    wrong
 }
 
 #[test]
 fn modules_import_only_from_rows_above() {
     let root = Checkout::find().expect("a checkout").root;
-    let mut wrong = Vec::new();
-    for (folder, file) in CRATES {
-        let folder = root.join(folder);
-        let comment = std::fs::read_to_string(folder.join(file)).expect("the root of a crate");
-        let rows = rows(&comment);
-        let mut files = Vec::new();
-        list(&folder, &mut files);
-        let mut seen = BTreeSet::new();
-        for path in files {
-            let Some(module) = module_of(&folder, &path) else { continue };
-            let text = std::fs::read_to_string(&path).expect("a source");
-            let used = uses(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            wrong.extend(
-                faults(&rows, &module, &used).into_iter().map(|fault| format!("{}: {fault}", path.display())),
-            );
-            seen.insert(module);
-        }
-        let gone = rows.keys().filter(|name| !seen.contains(*name));
-        wrong.extend(gone.map(|name| format!("{file}: the rows name {name}, which is no module")));
-    }
+    let wrong: Vec<String> = SCOPES.into_iter().flat_map(|scope| judge(&root, scope)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -132,6 +155,33 @@ fn imports_from_below_are_found() {
 fn what_is_used_of_the_crate_is_found() {
     let source = "use crate::a::b;\nuse crate::{c, d::{e, f}, g as h};\n/// [`crate::i`]\nfn j() -> crate::k::L {\n    \
                   m(\"crate::n\", crate::o::p())\n}\n#[cfg(test)]\nmod tests {\n    use crate::q;\n}\n";
-    let names: Vec<String> = uses(source).unwrap().into_iter().collect();
-    assert_eq!(names, ["a", "c", "d", "g", "k", "o"]);
+    let path = |text: &str| text.split("::").map(str::to_owned).collect::<Vec<_>>();
+    let own = path("x::y");
+    let found = uses(source, &own).unwrap();
+    let heads: BTreeSet<&str> = found.iter().map(|path| path[0].as_str()).collect();
+    assert_eq!(heads.into_iter().collect::<Vec<_>>(), ["a", "c", "d", "g", "k", "o"]);
+    assert!(found.contains(&path("d::f")) && found.contains(&path("a::b")));
+    let found = uses("use super::{r, s::T};\nuse super::super::u;\n", &own).unwrap();
+    assert_eq!(
+        found.into_iter().collect::<Vec<_>>(),
+        [path("u"), path("x::r"), path("x::s"), path("x::s::T")]
+    );
+}
+
+#[test]
+fn a_scope_is_judged_by_its_files() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
+    std::fs::create_dir_all(root.path().join("src/cache/a")).unwrap();
+    write("src/lib.rs", "mod cache; mod z;");
+    write("src/z.rs", "use crate::cache::b;");
+    write("src/cache/mod.rs", "//! rows: a · b · gone\nmod a; mod b; use a::x;");
+    write("src/cache/a/mod.rs", "mod deep;\n#[cfg(test)]\nmod tests;");
+    write("src/cache/a/deep.rs", "use super::super::b::Y;");
+    write("src/cache/a/tests.rs", "use crate::cache::b;");
+    write("src/cache/b.rs", "use super::a::x; use crate::z;");
+    let wrong = judge(root.path(), ("src", &["cache"], "cache/mod.rs"));
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(wrong[0].ends_with("deep.rs: a imports b, which is not above it"), "{wrong:?}");
+    assert!(wrong[1].ends_with("the rows name gone, which is no module"), "{wrong:?}");
 }

@@ -1,7 +1,9 @@
 //! Rust sources as a reader of code counts them: without blank lines, comments and tests.
 
+use crate::error::{Error, Result};
 use proc_macro2::{Delimiter, Group, LexError, Span, TokenStream, TokenTree};
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Lines of a Rust source that hold code outside of tests. What is code and what comment is left to a lexer
 /// of Rust.
@@ -9,7 +11,7 @@ use std::collections::BTreeSet;
 /// # Errors
 ///
 /// If it is no Rust.
-pub fn lines(source: &str) -> Result<u64, LexError> {
+pub fn lines(source: &str) -> std::result::Result<u64, LexError> {
     let mut lines = BTreeSet::new();
     for token in code(source)? {
         let mut extend = |span: Span| lines.extend(span.start().line..=span.end().line);
@@ -66,7 +68,7 @@ fn push(token: TokenTree, tokens: &mut Vec<TokenTree>) {
 /// # Errors
 ///
 /// If it is no Rust.
-pub fn unsafe_blocks(source: &str) -> Result<u64, LexError> {
+pub fn unsafe_blocks(source: &str) -> std::result::Result<u64, LexError> {
     let code = code(source)?;
     let is_block = |pair: &&[TokenTree]| match pair {
         [TokenTree::Ident(word), TokenTree::Group(group)] => {
@@ -77,12 +79,60 @@ pub fn unsafe_blocks(source: &str) -> Result<u64, LexError> {
     Ok(code.windows(2).filter(is_block).count() as u64)
 }
 
+/// Rust sources in a folder and in those below it, with their text, but for files of tests.
+///
+/// # Errors
+///
+/// If they can't be read, or are no Rust.
+pub fn without_tests(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    list(folder, &mut files)?;
+    let mut texts = Vec::new();
+    let mut tests = BTreeSet::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let modules = test_modules(&text).map_err(no_rust(&path))?;
+        tests.extend(modules.iter().map(|name| folder_of_modules(&path).join(name)));
+        texts.push((path, text));
+    }
+    texts.retain(|(path, _)| !path.ancestors().any(|part| tests.contains(&part.with_extension(""))));
+    Ok(texts)
+}
+
+/// The error about a file that is no Rust.
+pub fn no_rust(path: &Path) -> impl FnOnce(LexError) -> Error {
+    let path = path.display().to_string();
+    move |why| Error::Measurement(format!("{path}: {why}"))
+}
+
+/// Where the modules lie that a file declares.
+fn folder_of_modules(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default();
+    if ["mod", "lib", "main"].iter().any(|name| stem == *name) {
+        path.parent().unwrap_or(path).to_path_buf()
+    } else {
+        path.with_extension("")
+    }
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let path = entry.map_err(Error::io("list", folder))?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
 /// Modules that are compiled for tests only and lie in files of their own.
 ///
 /// # Errors
 ///
 /// If it is no Rust.
-pub fn test_modules(source: &str) -> Result<Vec<String>, LexError> {
+fn test_modules(source: &str) -> std::result::Result<Vec<String>, LexError> {
     let mut names = Vec::new();
     let mut rest = source.parse::<TokenStream>()?.into_iter();
     while let Some(token) = rest.next() {
@@ -104,7 +154,7 @@ pub fn test_modules(source: &str) -> Result<Vec<String>, LexError> {
 /// # Errors
 ///
 /// If it is no Rust.
-pub fn code(source: &str) -> Result<Vec<TokenTree>, LexError> {
+pub fn code(source: &str) -> std::result::Result<Vec<TokenTree>, LexError> {
     let mut tokens = Vec::new();
     flatten(source.parse()?, &mut tokens);
     Ok(tokens)
@@ -194,5 +244,21 @@ mod tests {
     fn files_of_tests_are_named() {
         let source = "mod a;\n#[cfg(test)]\nmod b;\n#[cfg(test)]\n#[allow(unused)]\npub mod c;\n#[cfg(test)]\nfn d() {}\n";
         assert_eq!(test_modules(source).unwrap(), ["b", "c"]);
+    }
+
+    #[test]
+    fn files_of_tests_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        write("lib.rs", "mod a;\n#[cfg(test)]\nmod b;\n");
+        write("a.rs", "fn a() {}\n#[cfg(test)]\nmod tests;\n");
+        write("a/tests.rs", "fn d() {}\n");
+        write("b.rs", "fn e() {}\n");
+        write("tests.rs", "fn f() {}\n");
+        let found = without_tests(folder.path()).unwrap();
+        let mut names: Vec<&str> = found.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a.rs", "lib.rs", "tests.rs"], "the last is none of the tests");
     }
 }

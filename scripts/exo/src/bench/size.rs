@@ -4,13 +4,12 @@
 //! what runs with all rights: the exokernel, and the two crates that it is built on. Its budgets stand here
 //! and nowhere else, and a test fails when one is exceeded.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::checkout::Checkout;
 use crate::host::output::write_lines;
 use crate::source;
 use crate::units::thousands;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `exo bench size`.
@@ -86,51 +85,12 @@ fn sum(sizes: &[Size]) -> Size {
 
 /// Lines of code and blocks of `unsafe` in the sources of a folder.
 fn count(folder: &Path) -> Result<(u64, u64)> {
-    let mut files = Vec::new();
-    list(folder, &mut files)?;
-    let mut texts = Vec::new();
-    let mut tests = BTreeSet::new();
-    for path in files {
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let modules = source::test_modules(&text).map_err(no_rust(&path))?;
-        tests.extend(modules.iter().map(|name| folder_of_modules(&path).join(name)));
-        texts.push((path, text));
-    }
-    let is_test = |path: &Path| path.ancestors().any(|part| tests.contains(&part.with_extension("")));
     let mut sum = (0, 0);
-    for (path, text) in texts.iter().filter(|(path, _)| !is_test(path)) {
-        sum.0 += source::lines(text).map_err(no_rust(path))?;
-        sum.1 += source::unsafe_blocks(text).map_err(no_rust(path))?;
+    for (path, text) in source::without_tests(folder)? {
+        sum.0 += source::lines(&text).map_err(source::no_rust(&path))?;
+        sum.1 += source::unsafe_blocks(&text).map_err(source::no_rust(&path))?;
     }
     Ok(sum)
-}
-
-fn no_rust(path: &Path) -> impl FnOnce(proc_macro2::LexError) -> Error {
-    let path = path.display().to_string();
-    move |why| Error::Measurement(format!("{path}: {why}"))
-}
-
-/// Where the modules lie that a file declares.
-fn folder_of_modules(path: &Path) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default();
-    if ["mod", "lib", "main"].iter().any(|name| stem == *name) {
-        path.parent().unwrap_or(path).to_path_buf()
-    } else {
-        path.with_extension("")
-    }
-}
-
-/// The sources in a folder and in those below it.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let path = entry.map_err(Error::io("list", folder))?.path();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 fn table(sizes: &[Size]) -> String {
@@ -166,18 +126,5 @@ mod tests {
         let table = table(&sizes);
         let said: Vec<&str> = table.lines().filter(|line| line.ends_with("over its budget")).collect();
         assert!(matches!(said[..], [line] if line.starts_with('a')), "{table}");
-    }
-
-    #[test]
-    fn files_of_tests_do_not_count() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        std::fs::create_dir(folder.path().join("a")).unwrap();
-        write("lib.rs", "mod a;\n#[cfg(test)]\nmod b;\n");
-        write("a.rs", "fn a() { unsafe { c() } }\n#[cfg(test)]\nmod tests;\n");
-        write("a/tests.rs", "fn d() { unsafe { c() } }\n");
-        write("b.rs", "fn e() {}\n");
-        write("tests.rs", "fn f() {}\n");
-        assert_eq!(count(folder.path()).unwrap(), (3, 1), "lib, a, and the tests that are none");
     }
 }
