@@ -16,6 +16,8 @@
 //! | [`cores`] | the loop of a core: the only holder of the lock |
 //! | [`start`] | from the boot loader to running environments |
 //!
+//! rows: machine · device · resource · virt · environment · kernel · call · launch · cores · start
+//!
 //! All of it but the last instructions of backends and devices runs on the host as well, where tests play the
 //! machine.
 #![cfg_attr(not(test), no_std)]

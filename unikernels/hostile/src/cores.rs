@@ -20,6 +20,10 @@ const FRAMES: u64 = 200;
 /// Calls in a storm.
 const STORM: u64 = 2000;
 
+/// Parts of tests with several environments.
+pub const PARTS: &[Attempt] =
+    &[Attempt::survives("foreign-core", "a virtual CPU on a core that is not its own", foreign_core)];
+
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::killed("shootdown-unbind", "reads on one core a frame whose binding another ends", |judge| {
         shootdown(judge, |capability, frame| {
@@ -299,6 +303,14 @@ fn start_everywhere(judge: &mut Judge) {
     }
     judge.expect("frames of its own", frames(), before);
     println!("{started} virtual CPUs started");
+}
+
+fn foreign_core(judge: &mut Judge) {
+    let Some(core) = judge.found("another core", other_core()) else { return };
+    for _ in 0..3 {
+        let started = machine::vcpu_start(core, machine::endless_loop(), 0, machine::top_table());
+        judge.refused("a core that the manifest does not name", started, Status::NoRight);
+    }
 }
 
 fn start_core(judge: &mut Judge) {

@@ -24,6 +24,7 @@
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
 //! | [`views`] | what is shown only inside views |
+//! | [`shares`] | the time of others |
 //! | [`image`] | what the image's own address space forbids: `act=NAME`, on any platform |
 //! | [`disturbance`] | endless loops, storms, suicide |
 //! | [`machine`] | the instructions themselves: the only `unsafe` code |
@@ -44,6 +45,7 @@ mod machine;
 mod memory;
 mod net;
 mod ring;
+mod shares;
 mod state;
 mod views;
 
@@ -61,6 +63,7 @@ fn attempts() -> impl Iterator<Item = &'static Attempt> {
         net::ATTEMPTS,
         instructions::ATTEMPTS,
         state::ATTEMPTS,
+        shares::ATTEMPTS,
         disturbance::ATTEMPTS,
         cores::ATTEMPTS,
         faults::ATTEMPTS,
@@ -102,13 +105,20 @@ fn main() -> i32 {
             // The first failure decides.
             codes.fold(0, |first, code| if first == 0 { code } else { first })
         }
-        name => match attempts().chain(views::PARTS).find(|attempt| attempt.name == name) {
-            Some(attempt) => run(attempt),
-            None => {
-                println!("error: attempt={name}: no such attempt; attempt=list shows the names");
-                2
+        name => {
+            match attempts()
+                .chain(views::PARTS)
+                .chain(shares::PARTS)
+                .chain(cores::PARTS)
+                .find(|attempt| attempt.name == name)
+            {
+                Some(attempt) => run(attempt),
+                None => {
+                    println!("error: attempt={name}: no such attempt; attempt=list shows the names");
+                    2
+                }
             }
-        },
+        }
     }
 }
 

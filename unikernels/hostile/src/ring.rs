@@ -32,6 +32,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     )
     .with_disk(),
     Attempt::survives("disk-hoard", "allocating all disk blocks that there are", disk_hoard).with_disk(),
+    Attempt::survives(
+        "revoke-in-flight",
+        "takes an extent away from itself while the disk writes to it",
+        revoke_in_flight,
+    )
+    .with_disk(),
     Attempt::survives("pinned-frames", "freeing frames that the kernel is using", pinned).with_disk(),
     Attempt::killed("die-in-flight", "dies while the disk writes into its memory", die_in_flight).with_disk(),
 ];
@@ -77,11 +83,21 @@ impl Line {
 
     /// Sends a submission; the outcome, or `None` if none came in time.
     fn send(&self, submission: &Submission) -> Option<Outcome> {
+        self.put(submission);
+        machine::ring_kick().ok()?;
+        self.receive()
+    }
+
+    /// Puts a submission into the ring; a kick is still to come.
+    fn put(&self, submission: &Submission) {
         let tail = self.ring.sq_tail.0.load(Ordering::Relaxed);
         self.ring.submissions[tail as usize % SUBMISSIONS].store(submission);
         self.ring.sq_tail.0.store(tail.wrapping_add(1), Ordering::Release);
-        machine::ring_kick().ok()?;
-        self.receive()
+    }
+
+    /// Whether a completion waits.
+    fn has_completion(&self) -> bool {
+        self.ring.cq_tail.0.load(Ordering::Acquire) != self.ring.cq_head.0.load(Ordering::Relaxed)
     }
 
     fn receive(&self) -> Option<Outcome> {
@@ -96,6 +112,35 @@ impl Line {
         }
         None
     }
+}
+
+/// After a revocation the blocks may be written for as long as requests from before are in the device's hands. Binding
+/// the fresh capability is refused until they are over: who succeeds has the blocks for itself.
+fn revoke_in_flight(judge: &mut Judge) {
+    let Some(line) = line(judge) else { return };
+    let allocated = judge.allowed("an extent", hypercall::disk_alloc(ANY, 4));
+    let Some(extent) = allocated else { return };
+    let Some(first) = extent.claim().map(|claim| claim.first) else { return };
+    judge.allowed("binding it", hypercall::disk_bind(&extent, Rights::READ_WRITE));
+    line.put(&Submission { operation: Operation::Write as u8, block: first, ..line.good() });
+    judge.allowed("a kick", machine::ring_kick());
+    let Some(fresh) = judge.allowed("revoking", hypercall::revoke(&extent)) else { return };
+    judge.refused(
+        "binding the old one",
+        hypercall::disk_bind(&extent, Rights::READ),
+        Status::StaleCapability,
+    );
+    let mut bound = Err(Status::Busy);
+    for _ in 0..PATIENCE_TURNS {
+        bound = hypercall::disk_bind(&fresh, Rights::READ_WRITE);
+        if bound != Err(Status::Busy) {
+            break;
+        }
+    }
+    judge.expect("the write was over when the extent could be bound", line.has_completion(), true);
+    judge.allowed("binding the fresh one", bound);
+    judge.expect("how it ended", line.receive(), Some(Outcome::Ok));
+    judge.allowed("giving it back", hypercall::disk_free(&fresh));
 }
 
 fn ring_frames(judge: &mut Judge) {

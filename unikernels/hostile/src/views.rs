@@ -4,7 +4,7 @@ use crate::judge::{Attempt, Judge};
 use crate::machine::{self, Inside, Touch};
 use alloc::vec::Vec;
 use core::time::Duration;
-use hyperexo_abi::capability::Rights;
+use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, Status, VIEWS};
 use hyperexo_abi::{ANY, FRAME_SHIFT};
 use libos_core::exo::view::{View, Way};
@@ -56,6 +56,11 @@ pub const PARTS: &[Attempt] = &[
 /// What a maker writes in the shared frame, and a taker after it.
 const MADE: u64 = 0x6d61_6b65;
 const TAKEN: u64 = 0x7461_6b65;
+
+/// Words of the shared frame in which the maker passes a capability on, half a word in each, from this one on.
+const PASSED: u8 = 4;
+/// The low half of a word.
+const LOW: u64 = 0xffff_ffff;
 
 /// A view that shows a frame of its own, with something in it.
 fn view(judge: &mut Judge) -> Option<View> {
@@ -181,9 +186,23 @@ fn maker(judge: &mut Judge) {
     let Some(frame) = judge.allowed("the frame", hypercall::page_alloc(shared_frame(), 1, 1)) else { return };
     let Some(view) = judge.allowed("a view", View::showing(&frame)) else { return };
     judge.expect("writing inside", machine::inside(&view, Inside::Write(0, MADE)), Ok(0));
+    // For the taker, which may bind the frame to read it: with that it must not touch the maker's own binding.
+    let part = hypercall::derive(&frame, first_of(&frame), 1, Rights::READ);
+    if let Some(part) = judge.allowed("a narrower capability", part) {
+        for (half, value) in (PASSED..).zip(part.0.into_iter().flat_map(|word| [word & LOW, word >> 32])) {
+            let written = machine::inside(&view, Inside::Write(half, value));
+            judge.expect("passing it on", written, Ok(0));
+        }
+    }
     judge.allowed("offering", hypercall::view_offer(view.number(), 2));
     let taken = patiently(|| (machine::inside(&view, Inside::Read(1)) == Ok(TAKEN)).then_some(()));
     judge.found("what the other wrote", taken);
+    judge.expect("writing still", machine::inside(&view, Inside::Write(0, MADE)), Ok(0));
+}
+
+/// The frame that a capability is for.
+fn first_of(capability: &Capability) -> u64 {
+    capability.claim().map_or(0, |claim| claim.first)
 }
 
 fn taker(judge: &mut Judge) {
@@ -195,6 +214,10 @@ fn taker(judge: &mut Judge) {
     judge.refused("passing it on", hypercall::view_offer(view.number(), 3), Status::NoRight);
     let unbind = machine::call(Call::PageUnbind as u64, [frame, 1, view.number(), 0, 0, 0]);
     judge.refused("unbinding the maker's frame", unbind, Status::NoRight);
+    let half = |half| machine::inside(&view, Inside::Read(PASSED + half)).unwrap_or(0);
+    let passed = Capability([0, 2, 4, 6].map(|low| half(low) | half(low + 1) << 32));
+    let lower = machine::page_bind_in(view.number(), &passed, Rights::READ);
+    judge.refused("making the maker's binding read-only", lower, Status::InUse);
     judge.expect("outside", machine::touch(frame, Touch::Read).is_err(), true);
     judge.expect("what the maker wrote", machine::inside(&view, Inside::Read(0)), Ok(MADE));
     judge.expect("writing", machine::inside(&view, Inside::Write(1, TAKEN)), Ok(0));

@@ -41,6 +41,7 @@ mod network;
 mod platform;
 mod processor;
 mod protection;
+mod shares;
 mod work;
 
 use crate::build::{Freshness, Source, images};
@@ -138,6 +139,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(faults::tests());
     tests.extend(devices::tests());
     tests.extend(processor::tests());
+    tests.extend(shares::tests());
     tests.extend(end::tests());
     tests.extend(console::tests());
     tests.extend(network::tests());

@@ -104,7 +104,12 @@ fn scratch_frame() -> u64 {
 
 /// A page of zeros on the heap.
 pub fn zero_page() -> Box<Page> {
-    Box::new(Page([0; FRAME_BYTES]))
+    page_of(0)
+}
+
+/// A page full of one byte on the heap.
+pub fn page_of(byte: u8) -> Box<Page> {
+    Box::new(Page([byte; FRAME_BYTES]))
 }
 
 /// Names and traps of the instructions of AMD and Intel that manage virtual machines, and of some that are as
