@@ -203,7 +203,7 @@ fn modules_import_only_rows_above_them() {
     assert_eq!(offences(&imports), Vec::<String>::new());
     for (position, (row, above)) in ROWS.iter().enumerate() {
         let is_above = |name: &&str| ROWS[..position].iter().any(|(other, _)| is_in(other, name));
-        assert!(above.iter().all(|name| is_above(&name)), "{row} stands above what it imports");
+        assert!(above.iter().all(|name| is_above(name)), "{row} stands above what it imports");
     }
 }
 
