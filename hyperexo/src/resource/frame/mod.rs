@@ -605,6 +605,3 @@ impl Pages {
         }
     }
 }
-
-#[cfg(test)]
-pub mod model;

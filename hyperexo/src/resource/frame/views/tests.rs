@@ -2,15 +2,16 @@
 //! forget them.
 
 use super::*;
-use crate::virt::nested::{EntryFormat, TableMemory, TableReader};
+use crate::resource::frame::nested::{EntryFormat, TableMemory, TableReader};
 use hyperexo_abi::capability::Rights;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 /// Frames for tables, lowest first: those of a table that is gone serve the next.
 #[derive(Default)]
 struct Memory {
     tables: HashMap<u64, [u64; 512]>,
+    entries: HashMap<u64, u16>,
 }
 
 impl TableReader for Memory {
@@ -30,20 +31,47 @@ impl TableMemory for Memory {
     }
     fn release(&mut self, table: u64) {
         self.tables.remove(&table).expect("release of a table that is not there");
+        self.entries.remove(&table);
     }
-    fn bound(&mut self, _frame: u64) {}
-    fn unbound(&mut self, _frame: u64) {}
+    fn entries(&self, table: u64) -> u16 {
+        self.entries.get(&table).copied().unwrap_or(0)
+    }
+    fn set_entries(&mut self, table: u64, entries: u16) {
+        self.entries.insert(table, entries);
+    }
+    fn bound(&mut self, _frame: u64, _large: bool) {}
+    fn unbound(&mut self, _frame: u64, _large: bool) {}
 }
 
-const ENVIRONMENTS: EnvironmentId = 4;
+/// One more than there are environments.
+const ENVIRONMENTS: u16 = 4;
+
+fn id(number: u16) -> EnvironmentId {
+    EnvironmentId::new(number, 0)
+}
+
+fn views() -> ViewTable {
+    let mut table = ViewTable::default();
+    table.expect(ENVIRONMENTS.into()).unwrap();
+    table
+}
+
+/// Takes a view apart that has ended, and forgets it.
+fn take_apart(table: &mut ViewTable, memory: &mut Memory, view: ViewId) {
+    let (mut cursor, nested) = (0, &mut table.get_mut(view).unwrap().nested);
+    while let Some(next) = nested.take_apart(memory, cursor) {
+        cursor = next;
+    }
+    table.forget(view);
+}
 
 /// Processors, one for each environment: what each remembers, by top frame and frame, and in which of the
 /// tables it is.
 #[derive(Default)]
 struct Processors {
-    remembered: BTreeMap<(EnvironmentId, u64, u64), Rights>,
-    inside: BTreeMap<EnvironmentId, u64>,
-    seen: BTreeMap<EnvironmentId, (List, List)>,
+    remembered: HashMap<(EnvironmentId, u64, u64), Rights>,
+    inside: HashMap<EnvironmentId, u64>,
+    seen: HashMap<EnvironmentId, (List, List)>,
 }
 
 impl Processors {
@@ -56,7 +84,7 @@ impl Processors {
             self.remembered.retain(|(of, tag, _), _| (*of, *tag) != (id, *root));
         }
         let inside = self.inside.entry(id).or_default();
-        if crate::view::kept(&old.0, &new.0) >> *inside & 1 == 0 {
+        if crate::virt::kept(&old.0, &new.0) >> *inside & 1 == 0 {
             *inside = 0;
         }
     }
@@ -86,58 +114,57 @@ impl Processors {
 fn add(table: &mut ViewTable, memory: &mut Memory, owner: EnvironmentId) -> Result<usize, Status> {
     table.free_entry(owner)?;
     let nested = NestedTable::new(EntryFormat::Ept, memory).unwrap();
-    table.add(owner, nested, 1, 8)
+    Ok(table.add(owner, nested, 1, 8).ok().expect("there is a place"))
 }
 
 #[test]
 fn both_must_agree() {
-    let (mut table, mut memory) = (ViewTable::default(), Memory::default());
-    assert_eq!(add(&mut table, &mut memory, 1), Ok(1));
-    assert_eq!(table.accept(2, 1, 1), Err(Status::NoRight), "not offered");
-    assert_eq!(table.offer(2, 1, 1), Err(Status::NoSuch), "not in its list");
-    assert_eq!(table.offer(1, 1, 1), Err(Status::NoSuch), "to itself");
-    assert_eq!(table.offer(1, 1, 2), Ok(()));
-    assert_eq!(table.accept(3, 1, 1), Err(Status::NoRight), "offered to another");
-    assert_eq!(table.accept(2, 1, 1), Ok(1));
-    assert_eq!(table.accept(2, 1, 1), Err(Status::InUse));
-    assert_eq!(table.offer(2, 1, 3), Err(Status::NoRight), "not its own to offer");
-    assert_eq!(table.accept(3, 2, 1), Err(Status::NoSuch), "nor there to be taken");
-    assert!(matches!(table.leave(2, 1), Ok(Left::Remains(_))));
-    assert_eq!(table.accept(2, 1, 1), Err(Status::NoRight), "an offer holds once");
-    assert!(table.get(table.at(1, 1).unwrap()).unwrap().is_private_to(1));
+    let (mut table, mut memory) = (views(), Memory::default());
+    assert_eq!(add(&mut table, &mut memory, id(1)), Ok(1));
+    assert_eq!(table.accept(id(2), id(1), 1), Err(Status::NoRight), "not offered");
+    assert_eq!(table.offer(id(2), 1, 1), Err(Status::NoSuch), "not in its list");
+    assert_eq!(table.offer(id(1), 1, 1), Err(Status::NoSuch), "to itself");
+    assert_eq!(table.offer(id(1), 1, 2), Ok(()));
+    assert_eq!(table.accept(id(3), id(1), 1), Err(Status::NoRight), "offered to another");
+    assert_eq!(table.accept(id(2), id(1), 1), Ok(1));
+    assert_eq!(table.accept(id(2), id(1), 1), Err(Status::InUse));
+    assert_eq!(table.offer(id(2), 1, 3), Err(Status::NoRight), "not its own to offer");
+    assert_eq!(table.accept(id(3), id(2), 1), Err(Status::NoSuch), "nor there to be taken");
+    assert!(matches!(table.leave(id(2), 1), Ok(Left::Remains(_))));
+    assert_eq!(table.accept(id(2), id(1), 1), Err(Status::NoRight), "an offer holds once");
+    assert!(table.get(table.at(id(1), 1).unwrap()).unwrap().is_private_to(id(1)));
 }
 
 #[test]
 fn a_view_in_the_place_of_another_is_not_the_same() {
-    let (mut table, mut memory) = (ViewTable::default(), Memory::default());
-    add(&mut table, &mut memory, 1).unwrap();
-    let (identities, roots) = (table.identities(1), table.roots(1));
-    let Ok(Left::Ended(view)) = table.leave(1, 1) else { panic!("the owner's end is the view's") };
-    view.nested.destroy(&mut memory);
-    add(&mut table, &mut memory, 1).unwrap();
-    assert_eq!(table.roots(1), roots, "the same frame and number");
-    assert_ne!(table.identities(1), identities);
+    let (mut table, mut memory) = (views(), Memory::default());
+    add(&mut table, &mut memory, id(1)).unwrap();
+    let (identities, roots) = (table.identities(id(1)), table.roots(id(1)));
+    let Ok(Left::Ended(view, _)) = table.leave(id(1), 1) else { panic!("the owner's end is the view's") };
+    take_apart(&mut table, &mut memory, view);
+    add(&mut table, &mut memory, id(1)).unwrap();
+    assert_eq!(table.roots(id(1)), roots, "the same frame and number");
+    assert_ne!(table.identities(id(1)), identities);
 }
 
 /// The successor of a view has its frames, and so the name under which the processor remembers translations.
 #[test]
 fn what_was_remembered_of_a_view_that_is_gone_is_forgotten() {
-    let (mut table, mut memory, mut processors) =
-        (ViewTable::default(), Memory::default(), Processors::default());
-    add(&mut table, &mut memory, 1).unwrap();
-    processors.tell(&table, 1);
-    let view = table.at(1, 1).unwrap();
+    let (mut table, mut memory, mut processors) = (views(), Memory::default(), Processors::default());
+    add(&mut table, &mut memory, id(1)).unwrap();
+    processors.tell(&table, id(1));
+    let view = table.at(id(1), 1).unwrap();
     table.get_mut(view).unwrap().nested.map(&mut memory, 7, 1, Rights::READ).unwrap();
-    processors.inside.insert(1, 1);
-    assert_eq!(processors.touch(&table, &memory, 1, 7), Some(Rights::READ));
-    let Ok(Left::Ended(view)) = table.leave(1, 1) else { panic!("the owner's end is the view's") };
-    processors.tell(&table, 1);
-    assert_eq!(processors.inside[&1], 0, "thrown out");
-    view.nested.destroy(&mut memory);
-    add(&mut table, &mut memory, 1).unwrap();
-    processors.tell(&table, 1);
-    processors.inside.insert(1, 1);
-    assert_eq!(processors.touch(&table, &memory, 1, 7), None);
+    processors.inside.insert(id(1), 1);
+    assert_eq!(processors.touch(&table, &memory, id(1), 7), Some(Rights::READ));
+    let Ok(Left::Ended(view, _)) = table.leave(id(1), 1) else { panic!("the owner's end is the view's") };
+    processors.tell(&table, id(1));
+    assert_eq!(processors.inside[&id(1)], 0, "thrown out");
+    take_apart(&mut table, &mut memory, view);
+    add(&mut table, &mut memory, id(1)).unwrap();
+    processors.tell(&table, id(1));
+    processors.inside.insert(id(1), 1);
+    assert_eq!(processors.touch(&table, &memory, id(1), 7), None);
 }
 
 #[derive(Clone, Debug)]
@@ -153,7 +180,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let id = || 1..ENVIRONMENTS;
+    let id = || (1..ENVIRONMENTS).prop_map(id);
     let entry = || 0u64..4;
     let frame = || 0u64..3;
     let step = prop_oneof![
@@ -171,14 +198,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// What the kernel does at each step, as `crate::view` does it, and a processor that would make use of
+    /// What the kernel does at each step, and a processor that would make use of
     /// any flush forgotten.
     #[test]
     fn nobody_reaches_more_than_the_view_it_is_in_shows(steps in steps()) {
-        let (mut table, mut memory) = (ViewTable::default(), Memory::default());
+        let (mut table, mut memory) = (views(), Memory::default());
         let mut processors = Processors::default();
-        let mut agreed: BTreeSet<(EnvironmentId, u64)> = BTreeSet::new();
-        let mut offers: BTreeSet<(EnvironmentId, u64)> = BTreeSet::new();
+        let mut agreed: HashSet<(EnvironmentId, u64)> = HashSet::new();
+        let mut offers: HashSet<(EnvironmentId, u64)> = HashSet::new();
         for step in steps {
             match step {
                 Step::Add(id) => {
@@ -189,12 +216,12 @@ proptest! {
                     }
                 }
                 Step::Offer(id, entry, to) => {
-                    if table.offer(id, entry, to.into()).is_ok() {
+                    if table.offer(id, entry, to.number().into()).is_ok() {
                         offers.insert((to, table.identities(id)[entry as usize]));
                     }
                 }
                 Step::Accept(id, owner, entry) => {
-                    if let Ok(place) = table.accept(id, owner.into(), entry) {
+                    if let Ok(place) = table.accept(id, owner, entry) {
                         let view = table.identities(id)[place];
                         prop_assert!(offers.remove(&(id, view)), "taken without an offer");
                         agreed.insert((id, view));
@@ -206,10 +233,10 @@ proptest! {
                         agreed.remove(&(id, view.0));
                         processors.tell(&table, id);
                     }
-                    Ok(Left::Ended(view)) => {
-                        view.users().for_each(|user| processors.tell(&table, user));
-                        agreed.retain(|(_, agreed)| *agreed != view.id.0);
-                        view.nested.destroy(&mut memory);
+                    Ok(Left::Ended(view, users)) => {
+                        users.numbers().for_each(|user| processors.tell(&table, self::id(user)));
+                        agreed.retain(|(_, agreed)| *agreed != view.0);
+                        take_apart(&mut table, &mut memory, view);
                     }
                     Err(status) => prop_assert_eq!(status, Status::NoSuch),
                 },
@@ -232,11 +259,12 @@ proptest! {
                 }
                 Step::Touch(id, frame) => {
                     let entry = processors.inside.get(&id).copied().unwrap_or(0);
-                    let shown = table.at(id, entry).and_then(|view| table.get(view)).and_then(|view| view.nested.lookup(&memory, frame));
+                    let view = table.at(id, entry).and_then(|view| table.get(view));
+                    let shown = view.and_then(|view| view.nested.lookup(&memory, frame));
                     prop_assert_eq!(processors.touch(&table, &memory, id, frame), shown);
                 }
             }
-            for id in 1..ENVIRONMENTS {
+            for id in (1..ENVIRONMENTS).map(id) {
                 for view in table.identities(id).into_iter().filter(|view| *view != 0) {
                     prop_assert!(agreed.contains(&(id, view)), "in a list without consent");
                 }
@@ -245,11 +273,11 @@ proptest! {
     }
 }
 
-/// As `Kernel::settle_at` for a view.
+/// As the kernel settles a change of a view.
 fn settle(table: &mut ViewTable, processors: &mut Processors, id: EnvironmentId, entry: u64) {
     let view = table.at(id, entry).and_then(|view| table.get_mut(view)).unwrap();
     if view.nested.take_flush() {
-        let users: Vec<_> = view.users().collect();
-        users.into_iter().for_each(|user| processors.flush(table, user));
+        let users = view.users();
+        users.numbers().for_each(|user| processors.flush(table, self::id(user)));
     }
 }
