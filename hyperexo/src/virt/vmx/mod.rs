@@ -10,6 +10,8 @@
 //! | [`fill`] | what a guest's control structure holds at the start |
 //! | [`views`] | the nested tables that it can change to |
 //! | [`switch`] | into the guest and back |
+//! | [`lazy`] | state that entries and exits leave alone |
+//! | [`refusal`] | what is said of a refused entry |
 //! | [`vcpu`] | the virtual CPU |
 //!
 //! Optional features are probed (CPUID, capability registers) and done without where they are missing; a
@@ -19,7 +21,9 @@ pub mod controls;
 pub mod exit;
 pub mod features;
 pub mod fill;
+pub mod lazy;
 pub mod processor;
+pub mod refusal;
 pub mod switch;
 pub mod vcpu;
 pub mod views;
