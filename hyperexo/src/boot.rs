@@ -15,7 +15,6 @@ use crate::resource::page::{FrameEntry, FrameTable, Owner};
 use crate::resource::view::ViewTable;
 use crate::settings::{End, Settings};
 use crate::smp;
-use crate::virt::xstate::Support;
 use crate::virt::{self, VirtualizationError};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -183,7 +182,7 @@ unsafe fn build(
         POWER_OFF.call_once(|| off);
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
-    let (backend, extended_support) = unsafe { (virt::enable(), Support::enable()) };
+    let backend = unsafe { virt::enable() };
     let backend = backend.map_err(StartError::Virtualization)?;
     let disk = discovery::find_disk(boot, &mut frames, memory, &clock, &apic, settings);
     let net = discovery::find_network(&mut frames, memory, &clock, &apic, draw_key());
@@ -208,7 +207,6 @@ unsafe fn build(
         settings: *settings,
         backend,
         retiring: 0,
-        extended_support,
         free_map,
         // SAFETY: atomics only, in a frame that the kernel keeps for ever.
         owners: unsafe { memory.shared::<Owners>(owners_frame) },

@@ -439,7 +439,7 @@ fn vcpu_start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) 
     // SAFETY: a `Doorbell` is atomics only, in a frame that the kernel keeps for ever.
     let doorbell = unsafe { kernel.memory.shared(frame) };
     let accounting = kernel.environment(id).accounting;
-    let guest = Guest { nested_root, identifier: id, entry, accounting, support: kernel.extended_support };
+    let guest = Guest { nested_root, identifier: id, entry, accounting };
     // SAFETY: the frames are fresh, and the kernel's until `Kernel::retire_vcpus`. The nested table is the
     // environment's and lives until its end; the number is its own.
     let vcpu = unsafe { kernel.backend.new_vcpu(frames, &guest) };

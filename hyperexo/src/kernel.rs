@@ -18,7 +18,6 @@ use crate::resource::view::ViewTable;
 use crate::settings::Settings;
 use crate::view::Place;
 use crate::virt::nested::{NestedTable, TableMemory};
-use crate::virt::xstate::Support;
 use crate::virt::{Backend, Vcpu};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -111,8 +110,6 @@ pub struct Kernel {
     pub backend: &'static dyn Backend,
     /// Cores that have virtual CPUs of environments that have ended, a bit each: [`Kernel::retire_vcpus`].
     pub retiring: u32,
-    /// What extended state the processor has.
-    pub extended_support: Support,
     /// The free-frame bitmap that everybody can read.
     pub free_map: FreeMap,
     /// The page of owners that everybody can read.

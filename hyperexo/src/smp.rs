@@ -8,7 +8,6 @@ use crate::log;
 use crate::resource::core::SliceVector;
 use crate::resource::page::Owner;
 use crate::virt;
-use crate::virt::xstate::Support;
 use hyperexo_abi::{ANY, FRAME_SHIFT};
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::descriptor::TrapStacks;
@@ -81,7 +80,6 @@ extern "C" fn enter(base: u64) -> ! {
     let (apic, backend) = unsafe {
         load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
         let apic = LocalApic::enable();
-        Support::enable();
         (apic, virt::enable())
     };
     match backend {

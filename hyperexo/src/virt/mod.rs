@@ -31,6 +31,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use svm::{Svm, SvmError};
 use vmx::{Vmx, VmxError};
+use xstate::Support;
 
 /// Why there is no virtualization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl fmt::Display for VirtualizationError {
     }
 }
 
-/// Turns on what the processor has, on this core.
+/// Turns on what the processor has, on this core: virtualization, and extended state.
 ///
 /// # Errors
 ///
@@ -66,11 +67,12 @@ pub unsafe fn enable() -> Result<&'static dyn Backend, VirtualizationError> {
     // SAFETY: passed on to the caller.
     unsafe {
         reset_tsc_aux();
+        let support = Support::enable();
         if Vmx::is_offered() {
-            let vmx = Vmx::enable().map_err(VirtualizationError::Vmx)?;
+            let vmx = Vmx::enable(support).map_err(VirtualizationError::Vmx)?;
             Ok(Box::leak(Box::new(vmx)))
         } else if Svm::is_offered() {
-            let svm = Svm::enable().map_err(VirtualizationError::Svm)?;
+            let svm = Svm::enable(support).map_err(VirtualizationError::Svm)?;
             Ok(Box::leak(Box::new(svm)))
         } else {
             Err(VirtualizationError::Absent)

@@ -3,7 +3,6 @@
 //! All memory of a virtual CPU lies in [`VCPU_FRAMES`] frames that the kernel hands over, so that it is on the account
 //! of the environment and can be refused.
 
-use super::xstate::Support;
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -152,8 +151,6 @@ pub struct Guest<'a> {
     pub entry: &'a Entry,
     /// Where its quick calls are counted.
     pub accounting: &'static Accounting,
-    /// What extended state the processor has.
-    pub support: Support,
 }
 
 /// Exceptions that the kernel raises in a guest.

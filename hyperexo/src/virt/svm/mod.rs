@@ -21,6 +21,7 @@ use super::backend::Backend;
 use super::nested::EntryFormat;
 use super::state::{self, Column};
 use super::vcpu::{Frames, Guest, HostPage, VcpuBox};
+use super::xstate::Support;
 use alloc::boxed::Box;
 use core::arch::asm;
 use core::fmt;
@@ -74,6 +75,8 @@ struct Page([u8; 4096]);
 pub struct Svm {
     /// What the processor offers.
     pub features: Features,
+    /// What extended state it has.
+    support: Support,
     permissions: &'static Permissions,
     host: &'static Page,
 }
@@ -114,7 +117,7 @@ impl Svm {
     ///
     /// Ring 0, memory mapped by identity, interrupts disabled, the descriptor tables of this core loaded for
     /// good (what `VMSAVE` stores here is restored at every exit).
-    pub unsafe fn enable() -> Result<Svm, SvmError> {
+    pub unsafe fn enable(support: Support) -> Result<Svm, SvmError> {
         let features = Svm::probe()?;
         // SAFETY: the processor has SVM, so it has these registers.
         if unsafe { rdmsr(VM_CR) } & VM_CR_DISABLED != 0 {
@@ -129,7 +132,7 @@ impl Svm {
             wrmsr(VM_HSAVE_PA, core::ptr::from_ref(save) as u64);
             asm!("vmsave rax", in("rax") core::ptr::from_ref(host));
         }
-        Ok(Svm { features, permissions: permissions(), host })
+        Ok(Svm { features, support, permissions: permissions(), host })
     }
 }
 
@@ -171,6 +174,7 @@ impl Backend for Svm {
     unsafe fn new_vcpu(&self, frames: Frames, guest: &Guest<'_>) -> VcpuBox {
         let processor = Processor {
             features: self.features,
+            support: self.support,
             port_map: (&raw const self.permissions.ports) as u64,
             msr_map: (&raw const self.permissions.msrs) as u64,
         };
@@ -207,7 +211,6 @@ fn new_permissions() -> Box<Permissions> {
 mod tests {
     use super::*;
     use crate::virt::vcpu::{Entry, VCPU_FRAMES};
-    use crate::virt::xstate::Support;
     use hyperexo_abi::accounting::Accounting;
     use std::boxed::Box;
 
@@ -222,11 +225,11 @@ mod tests {
     fn a_virtual_cpu_lies_in_its_frames_and_nowhere_else() {
         let (memory, frames) = arena();
         let features = Features { asids: 16, next_rip: true, flush_by_asid: true, clean_bits: true };
-        let processor = Processor { features, port_map: 0x1000, msr_map: 0x4000 };
+        let processor =
+            Processor { features, support: Support::default(), port_map: 0x1000, msr_map: 0x4000 };
         let accounting: &'static Accounting = Box::leak(Box::default());
         let entry = Entry { rip: 0x10_0000, rsp: 0x20_0000, cr3: 0x30_0000, rdi: 1, rsi: 2 };
-        let guest =
-            Guest { nested_root: 7, identifier: 3, entry: &entry, accounting, support: Support::default() };
+        let guest = Guest { nested_root: 7, identifier: 3, entry: &entry, accounting };
         // SAFETY: frames of this test's own, zeroed; the guest never runs.
         let mut vcpu = unsafe { SvmVcpu::in_frames(&processor, frames, &guest) };
         assert_eq!((vcpu.rip(), vcpu.registers().rdi, vcpu.registers().rsi), (0x10_0000, 1, 2));

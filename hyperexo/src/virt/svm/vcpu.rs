@@ -37,6 +37,8 @@ const REQUESTED_US: u64 = 10_000;
 pub struct Processor {
     /// What it offers.
     pub features: Features,
+    /// What extended state it has.
+    pub support: Support,
     /// Physical address of the map of ports.
     pub port_map: u64,
     /// Physical address of the map of MSRs.
@@ -164,7 +166,7 @@ impl SvmVcpu {
             switch,
             sse: SseState::initial(),
             xstate: Xstate::new(),
-            support: guest.support,
+            support: processor.support,
             features: processor.features,
             on_core: false,
             roots,

@@ -34,6 +34,7 @@ pub use processor::VmxError;
 use super::backend::Backend;
 use super::nested::EntryFormat;
 use super::vcpu::{Frames, Guest, HostPage, VcpuBox};
+use super::xstate::Support;
 use core::fmt;
 use hyperexo_abi::start::HYPERCALL_VMCALL;
 use processor::Processor;
@@ -59,9 +60,9 @@ impl Vmx {
     /// # Safety
     ///
     /// As for [`Processor::enable`].
-    pub unsafe fn enable() -> Result<Vmx, VmxError> {
+    pub unsafe fn enable(support: Support) -> Result<Vmx, VmxError> {
         // SAFETY: passed on to the caller.
-        Ok(Vmx { processor: unsafe { Processor::enable() }? })
+        Ok(Vmx { processor: unsafe { Processor::enable(support) }? })
     }
 }
 

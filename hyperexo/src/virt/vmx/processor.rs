@@ -4,6 +4,7 @@ use super::controls::{ControlError, Controls, Offers};
 use super::features::Features;
 use super::vmcs::{Refused, Region};
 use crate::virt::state::{self, Column};
+use crate::virt::xstate::Support;
 use alloc::boxed::Box;
 use core::arch::asm;
 use core::fmt;
@@ -79,6 +80,8 @@ impl Fixed {
 pub struct Processor {
     /// What it offers.
     pub features: Features,
+    /// What extended state it has.
+    pub support: Support,
     /// Values of the control fields of every guest.
     pub controls: Controls,
     /// What the memory of a control structure begins with.
@@ -106,7 +109,7 @@ impl Processor {
     /// # Safety
     ///
     /// Ring 0, memory mapped by identity, interrupts disabled.
-    pub unsafe fn enable() -> Result<Processor, VmxError> {
+    pub unsafe fn enable(support: Support) -> Result<Processor, VmxError> {
         if !Processor::has_vmx() {
             return Err(VmxError::Absent);
         }
@@ -133,7 +136,7 @@ impl Processor {
         // An unrestricted guest is free of two of the fixed bits (§27.3.1.1).
         let free = if features.unrestricted_guest { CR0_PROTECTION_AND_PAGING } else { 0 };
         let cr0 = Fixed { ones: cr0.ones & !free, may: cr0.may };
-        Ok(Processor { features, controls, revision, permissions: permissions(), cr0, cr4 })
+        Ok(Processor { features, support, controls, revision, permissions: permissions(), cr0, cr4 })
     }
 }
 

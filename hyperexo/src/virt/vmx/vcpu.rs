@@ -19,7 +19,7 @@ use crate::virt::vcpu::{
     Entry, Exception, Frames, Guest, HostPage, NestedFault, Registers, Vcpu, VcpuBox, ViewChange, VmExit,
     place,
 };
-use crate::virt::xstate::{Support, Xstate};
+use crate::virt::xstate::Xstate;
 use core::arch::asm;
 use core::ptr::NonNull;
 use hyperexo_abi::FRAME_SHIFT;
@@ -37,7 +37,6 @@ pub struct VmxVcpu {
     switch: Switch,
     sse: SseState,
     xstate: Xstate,
-    support: Support,
     /// Frame in which the guest's task priority (CR8) lives.
     task_priority: u64,
     processor: Processor,
@@ -98,7 +97,6 @@ impl VmxVcpu {
             switch,
             sse: SseState::initial(),
             xstate: Xstate::new(),
-            support: guest.support,
             task_priority,
             processor: *processor,
             entry: *entry,
@@ -375,13 +373,13 @@ impl VmxVcpu {
 impl Vcpu for VmxVcpu {
     fn take_core(&mut self) {
         if !core::mem::replace(&mut self.on_core, true) {
-            self.xstate.load(&self.support);
+            self.xstate.load(&self.processor.support);
         }
     }
 
     fn leave_core(&mut self) {
         if core::mem::take(&mut self.on_core) {
-            self.xstate.save(&self.support);
+            self.xstate.save(&self.processor.support);
         }
         self.deactivate();
     }
@@ -447,7 +445,7 @@ impl Vcpu for VmxVcpu {
     }
 
     fn set_xcr0(&mut self, value: u64) -> bool {
-        self.xstate.set_xcr0(value, &self.support)
+        self.xstate.set_xcr0(value, &self.processor.support)
     }
 
     fn efer(&self) -> u64 {
