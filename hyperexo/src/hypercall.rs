@@ -205,7 +205,7 @@ fn page_bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wa
     let place = kernel.place(id, view)?;
     let (nested, mut memory) = kernel.nested_at(place, false).ok_or(Status::NotBound)?;
     // All or nothing: once there is room for the tables, nothing can go wrong.
-    let needed = nested.tables_needed(&memory, claim.first, claim.count);
+    let needed = nested.tables_needed(&memory, claim.first, claim.count, wanted);
     if needed > memory.room {
         return Err(Status::QuotaExceeded);
     }

@@ -68,7 +68,7 @@ impl Vmx {
 
 impl Backend for Vmx {
     fn entry_format(&self) -> EntryFormat {
-        EntryFormat::Ept
+        if self.processor.features.large_code { EntryFormat::Ept } else { EntryFormat::EptSmallCode }
     }
 
     fn max_guests(&self) -> u64 {
