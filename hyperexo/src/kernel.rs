@@ -21,7 +21,6 @@ use crate::resource::net::Net;
 use crate::resource::slice::SliceVector;
 use crate::resource::{Calls, Resource, Work};
 use crate::virt::Backend;
-use crate::virt::xstate::Support;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hyperexo_abi::upcall::Cause;
@@ -49,8 +48,6 @@ pub struct Kernel {
     pub clock: Clock,
     /// The processor's virtualization extension, as the first core turned it on.
     pub backend: &'static dyn Backend,
-    /// What extended state the processor has.
-    pub xstate: Support,
     /// What interrupts have brought, and who runs where.
     pub signals: &'static Signals,
     /// Ticks of a time slice.

@@ -25,6 +25,8 @@ pub const BUDGET: u64 = 128;
 const CLEARING: u64 = 8;
 /// What looking at a region as a whole costs.
 const REGION: u64 = 8;
+/// Frames that are bound one by one for what one unit costs.
+const SMALL_CODE: u64 = 4;
 /// Words of the free map that a piece of a search looks at.
 const SEARCHED_WORDS: u64 = 512;
 
@@ -200,7 +202,7 @@ fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64
     let BindPhase::Check { at, needed, mut counted } = call.phase else { return Ok(0) };
     let (part, cost) = next_part(at..call.claim.end(), budget);
     pages.check(&call.claim.part(part.clone()))?;
-    let needed = needed + pages.tables_needed(call.place, part.clone(), &mut counted);
+    let needed = needed + pages.tables_needed(call.place, part.clone(), call.rights, &mut counted);
     call.phase = BindPhase::Check { at: part.end, needed, counted };
     // Elsewhere than at home, what is there stays as whoever made it wanted it.
     if !matches!(call.place, Place::Own(_)) && !pages.may_change(id, call.place, part) {
@@ -250,7 +252,9 @@ fn map_part(
     let stale = kernel.pages.bind(call.place, current, call.rights)?;
     let _ = kernel.settle(stale);
     call.phase = BindPhase::Map { at: part.end };
-    Ok(cost)
+    // Where code has no large entries, a region is bound frame by frame.
+    let small = call.rights.contains(Rights::EXECUTE);
+    Ok(if small { cost.max((part.end - part.start) / SMALL_CODE) } else { cost })
 }
 
 /// `PageUnbind`.

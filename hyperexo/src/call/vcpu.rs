@@ -96,7 +96,7 @@ pub fn add(
         }
     };
     let doorbell = VirtualCpu::doorbell_at(doorbell_frame, &kernel.pages);
-    let vcpu = virt::new_vcpu(kernel.backend, frames, confinement, entry, accounting, kernel.xstate);
+    let vcpu = virt::new_vcpu(kernel.backend, frames, confinement, entry, accounting);
     kernel.slices[core].add(id, slices);
     let environment = kernel.environments.get_mut(id).ok_or(Status::NoSuch)?;
     environment.vcpus.push(VirtualCpu::new(core, vcpu, doorbell, doorbell_frame));

@@ -267,7 +267,8 @@ impl Core {
             count(&accounting.upcalls, 1);
         }
         let patience = vcpu.patience_us();
-        let soon = patience.map(|us| now.saturating_add(kernel.clock.ticks_of_us(us)));
+        // The next of moments that lie that far apart: the timer is set once for all upcalls until then.
+        let soon = patience.map(|us| kernel.clock.ticks_of_us(us).max(1)).map(|step| (now / step + 1) * step);
         let end = contended.then_some(self.slice_end);
         let deadlines = kernel.next_deadline(self.number).into_iter().chain(end).chain(soon);
         self.wake_at(kernel, deadlines.min(), now);

@@ -103,7 +103,7 @@ impl PhysicalMemory {
 pub fn model(frames: u64) -> PhysicalMemory {
     #[repr(align(4096))]
     #[derive(Clone)]
-    struct Frame([u8; FRAME_BYTES]);
+    struct Frame(#[allow(dead_code)] [u8; FRAME_BYTES]);
     let memory = std::vec![Frame([0xa5; FRAME_BYTES]); frames as usize].leak();
     PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
 }

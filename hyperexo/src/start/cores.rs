@@ -10,7 +10,6 @@ use crate::machine::tables::load_tables;
 use crate::resource::frame::table::Owner;
 use crate::resource::slice::SliceVector;
 use crate::virt;
-use crate::virt::xstate::Support;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
@@ -93,7 +92,6 @@ extern "C" fn enter(base: u64) -> ! {
     let (apic, backend) = unsafe {
         load_tables(TrapStacks { exception: top(1), interrupt: top(2), critical: top(3) });
         let apic = LocalApic::enable();
-        Support::enable();
         (apic, virt::enable())
     };
     match backend {

@@ -20,7 +20,6 @@ use crate::resource::capability::Authority;
 use crate::resource::frame::table::{FrameEntry, FrameTable, Region as FrameRegion, regions};
 use crate::resource::frame::{FreeMap, Pages, Public};
 use crate::resource::slice::SliceVector;
-use crate::virt::xstate::Support;
 use crate::virt::{self, VirtualizationError};
 use alloc::vec::Vec;
 use core::fmt;
@@ -202,7 +201,7 @@ unsafe fn build(
         POWER_OFF.call_once(|| off);
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
-    let (backend, xstate) = unsafe { (virt::enable(), Support::enable()) };
+    let backend = unsafe { virt::enable() };
     let backend = backend.map_err(StartError::Virtualization)?;
     let disk = devices::find_disk(boot, &mut frames, memory, &clock, &apic, settings);
     let net = devices::find_network(&mut frames, memory, &clock, &apic, draw_key());
@@ -220,7 +219,6 @@ unsafe fn build(
         authority: Authority::new(draw_key()),
         clock,
         backend,
-        xstate,
         signals: &SIGNALS,
         slice_ticks: clock.ticks_of_us(settings.slice_us),
         console: &CONSOLE,

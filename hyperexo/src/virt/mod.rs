@@ -55,7 +55,7 @@ impl fmt::Display for VirtualizationError {
     }
 }
 
-/// Turns on what the processor has, on this core.
+/// Turns on what the processor has, on this core: virtualization, and extended state.
 ///
 /// # Errors
 ///
@@ -68,11 +68,12 @@ pub unsafe fn enable() -> Result<&'static dyn Backend, VirtualizationError> {
     // SAFETY: passed on to the caller.
     unsafe {
         reset_tsc_aux();
+        let support = Support::enable();
         if Vmx::is_offered() {
-            let vmx = Vmx::enable().map_err(VirtualizationError::Vmx)?;
+            let vmx = Vmx::enable(support).map_err(VirtualizationError::Vmx)?;
             Ok(Box::leak(Box::new(vmx)))
         } else if Svm::is_offered() {
-            let svm = Svm::enable().map_err(VirtualizationError::Svm)?;
+            let svm = Svm::enable(support).map_err(VirtualizationError::Svm)?;
             Ok(Box::leak(Box::new(svm)))
         } else {
             Err(VirtualizationError::Absent)
@@ -87,10 +88,9 @@ pub fn new_vcpu(
     confinement: Confinement,
     entry: &Entry,
     accounting: &'static Accounting,
-    support: Support,
 ) -> VcpuBox {
     let (nested_root, identifier) = (confinement.root(), confinement.id().number());
-    let guest = Guest { nested_root, identifier, entry, accounting, support };
+    let guest = Guest { nested_root, identifier, entry, accounting };
     // SAFETY: the frames are the kernel's, zeroed, and nobody else's (`Charged`); the table confines the guest and stays
     // until its virtual CPUs are gone (`Confinement`); numbers of environments are at most the backend's limit (`launch`).
     unsafe { backend.new_vcpu(frames.into_frames(), &guest) }

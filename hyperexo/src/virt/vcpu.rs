@@ -3,7 +3,6 @@
 //! All memory of a virtual CPU lies in [`VCPU_FRAMES`] frames that the kernel hands over, so that it is on the account
 //! of the environment and can be refused.
 
-use super::xstate::Support;
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -152,8 +151,6 @@ pub struct Guest<'a> {
     pub entry: &'a Entry,
     /// Where its quick calls are counted.
     pub accounting: &'static Accounting,
-    /// What extended state the processor has.
-    pub support: Support,
 }
 
 /// Exceptions that the kernel raises in a guest.
@@ -300,42 +297,6 @@ pub unsafe fn place<T>(frame: u64, value: T) -> NonNull<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::virt::svm::features::Features;
-    use crate::virt::svm::vcpu::{Processor, SvmVcpu};
-    use std::boxed::Box;
-
-    /// Frames of the test program, in the state in which the kernel hands frames over.
-    fn arena() -> (Box<[[u64; 1024]]>, Frames) {
-        let memory = vec![[0; 1024]; 2 * VCPU_FRAMES].into_boxed_slice();
-        let first = (memory.as_ptr() as u64).div_ceil(1 << FRAME_SHIFT);
-        (memory, core::array::from_fn(|index| first + 2 * index as u64))
-    }
-
-    #[test]
-    fn a_virtual_cpu_lies_in_its_frames_and_nowhere_else() {
-        let (memory, frames) = arena();
-        let features = Features { asids: 16, next_rip: true, flush_by_asid: true, clean_bits: true };
-        let processor = Processor { features, port_map: 0x1000, msr_map: 0x4000 };
-        let accounting: &'static Accounting = Box::leak(Box::default());
-        let entry = Entry { rip: 0x10_0000, rsp: 0x20_0000, cr3: 0x30_0000, rdi: 1, rsi: 2 };
-        let guest =
-            Guest { nested_root: 7, identifier: 3, entry: &entry, accounting, support: Support::default() };
-        // SAFETY: frames of this test's own, zeroed; the guest never runs.
-        let mut vcpu = unsafe { SvmVcpu::in_frames(&processor, frames, &guest) };
-        assert_eq!((vcpu.rip(), vcpu.registers().rdi, vcpu.registers().rsi), (0x10_0000, 1, 2));
-        vcpu.post_upcall(0x40);
-        assert!(vcpu.upcall_posted() && !vcpu.interrupts_enabled());
-        assert_eq!(vcpu.patience_us(), None, "only an emulator's guests are looked after");
-        assert_eq!(vcpu.dismantle(), frames);
-        // Between the frames, which are every other one, nothing was written.
-        let bytes = memory.as_ptr() as u64;
-        for frame in frames {
-            let gap = ((frame + 1) << FRAME_SHIFT) - bytes;
-            let words = memory.as_flattened();
-            let at = gap as usize / 8;
-            assert!(words[at..words.len().min(at + 512)].iter().all(|word| *word == 0));
-        }
-    }
 
     #[test]
     fn a_dropped_box_drops_the_virtual_cpu() {

@@ -2,6 +2,7 @@
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hyperexo_abi::capability::{Capability, Rights};
@@ -47,6 +48,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     .with_cores(),
     Attempt::survives("start-everywhere", "a virtual CPU on every core there is", start_everywhere)
         .with_cores(),
+    Attempt::survives(
+        "start-without-frames",
+        "a virtual CPU when all frames are in use",
+        start_without_frames,
+    )
+    .with_cores(),
     Attempt::survives("start-core", "virtual CPUs on cores that do not exist or are taken", start_core)
         .with_cores(),
     Attempt::killed("start-bad-stack", "a virtual CPU whose stack is nowhere", |judge| {
@@ -311,6 +318,32 @@ fn foreign_core(judge: &mut Judge) {
         let started = machine::vcpu_start(core, machine::endless_loop(), 0, machine::top_table());
         judge.refused("a core that the manifest does not name", started, Status::NoRight);
     }
+}
+
+/// A call that is refused leaves nothing behind: as soon as there are frames again, it succeeds.
+fn start_without_frames(judge: &mut Judge) {
+    let other = other_core().unwrap_or(ANY);
+    let start = || machine::vcpu_start(other, machine::endless_loop(), 0, machine::top_table());
+    let mut hoard = Vec::with_capacity(64);
+    let mut count = 1 << 12;
+    while count != 0 && hoard.len() < hoard.capacity() {
+        match hypercall::page_alloc(ANY, count, 1) {
+            Ok(capability) => hoard.push(capability),
+            Err(_) => count /= 2,
+        }
+    }
+    let refused = [start(), start()].map(|made| made.err());
+    let all = refused.iter().all(|status| matches!(status, Some(Status::QuotaExceeded | Status::Exhausted)));
+    for capability in &hoard {
+        judge.allowed("giving frames back", machine::page_free(capability));
+    }
+    judge.expect(format_args!("without frames: {refused:?}"), all, true);
+    judge.expect("its index", index_of(start()), Some(1));
+}
+
+/// The index of a virtual CPU that could be started.
+fn index_of(made: Result<hypercall::NewVcpu, Status>) -> Option<u64> {
+    made.ok().map(|made| made.index)
 }
 
 fn start_core(judge: &mut Judge) {

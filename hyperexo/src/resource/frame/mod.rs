@@ -302,9 +302,15 @@ impl Pages {
     }
 
     /// Tables that binding a part of a run would take, besides those counted already.
-    pub fn tables_needed(&self, place: Place, part: Range<u64>, counted: &mut Counted) -> u64 {
+    pub fn tables_needed(
+        &self,
+        place: Place,
+        part: Range<u64>,
+        rights: Rights,
+        counted: &mut Counted,
+    ) -> u64 {
         self.table_of(place).map_or(0, |nested| {
-            nested.tables_needed(&self.memory, part.start, part.end - part.start, counted)
+            nested.tables_needed(&self.memory, part.start, part.end - part.start, rights, counted)
         })
     }
 

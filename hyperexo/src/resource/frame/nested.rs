@@ -20,8 +20,12 @@ pub enum EntryFormat {
     /// AMD's: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always
     /// set.
     Npt,
-    /// Intel's: three bits of rights, a memory type in each leaf (always write-back).
+    /// Intel's: three bits of rights, a memory type in each leaf. That is always write-back, whatever the guest's own
+    /// tables say: past the caches, a guest could read what a frame held before the kernel cleared it.
     Ept,
+    /// The same without executable large entries. On many of Intel's processors, a guest that changes the size of a
+    /// page it executes from can raise a machine check, which stops the machine (CVE-2018-12207).
+    EptSmallCode,
 }
 
 const NPT_PRESENT: u64 = 1 << 0;
@@ -32,6 +36,7 @@ const EPT_READ: u64 = 1 << 0;
 const EPT_WRITE: u64 = 1 << 1;
 const EPT_EXECUTE: u64 = 1 << 2;
 const EPT_WRITE_BACK: u64 = 6 << 3;
+const EPT_IGNORE_PAT: u64 = 1 << 6;
 /// In both formats: the entry is a leaf although tables could follow.
 const LARGE: u64 = 1 << 7;
 
@@ -41,7 +46,7 @@ impl EntryFormat {
         frame << FRAME_SHIFT
             | match self {
                 EntryFormat::Npt => NPT_PRESENT | NPT_WRITE | NPT_USER,
-                EntryFormat::Ept => EPT_READ | EPT_WRITE | EPT_EXECUTE,
+                EntryFormat::Ept | EntryFormat::EptSmallCode => EPT_READ | EPT_WRITE | EPT_EXECUTE,
             }
     }
 
@@ -53,12 +58,18 @@ impl EntryFormat {
                 let no_execute = NPT_NO_EXECUTE ^ bit(Rights::EXECUTE, NPT_NO_EXECUTE);
                 NPT_PRESENT | NPT_USER | bit(Rights::WRITE, NPT_WRITE) | no_execute
             }
-            EntryFormat::Ept => {
+            EntryFormat::Ept | EntryFormat::EptSmallCode => {
                 let execute = bit(Rights::EXECUTE, EPT_EXECUTE);
-                EPT_READ | EPT_WRITE_BACK | bit(Rights::WRITE, EPT_WRITE) | execute
+                EPT_READ | EPT_WRITE_BACK | EPT_IGNORE_PAT | bit(Rights::WRITE, EPT_WRITE) | execute
             }
         };
         frame << FRAME_SHIFT | rights | if large { LARGE } else { 0 }
+    }
+
+    /// Whether a run that starts here and has these rights can begin with a large entry.
+    fn starts_large(self, frame: u64, count: u64, rights: Rights) -> bool {
+        let possible = self != EntryFormat::EptSmallCode || !rights.contains(Rights::EXECUTE);
+        possible && frame.is_multiple_of(LARGE_FRAMES) && count >= LARGE_FRAMES
     }
 
     /// Whether the entry is there at all.
@@ -77,7 +88,9 @@ impl EntryFormat {
     fn rights(self, entry: u64) -> Rights {
         let (write, execute) = match self {
             EntryFormat::Npt => (entry & NPT_WRITE != 0, entry & NPT_NO_EXECUTE == 0),
-            EntryFormat::Ept => (entry & EPT_WRITE != 0, entry & EPT_EXECUTE != 0),
+            EntryFormat::Ept | EntryFormat::EptSmallCode => {
+                (entry & EPT_WRITE != 0, entry & EPT_EXECUTE != 0)
+            }
         };
         let mut rights = Rights::READ;
         if write {
@@ -193,8 +206,7 @@ impl NestedTable {
         let end = first + count;
         let mut frame = first;
         while frame < end {
-            let large = frame.is_multiple_of(LARGE_FRAMES) && end - frame >= LARGE_FRAMES;
-            if large {
+            if self.format.starts_large(frame, end - frame, rights) {
                 self.map_large(memory, frame, rights)?;
                 frame += LARGE_FRAMES;
             } else {
@@ -335,6 +347,7 @@ impl NestedTable {
         memory: &impl TableReader,
         first: u64,
         count: u64,
+        rights: Rights,
         counted: &mut Counted,
     ) -> u64 {
         let end = first + count;
@@ -342,7 +355,7 @@ impl NestedTable {
         let Counted(counted) = counted;
         while frame < end {
             let next = ((frame / LARGE_FRAMES + 1) * LARGE_FRAMES).min(end);
-            let lowest = if next - frame == LARGE_FRAMES { 1 } else { 0 };
+            let lowest = u32::from(self.format.starts_large(frame, next - frame, rights));
             let mut table = Some(self.root);
             for above in (lowest + 1..LEVELS).rev() {
                 let entry = table.map(|table| memory.read(table, index(frame, above)));

@@ -20,6 +20,7 @@ pub mod vmcb;
 use super::backend::Backend;
 use super::state::{self, Column};
 use super::vcpu::{Frames, Guest, HostPage, VcpuBox};
+use super::xstate::Support;
 use crate::resource::frame::nested::EntryFormat;
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -74,6 +75,8 @@ struct Page([u8; 4096]);
 pub struct Svm {
     /// What the processor offers.
     pub features: Features,
+    /// What extended state it has.
+    support: Support,
     permissions: &'static Permissions,
     host: &'static Page,
 }
@@ -114,7 +117,7 @@ impl Svm {
     ///
     /// Ring 0, memory mapped by identity, interrupts disabled, the descriptor tables of this core loaded for
     /// good (what `VMSAVE` stores here is restored at every exit).
-    pub unsafe fn enable() -> Result<Svm, SvmError> {
+    pub unsafe fn enable(support: Support) -> Result<Svm, SvmError> {
         let features = Svm::probe()?;
         // SAFETY: the processor has SVM, so it has these registers.
         if unsafe { rdmsr(VM_CR) } & VM_CR_DISABLED != 0 {
@@ -129,7 +132,7 @@ impl Svm {
             wrmsr(VM_HSAVE_PA, core::ptr::from_ref(save) as u64);
             asm!("vmsave rax", in("rax") core::ptr::from_ref(host));
         }
-        Ok(Svm { features, permissions: permissions(), host })
+        Ok(Svm { features, support, permissions: permissions(), host })
     }
 }
 
@@ -171,6 +174,7 @@ impl Backend for Svm {
     unsafe fn new_vcpu(&self, frames: Frames, guest: &Guest<'_>) -> VcpuBox {
         let processor = Processor {
             features: self.features,
+            support: self.support,
             port_map: (&raw const self.permissions.ports) as u64,
             msr_map: (&raw const self.permissions.msrs) as u64,
         };
@@ -201,4 +205,55 @@ fn new_permissions() -> Box<Permissions> {
         maps.msrs[base + offset as usize / 4] &= !(0b11 << (offset % 4 * 2));
     }
     maps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virt::vcpu::{Entry, VCPU_FRAMES};
+    use hyperexo_abi::accounting::Accounting;
+    use std::boxed::Box;
+
+    /// Frames of the test program, in the state in which the kernel hands frames over.
+    fn arena() -> (Box<[[u64; 1024]]>, Frames) {
+        let memory = vec![[0; 1024]; 2 * VCPU_FRAMES].into_boxed_slice();
+        let first = (memory.as_ptr() as u64).div_ceil(1 << FRAME_SHIFT);
+        (memory, core::array::from_fn(|index| first + 2 * index as u64))
+    }
+
+    #[test]
+    fn a_virtual_cpu_lies_in_its_frames_and_nowhere_else() {
+        let (memory, frames) = arena();
+        let features = Features { asids: 16, next_rip: true, flush_by_asid: true, clean_bits: true };
+        let processor =
+            Processor { features, support: Support::default(), port_map: 0x1000, msr_map: 0x4000 };
+        let accounting: &'static Accounting = Box::leak(Box::default());
+        let entry = Entry { rip: 0x10_0000, rsp: 0x20_0000, cr3: 0x30_0000, rdi: 1, rsi: 2 };
+        let guest = Guest { nested_root: 7, identifier: 3, entry: &entry, accounting };
+        // SAFETY: frames of this test's own, zeroed; the guest never runs.
+        let mut vcpu = unsafe { SvmVcpu::in_frames(&processor, frames, &guest) };
+        assert_eq!((vcpu.rip(), vcpu.registers().rdi, vcpu.registers().rsi), (0x10_0000, 1, 2));
+        vcpu.post_upcall(0x40);
+        assert!(vcpu.upcall_posted() && !vcpu.interrupts_enabled());
+        assert_eq!(vcpu.patience_us(), None, "only an emulator's guests are looked after");
+        assert_eq!(vcpu.dismantle(), frames);
+        // Between the frames, which are every other one, nothing was written.
+        let bytes = memory.as_ptr() as u64;
+        for frame in frames {
+            let gap = ((frame + 1) << FRAME_SHIFT) - bytes;
+            let words = memory.as_flattened();
+            let at = gap as usize / 8;
+            assert!(words[at..words.len().min(at + 512)].iter().all(|word| *word == 0));
+        }
+    }
+
+    #[test]
+    fn the_msr_map_has_two_bits_a_register() {
+        let maps = new_permissions();
+        let open: u32 = maps.msrs.iter().map(|byte| byte.count_zeros()).sum();
+        assert_eq!(open as usize, 2 * state::passed_msrs(Column::Svm).count());
+        // SYSENTER_CS is register 0x174; TSC_AUX, bits 6 and 7 of its byte, is refused.
+        assert_eq!((maps.msrs[0x174 / 4], maps.msrs[0x800 + 0x103 / 4]), (0b1100_0000, 0b1100_0000));
+        assert!(maps.ports.iter().all(|byte| *byte == 0xff));
+    }
 }

@@ -23,6 +23,9 @@ use hyperexo_abi::hypercall::VIEWS;
 use hyperexo_hw::sse::{MXCSR_RESET, SseState};
 use x86::msr::rdmsr;
 
+/// Bits of CR4 that no guest has.
+const CR4_REFUSED: u64 = !state::allowed(state::CR4, Column::Svm);
+
 /// How long a guest may run while its upcall is deferred ([`SvmVcpu::shadow`]).
 const DEFERRED_US: u64 = 50;
 /// How long a guest that was entered with a request for an interrupt may run on TCG. TCG notes the request
@@ -34,6 +37,8 @@ const REQUESTED_US: u64 = 10_000;
 pub struct Processor {
     /// What it offers.
     pub features: Features,
+    /// What extended state it has.
+    pub support: Support,
     /// Physical address of the map of ports.
     pub port_map: u64,
     /// Physical address of the map of MSRs.
@@ -161,7 +166,7 @@ impl SvmVcpu {
             switch,
             sse: SseState::initial(),
             xstate: Xstate::new(),
-            support: guest.support,
+            support: processor.support,
             features: processor.features,
             on_core: false,
             roots,
@@ -358,7 +363,7 @@ impl Vcpu for SvmVcpu {
             // The processor has overwritten the guest's state with the host's, which is nobody's business.
             self.vmcb.save.rip = rip;
         }
-        if self.vmcb.save.cr4 & !state::allowed(state::CR4, Column::Svm) != 0 {
+        if self.vmcb.save.cr4 & CR4_REFUSED != 0 {
             return VmExit::InvalidState;
         }
         self.keep_interrupted_event();

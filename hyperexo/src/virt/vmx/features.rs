@@ -64,12 +64,14 @@ pub struct Features {
     pub unrestricted_guest: bool,
     /// `VMFUNC` function 0: the guest changes between prepared nested tables by itself. Used for views.
     pub eptp_switching: bool,
+    /// Executable large entries are safe (CVE-2018-12207).
+    pub large_code: bool,
     /// #VE: nested faults go to the guest. Used for those that have asked.
     pub virtualization_exception: bool,
 }
 
 impl Features {
-    /// From the capability registers, read by `read`.
+    /// From the capability registers, read by `read`. `large_code`: see [`large_code_is_safe`].
     ///
     /// # Errors
     ///
@@ -78,6 +80,7 @@ impl Features {
         offers: &Offers,
         controls: &Controls,
         read: impl Fn(u32) -> u64,
+        large_code: bool,
     ) -> Result<Features, &'static str> {
         let capability = read(msr::IA32_VMX_EPT_VPID_CAP);
         for (bit, name) in [
@@ -101,9 +104,17 @@ impl Features {
                 .then(|| read(msr::IA32_VMX_MISC) as u8 & 0x1f),
             unrestricted_guest: controls.unrestricted(),
             eptp_switching: functions.is_some_and(|functions| functions & 1 != 0),
+            large_code,
             virtualization_exception: secondary(Secondary::EPT_VIOLATION_VE),
         })
     }
+}
+
+/// Whether executable large entries are safe (CVE-2018-12207): the processor says so in `IA32_ARCH_CAPABILITIES`, or it
+/// is a hypervisor's, whose own tables are the ones that the machine reads.
+pub fn large_code_is_safe(hypervisor: bool, capabilities: Option<u64>) -> bool {
+    const PAGE_SIZE_CHANGE_SAFE: u64 = 1 << 6;
+    hypervisor || capabilities.is_some_and(|bits| bits & PAGE_SIZE_CHANGE_SAFE != 0)
 }
 
 impl fmt::Display for Features {
@@ -114,6 +125,7 @@ impl fmt::Display for Features {
             ("unrestricted guest", self.unrestricted_guest),
             ("preemption timer", self.preemption_timer_shift.is_some()),
             ("vmfunc eptp switching", self.eptp_switching),
+            ("2 MiB entries for code", self.large_code),
             ("#ve", self.virtualization_exception),
         ] {
             if offered {
@@ -127,6 +139,14 @@ impl fmt::Display for Features {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_code_is_for_processors_that_say_so() {
+        assert!(!large_code_is_safe(false, None));
+        assert!(!large_code_is_safe(false, Some(!(1 << 6))));
+        assert!(large_code_is_safe(false, Some(1 << 6)));
+        assert!(large_code_is_safe(true, None));
+    }
 
     #[test]
     fn flushes_take_the_narrowest_reach_there_is() {

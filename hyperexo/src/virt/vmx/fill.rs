@@ -7,7 +7,7 @@ use super::processor::Processor;
 use super::vmcs::write;
 use crate::virt::state::{
     self, CODE_SELECTOR, CR0_START, CR4_MACHINE_CHECK, CR4_START, Column, DATA_SELECTOR, DR7_RESET,
-    EFER_LONG, EFER_NO_EXECUTE, Keeper, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED, kept,
+    EFER_LONG, EFER_NO_EXECUTE, Keeper, PAT_RESET, RFLAGS_INTERRUPT, RFLAGS_RESERVED, allowed, kept,
 };
 use crate::virt::vcpu::Entry;
 use core::arch::asm;
@@ -19,6 +19,14 @@ use x86::vmx::vmcs::{control, guest, host};
 /// Bits of CR0 that are not the guest's to change without an exit. Of those that the kernel keeps, the guest sees
 /// what it wrote.
 pub const CR0_OWNED: u64 = !kept(state::CR0, Column::Vmx, Keeper::Entry);
+/// Bits of CR0 that a guest may have.
+pub const CR0_ALLOWED: u64 = allowed(state::CR0, Column::Vmx);
+/// Bits of CR0 that the kernel keeps, of which the guest sees what it wrote.
+pub const CR0_SHOWN: u64 = kept(state::CR0, Column::Vmx, Keeper::Kernel);
+/// Bits of CR4 that a guest may have.
+pub const CR4_ALLOWED: u64 = allowed(state::CR4, Column::Vmx);
+/// Bits of CR4 that the kernel keeps, of which the guest sees what it wrote.
+pub const CR4_SHOWN: u64 = kept(state::CR4, Column::Vmx, Keeper::Kernel);
 /// Bits of CR4 that are not the guest's to change without an exit.
 pub const CR4_OWNED: u64 = !kept(state::CR4, Column::Vmx, Keeper::Entry);
 
@@ -96,6 +104,14 @@ impl Leash {
 pub(super) fn set(field: u32, value: u64) {
     // SAFETY: callers pass registers of the guest, events, or values chosen for confinement (here).
     unsafe { write(field, value) };
+}
+
+/// Has the next entry deliver an event.
+pub(super) fn deliver(event: exit::Event) {
+    if event.has_error_code() {
+        set(control::VMENTRY_EXCEPTION_ERR_CODE, event.error_code.into());
+    }
+    set(control::VMENTRY_INTERRUPTION_INFO_FIELD, event.information.into());
 }
 
 /// The extended page-table pointer for a nested table with its top in this frame: write-back, four levels

@@ -10,6 +10,8 @@
 //! | [`fill`] | what a guest's control structure holds at the start |
 //! | [`views`] | the nested tables that it can change to |
 //! | [`switch`] | into the guest and back |
+//! | [`lazy`] | state that entries and exits leave alone |
+//! | [`refusal`] | what is said of a refused entry |
 //! | [`vcpu`] | the virtual CPU |
 //!
 //! Optional features are probed (CPUID, capability registers) and done without where they are missing; a
@@ -19,7 +21,9 @@ pub mod controls;
 pub mod exit;
 pub mod features;
 pub mod fill;
+pub mod lazy;
 pub mod processor;
+pub mod refusal;
 pub mod switch;
 pub mod vcpu;
 pub mod views;
@@ -29,6 +33,7 @@ pub use processor::VmxError;
 
 use super::backend::Backend;
 use super::vcpu::{Frames, Guest, HostPage, VcpuBox};
+use super::xstate::Support;
 use crate::resource::frame::nested::EntryFormat;
 use core::fmt;
 use hyperexo_abi::start::HYPERCALL_VMCALL;
@@ -55,15 +60,15 @@ impl Vmx {
     /// # Safety
     ///
     /// As for [`Processor::enable`].
-    pub unsafe fn enable() -> Result<Vmx, VmxError> {
+    pub unsafe fn enable(support: Support) -> Result<Vmx, VmxError> {
         // SAFETY: passed on to the caller.
-        Ok(Vmx { processor: unsafe { Processor::enable() }? })
+        Ok(Vmx { processor: unsafe { Processor::enable(support) }? })
     }
 }
 
 impl Backend for Vmx {
     fn entry_format(&self) -> EntryFormat {
-        EntryFormat::Ept
+        if self.processor.features.large_code { EntryFormat::Ept } else { EntryFormat::EptSmallCode }
     }
 
     fn max_guests(&self) -> u64 {

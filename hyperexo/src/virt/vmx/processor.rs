@@ -1,9 +1,10 @@
 //! The processor as every virtual CPU needs to know it: found out and prepared once a core.
 
 use super::controls::{ControlError, Controls, Offers};
-use super::features::Features;
+use super::features::{Features, large_code_is_safe};
 use super::vmcs::{Refused, Region};
 use crate::virt::state::{self, Column};
+use crate::virt::xstate::Support;
 use alloc::boxed::Box;
 use core::arch::asm;
 use core::fmt;
@@ -79,6 +80,8 @@ impl Fixed {
 pub struct Processor {
     /// What it offers.
     pub features: Features,
+    /// What extended state it has.
+    pub support: Support,
     /// Values of the control fields of every guest.
     pub controls: Controls,
     /// What the memory of a control structure begins with.
@@ -106,7 +109,7 @@ impl Processor {
     /// # Safety
     ///
     /// Ring 0, memory mapped by identity, interrupts disabled.
-    pub unsafe fn enable() -> Result<Processor, VmxError> {
+    pub unsafe fn enable(support: Support) -> Result<Processor, VmxError> {
         if !Processor::has_vmx() {
             return Err(VmxError::Absent);
         }
@@ -115,7 +118,8 @@ impl Processor {
         let read = |register| unsafe { rdmsr(register) };
         let offers = Offers::read(read);
         let controls = Controls::choose(&offers).map_err(VmxError::Control)?;
-        let features = Features::read(&offers, &controls, read).map_err(VmxError::Paging)?;
+        let large_code = large_code_is_safe(has_hypervisor(), arch_capabilities(read));
+        let features = Features::read(&offers, &controls, read, large_code).map_err(VmxError::Paging)?;
         let fixed = |ones, may| Fixed { ones: read(ones), may: read(may) };
         let cr0 = fixed(msr::IA32_VMX_CR0_FIXED0, msr::IA32_VMX_CR0_FIXED1);
         let cr4 = fixed(msr::IA32_VMX_CR4_FIXED0, msr::IA32_VMX_CR4_FIXED1);
@@ -133,8 +137,21 @@ impl Processor {
         // An unrestricted guest is free of two of the fixed bits (§27.3.1.1).
         let free = if features.unrestricted_guest { CR0_PROTECTION_AND_PAGING } else { 0 };
         let cr0 = Fixed { ones: cr0.ones & !free, may: cr0.may };
-        Ok(Processor { features, controls, revision, permissions: permissions(), cr0, cr4 })
+        Ok(Processor { features, support, controls, revision, permissions: permissions(), cr0, cr4 })
     }
+}
+
+/// Whether this is the processor of a virtual machine.
+fn has_hypervisor() -> bool {
+    raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_hypervisor())
+}
+
+/// `IA32_ARCH_CAPABILITIES`, if there is such a register.
+fn arch_capabilities(read: impl Fn(u32) -> u64) -> Option<u64> {
+    const ARCH_CAPABILITIES: u32 = 0x10a;
+    const OFFERED_IN_EDX: u32 = 1 << 29;
+    let offered = raw_cpuid::cpuid!(0, 0).eax >= 7 && raw_cpuid::cpuid!(7, 0).edx & OFFERED_IN_EDX != 0;
+    offered.then(|| read(ARCH_CAPABILITIES))
 }
 
 /// Sees to it that `IA32_FEATURE_CONTROL` permits VMX (SDM vol. 3 §24.7).

@@ -6,20 +6,20 @@
 //! that core.
 
 use super::exit::{self, BLOCKED, ControlAccess, ENTRY_FAILURE, Event, reason};
-use super::fill::{self, Leash, set};
+use super::fill::{self, CR0_ALLOWED, CR0_SHOWN, CR4_ALLOWED, CR4_SHOWN, Leash, set};
+use super::lazy::Lazy;
 use super::processor::{CR0_CACHE_DISABLE, CR0_NOT_WRITE_THROUGH, Processor};
+use super::refusal;
 use super::switch::{Entered, Switch, enter, landing};
-use super::views::Views;
+use super::views::{EPTP_SWITCHING, Views};
 use super::vmcs::{self, Region, read};
 use crate::log;
-use crate::virt::state::{
-    self, CR4_OSXSAVE, Column, EFER_GUEST, EFER_LONG, Keeper, RFLAGS_INTERRUPT, allowed, kept,
-};
+use crate::virt::state::{CR4_OSXSAVE, EFER_GUEST, EFER_LONG, RFLAGS_INTERRUPT};
 use crate::virt::vcpu::{
     Entry, Exception, Frames, Guest, HostPage, NestedFault, Registers, Vcpu, VcpuBox, ViewChange, VmExit,
     place,
 };
-use crate::virt::xstate::{Support, Xstate};
+use crate::virt::xstate::Xstate;
 use core::arch::asm;
 use core::ptr::NonNull;
 use hyperexo_abi::FRAME_SHIFT;
@@ -27,20 +27,8 @@ use hyperexo_abi::accounting::Exit;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_hw::sse::{MXCSR_RESET, SseState};
 use x86::dtables::{DescriptorTablePointer, sgdt};
-use x86::msr::{rdmsr, wrmsr};
 use x86::vmx::vmcs::control::{PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::{control, guest, ro};
-
-/// How many MSRs of a guest entries and exits leave alone. The kernel uses none of them.
-const LAZY_MSRS: usize = 5;
-
-/// These MSRs: STAR, LSTAR, CSTAR, SFMASK, kernel GS base.
-fn lazy_msrs() -> impl Iterator<Item = u32> {
-    state::msrs_kept(Column::Vmx, Keeper::Core)
-}
-
-/// VM-function control: function 0, which changes the EPTP to one of the list (SDM vol. 3 §25.6.14).
-const EPTP_SWITCHING: u64 = 1 << 0;
 
 /// A virtual CPU.
 pub struct VmxVcpu {
@@ -49,7 +37,6 @@ pub struct VmxVcpu {
     switch: Switch,
     sse: SseState,
     xstate: Xstate,
-    support: Support,
     /// Frame in which the guest's task priority (CR8) lives.
     task_priority: u64,
     processor: Processor,
@@ -66,8 +53,7 @@ pub struct VmxVcpu {
     active: bool,
     /// Address of the segment table of the core it ran on last: which core that was.
     core: u64,
-    lazy_msrs: [u64; LAZY_MSRS],
-    cr2: u64,
+    lazy: Lazy,
     rip: u64,
     /// An event for the next entry.
     event: Option<Event>,
@@ -111,7 +97,6 @@ impl VmxVcpu {
             switch,
             sse: SseState::initial(),
             xstate: Xstate::new(),
-            support: guest.support,
             task_priority,
             processor: *processor,
             entry: *entry,
@@ -122,8 +107,7 @@ impl VmxVcpu {
             on_core: false,
             active: false,
             core: 0,
-            lazy_msrs: [0; LAZY_MSRS],
-            cr2: 0,
+            lazy: Lazy::default(),
             rip: entry.rip,
             event: None,
             posted: None,
@@ -182,12 +166,8 @@ impl VmxVcpu {
             unsafe { fill::host_state(segments.base) };
             self.flush_all();
         }
-        for (register, value) in lazy_msrs().zip(self.lazy_msrs) {
-            // SAFETY: values that the guest itself had in them, or 0; the kernel uses none of these.
-            unsafe { wrmsr(register, value) };
-        }
-        // SAFETY: CR2 has no effect.
-        unsafe { asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack)) };
+        // SAFETY: on this core, nobody else's guest runs before `deactivate`.
+        unsafe { self.lazy.load() };
         self.active = true;
         Ok(())
     }
@@ -198,15 +178,9 @@ impl VmxVcpu {
         if !core::mem::take(&mut self.active) {
             return;
         }
-        for (register, value) in lazy_msrs().zip(&mut self.lazy_msrs) {
-            // SAFETY: registers that every processor with long mode has.
-            *value = unsafe { rdmsr(register) };
-        }
-        // SAFETY: reading CR2 has no effect; the VMCS is active here and nowhere else.
-        let cleared = unsafe {
-            asm!("mov {}, cr2", out(reg) self.cr2, options(nomem, nostack));
-            self.region.clear()
-        };
+        self.lazy.store();
+        // SAFETY: VMX is on; the VMCS is active here and nowhere else.
+        let cleared = unsafe { self.region.clear() };
         if let Err(refused) = cleared {
             log!("vmx: {refused}");
         }
@@ -263,13 +237,13 @@ impl VmxVcpu {
             }
         }
         if let Some(event) = self.event.take() {
-            self.deliver(event);
+            fill::deliver(event);
         } else if let Some(vector) = self.posted
             && flags & RFLAGS_INTERRUPT != 0
             && read(guest::INTERRUPTIBILITY_STATE) & BLOCKED == 0
         {
             self.posted = None;
-            self.deliver(Event::interrupt(vector));
+            fill::deliver(Event::interrupt(vector));
         }
         let window = self.posted.is_some();
         if window != self.window {
@@ -278,13 +252,6 @@ impl VmxVcpu {
             let primary = self.processor.controls.primary | bit;
             set(control::PRIMARY_PROCBASED_EXEC_CONTROLS, primary.into());
         }
-    }
-
-    fn deliver(&self, event: Event) {
-        if event.has_error_code() {
-            set(control::VMENTRY_EXCEPTION_ERR_CODE, event.error_code.into());
-        }
-        set(control::VMENTRY_INTERRUPTION_INFO_FIELD, event.information.into());
     }
 
     /// Passes the instruction that exited.
@@ -311,7 +278,7 @@ impl VmxVcpu {
     #[inline(never)]
     fn decode_other(&mut self, full: u32) -> VmExit {
         if full & ENTRY_FAILURE != 0 {
-            log_entry_failure(full & 0xffff);
+            refusal::log_failed_entry(full & 0xffff);
             return VmExit::InvalidState;
         }
         let vectoring = read(ro::IDT_VECTORING_INFO) as u32;
@@ -384,18 +351,18 @@ impl VmxVcpu {
             ControlAccess::Load { control: 0, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
                 let caching = value & CR0_NOT_WRITE_THROUGH == 0 || value & CR0_CACHE_DISABLE != 0;
-                if value & !allowed(state::CR0, Column::Vmx) != 0 || !caching {
+                if value & !CR0_ALLOWED != 0 || !caching {
                     return VmExit::Privileged;
                 }
-                set(control::CR0_READ_SHADOW, value & kept(state::CR0, Column::Vmx, Keeper::Kernel));
+                set(control::CR0_READ_SHADOW, value & CR0_SHOWN);
                 VmExit::Handled
             }
             ControlAccess::Load { control: 4, general } => {
                 let value = exit::general(&self.switch.registers, general, read(guest::RSP));
-                if value & !allowed(state::CR4, Column::Vmx) != 0 {
+                if value & !CR4_ALLOWED != 0 {
                     return VmExit::Privileged;
                 }
-                set(control::CR4_READ_SHADOW, value & kept(state::CR4, Column::Vmx, Keeper::Kernel));
+                set(control::CR4_READ_SHADOW, value & CR4_SHOWN);
                 VmExit::Handled
             }
             _ => VmExit::Privileged,
@@ -403,53 +370,16 @@ impl VmxVcpu {
     }
 }
 
-/// Logs the state that the processor refused to enter with. It does not say which of its checks failed (SDM vol. 3
-/// §27.3.1).
-#[cold]
-#[inline(never)]
-fn log_entry_failure(basic: u32) {
-    log!(
-        "vmx: entry failed: reason {basic}, qualification {:#x}, cr0 {:#x}, cr3 {:#x}, cr4 {:#x}, efer {:#x}, \
-         rflags {:#x}, rip {:#x}, event {:#x}, blocking {:#x}, activity {:#x}, cs {:#x}, tr {:#x}",
-        read(ro::EXIT_QUALIFICATION),
-        read(guest::CR0),
-        read(guest::CR3),
-        read(guest::CR4),
-        read(guest::IA32_EFER_FULL),
-        read(guest::RFLAGS),
-        read(guest::RIP),
-        read(control::VMENTRY_INTERRUPTION_INFO_FIELD),
-        read(guest::INTERRUPTIBILITY_STATE),
-        read(guest::ACTIVITY_STATE),
-        read(guest::CS_ACCESS_RIGHTS),
-        read(guest::TR_ACCESS_RIGHTS),
-    );
-}
-
-/// Says why the processor did not even try.
-#[cold]
-#[inline(never)]
-fn refused(refusal: Entered) -> VmExit {
-    match refusal {
-        Entered::NoVmcs => log!("vmx: entry without a current VMCS"),
-        _ => {
-            let error = read(ro::VM_INSTRUCTION_ERROR) as u32;
-            log!("vmx: {} (error {error})", vmcs::instruction_error(error));
-        }
-    }
-    VmExit::InvalidState
-}
-
 impl Vcpu for VmxVcpu {
     fn take_core(&mut self) {
         if !core::mem::replace(&mut self.on_core, true) {
-            self.xstate.load(&self.support);
+            self.xstate.load(&self.processor.support);
         }
     }
 
     fn leave_core(&mut self) {
         if core::mem::take(&mut self.on_core) {
-            self.xstate.save(&self.support);
+            self.xstate.save(&self.processor.support);
         }
         self.deactivate();
     }
@@ -475,7 +405,10 @@ impl Vcpu for VmxVcpu {
         // nested page table confines the guest (`in_frames`); the switch belongs to this VMCS.
         match Entered::from_code(unsafe { enter(&mut self.switch) }) {
             Entered::Exit => self.decode(),
-            refusal => refused(refusal),
+            refused => {
+                refusal::log_refused(refused);
+                VmExit::InvalidState
+            }
         }
     }
 
@@ -512,7 +445,7 @@ impl Vcpu for VmxVcpu {
     }
 
     fn set_xcr0(&mut self, value: u64) -> bool {
-        self.xstate.set_xcr0(value, &self.support)
+        self.xstate.set_xcr0(value, &self.processor.support)
     }
 
     fn efer(&self) -> u64 {

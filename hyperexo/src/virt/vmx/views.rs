@@ -7,6 +7,9 @@ use crate::virt::vcpu::{Roots, ViewChange, listed};
 use hyperexo_abi::hypercall::VIEWS;
 use x86::vmx::vmcs::control;
 
+/// VM-function control: function 0, which changes the EPTP to one of the list (SDM vol. 3 §25.6.14).
+pub const EPTP_SWITCHING: u64 = 1 << 0;
+
 /// The list of one virtual CPU.
 pub struct Views {
     /// Top frames of the tables; entry 0 is its own.

@@ -84,8 +84,8 @@ fn leaves_look_as_the_manuals_say() {
     let leaf = |format: EntryFormat, rights, large| format.leaf(0x12345, rights, large);
     assert_eq!(leaf(EntryFormat::Npt, Rights::READ, false), 1 << 63 | 0x1234_5005);
     assert_eq!(leaf(EntryFormat::Npt, Rights::ALL, true), 0x1234_5087);
-    assert_eq!(leaf(EntryFormat::Ept, Rights::READ, false), 0x1234_5031);
-    assert_eq!(leaf(EntryFormat::Ept, Rights::ALL, true), 0x1234_50b7);
+    assert_eq!(leaf(EntryFormat::Ept, Rights::READ, false), 0x1234_5071);
+    assert_eq!(leaf(EntryFormat::Ept, Rights::ALL, true), 0x1234_50f7);
     assert_eq!(EntryFormat::Ept.table(1), 0x1007);
 }
 
@@ -169,9 +169,8 @@ proptest! {
     #[test]
     fn agrees_with_a_map_from_frame_to_rights(
         steps in prop::collection::vec((any::<bool>(), 0u64..1100, 1u64..700, 1u8..8), 1..16),
-        intel: bool,
+        format in prop::sample::select(vec![EntryFormat::Npt, EntryFormat::Ept, EntryFormat::EptSmallCode]),
     ) {
-        let format = if intel { EntryFormat::Ept } else { EntryFormat::Npt };
         let mut memory = Memory::with_limit(usize::MAX);
         let mut table = NestedTable::new(format, &mut memory).unwrap();
         let mut model = BTreeMap::new();
@@ -180,7 +179,7 @@ proptest! {
             let weaker = (first..first + count).any(|frame| model.get(&frame).is_some_and(|old| !map || *old != rights));
             memory.released = false;
             if map {
-                let needed = table.tables_needed(&memory, first, count, &mut Counted::default());
+                let needed = table.tables_needed(&memory, first, count, rights, &mut Counted::default());
                 let before = memory.tables.len();
                 memory.limit = before + needed as usize;
                 table.map(&mut memory, first, count, rights).unwrap();
@@ -202,4 +201,23 @@ proptest! {
         take_apart(table, &mut memory);
         prop_assert!(memory.tables.is_empty() && memory.bound.is_empty());
     }
+}
+
+#[test]
+fn where_large_code_is_unsafe_only_data_has_large_entries() {
+    let mut memory = Memory::with_limit(100);
+    let mut table = NestedTable::new(EntryFormat::EptSmallCode, &mut memory).unwrap();
+    let is_large =
+        |table: &NestedTable, memory: &Memory| table.entry(memory, 512).is_some_and(|(_, large)| large);
+    table.map(&mut memory, 512, 512, Rights::READ_WRITE).unwrap();
+    assert!(is_large(&table, &memory));
+    let all = Rights::READ_WRITE.union(Rights::EXECUTE);
+    let (before, needed) =
+        (memory.tables.len(), table.tables_needed(&memory, 512, 512, all, &mut Counted::default()));
+    table.map(&mut memory, 512, 512, all).unwrap();
+    assert!(!is_large(&table, &memory));
+    assert_eq!(memory.tables.len() - before, needed as usize, "counted before");
+    assert!((512..1024).all(|frame| table.lookup(&memory, frame) == Some(all)));
+    table.map(&mut memory, 512, 512, Rights::READ).unwrap();
+    assert!(is_large(&table, &memory), "data again");
 }
