@@ -334,7 +334,8 @@ impl FilterTable {
 
     /// Ends some filters of an environment, and its bindings of some others'; returns whether those were the last.
     pub fn release_some(&mut self, environment: EnvironmentId) -> bool {
-        let first = self.released[environment.index()];
+        // Without anybody on the network there are no filters.
+        let first = self.released.get(environment.index()).copied().unwrap_or(self.entries.len());
         let end = (first + RELEASED_AT_ONCE).min(self.entries.len());
         for number in first..end {
             match &mut self.entries[number] {
@@ -344,7 +345,9 @@ impl FilterTable {
             }
         }
         let last = end == self.entries.len();
-        self.released[environment.index()] = if last { 0 } else { end };
+        if let Some(released) = self.released.get_mut(environment.index()) {
+            *released = if last { 0 } else { end };
+        }
         last
     }
 
