@@ -197,20 +197,15 @@ impl Kernel {
         }
     }
 
-    /// Whether an environment has ended of which something is left.
+    /// Whether something of an environment that has ended can be given back now.
     pub fn has_remains(&self) -> bool {
-        self.environments
-            .iter()
-            .any(|environment| environment.ended() && environment.remains != Remains::Nothing)
+        self.environments.iter().any(can_be_taken_apart)
     }
 
     /// Gives a piece of what is left of an environment that has ended back.
     pub fn take_apart(&mut self) {
-        let left =
-            |environment: &&Environment| environment.ended() && environment.remains != Remains::Nothing;
-        let Some((id, remains)) =
-            self.environments.iter().find(left).map(|environment| (environment.id, environment.remains))
-        else {
+        let next = self.environments.iter().find(|environment| can_be_taken_apart(environment));
+        let Some((id, remains)) = next.map(|environment| (environment.id, environment.remains)) else {
             return;
         };
         let remains = self.take_piece(id, remains);
@@ -261,7 +256,7 @@ impl Kernel {
     fn leave_next_view(&mut self, id: EnvironmentId) -> Remains {
         let Some(entry) = self.pages.views_of(id).next() else {
             self.pages.end_view_list(id);
-            return Remains::Vcpus;
+            return self.call_holders(id);
         };
         match self.pages.leave_view(id, entry) {
             Ok((left, stale)) => {
@@ -271,7 +266,7 @@ impl Kernel {
                     Left::Remains(view) => Remains::Frames { view, last: None },
                 }
             }
-            Err(_) => Remains::Vcpus,
+            Err(_) => self.call_holders(id),
         }
     }
 
@@ -311,21 +306,22 @@ impl Kernel {
         Remains::Bindings { first: frames.start, end: frames.end, progress }
     }
 
-    /// Takes the virtual CPUs of an environment apart that no core holds any more.
+    /// Has cores let go of the virtual CPUs of an environment that has ended.
+    fn call_holders(&mut self, id: EnvironmentId) -> Remains {
+        if let Some(environment) = self.environments.get(id) {
+            environment.vcpus.iter().filter(|slot| slot.held).for_each(|slot| self.signals.wake(slot.core));
+        }
+        Remains::Vcpus
+    }
+
+    /// Takes the virtual CPUs of an environment apart. No core holds one any more.
     fn end_vcpus(&mut self, id: EnvironmentId) -> Remains {
         let Some(environment) = self.environments.get_mut(id) else { return Remains::Table { cursor: 0 } };
-        let mut left = Remains::Table { cursor: 0 };
-        for slot in &mut environment.vcpus {
-            if slot.held {
-                // It looks at what it holds when it comes by.
-                self.signals.wake(slot.core);
-                left = Remains::Vcpus;
-            } else if let Some(vcpu) = slot.vcpu.take() {
-                let frames = vcpu.dismantle();
-                frames.into_iter().for_each(|frame| self.pages.discharge(id, frame));
-            }
+        for vcpu in environment.vcpus.iter_mut().filter_map(|slot| slot.vcpu.take()) {
+            let frames = vcpu.dismantle();
+            frames.into_iter().for_each(|frame| self.pages.discharge(id, frame));
         }
-        left
+        Remains::Table { cursor: 0 }
     }
 
     /// Gives back the frames through which virtual CPUs are called. No table shows them any more.
@@ -342,5 +338,15 @@ impl Kernel {
             return Remains::Disk;
         }
         Remains::Nothing
+    }
+}
+
+/// Whether something of an environment can be given back now. Its virtual CPUs only when no core holds one: a core lets
+/// go when it comes by, and goes on from there.
+fn can_be_taken_apart(environment: &Environment) -> bool {
+    match environment.remains {
+        Remains::Alive | Remains::Nothing => false,
+        Remains::Vcpus => environment.vcpus.iter().all(|slot| !slot.held),
+        _ => true,
     }
 }
