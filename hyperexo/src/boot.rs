@@ -9,6 +9,7 @@ use crate::env::Ending;
 use crate::interrupt;
 use crate::kernel::{Clock, FreeMap, Kernel};
 use crate::log;
+use crate::map::{Access, Map, OutOfFrames};
 use crate::memory::{self, PhysicalMemory};
 use crate::resource::core::SliceVector;
 use crate::resource::page::{FrameEntry, FrameTable, Owner};
@@ -24,7 +25,7 @@ use core::sync::atomic::AtomicU64;
 use hyperexo_abi::accounting::Owners;
 use hyperexo_abi::attachment::Attachment;
 use hyperexo_abi::bundle::Bundle;
-use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
+use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
@@ -32,6 +33,7 @@ use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 use hyperexo_hw::power;
 use hyperexo_hw::serial::Serial;
 use hyperexo_hw::sleep::PowerOff;
+use hyperexo_hw::smp::{current_root, forget_translations};
 use hyperexo_hw::time;
 use spin::Once;
 
@@ -40,8 +42,8 @@ use spin::Once;
 const HEAP_BASE_BYTES: u64 = 512 << 10;
 const HEAP_SHARE: u64 = 64;
 const HEAP_SHARE_LIMIT_BYTES: u64 = 64 << 20;
-/// Bytes of each of the stacks on which interrupts and exceptions of the kernel run.
-const TRAP_STACK_BYTES: u64 = 16 << 10;
+/// Frames of each of the stacks on which interrupts and exceptions of the kernel run, the guard page below included.
+pub const TRAP_STACK_FRAMES: u64 = 5;
 /// Memory below 1 MiB is the firmware's, whatever the map says.
 const FIRMWARE: Region = Region { start: 0, end: 1 << 20 };
 /// How everything ended, as the machine's exit status.
@@ -64,6 +66,12 @@ static ATTACHMENT: Attachment = Attachment::new();
 pub struct Image {
     /// Physical memory of the kernel: code, data, boot stack.
     pub memory: Range<u64>,
+    /// Of that, the constants: whole pages.
+    pub constants: Range<u64>,
+    /// Of that, the code: whole pages.
+    pub code: Range<u64>,
+    /// Of that, the stack of the first core: whole pages.
+    pub stack: Range<u64>,
     /// Gives the allocator its memory (address, bytes), once.
     pub give_heap: unsafe fn(*mut u8, usize),
 }
@@ -164,9 +172,10 @@ unsafe fn build(
 ) -> Result<Kernel, StartError> {
     // SAFETY: passed on to the caller.
     let (mut frames, memory, free_map) = unsafe { early_memory(boot, image) }?;
-    // SAFETY: ring 0; the tables and stacks are leaked, hence valid for ever; the APIC is mapped by identity.
+    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever; the APIC is
+    // mapped by identity.
     let apic = unsafe {
-        load_tables(trap_stacks());
+        load_tables(protect(&mut frames, memory, image)?);
         let apic = LocalApic::enable();
         interrupt::install(apic);
         apic
@@ -289,13 +298,46 @@ pub unsafe fn load_tables(stacks: TrapStacks) {
     unsafe { tables.load(stacks) };
 }
 
-/// Stacks for the traps of the first core.
-fn trap_stacks() -> TrapStacks {
-    let stack = || {
-        let words = alloc::vec![0u128; (TRAP_STACK_BYTES / 16) as usize].leak();
-        words.as_ptr_range().end as u64
-    };
-    TrapStacks { exception: stack(), interrupt: stack(), critical: stack() }
+/// Gives the parts of the image the access that they are for (see [`crate::map`]), and returns guarded stacks for the
+/// traps of the first core.
+///
+/// # Safety
+///
+/// The boot page tables are in use, by this core only; `image` tells the truth.
+unsafe fn protect(
+    frames: &mut FrameTable,
+    memory: PhysicalMemory,
+    image: &Image,
+) -> Result<TrapStacks, StartError> {
+    let map = Map::new(memory, current_root());
+    let all = |range: &Range<u64>| range.start >> FRAME_SHIFT..range.end >> FRAME_SHIFT;
+    let no_memory = |_| StartError::Memory("the kernel's own stacks and page tables");
+    let run =
+        frames.allocate(Owner::Kernel, ANY, 3 * TRAP_STACK_FRAMES, 1).map_err(|_| no_memory(OutOfFrames))?;
+    map.set(all(&image.code), Access::Code, || new_table(frames, memory)).map_err(no_memory)?;
+    map.set(all(&image.constants), Access::Read, || new_table(frames, memory)).map_err(no_memory)?;
+    // What shares large pages with them, and then all that is still in large pages.
+    let start = all(&image.memory).start / LARGE_FRAMES * LARGE_FRAMES;
+    let end = all(&image.memory).end.next_multiple_of(LARGE_FRAMES);
+    for rest in [start..all(&image.constants).start, all(&image.code).end..end] {
+        map.set(rest, Access::ReadWrite, || new_table(frames, memory)).map_err(no_memory)?;
+    }
+    map.forbid_execution(frames.len().max(IDENTITY_BYTES >> FRAME_SHIFT));
+    let stack = |number: u64| run.first + number * TRAP_STACK_FRAMES;
+    let guards = [all(&image.stack).start, stack(0), stack(1), stack(2)];
+    for guard in guards {
+        map.set(guard..guard + 1, Access::Nothing, || new_table(frames, memory)).map_err(no_memory)?;
+    }
+    forget_translations();
+    let top = |number: u64| stack(number + 1) << FRAME_SHIFT;
+    Ok(TrapStacks { exception: top(0), interrupt: top(1), critical: top(2) })
+}
+
+/// A frame for a page table.
+pub fn new_table(frames: &mut FrameTable, memory: PhysicalMemory) -> Option<u64> {
+    let frame = frames.allocate(Owner::Kernel, ANY, 1, 1).ok()?.first;
+    memory.clear(frame);
+    Some(frame)
 }
 
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are

@@ -15,6 +15,7 @@
 //! | [`virt`] | virtual CPUs, nested page tables, what a guest sees of the processor |
 //! | [`disk`], [`net`], [`ring`], [`device`] | requests and packets, the rings they come through, and the devices behind them |
 //! | [`memory`], [`early`] | physical memory, with and without a frame table |
+//! | [`map`] | the kernel's own page tables |
 //! | [`console`], [`interrupt`], [`settings`] | the rest |
 //!
 //! Pure modules (tables, plans, formats) forbid `unsafe` and are tested on the host; `virt`, `memory`,
@@ -39,6 +40,7 @@ pub mod image;
 pub mod interrupt;
 pub mod kernel;
 pub mod launch;
+pub mod map;
 pub mod memory;
 pub mod net;
 pub mod resource;

@@ -1,27 +1,27 @@
 //! The other cores: started one by one before the first environment, then each in its own loop.
 
-use crate::boot::load_tables;
+use crate::boot::{TRAP_STACK_FRAMES, load_tables, new_table};
 use crate::cores::{Core, SharedKernel};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::log;
+use crate::map::{Access, Map};
 use crate::resource::core::SliceVector;
 use crate::resource::page::Owner;
 use crate::virt;
 use hyperexo_abi::{ANY, FRAME_SHIFT};
+use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::descriptor::TrapStacks;
-use hyperexo_hw::smp::{Birth, current_root};
+use hyperexo_hw::smp::{Birth, TRAMPOLINE_ADDRESS, current_root, forget_translations};
 use hyperexo_hw::time::ticks;
 use spin::Once;
 
 /// The kernel, once there is one.
 static SHARED: Once<SharedKernel> = Once::new();
 
-/// Frames of the stack on which a core runs its loop.
-const STACK_FRAMES: u64 = 16;
-/// Frames of each of its trap stacks.
-const TRAP_STACK_FRAMES: u64 = 4;
+/// Frames of the stack on which a core runs its loop, the guard page below included.
+const STACK_FRAMES: u64 = 17;
 /// How long a core may take to come up.
 const PATIENCE_US: u64 = 200_000;
 
@@ -41,6 +41,34 @@ pub fn start_cores(kernel: &mut Kernel) {
     let Some(machine) = kernel.processors else { return };
     let limit = (kernel.settings.cores as usize).min(interrupt::MAX_CORES);
     let own = kernel.apic.id();
+    if machine.apic_ids().len() < 2 || limit < 2 || !set_trampoline(kernel, Access::All) {
+        return;
+    }
+    start_each(kernel, &machine, limit, own);
+    set_trampoline(kernel, Access::ReadWrite);
+}
+
+/// Sets what may be done with the page of the trampoline. Returns whether that worked.
+fn set_trampoline(kernel: &mut Kernel, access: Access) -> bool {
+    let map = Map::new(kernel.memory, current_root());
+    let frame = TRAMPOLINE_ADDRESS >> FRAME_SHIFT;
+    let done = map.set(frame..frame + 1, access, || new_table(&mut kernel.frames, kernel.memory)).is_ok();
+    forget_translations();
+    done
+}
+
+/// Makes the lowest page of each stack in a core's run of frames a guard. Returns whether that worked.
+fn guard_stacks(kernel: &mut Kernel, run: u64) -> bool {
+    let map = Map::new(kernel.memory, current_root());
+    let trap = |number| run + STACK_FRAMES + number * TRAP_STACK_FRAMES;
+    let guarded = [run, trap(0), trap(1), trap(2)].iter().all(|guard| {
+        map.set(*guard..*guard + 1, Access::Nothing, || new_table(&mut kernel.frames, kernel.memory)).is_ok()
+    });
+    forget_translations();
+    guarded
+}
+
+fn start_each(kernel: &mut Kernel, machine: &Machine, limit: usize, own: u8) {
     for apic_id in machine.apic_ids().iter().copied().filter(|id| *id != own) {
         if kernel.slices.len() >= limit {
             return;
@@ -49,6 +77,10 @@ pub fn start_cores(kernel: &mut Kernel) {
             log!("warning: no memory for the stacks of processor {apic_id}");
             return;
         };
+        if !guard_stacks(kernel, run.first) {
+            log!("warning: no memory for the page tables of the stacks of processor {apic_id}");
+            return;
+        }
         let before = interrupt::cores();
         let deadline_of = |us| ticks().saturating_add(kernel.clock.ticks_of_us(us));
         let pause = |us| {
