@@ -31,6 +31,7 @@ use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 use hyperexo_hw::power;
+use hyperexo_hw::random;
 use hyperexo_hw::serial::Serial;
 use hyperexo_hw::sleep::PowerOff;
 use hyperexo_hw::smp::{current_root, forget_translations};
@@ -341,27 +342,25 @@ pub fn new_table(frames: &mut FrameTable, memory: PhysicalMemory) -> Option<u64>
 }
 
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are
-/// taken. Without a generator the moments alone must do, which is said: somebody who knows this machine's
-/// timing could search for them.
+/// taken. Without a generator, or with a broken one, the moments alone must do, which is said: somebody who knows this
+/// machine's timing could search for them.
 fn draw_key() -> [u8; 16] {
     use core::hash::Hasher;
-    let generator = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_rdrand());
-    if !generator {
-        log!("warning: no RDRAND: capabilities are sealed with a key drawn from timing alone");
-    }
     let mut key = [0; 16];
+    let mut generated = true;
     for half in key.chunks_exact_mut(8) {
         let mut hasher = siphasher::sip::SipHasher24::new();
         for _ in 0..64 {
             hasher.write_u64(time::ticks());
-            if generator {
-                let mut random = 0;
-                // SAFETY: the processor has the instruction.
-                unsafe { core::arch::x86_64::_rdrand64_step(&mut random) };
-                hasher.write_u64(random);
+            match random::number() {
+                Some(number) => hasher.write_u64(number),
+                None => generated = false,
             }
         }
         half.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    if !generated {
+        log!("warning: no RDRAND that works: capabilities are sealed with a key drawn from timing alone");
     }
     key
 }

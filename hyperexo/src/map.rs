@@ -156,7 +156,7 @@ mod tests {
         let (directory, index) = map.directory_entry(frame).unwrap();
         let entry = map.memory.word(directory, index);
         if entry & LARGE != 0 {
-            return ((entry & ADDRESS) >> FRAME_SHIFT | frame % LARGE_FRAMES, entry & !ADDRESS & !LARGE);
+            return (((entry & ADDRESS) >> FRAME_SHIFT) + frame % LARGE_FRAMES, entry & !ADDRESS & !LARGE);
         }
         let entry = map.memory.word((entry & ADDRESS) >> FRAME_SHIFT, frame as usize % ENTRIES);
         ((entry & ADDRESS) >> FRAME_SHIFT, entry & !ADDRESS)
