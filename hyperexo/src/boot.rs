@@ -43,7 +43,8 @@ use spin::Once;
 const HEAP_BASE_BYTES: u64 = 512 << 10;
 const HEAP_SHARE: u64 = 64;
 const HEAP_SHARE_LIMIT_BYTES: u64 = 64 << 20;
-/// Frames of each of the stacks on which interrupts and exceptions of the kernel run, the guard page below included.
+/// Frames of each of the stacks on which interrupts and exceptions of the kernel run, the guard page below
+/// included.
 pub const TRAP_STACK_FRAMES: u64 = 5;
 /// Memory below 1 MiB is the firmware's, whatever the map says.
 const FIRMWARE: Region = Region { start: 0, end: 1 << 20 };
@@ -173,8 +174,8 @@ unsafe fn build(
 ) -> Result<Kernel, StartError> {
     // SAFETY: passed on to the caller.
     let (mut frames, memory, free_map) = unsafe { early_memory(boot, image) }?;
-    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever; the APIC is
-    // mapped by identity.
+    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever;
+    // the APIC is mapped by identity.
     let apic = unsafe {
         load_tables(protect(&mut frames, memory, image)?);
         let apic = LocalApic::enable();
@@ -299,8 +300,8 @@ pub unsafe fn load_tables(stacks: TrapStacks) {
     unsafe { tables.load(stacks) };
 }
 
-/// Gives the parts of the image the access that they are for (see [`crate::map`]), and returns guarded stacks for the
-/// traps of the first core.
+/// Gives the parts of the image the access that they are for (see [`crate::map`]), and returns guarded stacks
+/// for the traps of the first core.
 ///
 /// # Safety
 ///
@@ -342,8 +343,8 @@ pub fn new_table(frames: &mut FrameTable, memory: PhysicalMemory) -> Option<u64>
 }
 
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are
-/// taken. Without a generator, or with a broken one, the moments alone must do, which is said: somebody who knows this
-/// machine's timing could search for them.
+/// taken. Without a generator, or with a broken one, the moments alone must do, which is said: somebody who
+/// knows this machine's timing could search for them.
 fn draw_key() -> [u8; 16] {
     use core::hash::Hasher;
     let mut key = [0; 16];

@@ -153,8 +153,8 @@ pub struct Environment {
     pub nested: Option<NestedTable>,
     /// Frames that it may own, tables of its nested page table included.
     pub quota: u64,
-    /// Frames of the kernel on its account: those of its nested page table, of its virtual CPUs, of doorbells of
-    /// those that it has started, of its list of views, and those that it has paid for tables of views.
+    /// Frames of the kernel on its account: those of its nested page table, of its virtual CPUs, of doorbells
+    /// of those that it has started, of its list of views, and those that it has paid for tables of views.
     pub tables: u64,
     /// Frame with the list of its views, once it has any.
     pub view_list: Option<u64>,

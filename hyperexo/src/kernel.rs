@@ -290,8 +290,8 @@ impl Kernel {
         (0..self.slices.len()).filter(|core| finished || cores >> core & 1 != 0).for_each(interrupt::wake);
     }
 
-    /// Gives back the memory of this core's virtual CPUs whose environments have ended. The core does it itself: the
-    /// processor may hold parts of their state.
+    /// Gives back the memory of this core's virtual CPUs whose environments have ended. The core does it
+    /// itself: the processor may hold parts of their state.
     pub fn retire_vcpus(&mut self, core: usize) {
         if self.retiring >> core & 1 == 0 {
             return;

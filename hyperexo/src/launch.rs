@@ -219,8 +219,8 @@ impl Kernel {
         };
         let frames = self.tables(id, true).1.allocate_vcpu().map_err(|_| out_of_memory(self))?;
         let guest = Guest { nested_root: root, identifier: id, entry: &entry_state, accounting };
-        // SAFETY: the frames are fresh, and the kernel's until `Kernel::retire_vcpus`. The nested table was just
-        // made, binds what belongs to the environment, and lives until its end.
+        // SAFETY: the frames are fresh, and the kernel's until `Kernel::retire_vcpus`. The nested table was
+        // just made, binds what belongs to the environment, and lives until its end.
         let vcpu = unsafe { self.backend.new_vcpu(frames, &guest) };
         self.environment(id).vcpus.push(VirtualCpu::new(core, vcpu, doorbell));
         self.slices[core].add(id, entry.slices.min(MAX_SLICES) as usize);

@@ -1,4 +1,5 @@
-//! The kernel's own page tables: all of RAM by identity, as the boot code made them, and here what may be done with it.
+//! The kernel's own page tables: all of RAM by identity, as the boot code made them, and here what may be
+//! done with it.
 //!
 //! ```text
 //! constants of the image          read
@@ -8,7 +9,8 @@
 //! everything else                 read, write
 //! ```
 //!
-//! The boot code maps pages of 2 MiB. One that needs more than one kind of access is split into 512 small ones.
+//! The boot code maps pages of 2 MiB. One that needs more than one kind of access is split into 512 small
+//! ones.
 #![forbid(unsafe_code)]
 
 use crate::memory::PhysicalMemory;
@@ -77,8 +79,8 @@ impl Map {
         }
     }
 
-    /// Sets what may be done with frames that are mapped. `table` gives frames for tables. The processor may go by
-    /// the old entries until it is told to forget them.
+    /// Sets what may be done with frames that are mapped. `table` gives frames for tables. The processor may
+    /// go by the old entries until it is told to forget them.
     ///
     /// # Errors
     ///
@@ -112,7 +114,8 @@ impl Map {
         }
     }
 
-    /// The directory (its frame) that has the entry for a frame, and where; `None` if the frame is not mapped.
+    /// The directory (its frame) that has the entry for a frame, and where; `None` if the frame is not
+    /// mapped.
     fn directory_entry(&self, frame: u64) -> Option<(u64, usize)> {
         let index = |level: u32| (frame >> (9 * level)) as usize % ENTRIES;
         let down = |table: u64, level| {

@@ -92,7 +92,8 @@ pub fn for_tests() -> PhysicalMemory {
     PhysicalMemory { end_frame: 1 << (47 - FRAME_SHIFT) }
 }
 
-/// Extends the identity map to `end` bytes with 2 MiB pages that are not executable. `table` gives zeroed frames.
+/// Extends the identity map to `end` bytes with 2 MiB pages that are not executable. `table` gives zeroed
+/// frames.
 ///
 /// # Safety
 ///

@@ -16,8 +16,8 @@ pub fn number() -> Option<u64> {
     plausible(|number| unsafe { _rdrand64_step(number) } == 1)
 }
 
-/// A number that `step` gives, if it gives numbers at all, and not always the same: some processors say so of -1
-/// after they have slept.
+/// A number that `step` gives, if it gives numbers at all, and not always the same: some processors say so of
+/// -1 after they have slept.
 fn plausible(mut step: impl FnMut(&mut u64) -> bool) -> Option<u64> {
     let mut draw = || {
         let mut number = 0;

@@ -8,8 +8,8 @@
 //! | [`state`], [`xstate`], [`cpuid`] | the processor's state: who keeps it, what moves, what a guest is told |
 //! | [`nested`] | nested page tables |
 //!
-//! A backend runs the guest until something needs the kernel and says what; what that means is decided once, for
-//! all backends, by those who call [`Vcpu::run`].
+//! A backend runs the guest until something needs the kernel and says what; what that means is decided once,
+//! for all backends, by those who call [`Vcpu::run`].
 
 pub mod backend;
 pub mod cpuid;
@@ -80,8 +80,8 @@ pub unsafe fn enable() -> Result<&'static dyn Backend, VirtualizationError> {
     }
 }
 
-/// Makes the number that `RDTSCP` reads 0 on this core: guests can read it, and firmware may have made something of
-/// it.
+/// Makes the number that `RDTSCP` reads 0 on this core: guests can read it, and firmware may have made
+/// something of it.
 ///
 /// # Safety
 ///

@@ -49,15 +49,15 @@ fn judge_map(told: &str) -> Verdict {
     if guards < STACKS { Err(format!("{guards} pages are guards, expected {STACKS}")) } else { Ok(()) }
 }
 
-/// Address and access in a line of `info tlb`. The access begins with `X` for what is not executable, has a `P` for
-/// 2 MiB, and ends with `W` for what is writable.
+/// Address and access in a line of `info tlb`. The access begins with `X` for what is not executable, has a
+/// `P` for 2 MiB, and ends with `W` for what is writable.
 fn page(line: &str) -> Option<(u64, &str)> {
     let (address, rest) = line.trim().split_once(": ")?;
     Some((u64::from_str_radix(address, 16).ok()?, rest.split_once(' ')?.1))
 }
 
-/// Five environments with a virtual CPU on each of 16 cores, in little memory. What they can't have is refused, and
-/// what they had serves again.
+/// Five environments with a virtual CPU on each of 16 cores, in little memory. What they can't have is
+/// refused, and what they had serves again.
 fn virtual_cpus(context: &Context) -> Verdict {
     let names = ["a", "b", "c", "d", "e"];
     let apps: Vec<String> =
@@ -68,8 +68,8 @@ fn virtual_cpus(context: &Context) -> Verdict {
     names.iter().try_fold(said, |said, name| said.tells(&format!("{name} ended: exit code 0"))).map(drop)
 }
 
-/// Two environments on one core that leave values of their own in every register. Neither finds the other's, and
-/// each finds its own again.
+/// Two environments on one core that leave values of their own in every register. Neither finds the other's,
+/// and each finds its own again.
 fn registers(context: &Context) -> Verdict {
     let said = context.run(&[
         "--memory",
