@@ -11,6 +11,7 @@ use hyperexo::log;
 use hyperexo::machine::console::CONSOLE;
 use hyperexo::start::settings::End;
 use hyperexo::start::{Image, Outcome, finish, main};
+use hyperexo_abi::FRAME_BYTES;
 use hyperexo_hw::backtrace;
 use talc::TalcLock;
 use talc::source::Manual;
@@ -23,6 +24,7 @@ static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
 
 unsafe extern "C" {
     static hx_rodata_start: u8;
+    static hx_rodata_end: u8;
     static hx_text_start: u8;
     static hx_text_end: u8;
     static hx_bss_end: u8;
@@ -32,9 +34,15 @@ unsafe extern "C" {
 
 #[unsafe(no_mangle)]
 extern "C" fn hx_kernel_start(protocol: u64, information: u64) -> ! {
-    let memory = (&raw const hx_rodata_start) as u64..(&raw const hx_bss_end) as u64;
+    let image = Image {
+        memory: (&raw const hx_rodata_start) as u64..(&raw const hx_bss_end) as u64,
+        constants: (&raw const hx_rodata_start) as u64..(&raw const hx_rodata_end) as u64,
+        code: (&raw const hx_text_start) as u64..(&raw const hx_text_end) as u64,
+        stack: (&raw const boot_stack) as u64..(&raw const boot_stack_end) as u64,
+        give_heap,
+    };
     // SAFETY: called once, by the entry code; the linker's symbols bound the image.
-    unsafe { main(protocol, information, &Image { memory, give_heap }) }
+    unsafe { main(protocol, information, &image) }
 }
 
 /// # Safety
@@ -51,7 +59,8 @@ fn panic(information: &PanicInfo<'_>) -> ! {
     // SAFETY: nothing that was interrupted goes on after a panic.
     unsafe { CONSOLE.break_locks() };
     log!("error: {information}");
-    let stack = (&raw const boot_stack) as u64..(&raw const boot_stack_end) as u64;
+    // Its lowest page is not mapped (`hyperexo::machine::map`).
+    let stack = (&raw const boot_stack) as u64 + FRAME_BYTES as u64..(&raw const boot_stack_end) as u64;
     let text = (&raw const hx_text_start) as u64..(&raw const hx_text_end) as u64;
     // SAFETY: the boot stack is mapped and stays so.
     let frames = unsafe { backtrace::of_memory(backtrace::frame_pointer(), stack, text) };

@@ -104,6 +104,14 @@ pub fn current_root() -> u64 {
     root
 }
 
+/// Has the calling processor forget cached translations.
+pub fn forget_translations() {
+    // SAFETY: loads what is loaded already.
+    unsafe {
+        core::arch::asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags))
+    };
+}
+
 /// Starts the processor with local APIC number `apic_id`. Returns at once; whether the processor came is for
 /// its entry to say. `pause` waits for a number of microseconds.
 ///

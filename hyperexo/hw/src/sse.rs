@@ -1,13 +1,13 @@
 //! SSE state, moved by one instruction for each register.
 //!
-//! No Rust code touches x87 or MMX registers, so around an interrupt or an exit they stay where they are. `FXSAVE`
-//! and `FXRSTOR` would move them for nothing.
+//! No Rust code touches x87 or MMX registers, so around an interrupt or an exit they stay where they are.
+//! `FXSAVE` and `FXRSTOR` would move them for nothing.
 //!
-//! They are also dangerous under QEMU's TCG with several cores. `FXRSTOR`, `FRSTOR`, `FLDENV`, and `XRSTOR` of an
-//! area that has x87 state, all call `cpu_clear_ignne`. That changes flags of the *first* processor, whichever
-//! processor executes the instruction, and takes no lock. If the first processor changes its flags at that moment,
-//! its change is lost. After an exit of SVM it may then still count as a guest with nested paging, or never take
-//! an interrupt again (GIF). Seen in QEMU 7.2, and newer ones are the same.
+//! They are also dangerous under QEMU's TCG with several cores. `FXRSTOR`, `FRSTOR`, `FLDENV`, and `XRSTOR`
+//! of an area that has x87 state, all call `cpu_clear_ignne`. That changes flags of the *first* processor,
+//! whichever processor executes the instruction, and takes no lock. If the first processor changes its flags
+//! at that moment, its change is lost. After an exit of SVM it may then still count as a guest with nested
+//! paging, or never take an interrupt again (GIF). Seen in QEMU 7.2, and newer ones are the same.
 #![forbid(unsafe_code)]
 
 /// SSE state as [`load_sse!`](crate::load_sse) and [`store_sse!`](crate::store_sse) move it.

@@ -1,7 +1,8 @@
 //! Exceptions and interrupts: from the processor's gate to a Rust function and back.
 //!
 //! ```text
-//! gate ─ entry stub of the vector (8 bytes each) ─ common: registers, then SSE state ─ dispatcher(&mut TrapFrame) ─ iretq
+//! gate ─ entry stub of the vector (8 bytes each) ─ common: registers, then SSE state ─ dispatcher(&mut
+//! TrapFrame) ─ iretq
 //! ```
 //!
 //! The processor enters on a stack of the interrupt stack table. There the handler stays, unless the image
@@ -10,8 +11,8 @@
 //! itself still on the trap stack ([`on_trap_stack`]) was called because the interrupted stack is full or not
 //! the one declared, or for a vector that can come at any time (double fault, NMI, machine check).
 //!
-//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around it.
-//! x87 and MMX state is not ([`crate::sse`]): a handler leaves it alone.
+//! All registers are the handler's to change: it sees them in the [`TrapFrame`]. SSE state is saved around
+//! it. x87 and MMX state is not ([`crate::sse`]): a handler leaves it alone.
 
 use crate::descriptor::{MAX_NUMBERS, NUMBER_SELECTOR, core_number};
 use crate::sse::{self, MXCSR_RESET};

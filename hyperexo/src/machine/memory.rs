@@ -98,6 +98,12 @@ impl PhysicalMemory {
     }
 }
 
+/// Memory of a test program, where frames are those of its own variables.
+#[cfg(test)]
+pub fn identity() -> PhysicalMemory {
+    PhysicalMemory { base: 0, end_frame: 1 << (47 - FRAME_SHIFT) }
+}
+
 /// A machine's memory as a vector, for tests on the host.
 #[cfg(test)]
 pub fn model(frames: u64) -> PhysicalMemory {
@@ -108,7 +114,8 @@ pub fn model(frames: u64) -> PhysicalMemory {
     PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
 }
 
-/// Extends the identity map to `end` bytes with 2 MiB pages. `table` gives zeroed frames.
+/// Extends the identity map to `end` bytes with 2 MiB pages that are not executable. `table` gives zeroed
+/// frames.
 ///
 /// # Safety
 ///
@@ -117,6 +124,7 @@ pub fn model(frames: u64) -> PhysicalMemory {
 pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
     const ENTRY: u64 = 0b11;
     const LARGE: u64 = 1 << 7;
+    const NO_EXECUTE: u64 = 1 << 63;
     const GIGABYTE: u64 = 1 << 30;
     let top: u64;
     // SAFETY: ring 0; reading CR3 has no effect.
@@ -132,7 +140,7 @@ pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
         let directory = table() << FRAME_SHIFT;
         *entry(*pointers, address >> 30 & 511) = directory | ENTRY;
         for index in 0..512 {
-            *entry(directory, index) = (address + (index << 21)) | ENTRY | LARGE;
+            *entry(directory, index) = (address + (index << 21)) | ENTRY | LARGE | NO_EXECUTE;
         }
         address += GIGABYTE;
     }

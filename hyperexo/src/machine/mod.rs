@@ -6,6 +6,7 @@ pub mod clock;
 pub mod console;
 pub mod id;
 pub mod interrupt;
+pub mod map;
 pub mod memory;
 pub mod spin;
 pub mod tables;

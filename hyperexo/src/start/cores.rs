@@ -1,30 +1,29 @@
 //! The other cores: started one by one before the first environment, then each in its own loop.
 
 use super::settings::Settings;
+use super::{new_table, take_run};
 use crate::cores::Core;
 use crate::cores::held::SharedKernel;
 use crate::kernel::Kernel;
 use crate::log;
 use crate::machine::interrupt::{self, MAX_CORES, SIGNALS};
-use crate::machine::tables::load_tables;
-use crate::resource::frame::table::Owner;
+use crate::machine::map::{Access, Map};
+use crate::machine::tables::{TRAP_STACK_FRAMES, load_tables};
 use crate::resource::slice::SliceVector;
 use crate::virt;
 use hyperexo_abi::FRAME_SHIFT;
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::descriptor::TrapStacks;
-use hyperexo_hw::smp::{Birth, current_root};
+use hyperexo_hw::smp::{Birth, TRAMPOLINE_ADDRESS, current_root, forget_translations};
 use hyperexo_hw::time::ticks;
 use spin::Once;
 
 /// The kernel, once there is one.
 static SHARED: Once<SharedKernel> = Once::new();
 
-/// Frames of the stack on which a core runs its loop.
-const STACK_FRAMES: u64 = 16;
-/// Frames of each of its trap stacks.
-const TRAP_STACK_FRAMES: u64 = 4;
+/// Frames of the stack on which a core runs its loop, the guard page below included.
+const STACK_FRAMES: u64 = 17;
 /// How long a core may take to come up.
 const PATIENCE_US: u64 = 200_000;
 
@@ -43,15 +42,49 @@ pub fn share(kernel: Kernel) -> &'static SharedKernel {
 pub fn start_all(kernel: &mut Kernel, machine: Option<&Machine>, apic: &LocalApic, settings: &Settings) {
     let Some(machine) = machine else { return };
     let limit = (settings.cores as usize).min(MAX_CORES);
+    if machine.apic_ids().len() < 2 || limit < 2 || !set_trampoline(kernel, Access::All) {
+        return;
+    }
+    start_each(kernel, machine, apic, limit);
+    set_trampoline(kernel, Access::ReadWrite);
+}
+
+/// Sets what may be done with the page of the trampoline. Returns whether that worked.
+fn set_trampoline(kernel: &mut Kernel, access: Access) -> bool {
+    let frame = TRAMPOLINE_ADDRESS >> FRAME_SHIFT;
+    set_access(kernel, &[frame], access)
+}
+
+/// Sets what may be done with some pages of the kernel's own map. Returns whether that worked.
+fn set_access(kernel: &mut Kernel, pages: &[u64], access: Access) -> bool {
+    let (frames, memory) = (&mut kernel.pages.frames, kernel.pages.memory);
+    let map = Map::new(memory, current_root());
+    let done =
+        pages.iter().all(|page| map.set(*page..*page + 1, access, || new_table(frames, memory)).is_ok());
+    forget_translations();
+    done
+}
+
+/// Makes the lowest page of each stack in a core's run of frames a guard. Returns whether that worked.
+fn guard_stacks(kernel: &mut Kernel, run: u64) -> bool {
+    let trap = |number| run + STACK_FRAMES + number * TRAP_STACK_FRAMES;
+    set_access(kernel, &[run, trap(0), trap(1), trap(2)], Access::Nothing)
+}
+
+fn start_each(kernel: &mut Kernel, machine: &Machine, apic: &LocalApic, limit: usize) {
     let own = apic.id();
     for apic_id in machine.apic_ids().iter().copied().filter(|id| *id != own) {
         if kernel.slices.len() >= limit {
             return;
         }
-        let Some(run) = take_stacks(kernel) else {
+        let Some(run) = take_run(&mut kernel.pages.frames, RUN_FRAMES) else {
             log!("warning: no memory for the stacks of processor {apic_id}");
             return;
         };
+        if !guard_stacks(kernel, run) {
+            log!("warning: no memory for the page tables of the stacks of processor {apic_id}");
+            return;
+        }
         let before = SIGNALS.cores();
         let deadline_of = |us| ticks().saturating_add(kernel.clock.ticks_of_us(us));
         let pause = |us| {
@@ -74,15 +107,6 @@ pub fn start_all(kernel: &mut Kernel, machine: Option<&Machine>, apic: &LocalApi
         }
         kernel.slices.push(SliceVector::default());
     }
-}
-
-/// The run of frames with a core's stacks.
-fn take_stacks(kernel: &mut Kernel) -> Option<u64> {
-    let frames = &mut kernel.pages.frames;
-    let run = frames.find(RUN_FRAMES, 1)?;
-    let generation = frames.fresh_generation();
-    frames.take(Owner::Kernel, run..run + RUN_FRAMES, generation).ok()?;
-    Some(run)
 }
 
 /// First Rust code of a core. `base`: its run of frames.

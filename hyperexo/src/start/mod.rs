@@ -12,12 +12,14 @@ use crate::kernel::Kernel;
 use crate::launch::Share;
 use crate::log;
 use crate::machine::clock::Clock;
+use crate::machine::console;
 use crate::machine::console::CONSOLE;
 use crate::machine::interrupt::{self, SIGNALS};
+use crate::machine::map::{Access, Map, OutOfFrames};
 use crate::machine::memory::{self, PhysicalMemory};
-use crate::machine::{console, tables};
+use crate::machine::tables::{TRAP_STACK_FRAMES, load_tables};
 use crate::resource::capability::Authority;
-use crate::resource::frame::table::{FrameEntry, FrameTable, Region as FrameRegion, regions};
+use crate::resource::frame::table::{FrameEntry, FrameTable, Owner, Region as FrameRegion, regions};
 use crate::resource::frame::{FreeMap, Pages, Public};
 use crate::resource::slice::SliceVector;
 use crate::virt::{self, VirtualizationError};
@@ -29,13 +31,16 @@ use early::{Bump, MAX_GAPS};
 use hyperexo_abi::accounting::Owners;
 use hyperexo_abi::attachment::Attachment;
 use hyperexo_abi::bundle::Bundle;
-use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
+use hyperexo_hw::descriptor::TrapStacks;
 use hyperexo_hw::power;
+use hyperexo_hw::random;
 use hyperexo_hw::serial::Serial;
 use hyperexo_hw::sleep::PowerOff;
+use hyperexo_hw::smp::{current_root, forget_translations};
 use hyperexo_hw::time;
 use settings::{End, Settings};
 use spin::Once;
@@ -69,6 +74,12 @@ static ATTACHMENT: Attachment = Attachment::new();
 pub struct Image {
     /// Physical memory of the kernel: code, data, boot stack.
     pub memory: Range<u64>,
+    /// Of that, the constants: whole pages.
+    pub constants: Range<u64>,
+    /// Of that, the code: whole pages.
+    pub code: Range<u64>,
+    /// Of that, the stack of the first core: whole pages.
+    pub stack: Range<u64>,
     /// Gives the allocator its memory (address, bytes), once.
     pub give_heap: unsafe fn(*mut u8, usize),
 }
@@ -183,9 +194,10 @@ unsafe fn build(
 ) -> Result<Start, StartError> {
     // SAFETY: passed on to the caller.
     let Early { mut frames, memory, free_map, heap_bytes } = unsafe { early_memory(boot, image) }?;
-    // SAFETY: ring 0; the tables and stacks are leaked, hence valid for ever; the APIC is mapped by identity.
+    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever; the APIC is
+    // mapped by identity.
     let apic = unsafe {
-        tables::load_tables(tables::trap_stacks());
+        load_tables(protect(&mut frames, memory, image)?);
         let apic = LocalApic::enable();
         interrupt::install(apic);
         apic
@@ -301,28 +313,75 @@ unsafe fn early_memory(boot: &BootInfo, image: &Image) -> Result<Early, StartErr
     Ok(Early { frames, memory, free_map, heap_bytes })
 }
 
+/// Gives the parts of the image the access that they are for (see [`crate::machine::map`]), and returns guarded stacks
+/// for the traps of the first core.
+///
+/// # Safety
+///
+/// The boot page tables are in use, by this core only; `image` tells the truth.
+unsafe fn protect(
+    frames: &mut FrameTable,
+    memory: PhysicalMemory,
+    image: &Image,
+) -> Result<TrapStacks, StartError> {
+    let map = Map::new(memory, current_root());
+    let all = |range: &Range<u64>| range.start >> FRAME_SHIFT..range.end >> FRAME_SHIFT;
+    let no_memory = |_| StartError::Memory("the kernel's own stacks and page tables");
+    let run = take_run(frames, 3 * TRAP_STACK_FRAMES).ok_or(no_memory(OutOfFrames))?;
+    map.set(all(&image.code), Access::Code, || new_table(frames, memory)).map_err(no_memory)?;
+    map.set(all(&image.constants), Access::Read, || new_table(frames, memory)).map_err(no_memory)?;
+    // What shares large pages with them, and then all that is still in large pages.
+    let start = all(&image.memory).start / LARGE_FRAMES * LARGE_FRAMES;
+    let end = all(&image.memory).end.next_multiple_of(LARGE_FRAMES);
+    for rest in [start..all(&image.constants).start, all(&image.code).end..end] {
+        map.set(rest, Access::ReadWrite, || new_table(frames, memory)).map_err(no_memory)?;
+    }
+    map.forbid_execution(frames.len().max(IDENTITY_BYTES >> FRAME_SHIFT));
+    let stack = |number: u64| run + number * TRAP_STACK_FRAMES;
+    let guards = [all(&image.stack).start, stack(0), stack(1), stack(2)];
+    for guard in guards {
+        map.set(guard..guard + 1, Access::Nothing, || new_table(frames, memory)).map_err(no_memory)?;
+    }
+    forget_translations();
+    let top = |number: u64| stack(number + 1) << FRAME_SHIFT;
+    Ok(TrapStacks { exception: top(0), interrupt: top(1), critical: top(2) })
+}
+
+/// Adjacent frames for the kernel, for ever.
+pub fn take_run(frames: &mut FrameTable, count: u64) -> Option<u64> {
+    let first = frames.find(count, 1)?;
+    let generation = frames.fresh_generation();
+    frames.take(Owner::Kernel, first..first + count, generation).ok()?;
+    Some(first)
+}
+
+/// A frame for a page table.
+pub fn new_table(frames: &mut FrameTable, memory: PhysicalMemory) -> Option<u64> {
+    let frame = frames.take_any()?;
+    memory.clear(frame);
+    Some(frame)
+}
+
 /// A key that nobody can guess: from the processor's generator, and from the moments at which its steps are
-/// taken. Without a generator the moments alone must do, which is said: somebody who knows this machine's
-/// timing could search for them.
+/// taken. Without a generator, or with a broken one, the moments alone must do, which is said: somebody who
+/// knows this machine's timing could search for them.
 fn draw_key() -> [u8; 16] {
     use core::hash::Hasher;
-    let generator = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|info| info.has_rdrand());
-    if !generator {
-        log!("warning: no RDRAND: capabilities are sealed with a key drawn from timing alone");
-    }
     let mut key = [0; 16];
+    let mut generated = true;
     for half in key.chunks_exact_mut(8) {
         let mut hasher = siphasher::sip::SipHasher24::new();
         for _ in 0..64 {
             hasher.write_u64(time::ticks());
-            if generator {
-                let mut random = 0;
-                // SAFETY: the processor has the instruction.
-                unsafe { core::arch::x86_64::_rdrand64_step(&mut random) };
-                hasher.write_u64(random);
+            match random::number() {
+                Some(number) => hasher.write_u64(number),
+                None => generated = false,
             }
         }
         half.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    if !generated {
+        log!("warning: no RDRAND that works: capabilities are sealed with a key drawn from timing alone");
     }
     key
 }

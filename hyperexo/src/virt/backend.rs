@@ -4,8 +4,8 @@ use super::vcpu::{Frames, Guest, HostPage, VcpuBox};
 use crate::resource::frame::nested::EntryFormat;
 use core::fmt;
 
-/// A virtualization extension, turned on, on the core that made this value. What it says holds for all cores, but
-/// for [`Backend::host_page`].
+/// A virtualization extension, turned on, on the core that made this value. What it says holds for all cores,
+/// but for [`Backend::host_page`].
 pub trait Backend: Sync + fmt::Display {
     /// How entries of nested page tables look.
     fn entry_format(&self) -> EntryFormat;
@@ -25,8 +25,8 @@ pub trait Backend: Sync + fmt::Display {
     ///
     /// # Safety
     ///
-    /// The frames are mapped by identity, zeroed, and nobody else's until the value is dropped. The nested page table
-    /// confines the guest to what it may touch, and stays in place as long as the value lives. The identifier is at
-    /// most [`Backend::max_guests`].
+    /// The frames are mapped by identity, zeroed, and nobody else's until the value is dropped. The nested
+    /// page table confines the guest to what it may touch, and stays in place as long as the value lives. The
+    /// identifier is at most [`Backend::max_guests`].
     unsafe fn new_vcpu(&self, frames: Frames, guest: &Guest<'_>) -> VcpuBox;
 }

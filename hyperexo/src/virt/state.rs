@@ -1,8 +1,8 @@
-//! What a guest's processor looks like when it starts, and the one table of who keeps each part of it apart from
-//! guest to guest. Both backends make their masks and permission maps from it.
+//! What a guest's processor looks like when it starts, and the one table of who keeps each part of it apart
+//! from guest to guest. Both backends make their masks and permission maps from it.
 //!
-//! Whatever the table does not name, no guest has: a bit or a register that a later processor adds is refused until
-//! somebody says here who keeps it. What is refused is also hidden by [`crate::virt::cpuid`].
+//! Whatever the table does not name, no guest has: a bit or a register that a later processor adds is refused
+//! until somebody says here who keeps it. What is refused is also hidden by [`crate::virt::cpuid`].
 #![forbid(unsafe_code)]
 
 /// `EFER`: `SYSCALL`.
@@ -16,8 +16,8 @@ pub const EFER_LONG: u64 = 1 << 8 | 1 << 10;
 pub const CR0_START: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1;
 /// `CR4` at the start: physical address extension, `FXSAVE`, SSE exceptions.
 pub const CR4_START: u64 = 1 << 5 | 1 << 9 | 1 << 10;
-/// `CR4`: machine checks are exceptions. Without it, a machine check stops the processor and does not come to the
-/// kernel.
+/// `CR4`: machine checks are exceptions. Without it, a machine check stops the processor and does not come to
+/// the kernel.
 pub const CR4_MACHINE_CHECK: u64 = 1 << 6;
 /// `CR4`: `XSAVE` is used.
 pub const CR4_OSXSAVE: u64 = 1 << 18;
@@ -77,7 +77,8 @@ const fn bits(names: &'static str, mask: u64, svm: Keeper, vmx: Keeper) -> Bits 
     Bits { names, mask, svm, vmx }
 }
 
-/// `CR0`. VMX wants numeric errors set. There the bits of the cache would outlive the guest; SVM exchanges them.
+/// `CR0`. VMX wants numeric errors set. There the bits of the cache would outlive the guest; SVM exchanges
+/// them.
 pub const CR0: &[Bits] = &[
     bits("PE MP EM TS ET", 0b1_1111, Entry, Entry),
     bits("NE", 1 << 5, Entry, Kernel),
@@ -86,9 +87,9 @@ pub const CR0: &[Bits] = &[
     bits("PG", 1 << 31, Entry, Entry),
 ];
 
-/// `CR4`. On SVM it is the guest's own, and the kernel hears of no write. So `PKRU`, which `PKE` makes usable, is
-/// exchanged there; most of the other bits that are refused AMD's processors do not have. A guest that has one of
-/// them set at an exit is ended.
+/// `CR4`. On SVM it is the guest's own, and the kernel hears of no write. So `PKRU`, which `PKE` makes
+/// usable, is exchanged there; most of the other bits that are refused AMD's processors do not have. A guest
+/// that has one of them set at an exit is ended.
 pub const CR4: &[Bits] = &[
     bits("VME PVI TSD DE PSE PAE", 0b11_1111, Entry, Entry),
     bits("MCE", CR4_MACHINE_CHECK, Entry, Kernel),
@@ -110,8 +111,8 @@ pub const EFER: &[Bits] = &[
     bits("LMSLE FFXSR TCE MCOMMIT INTWB UAIE AIBRSE", 0x3f_e000 & !(1 << 16 | 1 << 19), Refused, Refused),
 ];
 
-/// `XCR0`: what each bit stands for moves when another environment gets the core, SSE at every exit. Every write
-/// exits, but under QEMU's TCG, where [`super::xstate`] moves what a guest could turn on besides.
+/// `XCR0`: what each bit stands for moves when another environment gets the core, SSE at every exit. Every
+/// write exits, but under QEMU's TCG, where [`super::xstate`] moves what a guest could turn on besides.
 pub const XCR0: &[Bits] = &[
     bits("x87 AVX", 0b101, Core, Core),
     bits("SSE", 0b010, Entry, Entry),
@@ -122,8 +123,8 @@ pub const XCR0: &[Bits] = &[
 /// `IA32_XSS` is 0 for all: state of supervisors is not for guests.
 pub const XSS: &[Bits] = &[bits("PT PASID CET HDC UINTR LBR HWP", 0x1_fd00, Refused, Refused)];
 
-/// Debug registers: 0 to 3, 6 and 7, a bit each. Every move to or from one exits. Those of the guest in the control
-/// structure are as after reset.
+/// Debug registers: 0 to 3, 6 and 7, a bit each. Every move to or from one exits. Those of the guest in the
+/// control structure are as after reset.
 pub const DEBUG: &[Bits] = &[bits("DR0 DR1 DR2 DR3 DR6 DR7", 0b1100_1111, Refused, Refused)];
 
 /// Model-specific registers, `first` to `last`.

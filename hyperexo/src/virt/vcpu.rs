@@ -1,7 +1,7 @@
 //! A virtual CPU as the rest of the kernel sees it, whatever the backend, and the memory that it takes.
 //!
-//! All memory of a virtual CPU lies in [`VCPU_FRAMES`] frames that the kernel hands over, so that it is on the account
-//! of the environment and can be refused.
+//! All memory of a virtual CPU lies in [`VCPU_FRAMES`] frames that the kernel hands over, so that it is on
+//! the account of the environment and can be refused.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -17,7 +17,8 @@ pub const VCPU_FRAMES: usize = 3;
 /// Numbers of the frames of a virtual CPU.
 pub type Frames = [u64; VCPU_FRAMES];
 
-/// The top frames of the tables in a list of views, entry by entry; 0: none. Entry 0 is the environment's own.
+/// The top frames of the tables in a list of views, entry by entry; 0: none. Entry 0 is the environment's
+/// own.
 pub type Roots = [u64; VIEWS];
 
 /// General registers of a guest, in the order the switching code knows. `rip`, `rsp`, `rflags` are with the
@@ -170,12 +171,13 @@ pub enum Exception {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPage(pub u64);
 
-/// A virtual CPU of one backend. From [`Vcpu::take_core`] until [`Vcpu::leave_core`], methods are called on that core
-/// only.
+/// A virtual CPU of one backend. From [`Vcpu::take_core`] until [`Vcpu::leave_core`], methods are called on
+/// that core only.
 pub trait Vcpu: Send {
     /// Gives this core what entries and exits do not switch. No other virtual CPU has the core.
     fn take_core(&mut self);
-    /// Runs the guest until the next exit that is no quick call ([`super::switch`]), on the core that it has taken.
+    /// Runs the guest until the next exit that is no quick call ([`super::switch`]), on the core that it has
+    /// taken.
     fn run(&mut self, host: HostPage) -> VmExit;
     /// General registers.
     fn registers(&mut self) -> &mut Registers;
@@ -214,8 +216,8 @@ pub trait Vcpu: Send {
     fn switch_view(&mut self, entry: u64) -> bool;
     /// Forgets cached translations of the nested tables before the guest runs again.
     fn flush_nested(&mut self);
-    /// Takes from this core what [`Vcpu::take_core`] gave it, if it has it. Before another virtual CPU takes the
-    /// core, and before this one is no more, the kernel calls this on that core.
+    /// Takes from this core what [`Vcpu::take_core`] gave it, if it has it. Before another virtual CPU takes
+    /// the core, and before this one is no more, the kernel calls this on that core.
     fn leave_core(&mut self);
 }
 

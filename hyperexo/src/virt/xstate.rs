@@ -1,11 +1,12 @@
 //! Extended processor state (x87, AVX, AVX-512, protection keys) of environments that share a core.
 //!
-//! The kernel is compiled for baseline SSE2 and touches nothing else, so the rest stays in the registers while an
-//! environment goes in and out of the kernel. It moves only when another environment gets the core. SSE state is
-//! saved at every exit (see the backends).
+//! The kernel is compiled for baseline SSE2 and touches nothing else, so the rest stays in the registers
+//! while an environment goes in and out of the kernel. It moves only when another environment gets the core.
+//! SSE state is saved at every exit (see the backends).
 //!
-//! An environment may leave an x87 exception pending. None of the instructions here takes it: `FNINIT`, `FXSAVE`,
-//! `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX instruction.
+//! An environment may leave an x87 exception pending. None of the instructions here takes it: `FNINIT`,
+//! `FXSAVE`, `XSAVE` and their opposites do not wait for one, and the kernel has no other x87 or MMX
+//! instruction.
 
 use super::state::{CR4_OSXSAVE, CR4_PROTECTION_KEYS, XCR0_GUEST};
 use core::arch::asm;
@@ -24,8 +25,8 @@ const X87: u8 = 1 << 0;
 /// SSE: not ours to move.
 const SSE: u64 = 1 << 1;
 
-/// Parts of the state that move: those that a guest may use, and those of MPX. QEMU's TCG lets a guest of SVM write
-/// XCR0 without an exit (seen in 7.2), and MPX is what it offers besides.
+/// Parts of the state that move: those that a guest may use, and those of MPX. QEMU's TCG lets a guest of SVM
+/// write XCR0 without an exit (seen in 7.2), and MPX is what it offers besides.
 const MOVED: u64 = XCR0_GUEST | 0b11 << 3;
 
 /// What the processor offers; nothing by default.
@@ -37,8 +38,8 @@ pub struct Support {
 }
 
 impl Support {
-    /// Turns XSAVE and protection keys on for this core, if there are any. Pages of the kernel have no key. On SVM a
-    /// guest may turn keys on behind the kernel's back, so that their register has to move.
+    /// Turns XSAVE and protection keys on for this core, if there are any. Pages of the kernel have no key.
+    /// On SVM a guest may turn keys on behind the kernel's back, so that their register has to move.
     ///
     /// # Safety
     ///
@@ -60,7 +61,8 @@ impl Support {
         }
         let leaf = raw_cpuid::cpuid!(0xd, 0);
         let offered = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & MOVED;
-        // The first two are in every area. A processor whose parts lie elsewhere does without those that do not fit.
+        // The first two are in every area. A processor whose parts lie elsewhere does without those that do
+        // not fit.
         let fits = |component: &u32| {
             let leaf = raw_cpuid::cpuid!(0xd, *component);
             leaf.eax as usize + leaf.ebx as usize <= AREA_LINES * 64
@@ -119,8 +121,8 @@ impl Xstate {
         }
         let area = self.area.as_mut_ptr();
         if support.mask == 0 {
-            // SAFETY: the area is aligned to 64 bytes and never smaller than this needs. The kernel's SSE state
-            // comes along, and stays in the kernel's memory.
+            // SAFETY: the area is aligned to 64 bytes and never smaller than this needs. The kernel's SSE
+            // state comes along, and stays in the kernel's memory.
             unsafe { asm!("fxsave64 [{}]", in(reg) area) };
         } else {
             // See `MOVED`: the guest may have changed it.
@@ -160,14 +162,14 @@ impl Xstate {
         if support.protection_keys {
             write_protection_keys(self.protection_keys);
         }
-        // Old processors leave the addresses of the last x87 instruction in place when they load state without
-        // a pending exception: those of the last environment would show.
+        // Old processors leave the addresses of the last x87 instruction in place when they load state
+        // without a pending exception: those of the last environment would show.
         // SAFETY: the kernel has no x87 state of its own, and the environment's is loaded below.
         unsafe { asm!("fninit") };
         if support.mask == 0 {
             if self.has_x87() {
-                // SAFETY: the area was written by `save`, MXCSR included, which is the kernel's. The compiler is
-                // told of the registers that the kernel's code uses.
+                // SAFETY: the area was written by `save`, MXCSR included, which is the kernel's. The compiler
+                // is told of the registers that the kernel's code uses.
                 unsafe { asm!("fxrstor64 [{}]", in(reg) self.area.as_ptr(), clobber_abi("sysv64")) };
             } else {
                 clear_x87();
@@ -214,8 +216,8 @@ fn read_protection_keys() -> u32 {
 }
 
 fn write_protection_keys(keys: u32) {
-    // SAFETY: only called where protection keys are on (`Support`). They say what pages of users allow, and the
-    // kernel has no such pages.
+    // SAFETY: only called where protection keys are on (`Support`). They say what pages of users allow, and
+    // the kernel has no such pages.
     unsafe { asm!("wrpkru", in("ecx") 0, in("eax") keys, in("edx") 0, options(nostack)) };
 }
 

@@ -1,8 +1,8 @@
 //! What the processor holds of one environment while another has the core.
 //!
-//! Each environment that runs this leaves values of its own in every register that it can write, gives the core to
-//! the next, and looks. Nobody's values may be found by another, none may be gone. Two of them on one core are each
-//! other's neighbours.
+//! Each environment that runs this leaves values of its own in every register that it can write, gives the
+//! core to the next, and looks. Nobody's values may be found by another, none may be gone. Two of them on one
+//! core are each other's neighbours.
 
 use crate::judge::{Attempt, Judge};
 use crate::machine::{self, Floating};
@@ -33,8 +33,8 @@ const OWN_MSRS: [(u32, u64); 10] = [
     (0xc000_0102, 0x7fff_ffff),
 ];
 
-/// MSRs that no guest has: speculation control, performance, debugging, the numbers that `RDTSCP` reads, shadow
-/// stacks, extended state of supervisors, memory types, deadlines.
+/// MSRs that no guest has: speculation control, performance, debugging, the numbers that `RDTSCP` reads,
+/// shadow stacks, extended state of supervisors, memory types, deadlines.
 const REFUSED_MSRS: [u32; 19] = [
     0x48,
     0x49,

@@ -20,11 +20,12 @@ pub enum EntryFormat {
     /// AMD's: that of ordinary page tables. Nested accesses count as user accesses, so the user bit is always
     /// set.
     Npt,
-    /// Intel's: three bits of rights, a memory type in each leaf. That is always write-back, whatever the guest's own
-    /// tables say: past the caches, a guest could read what a frame held before the kernel cleared it.
+    /// Intel's: three bits of rights, a memory type in each leaf. That is always write-back, whatever the
+    /// guest's own tables say: past the caches, a guest could read what a frame held before the kernel
+    /// cleared it.
     Ept,
-    /// The same without executable large entries. On many of Intel's processors, a guest that changes the size of a
-    /// page it executes from can raise a machine check, which stops the machine (CVE-2018-12207).
+    /// The same without executable large entries. On many of Intel's processors, a guest that changes the
+    /// size of a page it executes from can raise a machine check, which stops the machine (CVE-2018-12207).
     EptSmallCode,
 }
 

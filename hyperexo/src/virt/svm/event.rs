@@ -1,5 +1,5 @@
-//! Events in coded form: `EVENTINJ`, which an entry delivers, and `EXITINTINFO`, whose delivery an exit interrupted
-//! (APM vol. 2 §15.7.2, §15.20).
+//! Events in coded form: `EVENTINJ`, which an entry delivers, and `EXITINTINFO`, whose delivery an exit
+//! interrupted (APM vol. 2 §15.7.2, §15.20).
 #![forbid(unsafe_code)]
 
 use crate::virt::vcpu::Exception;
@@ -26,8 +26,9 @@ pub enum Again {
 
 /// What becomes of the event in `EXITINTINFO`.
 ///
-/// An upcall is requested again and not injected. The guest is as it was before the delivery, so its flag still
-/// allows it. QEMU's TCG can deliver an injected interrupt twice: it leaves its note of the event (seen in 7.2).
+/// An upcall is requested again and not injected. The guest is as it was before the delivery, so its flag
+/// still allows it. QEMU's TCG can deliver an injected interrupt twice: it leaves its note of the event (seen
+/// in 7.2).
 pub fn again(information: u64) -> Again {
     let (vector, kind) = (information as u8, information >> KIND_SHIFT & 7);
     match kind {

@@ -162,12 +162,12 @@ impl Backend for Svm {
         HostPage(core::ptr::from_ref(self.host) as u64)
     }
 
-    /// A processor needs none of it. QEMU's TCG on several cores can forget an interrupt ([`vcpu`]), which a write of
-    /// CR8 makes it look for, and lose GIF ([`hyperexo_hw::sse`]), which a guest on another core can still bring
-    /// about.
+    /// A processor needs none of it. QEMU's TCG on several cores can forget an interrupt ([`vcpu`]), which a
+    /// write of CR8 makes it look for, and lose GIF ([`hyperexo_hw::sse`]), which a guest on another core can
+    /// still bring about.
     fn prepare_halt(&self) {
-        // SAFETY: ring 0, SVM is on (`enable`). The kernel's task priority is always 0. Interrupts are disabled by
-        // the flag, so that GIF, which is set outside `switch::enter`, lets nothing in.
+        // SAFETY: ring 0, SVM is on (`enable`). The kernel's task priority is always 0. Interrupts are
+        // disabled by the flag, so that GIF, which is set outside `switch::enter`, lets nothing in.
         unsafe { asm!("mov cr8, {zero}", "stgi", zero = in(reg) 0u64, options(nostack)) };
     }
 
@@ -189,8 +189,8 @@ impl fmt::Display for Svm {
     }
 }
 
-/// The maps: all ones, but for [`state::passed_msrs`] (APM vol. 2 §15.11: two bits a register, read and write). Made
-/// by the first core that asks, for all.
+/// The maps: all ones, but for [`state::passed_msrs`] (APM vol. 2 §15.11: two bits a register, read and
+/// write). Made by the first core that asks, for all.
 fn permissions() -> &'static Permissions {
     static MAPS: spin::Once<&'static Permissions> = spin::Once::new();
     MAPS.call_once(|| Box::leak(new_permissions()))

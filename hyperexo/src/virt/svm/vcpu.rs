@@ -29,8 +29,8 @@ const CR4_REFUSED: u64 = !state::allowed(state::CR4, Column::Svm);
 /// How long a guest may run while its upcall is deferred ([`SvmVcpu::shadow`]).
 const DEFERRED_US: u64 = 50;
 /// How long a guest that was entered with a request for an interrupt may run on TCG. TCG notes the request
-/// without an atomic (seen in 7.2), and may forget an interrupt for the host that comes at that moment. Its next
-/// one brings it back: the timer.
+/// without an atomic (seen in 7.2), and may forget an interrupt for the host that comes at that moment. Its
+/// next one brings it back: the timer.
 const REQUESTED_US: u64 = 10_000;
 
 /// What every virtual CPU needs to know of the processor.
@@ -139,12 +139,12 @@ impl SvmVcpu {
     ///
     /// # Safety
     ///
-    /// As for [`Backend::new_vcpu`](crate::virt::Backend::new_vcpu); the maps stay in place, and every port and MSR
-    /// exits that [`state`] does not pass.
+    /// As for [`Backend::new_vcpu`](crate::virt::Backend::new_vcpu); the maps stay in place, and every port
+    /// and MSR exits that [`state`] does not pass.
     pub unsafe fn in_frames(processor: &Processor, frames: Frames, guest: &Guest<'_>) -> VcpuBox {
         let [block, state, _] = frames;
-        // SAFETY: the frame is zeroed and ours until the value is dropped (caller); a VMCB is integers only, for
-        // which zero is a value.
+        // SAFETY: the frame is zeroed and ours until the value is dropped (caller); a VMCB is integers only,
+        // for which zero is a value.
         let vmcb = unsafe { &mut *((block << FRAME_SHIFT) as *mut Vmcb) };
         fill(vmcb, processor, guest);
         let entry = guest.entry;
@@ -320,8 +320,8 @@ impl SvmVcpu {
     }
 }
 
-/// Whether a machine check is being dealt with. A guest that has cleared `CR4.MCE` is shut down by one, as by a
-/// triple fault.
+/// Whether a machine check is being dealt with. A guest that has cleared `CR4.MCE` is shut down by one, as by
+/// a triple fault.
 fn machine_check_in_progress() -> bool {
     const MCG_STATUS: u32 = 0x17a;
     const IN_PROGRESS: u64 = 1 << 2;
@@ -353,8 +353,8 @@ impl Vcpu for SvmVcpu {
         }
         self.vmcb.save.rax = self.switch.registers.rax;
         let rip = self.vmcb.save.rip;
-        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and SSE state, which
-        // `self` owns; the nested page table confines the guest (`new`).
+        // SAFETY: `Svm::enable` turned SVM on and saved the host's state; `new` made VMCB and SSE state,
+        // which `self` owns; the nested page table confines the guest (`new`).
         unsafe { switch::enter(&mut self.switch) };
         self.switch.registers.rax = self.vmcb.save.rax;
         self.vmcb.control.tlb_control = tlb_control::NOTHING;

@@ -110,8 +110,8 @@ impl Features {
     }
 }
 
-/// Whether executable large entries are safe (CVE-2018-12207): the processor says so in `IA32_ARCH_CAPABILITIES`, or it
-/// is a hypervisor's, whose own tables are the ones that the machine reads.
+/// Whether executable large entries are safe (CVE-2018-12207): the processor says so in
+/// `IA32_ARCH_CAPABILITIES`, or it is a hypervisor's, whose own tables are the ones that the machine reads.
 pub fn large_code_is_safe(hypervisor: bool, capabilities: Option<u64>) -> bool {
     const PAGE_SIZE_CHANGE_SAFE: u64 = 1 << 6;
     hypervisor || capabilities.is_some_and(|bits| bits & PAGE_SIZE_CHANGE_SAFE != 0)

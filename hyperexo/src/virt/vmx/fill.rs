@@ -16,8 +16,8 @@ use x86::dtables::{DescriptorTablePointer, sidt};
 use x86::msr::{self, rdmsr};
 use x86::vmx::vmcs::{control, guest, host};
 
-/// Bits of CR0 that are not the guest's to change without an exit. Of those that the kernel keeps, the guest sees
-/// what it wrote.
+/// Bits of CR0 that are not the guest's to change without an exit. Of those that the kernel keeps, the guest
+/// sees what it wrote.
 pub const CR0_OWNED: u64 = !kept(state::CR0, Column::Vmx, Keeper::Entry);
 /// Bits of CR0 that a guest may have.
 pub const CR0_ALLOWED: u64 = allowed(state::CR0, Column::Vmx);

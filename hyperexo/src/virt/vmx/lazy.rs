@@ -1,5 +1,5 @@
-//! State of a guest that entries and exits leave alone, as the kernel uses none of it: it moves when the virtual CPU
-//! takes and leaves a core.
+//! State of a guest that entries and exits leave alone, as the kernel uses none of it: it moves when the
+//! virtual CPU takes and leaves a core.
 
 use crate::virt::state::{self, Column, Keeper};
 use core::arch::asm;

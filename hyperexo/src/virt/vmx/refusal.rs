@@ -1,4 +1,5 @@
-//! What is said of an entry that the processor refuses. There is nothing to be done about it: the guest is ended.
+//! What is said of an entry that the processor refuses. There is nothing to be done about it: the guest is
+//! ended.
 #![forbid(unsafe_code)]
 
 use super::switch::Entered;
@@ -6,8 +7,8 @@ use super::vmcs::{self, read};
 use crate::log;
 use x86::vmx::vmcs::{control, guest, ro};
 
-/// Logs the state that the processor refused to enter with. It does not say which of its checks failed (SDM vol. 3
-/// §27.3.1).
+/// Logs the state that the processor refused to enter with. It does not say which of its checks failed (SDM
+/// vol. 3 §27.3.1).
 #[cold]
 #[inline(never)]
 pub fn log_failed_entry(basic: u32) {

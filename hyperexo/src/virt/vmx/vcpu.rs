@@ -79,7 +79,8 @@ impl VmxVcpu {
     /// As for [`Backend::new_vcpu`](crate::virt::Backend::new_vcpu).
     pub unsafe fn in_frames(processor: &Processor, frames: Frames, guest: &Guest<'_>) -> VcpuBox {
         let [region, state, task_priority] = frames;
-        // SAFETY: the frame is zeroed and ours until the value is dropped (caller); a region is integers only.
+        // SAFETY: the frame is zeroed and ours until the value is dropped (caller); a region is integers
+        // only.
         let region = unsafe { &mut *((region << FRAME_SHIFT) as *mut Region) };
         region.set_revision(processor.revision);
         let entry = guest.entry;
@@ -172,8 +173,8 @@ impl VmxVcpu {
         Ok(())
     }
 
-    /// Takes the lazy state from this core, and the VMCS, of which the processor may hold parts that it writes back
-    /// later.
+    /// Takes the lazy state from this core, and the VMCS, of which the processor may hold parts that it
+    /// writes back later.
     fn deactivate(&mut self) {
         if !core::mem::take(&mut self.active) {
             return;

@@ -1,4 +1,5 @@
-//! The nested tables that a virtual CPU can change to. The current VMCS says which is in use; `VMFUNC` changes it, too.
+//! The nested tables that a virtual CPU can change to. The current VMCS says which is in use; `VMFUNC`
+//! changes it, too.
 
 use super::features::Features;
 use super::fill::{eptp, set};

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::hostile::{self, End};
 use super::platform::Need;
 use super::{Test, Verdict, work};
+use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -11,13 +12,52 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("primitives-on-older-processor", &needs, primitives),
         Test::new("views-on-older-processor", &needs, views),
+        Test::new("kernel-map", &[Need::Exokernel, Need::Qemu], kernel_map),
         Test::new("virtual-cpus-on-account", &[Need::Exokernel, Need::Qemu], virtual_cpus),
         Test::new("registers-of-neighbours", &[Need::Exokernel], registers),
     ]
 }
 
-/// Five environments with a virtual CPU on each of 16 cores, in little memory. What they can't have is refused, and
-/// what they had serves again.
+/// The kernel's own page tables, as QEMU tells them while the one environment sleeps.
+fn kernel_map(context: &Context) -> Verdict {
+    let mut told = String::new();
+    let arguments = ["--memory", "64M", "hello", "--", "sleep-ms=4000"];
+    let said = context.run_with_control(&arguments, |control| {
+        std::thread::sleep(Duration::from_secs(2));
+        told = control.monitor("info tlb")?;
+        Ok(())
+    })?;
+    said.succeeded()?;
+    judge_map(&told)
+}
+
+/// Code is not writable, and the stacks of the first core have guards.
+fn judge_map(told: &str) -> Verdict {
+    /// Its loop's, and three for traps.
+    const STACKS: usize = 4;
+    let pages: Vec<(u64, &str)> = told.lines().filter_map(page).collect();
+    let executable = || pages.iter().filter(|(_, access)| access.starts_with('-'));
+    let code = executable().count();
+    if code == 0 || executable().any(|(_, access)| access.ends_with('W') || access.contains('P')) {
+        return Err(format!(
+            "of {} pages, {code} are executable, and some of them large or writable",
+            pages.len()
+        ));
+    }
+    let bytes = |access: &str| if access.contains('P') { 2 << 20 } else { 4 << 10 };
+    let guards = pages.windows(2).filter(|two| two[1].0 == two[0].0 + bytes(two[0].1) + (4 << 10)).count();
+    if guards < STACKS { Err(format!("{guards} pages are guards, expected {STACKS}")) } else { Ok(()) }
+}
+
+/// Address and access in a line of `info tlb`. The access begins with `X` for what is not executable, has a
+/// `P` for 2 MiB, and ends with `W` for what is writable.
+fn page(line: &str) -> Option<(u64, &str)> {
+    let (address, rest) = line.trim().split_once(": ")?;
+    Some((u64::from_str_radix(address, 16).ok()?, rest.split_once(' ')?.1))
+}
+
+/// Five environments with a virtual CPU on each of 16 cores, in little memory. What they can't have is
+/// refused, and what they had serves again.
 fn virtual_cpus(context: &Context) -> Verdict {
     let names = ["a", "b", "c", "d", "e"];
     let apps: Vec<String> =
@@ -28,8 +68,8 @@ fn virtual_cpus(context: &Context) -> Verdict {
     names.iter().try_fold(said, |said, name| said.tells(&format!("{name} ended: exit code 0"))).map(drop)
 }
 
-/// Two environments on one core that leave values of their own in every register. Neither finds the other's, and
-/// each finds its own again.
+/// Two environments on one core that leave values of their own in every register. Neither finds the other's,
+/// and each finds its own again.
 fn registers(context: &Context) -> Verdict {
     let said = context.run(&[
         "--memory",
@@ -80,4 +120,24 @@ fn views(context: &Context) -> Verdict {
     ATTEMPTS.iter().try_for_each(|(attempt, end)| {
         hostile::check(context, attempt, *end, 1, &OLDER).map_err(|why| format!("{attempt}: {why}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_judged() {
+        let line = |frame: u64, access: &str| format!("{0:016x}: {0:016x} {access}\r\n", frame << 12);
+        let good: String = (0..12)
+            .filter(|frame| frame % 3 != 2 || *frame == 11)
+            .map(|frame| line(frame, if frame == 0 { "----A----" } else { "X-------W" }))
+            .chain([line(512, "X-P-----W"), line(1025, "X-P-----W")])
+            .collect();
+        assert_eq!(judge_map(&good), Ok(()));
+        assert!(judge_map(&good.replace("----A----", "----A---W")).is_err(), "writable code");
+        assert!(judge_map(&good.replace("----A----", "X---A----")).is_err(), "no code: not the kernel's");
+        assert!(judge_map(&good.replace("X-P-----W", "--P------")).is_err(), "a large page of code");
+        assert!(judge_map(&(good + &line(8, "X-------W"))).is_ok());
+    }
 }
