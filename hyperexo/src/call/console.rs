@@ -14,6 +14,8 @@ use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 
 /// Bytes taken at once.
 const PIECE_BYTES: usize = 256;
+/// Lines begun at once.
+const PIECE_LINES: usize = 16;
 /// Room that a line may need, if one without an end has to go first.
 const LINE_ROOM: usize = 2 * QUEUED_LINE_BYTES;
 
@@ -48,9 +50,10 @@ pub fn piece(kernel: &mut Kernel, id: EnvironmentId, mut call: ConsoleWrite) -> 
     let Some(Environment { name, line, accounting, .. }) = kernel.environments.get_mut(id) else {
         return Status::NotBound.into();
     };
-    let mut taken = 0;
-    for part in copy[..most].split_inclusive(|byte| *byte == b'\n') {
-        if !console.has_room(id.number(), LINE_ROOM) {
+    let (mut taken, mut full) = (0, false);
+    for part in copy[..most].split_inclusive(|byte| *byte == b'\n').take(PIECE_LINES) {
+        full = !console.has_room(id.number(), LINE_ROOM);
+        if full {
             break;
         }
         line.add(part, |text| console.environment_line(id.number(), name, text));
@@ -58,7 +61,7 @@ pub fn piece(kernel: &mut Kernel, id: EnvironmentId, mut call: ConsoleWrite) -> 
     }
     call.left.start += taken;
     call.taken += taken;
-    if taken < most as u64 {
+    if full {
         // There is no room for more: whoever called may wait as it likes.
         count(&accounting.console_full, 1);
         return if call.taken == 0 { Status::Busy.into() } else { Ok([call.taken, 0, 0, 0]).into() };

@@ -24,9 +24,11 @@ pub const BUDGET: u64 = 128;
 /// What clearing a frame costs.
 const CLEARING: u64 = 8;
 /// What looking at a region as a whole costs.
-const REGION: u64 = 8;
-/// Frames that are bound one by one for what one unit costs.
-const SMALL_CODE: u64 = 4;
+const REGION: u64 = 16;
+/// Frames that are bound or unbound one by one for what one unit costs.
+const SMALL: u64 = 4;
+/// Most frames at once in what is somebody else's, where each is judged by itself.
+const OTHERS: u64 = 64;
 /// Words of the free map that a piece of a search looks at.
 const SEARCHED_WORDS: u64 = 512;
 
@@ -40,6 +42,24 @@ pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     }
     let end = end.min(run.start + budget.max(1));
     (run.start..end, end - run.start)
+}
+
+/// The same where bindings in a place are judged or changed: frame by frame, unless one entry is there for all.
+fn next_bound(
+    pages: &Pages,
+    id: EnvironmentId,
+    place: Place,
+    run: Range<u64>,
+    budget: u64,
+) -> (Range<u64>, u64) {
+    if !pages.owns_place(id, place) {
+        let end = run.end.min(run.start + OTHERS);
+        return (next_part(run.start..end, OTHERS).0, BUDGET);
+    }
+    let plain = pages.is_plain(place, run.start);
+    let (part, cost) = next_part(run, budget);
+    let frames = part.end - part.start;
+    (part, if plain { cost } else { cost.max(frames / SMALL) })
 }
 
 /// `PageAlloc`.
@@ -155,6 +175,16 @@ fn take(
 /// `PageBind`.
 pub fn bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wanted: u64) -> Step {
     match begin_bind(kernel, id, capability, wanted) {
+        Ok(PageBind { claim, place: Place::Own(_), rights, .. }) if claim.count() == 1 => {
+            match kernel.pages.bind_one(id, &claim, rights) {
+                Some(Ok(stale)) => {
+                    let _ = kernel.settle(stale);
+                    DONE.into()
+                }
+                Some(Err(status)) => status.into(),
+                None => bind_piece(kernel, id, bind_from_start(claim, Place::Own(id), rights)),
+            }
+        }
         Ok(call) => bind_piece(kernel, id, call),
         Err(status) => status.into(),
     }
@@ -172,8 +202,12 @@ fn begin_bind(
     }
     let claim = kernel.authority.verify(capability, Kind::Page, rights)?;
     let place = kernel.pages.place(id, view)?;
+    Ok(bind_from_start(claim, place, rights))
+}
+
+fn bind_from_start(claim: Verified, place: Place, rights: Rights) -> PageBind {
     let phase = BindPhase::Check { at: claim.first(), needed: 0, counted: Counted::default() };
-    Ok(PageBind { claim, place, rights, phase })
+    PageBind { claim, place, rights, phase }
 }
 
 /// A piece of `PageBind`.
@@ -200,7 +234,7 @@ pub fn bind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageBind) ->
 /// Judges a part of what is to be bound; returns what that cost.
 fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64) -> Result<u64, Status> {
     let BindPhase::Check { at, needed, mut counted } = call.phase else { return Ok(0) };
-    let (part, cost) = next_part(at..call.claim.end(), budget);
+    let (part, cost) = next_bound(pages, id, call.place, at..call.claim.end(), budget);
     pages.check(&call.claim.part(part.clone()))?;
     let needed = needed + pages.tables_needed(call.place, part.clone(), call.rights, &mut counted);
     call.phase = BindPhase::Check { at: part.end, needed, counted };
@@ -243,7 +277,7 @@ fn map_part(
     at: u64,
     budget: u64,
 ) -> Result<u64, Status> {
-    let (part, cost) = next_part(at..call.claim.end(), budget);
+    let (part, cost) = next_bound(&kernel.pages, id, call.place, at..call.claim.end(), budget);
     let current = kernel.pages.check(&call.claim.part(part.clone()))?;
     let elsewhere = !matches!(call.place, Place::Own(_));
     if elsewhere && !kernel.pages.may_change(id, call.place, part.clone()) {
@@ -254,11 +288,21 @@ fn map_part(
     call.phase = BindPhase::Map { at: part.end };
     // Where code has no large entries, a region is bound frame by frame.
     let small = call.rights.contains(Rights::EXECUTE);
-    Ok(if small { cost.max((part.end - part.start) / SMALL_CODE) } else { cost })
+    Ok(if small { cost.max((part.end - part.start) / SMALL) } else { cost })
 }
 
 /// `PageUnbind`.
 pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, view: u64) -> Step {
+    if (count, view) == (1, 0) && first < kernel.pages.frames.len() {
+        match kernel.pages.unbind_one(id, first) {
+            Some(Ok(stale)) => {
+                let _ = kernel.settle(stale);
+                return DONE.into();
+            }
+            Some(Err(status)) => return status.into(),
+            None => {}
+        }
+    }
     let begun = run(first, count).and_then(|frames| {
         if frames.end > kernel.pages.frames.len() {
             return Err(Status::NoSuch);
@@ -287,7 +331,7 @@ pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind
             }
             (call.checked, call.at) = (true, call.frames.start);
         }
-        let (part, cost) = next_part(call.at..call.frames.end, budget);
+        let (part, cost) = next_bound(&kernel.pages, id, call.place, call.at..call.frames.end, budget);
         if let Err(status) = may_unbind(&kernel.pages, id, call.place, part.clone(), call.checked) {
             return status.into();
         }

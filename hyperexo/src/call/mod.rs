@@ -110,13 +110,33 @@ pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
         }
         Some(call) => {
             let step = begin(kernel, who, call, &arguments);
-            conclude(kernel, who, step)
+            match conclude(kernel, who, step) {
+                After::Look if changes_bindings_only(call) => After::Continue,
+                after => after,
+            }
         }
         None => {
             finish(kernel, who, Err(Status::UnknownCall));
             After::Continue
         }
     }
+}
+
+/// Whether a call changes nothing that the core looks at before it goes on: timers, devices, who can run.
+fn changes_bindings_only(call: Call) -> bool {
+    matches!(
+        call,
+        Call::ConsoleWrite
+            | Call::PageAlloc
+            | Call::PageBind
+            | Call::PageUnbind
+            | Call::Derive
+            | Call::DiskBind
+            | Call::DiskUnbind
+            | Call::FilterAlloc
+            | Call::FilterBind
+            | Call::FilterUnbind
+    )
 }
 
 /// Does the next piece of the call that a virtual CPU has made and that is not over.

@@ -338,11 +338,11 @@ fn slot_and_accounting(
 
 /// What a virtual CPU must be told of its environment's views, if they have changed since it ran.
 fn view_change(kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
-    let new = kernel.pages.view_identities(who.environment);
-    let slot = kernel.vcpu_slot(who)?;
-    if !core::mem::take(&mut slot.views_changed) {
+    if !core::mem::take(&mut kernel.vcpu_slot(who)?.views_changed) {
         return None;
     }
+    let new = kernel.pages.view_identities(who.environment);
+    let slot = kernel.vcpu_slot(who)?;
     let old = core::mem::replace(&mut slot.views_seen, new);
     let list = kernel.pages.view_list(who.environment)?;
     let roots = kernel.pages.view_roots(who.environment);

@@ -29,6 +29,7 @@ impl PhysicalMemory {
         self.end_frame
     }
 
+    #[inline(always)]
     fn address(&self, frame: u64) -> usize {
         assert!(frame < self.end_frame, "frame {frame:#x} is beyond RAM");
         self.base + (frame << FRAME_SHIFT) as usize
@@ -78,6 +79,7 @@ impl PhysicalMemory {
         self.atomic(frame, index).store(value, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     fn atomic(&self, frame: u64, index: usize) -> &'static AtomicU64 {
         assert!(index < FRAME_BYTES / 8);
         // SAFETY: aligned, within RAM, and only ever touched atomically or by hardware.

@@ -24,6 +24,7 @@
 //! | [`cores`] | what several cores make possible: memory taken away under another's hands, virtual CPUs that can't be |
 //! | [`faults`] | nested faults that it handles itself |
 //! | [`views`] | what is shown only inside views |
+//! | [`holds`] | every call with its largest arguments |
 //! | [`shares`] | the time of others |
 //! | [`image`] | what the image's own address space forbids: `act=NAME`, on any platform |
 //! | [`disturbance`] | endless loops, storms, suicide |
@@ -38,6 +39,7 @@ mod calls;
 mod cores;
 mod disturbance;
 mod faults;
+mod holds;
 mod image;
 mod instructions;
 mod judge;
@@ -110,6 +112,7 @@ fn main() -> i32 {
                 .chain(views::PARTS)
                 .chain(shares::PARTS)
                 .chain(cores::PARTS)
+                .chain(holds::PARTS)
                 .find(|attempt| attempt.name == name)
             {
                 Some(attempt) => run(attempt),

@@ -107,6 +107,10 @@ impl TableMemory for NestedMemory<'_> {
     fn unbound(&mut self, frame: u64, large: bool) {
         self.frames.unbound(frame, large);
     }
+
+    fn split(&mut self, first: u64) {
+        self.frames.split_binding(first);
+    }
 }
 
 impl TableReader for PhysicalMemory {

@@ -327,23 +327,34 @@ impl Pages {
     }
 
     /// Whether all frames of a run within one region are bound in a place.
-    pub fn all_bound(&self, place: Place, mut run: Range<u64>) -> bool {
-        self.table_of(place)
-            .is_some_and(|nested| run.all(|frame| nested.lookup(&self.memory, frame).is_some()))
+    pub fn all_bound(&self, place: Place, run: Range<u64>) -> bool {
+        let entries = |table| self.frames.entries_of(table);
+        self.table_of(place).is_some_and(|nested| nested.has_all(&self.memory, run.start, run.end, entries))
+    }
+
+    /// Whether changing all of a region in a place is as cheap as changing one frame of it.
+    pub fn is_plain(&self, place: Place, frame: u64) -> bool {
+        self.table_of(place).is_none_or(|nested| nested.is_plain(&self.memory, frame))
+    }
+
+    /// Whether all that is bound in a place is this environment's to change.
+    pub fn owns_place(&self, id: EnvironmentId, place: Place) -> bool {
+        match place {
+            Place::Own(owner) => owner == id,
+            Place::View(view) => self.views.get(view).is_some_and(|view| view.owner == id),
+        }
     }
 
     /// Whether an environment may change what is bound of these frames in a place, where something is: all in what is
     /// its own, elsewhere only the bindings of its own frames.
     pub fn may_change(&self, id: EnvironmentId, place: Place, mut frames: Range<u64>) -> bool {
-        match place {
-            Place::Own(owner) => owner == id,
-            Place::View(view) => {
-                let Some(view) = self.views.get(view) else { return false };
-                let vacant = |frame| view.nested.lookup(&self.memory, frame).is_none();
-                view.owner == id
-                    || frames.all(|frame| self.frames.owner(frame) == Owner::Environment(id) || vacant(frame))
-            }
+        if self.owns_place(id, place) {
+            return true;
         }
+        let Place::View(view) = place else { return false };
+        let Some(view) = self.views.get(view) else { return false };
+        let vacant = |frame| view.nested.lookup(&self.memory, frame).is_none();
+        frames.all(|frame| self.frames.owner(frame) == Owner::Environment(id) || vacant(frame))
     }
 
     /// Binds a part of a run, within one region.
@@ -357,6 +368,47 @@ impl Pages {
         let mapped = nested.map(&mut memory, frames.start, frames.end - frames.start, rights);
         let stale = self.take_stale(place);
         mapped.map(|()| stale).map_err(|_| Status::QuotaExceeded)
+    }
+
+    /// Binds one frame in an environment's own table, if that takes no other table. `None`: it is not as simple as that.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::StaleCapability`].
+    pub fn bind_one(
+        &mut self,
+        id: EnvironmentId,
+        claim: &Verified,
+        rights: Rights,
+    ) -> Option<Result<Stale, Status>> {
+        let frame = claim.first();
+        if !self.frames.is_current(frame, claim.generation()) {
+            return Some(Err(Status::StaleCapability));
+        }
+        let (nested, mut memory) = self.nested_at(Place::Own(id), Account::Kernel)?;
+        if !nested.bind_in_place(&mut memory, frame, rights) {
+            return None;
+        }
+        let stale = nested.take_flush();
+        Some(Ok(if stale { Stale::flush(EnvironmentSet::of(id)) } else { Stale::none() }))
+    }
+
+    /// Ends the binding of one frame in an environment's own table, if no table is split for it. `None`: it is not as
+    /// simple as that.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Busy`] if a device uses it.
+    pub fn unbind_one(&mut self, id: EnvironmentId, frame: u64) -> Option<Result<Stale, Status>> {
+        if self.frames.is_pinned(frame) {
+            return Some(Err(Status::Busy));
+        }
+        let (nested, mut memory) = self.nested_at(Place::Own(id), Account::Kernel)?;
+        if !nested.unbind_in_place(&mut memory, frame) {
+            return None;
+        }
+        let stale = nested.take_flush();
+        Some(Ok(if stale { Stale::flush(EnvironmentSet::of(id)) } else { Stale::none() }))
     }
 
     /// Binds what the kernel shows an environment, on the environment's account.

@@ -132,6 +132,8 @@ pub trait TableMemory: TableReader {
     fn bound(&mut self, frame: u64, large: bool);
     /// A frame is no longer bound (`large`: nor are the 511 after it).
     fn unbound(&mut self, frame: u64, large: bool);
+    /// This frame and the 511 after it were bound by one entry, and are by 512 now.
+    fn split(&mut self, first: u64);
 }
 
 /// There was no frame for a table.
@@ -158,6 +160,7 @@ const WORK: u32 = 32;
 const TABLE_WORK: u32 = 16;
 
 /// Index of a frame's entry in the tables of a level (0: lowest).
+#[inline(always)]
 fn index(frame: u64, level: u32) -> usize {
     (frame >> (9 * level) & 511) as usize
 }
@@ -190,6 +193,35 @@ impl NestedTable {
     /// Whether cached translations must be flushed before the guest runs again; asking clears it.
     pub fn take_flush(&mut self) -> bool {
         core::mem::take(&mut self.flush)
+    }
+
+    /// Binds one frame in a lowest table that is there. Returns whether there is one.
+    #[inline]
+    pub fn bind_in_place(&mut self, memory: &mut impl TableMemory, frame: u64, rights: Rights) -> bool {
+        let Some(table) = self.lowest(memory, frame) else { return false };
+        let old = memory.read(table, index(frame, 0));
+        memory.write(table, index(frame, 0), self.format.leaf(frame, rights, false));
+        if self.format.is_present(old) {
+            self.flush = true;
+        } else {
+            if self.spare == Some(region(frame)) {
+                self.spare = None;
+            }
+            memory.bound(frame, false);
+            memory.set_entries(table, memory.entries(table) + 1);
+        }
+        true
+    }
+
+    /// Ends the binding of one frame in a lowest table that is there, if it is there. Returns whether it was.
+    #[inline]
+    pub fn unbind_in_place(&mut self, memory: &mut impl TableMemory, frame: u64) -> bool {
+        let Some(table) = self.lowest(memory, frame) else { return false };
+        if !self.format.is_present(memory.read(table, index(frame, 0))) {
+            return false;
+        }
+        self.clear_entries(memory, table, frame, frame + 1);
+        true
     }
 
     /// Binds `count` frames from `first` with `rights`; frames that are bound already get the new rights.
@@ -298,17 +330,12 @@ impl NestedTable {
         entry: u64,
     ) -> Result<u64, OutOfTables> {
         let new = memory.allocate().ok_or(OutOfTables)?;
+        let first = self.format.leaf(region(frame), self.format.rights(entry), false);
         for offset in 0..LARGE_FRAMES {
-            memory.write(
-                new,
-                offset as usize,
-                self.format.leaf(self.format.frame(entry) + offset, self.format.rights(entry), false),
-            );
+            memory.write(new, offset as usize, first + (offset << FRAME_SHIFT));
         }
         memory.set_entries(new, LARGE_FRAMES as u16);
-        let first = region(frame);
-        memory.unbound(first, true);
-        (first..first + LARGE_FRAMES).for_each(|frame| memory.bound(frame, false));
+        memory.split(region(frame));
         memory.write(directory, index(frame, 1), self.format.table(new));
         self.flush = true;
         Ok(new)
@@ -449,6 +476,43 @@ impl NestedTable {
         }
         let entry = memory.read(table, index(frame, 0));
         self.format.is_present(entry).then_some((entry, false))
+    }
+
+    /// Whether the 512 frames around one are bound by one entry, or not at all: then a change of all of them is as cheap
+    /// as that of one.
+    pub fn is_plain(&self, memory: &impl TableReader, frame: u64) -> bool {
+        self.lowest(memory, frame).is_none()
+    }
+
+    /// The lowest table that has a frame's entry; `None`: there is none, or a large entry in its place.
+    fn lowest(&self, memory: &impl TableReader, frame: u64) -> Option<u64> {
+        let mut table = self.root;
+        for level in (1..LEVELS).rev() {
+            let entry = memory.read(table, index(frame, level));
+            if !self.format.is_present(entry) || level == 1 && self.format.is_large(entry) {
+                return None;
+            }
+            table = self.format.frame(entry);
+        }
+        Some(table)
+    }
+
+    /// Whether all frames from `first` up to `end`, in one region, are bound. `entries` tells how many entries a table
+    /// has.
+    pub fn has_all(
+        &self,
+        memory: &impl TableReader,
+        first: u64,
+        end: u64,
+        entries: impl Fn(u64) -> u16,
+    ) -> bool {
+        match self.lowest(memory, first) {
+            None => self.entry(memory, first).is_some(),
+            Some(table) if end - first == LARGE_FRAMES => u64::from(entries(table)) == LARGE_FRAMES,
+            Some(table) => {
+                (first..end).all(|frame| self.format.is_present(memory.read(table, index(frame, 0))))
+            }
+        }
     }
 
     /// Rights with which a frame is bound; `None` if it is not.

@@ -335,6 +335,18 @@ impl FrameTable {
         Ok(self.owner(claim.first()))
     }
 
+    /// Whether one frame carries the generation of a claim for it alone.
+    #[inline]
+    pub fn is_current(&self, frame: u64, generation: u64) -> bool {
+        generation != NO_GENERATION && self.entry(frame).is_some_and(|entry| entry.generation == generation)
+    }
+
+    /// Whether a frame is pinned.
+    #[inline]
+    pub fn is_pinned(&self, frame: u64) -> bool {
+        self.entry(frame).is_some_and(|entry| entry.pins != 0)
+    }
+
     /// Whether something holds of a run: of each region as a whole, or of the frames in it.
     fn all(&self, run: Range<u64>, whole: impl Fn(u64) -> bool, of: impl Fn(Range<u64>) -> bool) -> bool {
         let mut frame = run.start;
@@ -479,6 +491,16 @@ impl FrameTable {
         } else {
             region.bindings -= 1;
             self.entries[frame as usize].bindings -= 1;
+        }
+    }
+
+    /// Notes that one nested page table has 512 entries for a region now instead of one.
+    pub fn split_binding(&mut self, first: u64) {
+        let region = &mut self.regions[(first / LARGE_FRAMES) as usize];
+        region.large_bindings -= 1;
+        region.bindings += LARGE_FRAMES as u32;
+        for entry in &mut self.entries[first as usize..(first + LARGE_FRAMES) as usize] {
+            entry.bindings += 1;
         }
     }
 

@@ -55,6 +55,9 @@ impl TableMemory for Memory {
             assert!(self.bound.insert(frame, ()).is_none(), "frame {frame} bound twice");
         }
     }
+    fn split(&mut self, first: u64) {
+        assert!((first..first + LARGE_FRAMES).all(|frame| self.bound.contains_key(&frame)));
+    }
     fn unbound(&mut self, frame: u64, large: bool) {
         for frame in frame..frame + if large { LARGE_FRAMES } else { 1 } {
             assert!(self.bound.remove(&frame).is_some(), "frame {frame} was not bound");

@@ -40,6 +40,7 @@ impl TableMemory for Memory {
         self.entries.insert(table, entries);
     }
     fn bound(&mut self, _frame: u64, _large: bool) {}
+    fn split(&mut self, _first: u64) {}
     fn unbound(&mut self, _frame: u64, _large: bool) {}
 }
 
