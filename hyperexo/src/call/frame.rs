@@ -49,7 +49,7 @@ pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, 
     if count > MAX_ALLOCATION_FRAMES && count <= quota {
         return Status::BadArgument.into();
     }
-    let room = kernel.pages.require_room(id, count);
+    let room = kernel.pages.require_room(Place::Own(id), count);
     match room.map(|stale| kernel.settle(stale)) {
         Ok(_) => {}
         Err(status) => return status.into(),
@@ -176,10 +176,14 @@ fn begin_bind(
 
 /// A piece of `PageBind`.
 pub fn bind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageBind) -> Step {
+    // It may have left the view since the last piece, or the view may be no more.
+    if !kernel.pages.has_place(id, call.place) {
+        return Status::NoSuch.into();
+    }
     let mut budget = BUDGET;
     while budget > 0 {
         let spent = match call.phase {
-            BindPhase::Check { at, .. } if at == call.claim.end() => begin_map(kernel, id, &mut call),
+            BindPhase::Check { at, .. } if at == call.claim.end() => begin_map(kernel, &mut call),
             BindPhase::Check { .. } => check_bind(&kernel.pages, id, &mut call, budget),
             BindPhase::Map { at } if at == call.claim.end() => {
                 kernel.pages.publish(id);
@@ -210,24 +214,17 @@ fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64
 }
 
 /// All or nothing: once there is room for the tables, nothing can go wrong.
-fn begin_map(kernel: &mut Kernel, id: EnvironmentId, call: &mut PageBind) -> Result<u64, Status> {
+fn begin_map(kernel: &mut Kernel, call: &mut PageBind) -> Result<u64, Status> {
     let BindPhase::Check { needed, .. } = call.phase else { return Ok(0) };
-    if needed > 0 {
-        let free = kernel.pages.frames.free_frames();
-        let room = match call.place {
-            Place::Own(_) => {
-                let stale = kernel.pages.require_room(id, needed)?;
-                let _ = kernel.settle(stale);
-                kernel.pages.room(id)
-            }
-            place => kernel.pages.table_room(place),
-        };
-        if needed > room {
-            return Err(Status::QuotaExceeded);
-        }
-        if needed > free {
-            return Err(Status::Exhausted);
-        }
+    if needed > kernel.pages.table_room(call.place) {
+        let stale = kernel.pages.require_room(call.place, needed)?;
+        let _ = kernel.settle(stale);
+        // The table that had to go may be one that was not counted because it was there.
+        call.phase = BindPhase::Check { at: call.claim.first(), needed: 0, counted: Counted::default() };
+        return Ok(0);
+    }
+    if needed > kernel.pages.frames.free_frames() {
+        return Err(Status::Exhausted);
     }
     call.phase = BindPhase::Map { at: call.claim.first() };
     Ok(0)
@@ -270,6 +267,9 @@ pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, vi
 
 /// A piece of `PageUnbind`.
 pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind) -> Step {
+    if !kernel.pages.has_place(id, call.place) {
+        return Status::NoSuch.into();
+    }
     let mut budget = BUDGET;
     while budget > 0 {
         if call.at == call.frames.end {

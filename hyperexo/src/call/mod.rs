@@ -130,6 +130,10 @@ pub fn go_on(kernel: &mut Kernel, who: VcpuId) -> After {
 fn conclude(kernel: &mut Kernel, who: VcpuId, step: Step) -> After {
     match step {
         Step::Over(outcome) => {
+            if outcome.is_err() {
+                // What it took and gave back again may have been published meanwhile.
+                kernel.pages.publish(who.environment);
+            }
             finish(kernel, who, outcome);
             After::Look
         }

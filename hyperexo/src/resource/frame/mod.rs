@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+#[cfg(test)]
+pub mod audit;
 pub mod binding;
 pub mod nested;
 pub mod table;
@@ -147,22 +149,24 @@ impl Pages {
         self.holding(id).map_or(0, |holding| holding.quota.saturating_sub(used(holding)))
     }
 
-    /// Sees to it that an environment has room for `frames` frames, if need be without the table that is kept for
-    /// the next binding.
+    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that is kept for
+    /// the next binding: it goes only if that is enough.
     ///
     /// # Errors
     ///
-    /// [`Status::QuotaExceeded`].
-    pub fn require_room(&mut self, id: EnvironmentId, frames: u64) -> Result<Stale, Status> {
-        if self.room(id) >= frames {
+    /// [`Status::QuotaExceeded`]: nothing has changed.
+    pub fn require_room(&mut self, place: Place, frames: u64) -> Result<Stale, Status> {
+        let full = Status::QuotaExceeded;
+        let (nested, mut memory) = self.nested_at(place, Account::Environment).ok_or(full)?;
+        if memory.room >= frames {
             return Ok(Stale::none());
         }
-        if let Some((nested, mut memory)) = self.nested_at(Place::Own(id), Account::Environment) {
-            nested.drop_spare(&mut memory);
+        if !nested.has_spare() || memory.room + 1 < frames {
+            return Err(full);
         }
+        nested.drop_spare(&mut memory);
         // Nothing that was bound is gone, but the way to the table may be cached.
-        let stale = self.take_stale(Place::Own(id));
-        if self.room(id) >= frames { Ok(stale) } else { Err(Status::QuotaExceeded) }
+        Ok(self.take_stale(place))
     }
 
     /// A frame of zeros for the kernel's use, on an environment's account.
@@ -266,6 +270,14 @@ impl Pages {
         };
         let View { nested, tables, .. } = view;
         Some((nested, NestedMemory { frames: &mut self.frames, memory: self.memory, room, charged: tables }))
+    }
+
+    /// Whether a place is an environment's own table, or a view in its list.
+    pub fn has_place(&self, id: EnvironmentId, place: Place) -> bool {
+        match place {
+            Place::Own(owner) => owner == id,
+            Place::View(view) => self.views_of(id).any(|entry| self.views.at(id, entry) == Some(view)),
+        }
     }
 
     /// What an environment means by a number in its list of views.
@@ -427,6 +439,8 @@ impl Pages {
     /// Undoes [`Pages::pin`].
     pub fn unpin(&mut self, frames: impl Iterator<Item = u64>) {
         frames.for_each(|frame| self.frames.unpin(frame));
+        // Some may have waited for that to be nobody's.
+        self.public.owners.free_frames.store(self.frames.free_frames(), Ordering::Relaxed);
     }
 
     /// Brings the readable counts of an environment's frames and the kernel's up to date.
@@ -575,6 +589,11 @@ impl Pages {
     /// The entries of an environment's list in which there is a view.
     pub fn views_of(&self, id: EnvironmentId) -> impl Iterator<Item = u64> + '_ {
         (1..VIEWS as u64).filter(move |entry| self.views.at(id, *entry).is_some())
+    }
+
+    /// A view that an environment has begun to end and not taken apart.
+    pub fn ended_view_of(&self, id: EnvironmentId) -> Option<ViewId> {
+        self.views.ended_of(id)
     }
 
     /// Gives back the frame of an environment's list of views. None of its guests runs, and none will.

@@ -314,6 +314,11 @@ impl NestedTable {
         }
     }
 
+    /// Whether an empty table is kept.
+    pub fn has_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
     /// Gives back the empty table that is kept, if there is one. A processor may have cached the way to the table
     /// even if nothing in it was ever used: what the frame holds next must not be taken for entries.
     pub fn drop_spare(&mut self, memory: &mut impl TableMemory) {

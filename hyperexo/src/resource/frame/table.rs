@@ -564,4 +564,6 @@ pub fn model(frames: u64) -> FrameTable {
 }
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod tests;
