@@ -4,11 +4,11 @@ use super::Machine;
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Place;
 use crate::resource::frame::audit::Walk;
-use crate::resource::frame::table::Owner;
+use crate::resource::frame::table::{Owner, regions};
 use crate::virt::VCPU_FRAMES;
 use core::sync::atomic::Ordering;
 use hyperexo_abi::LARGE_FRAMES;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 impl Machine {
     /// Checks everything.
@@ -23,7 +23,7 @@ impl Machine {
         self.audit_bindings(&tables);
         self.audit_accounts(&tables);
         self.audit_pins();
-        self.processors.audit(&mut self.kernel);
+        self.processors.audit(&mut self.kernel, &tables);
         if self.is_at_rest() {
             self.audit_published();
         }
@@ -52,10 +52,11 @@ impl Machine {
     /// What is counted of each frame is what tables have, and only what may be bound is.
     fn audit_bindings(&self, tables: &[(Place, Walk)]) {
         let frames = &self.kernel.pages.frames;
-        let (mut small, mut large) = (BTreeMap::new(), BTreeMap::new());
+        let mut small = vec![0; frames.len() as usize];
+        let mut large = vec![0; regions(frames.len()) as usize];
         for (_, walk) in tables {
-            walk.small.iter().for_each(|frame| *small.entry(*frame).or_insert(0u64) += 1);
-            walk.large.iter().for_each(|frame| *large.entry(*frame).or_insert(0u64) += 1);
+            walk.small.iter().for_each(|frame| small[*frame as usize] += 1);
+            walk.large.iter().for_each(|frame| large[(frame / LARGE_FRAMES) as usize] += 1);
         }
         let own: BTreeSet<u64> = tables.iter().flat_map(|(_, walk)| walk.tables.keys().copied()).collect();
         let environments = self.kernel.environments.iter();
@@ -63,8 +64,7 @@ impl Machine {
             environments.flat_map(|environment| &environment.vcpus).map(|slot| slot.doorbell_frame);
         let shown: BTreeSet<u64> = self.shown.iter().copied().chain(doorbells).collect();
         for frame in 0..frames.len() {
-            let of_region = large.get(&(frame / LARGE_FRAMES * LARGE_FRAMES)).copied().unwrap_or(0);
-            let counted = small.get(&frame).copied().unwrap_or(0);
+            let (counted, of_region) = (small[frame as usize], large[(frame / LARGE_FRAMES) as usize]);
             let is = if own.contains(&frame) { (0, of_region) } else { frames.bindings(frame) };
             assert_eq!(is, (counted, of_region), "bindings of frame {frame:#x}");
             if counted + of_region == 0 {
@@ -116,17 +116,11 @@ impl Machine {
         let slots = environments.flat_map(|environment| &environment.vcpus);
         let faults = slots.filter_map(|slot| slot.faults.as_ref()).map(|target| target.frame);
         let disk = self.kernel.disk.iter().flat_map(|disk| disk.pinned());
-        let mut pins = BTreeMap::new();
-        faults
-            .chain(disk)
-            .chain(self.kernel.net.pinned())
-            .for_each(|frame| *pins.entry(frame).or_insert(0) += 1);
+        let mut pins = vec![0; frames.len() as usize];
+        let used = faults.chain(disk).chain(self.kernel.net.pinned());
+        used.for_each(|frame| pins[frame as usize] += 1);
         for frame in 0..frames.len() {
-            assert_eq!(
-                frames.pins(frame),
-                pins.get(&frame).copied().unwrap_or(0),
-                "pins of frame {frame:#x}"
-            );
+            assert_eq!(frames.pins(frame), pins[frame as usize], "pins of frame {frame:#x}");
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod audit;
 mod device;
+mod guest;
 mod processor;
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::machine::id::VcpuId;
+use crate::resource::frame::Place;
 use crate::resource::frame::audit::{Walk, walk};
 use crate::resource::frame::nested::EntryFormat;
 use crate::virt::{
@@ -122,7 +123,8 @@ impl Processors {
     /// # Panics
     ///
     /// If somebody does, and has not been told to forget it.
-    pub fn audit(&self, kernel: &mut Kernel) {
+    pub fn audit(&self, kernel: &mut Kernel, tables: &[(Place, Walk)]) {
+        let tables: HashMap<u64, &Walk> = tables.iter().map(|(_, walk)| (walk.root, walk)).collect();
         for (who, remembered) in &self.0 {
             let ended =
                 kernel.environments.get(who.environment).is_none_or(|environment| environment.ended());
@@ -133,7 +135,7 @@ impl Processors {
             let roots = kernel.pages.view_roots(who.environment);
             for (root, seen) in remembered {
                 assert!(roots.contains(root), "{who:?} remembers a view that is not in its list");
-                let now = walk(&kernel.pages.memory, *root);
+                let now = tables[root];
                 for table in seen.tables.keys() {
                     assert!(now.tables.contains_key(table), "{who:?} remembers the table {table:#x}");
                 }

@@ -1,4 +1,7 @@
 //! Tests of the kernel through the calls of its guests.
 
+mod disk;
 mod ends;
 mod frames;
+mod vcpus;
+mod views;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::resource::frame::account::Holding;
-use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PRESENT: u64 = 1;
@@ -11,6 +11,8 @@ const LARGE: u64 = 1 << 7;
 /// What a nested table holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
+    /// Its top frame.
+    pub root: u64,
     /// Frames of its tables, with the entries of each.
     pub tables: BTreeMap<u64, u16>,
     /// Entries for one frame.
@@ -30,22 +32,20 @@ impl Walk {
 
 /// Walks the nested table with this top frame.
 pub fn walk(memory: &PhysicalMemory, root: u64) -> Walk {
-    let mut walk = Walk::default();
+    let mut walk = Walk { root, ..Walk::default() };
     descend(memory, root, 3, 0, &mut walk);
     walk
 }
 
 fn descend(memory: &PhysicalMemory, table: u64, level: u32, first: u64, walk: &mut Walk) {
-    let mut entries = 0;
-    for index in 0..512 {
-        let entry = memory.word(table, index as usize);
-        if entry & PRESENT == 0 {
-            assert_eq!(entry, 0, "table {table:#x} has a remnant at {index}");
-            continue;
-        }
+    let (mut entries, mut words) = (0, [0; FRAME_BYTES]);
+    memory.read(table, 0, &mut words);
+    let words = words.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
+    for (index, entry) in words.enumerate().filter(|(_, entry)| *entry != 0) {
+        assert!(entry & PRESENT != 0, "table {table:#x} has a remnant at {index}");
         entries += 1;
         let frame = entry >> FRAME_SHIFT & ((1 << 40) - 1);
-        let named = first + (index << (9 * level));
+        let named = first + ((index as u64) << (9 * level));
         let large = level == 1 && entry & LARGE != 0;
         if level != 0 && !large {
             descend(memory, frame, level - 1, named, walk);

@@ -476,15 +476,25 @@ impl Pages {
         self.holding(id)?.view_list
     }
 
-    /// Sees to it that an environment has a frame for its list, at its expense.
-    fn ensure_list(&mut self, id: EnvironmentId) -> Result<(), Status> {
-        if self.view_list(id).is_none() {
+    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet. The frame goes
+    /// again if nothing comes of it.
+    fn add_to_list(
+        &mut self,
+        id: EnvironmentId,
+        add: impl FnOnce(&mut Pages) -> Result<usize, Status>,
+    ) -> Result<(usize, Stale), Status> {
+        let is_first = self.view_list(id).is_none();
+        if is_first {
             let frame = self.charge(id, Account::Environment)?;
             if let Some(holding) = self.holding_mut(id) {
                 holding.view_list = Some(frame);
             }
         }
-        Ok(())
+        let added = add(self);
+        if is_first && added.is_err() {
+            self.end_view_list(id);
+        }
+        Ok((added?, Stale::lists(EnvironmentSet::of(id))))
     }
 
     /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at once;
@@ -499,7 +509,10 @@ impl Pages {
             return Err(Status::BadArgument);
         }
         self.views.free_entry(id)?;
-        self.ensure_list(id)?;
+        self.add_to_list(id, |pages| pages.make_view(id, budget))
+    }
+
+    fn make_view(&mut self, id: EnvironmentId, budget: u64) -> Result<usize, Status> {
         if budget > self.room(id) {
             return Err(Status::QuotaExceeded);
         }
@@ -512,7 +525,7 @@ impl Pages {
                 if let Some(holding) = self.holding_mut(id) {
                     holding.charged += budget;
                 }
-                Ok((entry, Stale::lists(EnvironmentSet::of(id))))
+                Ok(entry)
             }
             Err(nested) => {
                 self.frames.release_kernel(nested.root()..nested.root() + 1);
@@ -543,9 +556,7 @@ impl Pages {
     ) -> Result<(usize, Stale), Status> {
         let number = usize::try_from(owner).map_err(|_| Status::NoSuch)?;
         let owner = self.holdings.get(number).and_then(Option::as_ref).ok_or(Status::NoSuch)?.id;
-        self.ensure_list(id)?;
-        let entry = self.views.accept(id, owner, entry)?;
-        Ok((entry, Stale::lists(EnvironmentSet::of(id))))
+        self.add_to_list(id, |pages| pages.views.accept(id, owner, entry))
     }
 
     /// Takes a view out of an environment's list; if it is its own, out of everybody's: what is left then is to be
