@@ -166,7 +166,7 @@ fn begin(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) ->
             DONE.into()
         }
         Call::PageAlloc => frame::allocate(kernel, id, a0, a1, a2),
-        Call::PageFree => release::free(kernel, &capability),
+        Call::PageFree => release::free(kernel, id, &capability),
         Call::PageBind => frame::bind(kernel, id, &capability, a4),
         Call::PageUnbind => frame::unbind(kernel, id, a0, a1, a2),
         Call::Derive => derive(kernel, &capability, a4, a5),
@@ -206,7 +206,7 @@ fn piece(kernel: &mut Kernel, who: VcpuId, underway: Underway) -> Step {
         Underway::Bind(call) => frame::bind_piece(kernel, id, call),
         Underway::Unbind(call) => frame::unbind_piece(kernel, id, call),
         Underway::Derive(call) => frame::derive_piece(kernel, call),
-        Underway::Free(call) => release::free_piece(kernel, call),
+        Underway::Free(call) => release::free_piece(kernel, id, call),
         Underway::Revoke(call) => release::revoke_piece(kernel, id, call),
         Underway::ServeDisk => disk::serve(kernel, id),
         Underway::ServeNet => net::serve(kernel, id),

@@ -23,21 +23,24 @@ const TABLES_AT_ONCE: usize = 8;
 const PART: u64 = 64;
 
 /// `PageFree`.
-pub fn free(kernel: &mut Kernel, capability: &Capability) -> Step {
+pub fn free(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability) -> Step {
     match kernel.authority.verify(capability, Kind::Page, Rights::GRANT) {
         Ok(claim) if claim.count() == 0 => Status::StaleCapability.into(),
-        Ok(claim) => free_piece(kernel, PageFree { phase: TakePhase::Check { at: claim.first() }, claim }),
+        Ok(claim) => {
+            free_piece(kernel, id, PageFree { phase: TakePhase::Check { at: claim.first() }, claim })
+        }
         Err(status) => status.into(),
     }
 }
 
 /// A piece of `PageFree`.
-pub fn free_piece(kernel: &mut Kernel, mut call: PageFree) -> Step {
+pub fn free_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageFree) -> Step {
     let mut budget = BUDGET;
     while budget > 0 {
         let end = call.claim.end();
         let next = match call.phase {
             TakePhase::Unbind { at, .. } if at == end => {
+                kernel.pages.publish(id);
                 return DONE.into();
             }
             TakePhase::Check { at } if at == end => may_free(kernel, &call.claim),
@@ -152,6 +155,8 @@ pub fn revoke_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageRevoke
         let next = match call.phase {
             TakePhase::Unbind { at, generation, .. } if at == end => {
                 let fresh = Claim { generation, ..call.claim.claim() };
+                // Tables may have come and gone.
+                kernel.pages.publish(id);
                 let sealed: Outcome = Ok(kernel.authority.seal(&fresh).0);
                 return sealed.into();
             }

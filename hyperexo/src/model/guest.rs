@@ -20,6 +20,12 @@ pub struct GuestRing {
 }
 
 impl GuestRing {
+    /// The ring that a guest has given the kernel.
+    pub fn at(machine: &Machine, first: u64) -> GuestRing {
+        // SAFETY: atomics only, in frames of the model, which stay.
+        GuestRing { first, ring: unsafe { machine.kernel.pages.memory.shared(first) } }
+    }
+
     /// Puts a request into the ring, whatever it says.
     pub fn submit(&self, submission: &Submission) {
         let tail = self.ring.sq_tail.0.load(Ordering::Relaxed);
@@ -68,8 +74,7 @@ impl Machine {
     pub fn ring(&mut self, who: VcpuId) -> GuestRing {
         let (first, _) = self.frames(who, RING_FRAMES);
         self.call(who, Call::RingBind, &[first]).unwrap();
-        // SAFETY: atomics only, in frames of the model, which stay.
-        GuestRing { first, ring: unsafe { self.kernel.pages.memory.shared(first) } }
+        GuestRing::at(self, first)
     }
 
     /// Allocates blocks and binds them, read-write; returns the first.

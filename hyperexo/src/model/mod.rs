@@ -22,6 +22,7 @@ use crate::launch::Share as KernelShare;
 use crate::machine::clock::Clock;
 use crate::machine::console::Console;
 use crate::machine::id::{EnvironmentId, VcpuId};
+use crate::machine::memory::PhysicalMemory;
 use crate::machine::{interrupt, memory};
 use crate::resource::capability::Authority;
 use crate::resource::disk::Disk;
@@ -33,6 +34,7 @@ use crate::resource::net::Net;
 use crate::resource::slice::SliceVector;
 use crate::virt::Entry;
 use crate::virt::xstate::Support;
+use core::cell::RefCell;
 use core::sync::atomic::AtomicU64;
 use device::{DiskControl, NetControl};
 use hyperexo_abi::FRAME_BYTES;
@@ -105,11 +107,33 @@ pub struct Machine {
     pub audited: bool,
 }
 
+thread_local! {
+    /// Memory of machines that are no more.
+    static MEMORIES: RefCell<Vec<PhysicalMemory>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory in which something lies that nobody should see.
+fn take_memory(frames: u64) -> PhysicalMemory {
+    let used = MEMORIES.with_borrow_mut(|memories| {
+        let place = memories.iter().position(|memory| memory.frames() == frames)?;
+        Some(memories.swap_remove(place))
+    });
+    let Some(memory) = used else { return memory::model(frames) };
+    (0..frames).for_each(|frame| memory.write(frame, 0, &[0xa5; FRAME_BYTES]));
+    memory
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        MEMORIES.with_borrow_mut(|memories| memories.push(self.kernel.pages.memory));
+    }
+}
+
 impl Machine {
     /// A machine with these parts and no environments.
     pub fn new(parts: Parts) -> Machine {
         let Parts { frames, cores, blocks, environments, format, network } = parts;
-        let memory = memory::model(frames);
+        let memory = take_memory(frames);
         let map_frames = frames.div_ceil(8 * FRAME_BYTES as u64);
         let (owners_frame, scrap_frame) = (map_frames, map_frames + 1);
         (0..map_frames + 2).for_each(|frame| memory.clear(frame));

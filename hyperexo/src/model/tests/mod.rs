@@ -3,5 +3,6 @@
 mod disk;
 mod ends;
 mod frames;
+mod random;
 mod vcpus;
 mod views;
