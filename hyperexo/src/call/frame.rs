@@ -40,6 +40,16 @@ pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     (run.start..end, end - run.start)
 }
 
+/// What a part costs besides if it is not one entry: entries for single frames are changed one by one, and in somebody
+/// else's view each frame is looked at.
+fn cost_of_entries(pages: &Pages, id: EnvironmentId, place: Place, part: &Range<u64>) -> u64 {
+    /// Entries that are worth one unit.
+    const ENTRIES: u64 = 4;
+    let frames = part.end - part.start;
+    let judged = if pages.is_own(id, place) { 0 } else { frames };
+    (pages.small_entries(place, part.start).min(frames) + judged) / ENTRIES
+}
+
 /// `PageAlloc`.
 pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, align: u64) -> Step {
     if count == 0 || !align.is_power_of_two() {
@@ -206,6 +216,7 @@ fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64
     pages.check(&call.claim.part(part.clone()))?;
     let needed = needed + pages.tables_needed(call.place, part.clone(), &mut counted);
     call.phase = BindPhase::Check { at: part.end, needed, counted };
+    let cost = cost + cost_of_entries(pages, id, call.place, &part);
     // Elsewhere than at home, what is there stays as whoever made it wanted it.
     if !matches!(call.place, Place::Own(_)) && !pages.may_change(id, call.place, part) {
         return Err(Status::InUse);
@@ -239,6 +250,7 @@ fn map_part(
     budget: u64,
 ) -> Result<u64, Status> {
     let (part, cost) = next_part(at..call.claim.end(), budget);
+    let cost = cost + cost_of_entries(&kernel.pages, id, call.place, &part);
     let current = kernel.pages.check(&call.claim.part(part.clone()))?;
     let elsewhere = !matches!(call.place, Place::Own(_));
     if elsewhere && !kernel.pages.may_change(id, call.place, part.clone()) {
@@ -284,6 +296,7 @@ pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind
             (call.checked, call.at) = (true, call.frames.start);
         }
         let (part, cost) = next_part(call.at..call.frames.end, budget);
+        let cost = cost + cost_of_entries(&kernel.pages, id, call.place, &part);
         if let Err(status) = may_unbind(&kernel.pages, id, call.place, part.clone(), call.checked) {
             return status.into();
         }

@@ -105,6 +105,8 @@ pub struct Machine {
     shown: Vec<u64>,
     /// Whether everything is checked after each piece.
     pub audited: bool,
+    /// Words that were touched in the longest piece of work, since somebody set this to 0.
+    pub longest: u64,
 }
 
 thread_local! {
@@ -173,7 +175,7 @@ impl Machine {
         let kernel_frames = kernel.pages.frames.kernel_frames();
         let shown = (0..map_frames).chain([owners_frame]).collect();
         let processors = Processors::default();
-        Machine { kernel, disk, net, parts, processors, kernel_frames, shown, audited: true }
+        Machine { kernel, disk, net, parts, processors, kernel_frames, shown, audited: true, longest: 0 }
     }
 
     /// A machine with the usual parts and this many environments, on core 0.
@@ -235,7 +237,9 @@ impl Machine {
 
     /// Begins a call: the first piece of it.
     pub fn begin(&mut self, who: VcpuId, call: Call, arguments: &[u64]) -> After {
-        self.processors.enter(&mut self.kernel, who);
+        if self.audited {
+            self.processors.enter(&mut self.kernel, who);
+        }
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
         let slot = self.kernel.vcpu_slot(who).expect("a virtual CPU");
@@ -244,16 +248,24 @@ impl Machine {
         [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10] = all;
         self.kernel.signals.entering(who.core, who.environment);
         self.kernel.signals.left(who.core);
-        let after = call::dispatch(&mut self.kernel, who);
+        let after = self.piece(|kernel| call::dispatch(kernel, who));
         self.check();
         after
     }
 
     /// Does the next piece of a call that is underway.
     pub fn go_on(&mut self, who: VcpuId) -> After {
-        let after = call::go_on(&mut self.kernel, who);
+        let after = self.piece(|kernel| call::go_on(kernel, who));
         self.check();
         after
+    }
+
+    /// Does something with the kernel as under its lock, and counts what is touched.
+    fn piece<T>(&mut self, work: impl FnOnce(&mut Kernel) -> T) -> T {
+        memory::work::take();
+        let result = work(&mut self.kernel);
+        self.longest = self.longest.max(memory::work::take());
+        result
     }
 
     /// Whether a virtual CPU waits for its call to be over.
@@ -321,7 +333,7 @@ impl Machine {
             if !self.kernel.has_remains() {
                 return;
             }
-            self.kernel.take_apart();
+            self.piece(Kernel::take_apart);
             self.check();
         }
         panic!("an end without end");
@@ -341,7 +353,7 @@ impl Machine {
     /// Has the kernel attend to devices at a time.
     pub fn attend(&mut self, now: u64) {
         for _ in 0..10_000 {
-            let work = self.kernel.attend(0, now);
+            let work = self.piece(|kernel| kernel.attend(0, now));
             self.check();
             if work == crate::resource::Work::Done {
                 return;

@@ -1,5 +1,6 @@
 //! Tests of the kernel through the calls of its guests.
 
+mod bounds;
 mod disk;
 mod ends;
 mod frames;

@@ -333,9 +333,23 @@ impl Pages {
     }
 
     /// Whether all frames of a run within one region are bound in a place.
-    pub fn all_bound(&self, place: Place, mut run: Range<u64>) -> bool {
-        self.table_of(place)
-            .is_some_and(|nested| run.all(|frame| nested.lookup(&self.memory, frame).is_some()))
+    pub fn all_bound(&self, place: Place, run: Range<u64>) -> bool {
+        let entries = |table| self.frames.entries_of(table);
+        self.table_of(place).is_some_and(|nested| nested.all_bound(&self.memory, run, entries))
+    }
+
+    /// Entries for single frames that a place has in a frame's region.
+    pub fn small_entries(&self, place: Place, frame: u64) -> u64 {
+        let entries = |table| self.frames.entries_of(table);
+        self.table_of(place).map_or(0, |nested| nested.small_entries(&self.memory, frame, entries))
+    }
+
+    /// Whether a place is an environment's own table, or a view that it has made.
+    pub fn is_own(&self, id: EnvironmentId, place: Place) -> bool {
+        match place {
+            Place::Own(owner) => owner == id,
+            Place::View(view) => self.views.get(view).is_some_and(|view| view.owner == id),
+        }
     }
 
     /// Whether an environment may change what is bound of these frames in a place, where something is: all in what is

@@ -11,6 +11,7 @@
 //! relied on: [`NestedTable::take_flush`] says when.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
 
@@ -134,6 +135,16 @@ pub struct NestedTable {
     format: EntryFormat,
     /// First frame of the 512 whose table is kept although it is empty.
     spare: Option<u64>,
+}
+
+/// How 512 frames that share a lowest table are bound.
+enum Lowest {
+    /// Not at all: there is no such table.
+    Absent,
+    /// By one entry.
+    Large,
+    /// One by one, by the entries of this table.
+    Table(u64),
 }
 
 const LEVELS: u32 = 4;
@@ -440,6 +451,49 @@ impl NestedTable {
         }
         let entry = memory.read(table, index(frame, 0));
         self.format.is_present(entry).then_some((entry, false))
+    }
+
+    /// How the 512 frames around a frame are bound.
+    fn lowest(&self, memory: &impl TableReader, frame: u64) -> Lowest {
+        let mut table = self.root;
+        for level in (1..LEVELS).rev() {
+            let entry = memory.read(table, index(frame, level));
+            if !self.format.is_present(entry) {
+                return Lowest::Absent;
+            }
+            if level == 1 && self.format.is_large(entry) {
+                return Lowest::Large;
+            }
+            table = self.format.frame(entry);
+        }
+        Lowest::Table(table)
+    }
+
+    /// Entries for single frames among the 512 around a frame. `entries` says how many a table has.
+    pub fn small_entries(&self, memory: &impl TableReader, frame: u64, entries: impl Fn(u64) -> u16) -> u64 {
+        match self.lowest(memory, frame) {
+            Lowest::Table(table) => entries(table).into(),
+            Lowest::Absent | Lowest::Large => 0,
+        }
+    }
+
+    /// Whether all frames of a run within 512 are bound. `entries` says how many a table has.
+    pub fn all_bound(
+        &self,
+        memory: &impl TableReader,
+        mut run: Range<u64>,
+        entries: impl Fn(u64) -> u16,
+    ) -> bool {
+        match self.lowest(memory, run.start) {
+            Lowest::Absent => run.is_empty(),
+            Lowest::Large => true,
+            Lowest::Table(table) if run.end - run.start == LARGE_FRAMES => {
+                u64::from(entries(table)) == LARGE_FRAMES
+            }
+            Lowest::Table(table) => {
+                run.all(|frame| self.format.is_present(memory.read(table, index(frame, 0))))
+            }
+        }
     }
 
     /// Rights with which a frame is bound; `None` if it is not.

@@ -230,8 +230,14 @@ impl World {
     /// A call that may have overlapped with others is over.
     fn over(&mut self, who: VcpuId, op: &Op) {
         let outcome = self.machine.outcome(who);
-        if let (Op::ViewOffer(entry, to), Ok(_)) = (op, &outcome) {
-            let _ = self.reference.offer(who.environment, *entry, *to);
+        let place = |entry: u64| self.machine.kernel.pages.place(who.environment, entry);
+        // Offers can't be seen from outside.
+        match (op, &outcome) {
+            (Op::ViewOffer(entry, to), Ok(_)) => self.reference.offered(place(*entry), *to as u16),
+            (Op::ViewAccept(..), Ok([entry, ..])) => {
+                self.reference.taken(place(*entry), who.environment.number());
+            }
+            _ => {}
         }
         self.keep(who, op, outcome);
         self.rest();

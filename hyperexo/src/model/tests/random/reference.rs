@@ -255,6 +255,16 @@ impl Reference {
         Ok(())
     }
 
+    /// A view has been offered while calls overlapped.
+    pub fn offered(&mut self, place: Result<Place, Status>, to: u16) {
+        self.offers.extend(place.ok().map(|place| (place, to)));
+    }
+
+    /// An offer has been taken while calls overlapped.
+    pub fn taken(&mut self, place: Result<Place, Status>, by: u16) {
+        self.offers.retain(|(offered, to)| (Ok(*offered), *to) != (place, by));
+    }
+
     /// Whether taking an offer should be refused, and why; the view.
     pub fn accept(&self, id: EnvironmentId, owner: EnvironmentId, entry: u64) -> Result<Place, Status> {
         let place = self.place(owner, entry).filter(|_| entry != 0).ok_or(Status::NoSuch)?;

@@ -9,6 +9,11 @@ impl FrameTable {
         (self.entries[frame as usize].bindings.into(), region.large_bindings.into())
     }
 
+    /// Whether the free map has a frame.
+    pub fn is_free(&self, frame: u64) -> bool {
+        self.free_word(frame / 64) >> (frame % 64) & 1 != 0
+    }
+
     /// How often a frame is pinned.
     pub fn pins(&self, frame: u64) -> u64 {
         self.entries[frame as usize].pins.into()
