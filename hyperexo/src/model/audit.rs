@@ -55,17 +55,23 @@ impl Machine {
         let mut small = vec![0; frames.len() as usize];
         let mut large = vec![0; regions(frames.len()) as usize];
         for (_, walk) in tables {
-            walk.small.iter().for_each(|frame| small[*frame as usize] += 1);
-            walk.large.iter().for_each(|frame| large[(frame / LARGE_FRAMES) as usize] += 1);
+            for leaf in &walk.leaves {
+                match leaf.frames {
+                    LARGE_FRAMES => large[(leaf.first / LARGE_FRAMES) as usize] += 1,
+                    _ => small[leaf.first as usize] += 1,
+                }
+            }
         }
-        let own: BTreeSet<u64> = tables.iter().flat_map(|(_, walk)| walk.tables.keys().copied()).collect();
+        let mut is_table = vec![false; frames.len() as usize];
+        let own = tables.iter().flat_map(|(_, walk)| &walk.tables);
+        own.for_each(|(table, _)| is_table[*table as usize] = true);
         let environments = self.kernel.environments.iter();
         let doorbells =
             environments.flat_map(|environment| &environment.vcpus).map(|slot| slot.doorbell_frame);
         let shown: BTreeSet<u64> = self.shown.iter().copied().chain(doorbells).collect();
         for frame in 0..frames.len() {
             let (counted, of_region) = (small[frame as usize], large[(frame / LARGE_FRAMES) as usize]);
-            let is = if own.contains(&frame) { (0, of_region) } else { frames.bindings(frame) };
+            let is = if is_table[frame as usize] { (0, of_region) } else { frames.bindings(frame) };
             assert_eq!(is, (counted, of_region), "bindings of frame {frame:#x}");
             if counted + of_region == 0 {
                 continue;
@@ -75,7 +81,9 @@ impl Machine {
                     let owner = self.kernel.environments.get(id);
                     assert!(owner.is_some(), "frame {frame:#x} is bound, its owner {id:?} no more");
                 }
-                Owner::Kernel => assert!(shown.contains(&frame), "the kernel's frame {frame:#x} is bound"),
+                Owner::Kernel => {
+                    assert!(shown.contains(&frame), "the kernel's frame {frame:#x} is bound")
+                }
                 owner => panic!("frame {frame:#x} is bound and {owner:?}"),
             }
         }

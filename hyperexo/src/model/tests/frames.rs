@@ -154,7 +154,7 @@ fn binding_in_anothers_view_does_not_change_what_is_there() {
     assert_eq!(lowered, Err(Status::InUse));
     assert_eq!(machine.call(taker, Call::PageUnbind, &[first, 4, taken]), Err(Status::NoRight));
     let walk = machine.kernel.pages.all_tables().pop().unwrap().1;
-    assert!(walk.leaves.values().all(|entry| entry & 2 != 0), "still writable");
+    assert!(walk.leaves.iter().all(|leaf| leaf.entry & 2 != 0), "still writable");
     // Its own frames it may bind, change and unbind there; so may the maker all of them.
     let (mine, own) = machine.frames(taker, 2);
     machine.call_with(taker, Call::PageBind, own, &in_view(Rights::READ_WRITE, taken)).unwrap();
@@ -172,7 +172,13 @@ fn parts_of_large_entries_come_and_go() {
     let capability = machine.call(one, Call::PageAlloc, &[ANY, 512, 512]).map(Capability).unwrap();
     let first = capability.claim().unwrap().first;
     machine.bind(one, capability, Rights::READ_WRITE).unwrap();
-    let large = |machine: &Machine| machine.kernel.pages.all_tables()[0].1.large.contains(&first);
+    let large = |machine: &Machine| {
+        machine.kernel.pages.all_tables()[0]
+            .1
+            .leaves
+            .iter()
+            .any(|leaf| (leaf.first, leaf.frames) == (first, 512))
+    };
     assert!(large(&machine));
     machine.call(one, Call::PageUnbind, &[first + 7, 1, 0]).unwrap();
     assert!(

@@ -2,11 +2,21 @@
 
 use super::*;
 use crate::resource::frame::account::Holding;
-use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
-use std::collections::{BTreeMap, BTreeSet};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
+
+/// An entry that binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// First frame that it binds.
+    pub first: u64,
+    /// How many.
+    pub frames: u64,
+    /// The entry itself.
+    pub entry: u64,
+}
 
 /// What a nested table holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,19 +24,16 @@ pub struct Walk {
     /// Its top frame.
     pub root: u64,
     /// Frames of its tables, with the entries of each.
-    pub tables: BTreeMap<u64, u16>,
-    /// Entries for one frame.
-    pub small: BTreeSet<u64>,
-    /// First frames of entries for 512.
-    pub large: BTreeSet<u64>,
-    /// All leaves: first frame, level, and the entry itself.
-    pub leaves: BTreeMap<(u64, u32), u64>,
+    pub tables: Vec<(u64, u16)>,
+    /// What it binds, lowest first.
+    pub leaves: Vec<Leaf>,
 }
 
 impl Walk {
     /// Whether a frame is bound.
     pub fn binds(&self, frame: u64) -> bool {
-        self.small.contains(&frame) || self.large.contains(&(frame / LARGE_FRAMES * LARGE_FRAMES))
+        let behind = self.leaves.partition_point(|leaf| leaf.first <= frame);
+        behind.checked_sub(1).is_some_and(|at| frame < self.leaves[at].first + self.leaves[at].frames)
     }
 }
 
@@ -52,14 +59,9 @@ fn descend(memory: &PhysicalMemory, table: u64, level: u32, first: u64, walk: &m
             continue;
         }
         assert_eq!(frame, named, "an entry of {table:#x} translates");
-        if large {
-            walk.large.insert(frame)
-        } else {
-            walk.small.insert(frame)
-        };
-        walk.leaves.insert((frame, level), entry);
+        walk.leaves.push(Leaf { first: frame, frames: 1 << (9 * level), entry });
     }
-    assert!(walk.tables.insert(table, entries).is_none(), "table {table:#x} is there twice");
+    walk.tables.push((table, entries));
 }
 
 impl Pages {

@@ -5,7 +5,6 @@ use crate::model::Machine;
 use crate::resource::frame::Place;
 use crate::resource::frame::audit::Walk;
 use crate::resource::frame::table::Owner;
-use hyperexo_abi::LARGE_FRAMES;
 use hyperexo_abi::capability::{Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{Status, VIEWS};
 use std::collections::BTreeMap;
@@ -70,9 +69,9 @@ impl Reference {
     /// What a table binds, what the kernel shows included.
     fn bindings(walk: &Walk) -> Bindings {
         let mut bindings = Bindings::new();
-        for ((first, level), entry) in &walk.leaves {
-            let count = if *level == 1 { LARGE_FRAMES } else { 1 };
-            bindings.extend((*first..first + count).map(|frame| (frame, rights(*entry))));
+        for leaf in &walk.leaves {
+            let rights = rights(leaf.entry);
+            bindings.extend((leaf.first..leaf.first + leaf.frames).map(|frame| (frame, rights)));
         }
         bindings
     }
