@@ -289,6 +289,3 @@ fn run(first: u64, count: u64) -> Result<Range<u64>, Status> {
         _ => Err(Status::BadArgument),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -113,35 +113,6 @@ pub fn touched(_words: u64) {
     work::add(_words);
 }
 
-/// Work of the calling thread, in words.
-#[cfg(test)]
-pub mod work {
-    use std::cell::Cell;
-
-    thread_local! {
-        static WORDS: Cell<u64> = const { Cell::new(0) };
-    }
-
-    pub(super) fn add(words: u64) {
-        WORDS.set(WORDS.get() + words);
-    }
-
-    /// Work since the last time.
-    pub fn take() -> u64 {
-        WORDS.take()
-    }
-}
-
-/// A machine's memory as a vector, for tests on the host.
-#[cfg(test)]
-pub fn model(frames: u64) -> PhysicalMemory {
-    #[repr(align(4096))]
-    #[derive(Clone)]
-    struct Frame([u8; FRAME_BYTES]);
-    let memory = std::vec![Frame([0xa5; FRAME_BYTES]); frames as usize].leak();
-    PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
-}
-
 /// Extends the identity map to `end` bytes with 2 MiB pages. `table` gives zeroed frames.
 ///
 /// # Safety
@@ -169,5 +140,31 @@ pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
             *entry(directory, index) = (address + (index << 21)) | ENTRY | LARGE;
         }
         address += GIGABYTE;
+    }
+}
+
+/// A machine's memory as a vector, for tests on the host.
+#[cfg(test)]
+pub fn model(frames: u64) -> PhysicalMemory {
+    let memory = std::vec![hyperexo_abi::Page([0xa5; FRAME_BYTES]); frames as usize].leak();
+    PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
+}
+
+/// Work of the calling thread, in words.
+#[cfg(test)]
+pub mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORDS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add(words: u64) {
+        WORDS.set(WORDS.get() + words);
+    }
+
+    /// Work since the last time.
+    pub fn take() -> u64 {
+        WORDS.take()
     }
 }

@@ -18,7 +18,7 @@ mod tests;
 use crate::call::{self, After};
 use crate::environment::{Environment, Remains};
 use crate::kernel::Kernel;
-use crate::launch::Share as KernelShare;
+use crate::launch::{LaunchError, Share as KernelShare};
 use crate::machine::clock::Clock;
 use crate::machine::console::Console;
 use crate::machine::id::{EnvironmentId, VcpuId};
@@ -39,6 +39,7 @@ use core::sync::atomic::AtomicU64;
 use device::{DiskControl, NetControl};
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::accounting::{Accounting, Owners};
+use hyperexo_abi::bundle::Image;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, Results, Status};
 use processor::{ModelBackend, Processors};
@@ -226,6 +227,18 @@ impl Machine {
         kernel.pages.publish(id);
         self.check();
         VcpuId { environment: id, index, core: share.core }
+    }
+
+    /// Makes an environment from an image, as at the start.
+    pub fn launch(&mut self, image: &Image<'_>) -> Result<VcpuId, LaunchError> {
+        let id = self.kernel.launch(image)?;
+        let environment = self.kernel.environments.get(id).expect("launched");
+        let memory = self.kernel.pages.memory;
+        let offset = environment.accounting as *const Accounting as usize - memory.pointer(0) as usize;
+        self.shown.push((offset / FRAME_BYTES) as u64);
+        self.kernel_frames += 1;
+        self.check();
+        Ok(VcpuId { environment: id, index: 0, core: image.entry.core as usize })
     }
 
     /// The first virtual CPU of environment number `number`.

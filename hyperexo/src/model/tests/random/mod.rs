@@ -120,16 +120,16 @@ impl World {
 
     /// Something that does not come from a guest.
     fn device(&mut self, word: &Word) {
-        if word.index() % 4 == 0 {
+        if word.index().is_multiple_of(4) {
             self.machine.net.state().inbox.push_back(vec![0; 64]);
             self.machine.kernel.signals.note_net();
         }
-        let outcome = if word.who() % 5 == 0 { Outcome::Failed } else { Outcome::Done };
+        let outcome = if word.who().is_multiple_of(5) { Outcome::Failed } else { Outcome::Done };
         (0..word.index() % 5).for_each(|_| {
             self.machine.disk.state().finish(outcome);
         });
         self.machine.kernel.signals.note_disk();
-        self.machine.attend(if word.who() % 7 == 0 { u64::MAX } else { 0 });
+        self.machine.attend(if word.who().is_multiple_of(7) { u64::MAX } else { 0 });
     }
 
     /// What should come of a call that runs alone.

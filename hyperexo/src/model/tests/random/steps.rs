@@ -57,7 +57,7 @@ pub enum Op {
     DiskBind(Capability, u64),
     DiskUnbind(u64, u64),
     OtherRevoke(Capability),
-    Request(Submission),
+    Request(Box<Submission>),
     FilterAlloc([u64; 2]),
     FilterFree(Capability),
     FilterBind(Capability, u64),
@@ -127,7 +127,7 @@ impl Op {
                     [Operation::Read, Operation::Write, Operation::Write, Operation::Flush][b as usize & 3];
                 let blocks = if operation == Operation::Flush { 0 } else { 1 + (b >> 2) % 4 };
                 let frames: Vec<u64> = (first..first + blocks).collect();
-                Op::Request(submission(operation as u8, a % 64, &frames))
+                Op::Request(Box::new(submission(operation as u8, a % 64, &frames)))
             }
             116..119 => {
                 let destination = [Destination::Own, Destination::Shared, Destination::Group][a as usize % 3];
