@@ -15,6 +15,7 @@ use crate::resource::capability::Authority;
 use crate::resource::disk::Disk;
 use crate::resource::frame::account::Account;
 use crate::resource::frame::binding::{Everywhere, Settled, Stale};
+use crate::resource::frame::table::Owner;
 use crate::resource::frame::views::{Left, ViewId};
 use crate::resource::frame::{Pages, Place};
 use crate::resource::net::Net;
@@ -255,6 +256,10 @@ impl Kernel {
 
     fn leave_next_view(&mut self, id: EnvironmentId) -> Remains {
         let Some(entry) = self.pages.views_of(id).next() else {
+            // The end may have come in the midst of `ViewEnd`.
+            if let Some(view) = self.pages.ended_view_of(id) {
+                return Remains::View { view, cursor: 0 };
+            }
             self.pages.end_view_list(id);
             return self.call_holders(id);
         };
@@ -273,7 +278,9 @@ impl Kernel {
     /// Takes some of an environment's own frames out of a view of somebody else's; returns the last of them, or `None`
     /// if there are no more.
     pub fn leave_frames(&mut self, id: EnvironmentId, view: ViewId, last: Option<u64>) -> Option<u64> {
-        let (mut at, mut stale) = (last, Stale::none());
+        // If the last one has gone to somebody else meanwhile, what follows it is that one's: from the first again.
+        let still = |frame: &u64| self.pages.frames.owner(*frame) == Owner::Environment(id);
+        let (mut at, mut stale) = (last.filter(still), Stale::none());
         for _ in 0..FRAMES_AT_ONCE {
             at = self.pages.frames.next_owned(id, at);
             let Some(frame) = at else { break };

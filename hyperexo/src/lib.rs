@@ -31,6 +31,8 @@ pub mod environment;
 pub mod kernel;
 pub mod launch;
 pub mod machine;
+#[cfg(test)]
+mod model;
 pub mod resource;
 pub mod start;
 pub mod virt;

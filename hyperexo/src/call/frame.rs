@@ -44,7 +44,8 @@ pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     (run.start..end, end - run.start)
 }
 
-/// The same where bindings in a place are judged or changed: frame by frame, unless one entry is there for all.
+/// The same where bindings in a place are judged or changed. Entries for single frames are changed one by one, and in
+/// somebody else's view each frame is looked at.
 fn next_bound(
     pages: &Pages,
     id: EnvironmentId,
@@ -52,14 +53,14 @@ fn next_bound(
     run: Range<u64>,
     budget: u64,
 ) -> (Range<u64>, u64) {
-    if !pages.owns_place(id, place) {
+    if !pages.is_own(id, place) {
         let end = run.end.min(run.start + OTHERS);
         return (next_part(run.start..end, OTHERS).0, BUDGET);
     }
-    let plain = pages.is_plain(place, run.start);
     let (part, cost) = next_part(run, budget);
     let frames = part.end - part.start;
-    (part, if plain { cost } else { cost.max(frames / SMALL) })
+    let small = pages.small_entries(place, part.start).min(frames) / SMALL;
+    (part, cost + small)
 }
 
 /// `PageAlloc`.
@@ -71,7 +72,7 @@ pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, 
     if count > MAX_ALLOCATION_FRAMES && count <= quota {
         return Status::BadArgument.into();
     }
-    let room = kernel.pages.require_room(id, count);
+    let room = kernel.pages.require_room(Place::Own(id), count);
     match room.map(|stale| kernel.settle(stale)) {
         Ok(_) => {}
         Err(status) => return status.into(),
@@ -212,10 +213,14 @@ fn bind_from_start(claim: Verified, place: Place, rights: Rights) -> PageBind {
 
 /// A piece of `PageBind`.
 pub fn bind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageBind) -> Step {
+    // It may have left the view since the last piece, or the view may be no more.
+    if !kernel.pages.has_place(id, call.place) {
+        return Status::NoSuch.into();
+    }
     let mut budget = BUDGET;
     while budget > 0 {
         let spent = match call.phase {
-            BindPhase::Check { at, .. } if at == call.claim.end() => begin_map(kernel, id, &mut call),
+            BindPhase::Check { at, .. } if at == call.claim.end() => begin_map(kernel, &mut call),
             BindPhase::Check { .. } => check_bind(&kernel.pages, id, &mut call, budget),
             BindPhase::Map { at } if at == call.claim.end() => {
                 kernel.pages.publish(id);
@@ -246,24 +251,17 @@ fn check_bind(pages: &Pages, id: EnvironmentId, call: &mut PageBind, budget: u64
 }
 
 /// All or nothing: once there is room for the tables, nothing can go wrong.
-fn begin_map(kernel: &mut Kernel, id: EnvironmentId, call: &mut PageBind) -> Result<u64, Status> {
+fn begin_map(kernel: &mut Kernel, call: &mut PageBind) -> Result<u64, Status> {
     let BindPhase::Check { needed, .. } = call.phase else { return Ok(0) };
-    if needed > 0 {
-        let free = kernel.pages.frames.free_frames();
-        let room = match call.place {
-            Place::Own(_) => {
-                let stale = kernel.pages.require_room(id, needed)?;
-                let _ = kernel.settle(stale);
-                kernel.pages.room(id)
-            }
-            place => kernel.pages.table_room(place),
-        };
-        if needed > room {
-            return Err(Status::QuotaExceeded);
-        }
-        if needed > free {
-            return Err(Status::Exhausted);
-        }
+    if needed > kernel.pages.table_room(call.place) {
+        let stale = kernel.pages.require_room(call.place, needed)?;
+        let _ = kernel.settle(stale);
+        // The table that had to go may be one that was not counted because it was there.
+        call.phase = BindPhase::Check { at: call.claim.first(), needed: 0, counted: Counted::default() };
+        return Ok(0);
+    }
+    if needed > kernel.pages.frames.free_frames() {
+        return Err(Status::Exhausted);
     }
     call.phase = BindPhase::Map { at: call.claim.first() };
     Ok(0)
@@ -318,6 +316,9 @@ pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, vi
 
 /// A piece of `PageUnbind`.
 pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind) -> Step {
+    if !kernel.pages.has_place(id, call.place) {
+        return Status::NoSuch.into();
+    }
     let mut budget = BUDGET;
     while budget > 0 {
         if call.at == call.frames.end {

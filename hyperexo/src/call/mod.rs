@@ -150,6 +150,10 @@ pub fn go_on(kernel: &mut Kernel, who: VcpuId) -> After {
 fn conclude(kernel: &mut Kernel, who: VcpuId, step: Step) -> After {
     match step {
         Step::Over(outcome) => {
+            if outcome.is_err() {
+                // What it took and gave back again may have been published meanwhile.
+                kernel.pages.publish(who.environment);
+            }
             finish(kernel, who, outcome);
             After::Look
         }
@@ -182,7 +186,7 @@ fn begin(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) ->
             DONE.into()
         }
         Call::PageAlloc => frame::allocate(kernel, id, a0, a1, a2),
-        Call::PageFree => release::free(kernel, &capability),
+        Call::PageFree => release::free(kernel, id, &capability),
         Call::PageBind => frame::bind(kernel, id, &capability, a4),
         Call::PageUnbind => frame::unbind(kernel, id, a0, a1, a2),
         Call::Derive => derive(kernel, &capability, a4, a5),
@@ -222,7 +226,7 @@ fn piece(kernel: &mut Kernel, who: VcpuId, underway: Underway) -> Step {
         Underway::Bind(call) => frame::bind_piece(kernel, id, call),
         Underway::Unbind(call) => frame::unbind_piece(kernel, id, call),
         Underway::Derive(call) => frame::derive_piece(kernel, call),
-        Underway::Free(call) => release::free_piece(kernel, call),
+        Underway::Free(call) => release::free_piece(kernel, id, call),
         Underway::Revoke(call) => release::revoke_piece(kernel, id, call),
         Underway::ServeDisk => disk::serve(kernel, id),
         Underway::ServeNet => net::serve(kernel, id),
@@ -305,6 +309,3 @@ fn run(first: u64, count: u64) -> Result<Range<u64>, Status> {
         _ => Err(Status::BadArgument),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,30 +14,35 @@ use crate::resource::frame::Place;
 use crate::resource::frame::account::Account;
 use crate::resource::frame::binding::Everywhere;
 use crate::resource::frame::table::Owner;
+use core::ops::Range;
+use hyperexo_abi::LARGE_FRAMES;
 use hyperexo_abi::capability::{Capability, Claim, Resource as Kind, Rights};
 use hyperexo_abi::hypercall::Status;
 
 /// Nested tables that are looked at for one part before others get the lock.
 const TABLES_AT_ONCE: usize = 8;
-/// Most frames of a part.
+/// Most frames of a part, if it is not one entry.
 const PART: u64 = 64;
 
 /// `PageFree`.
-pub fn free(kernel: &mut Kernel, capability: &Capability) -> Step {
+pub fn free(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability) -> Step {
     match kernel.authority.verify(capability, Kind::Page, Rights::GRANT) {
         Ok(claim) if claim.count() == 0 => Status::StaleCapability.into(),
-        Ok(claim) => free_piece(kernel, PageFree { phase: TakePhase::Check { at: claim.first() }, claim }),
+        Ok(claim) => {
+            free_piece(kernel, id, PageFree { phase: TakePhase::Check { at: claim.first() }, claim })
+        }
         Err(status) => status.into(),
     }
 }
 
 /// A piece of `PageFree`.
-pub fn free_piece(kernel: &mut Kernel, mut call: PageFree) -> Step {
+pub fn free_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageFree) -> Step {
     let mut budget = BUDGET;
     while budget > 0 {
         let end = call.claim.end();
         let next = match call.phase {
             TakePhase::Unbind { at, .. } if at == end => {
+                kernel.pages.publish(id);
                 return DONE.into();
             }
             TakePhase::Check { at } if at == end => may_free(kernel, &call.claim),
@@ -46,7 +51,7 @@ pub fn free_piece(kernel: &mut Kernel, mut call: PageFree) -> Step {
                 Ok(stamp_part(kernel, &call.claim, at, generation, &mut budget))
             }
             TakePhase::Unbind { at, generation, progress } => {
-                let part = at..end.min(at + PART).min((at / 512 + 1) * 512);
+                let part = part_to_unbind(kernel, at..end);
                 Ok(free_part(kernel, part, generation, progress, &mut budget))
             }
         };
@@ -88,6 +93,13 @@ fn may_free(kernel: &mut Kernel, claim: &Verified) -> Result<TakePhase, Status> 
     Ok(TakePhase::Stamp { at: claim.first(), generation: kernel.pages.frames.fresh_generation() })
 }
 
+/// The part of a run whose bindings are ended next: a whole region, if nobody has entries for single frames of it.
+fn part_to_unbind(kernel: &Kernel, run: Range<u64>) -> Range<u64> {
+    let (part, _) = next_part(run.clone(), PART);
+    let large = part.end - part.start == LARGE_FRAMES && !kernel.pages.frames.any_bound_singly(part.start);
+    if large { part } else { run.start..part.end.min(run.start + PART) }
+}
+
 /// Gives a part its new generation, if it still has the old one.
 fn stamp_part(
     kernel: &mut Kernel,
@@ -111,7 +123,7 @@ fn stamp_part(
 /// Ends all bindings of a part, and frees it after the last.
 fn free_part(
     kernel: &mut Kernel,
-    part: core::ops::Range<u64>,
+    part: Range<u64>,
     generation: u64,
     mut progress: Everywhere,
     budget: &mut u64,
@@ -152,6 +164,8 @@ pub fn revoke_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageRevoke
         let next = match call.phase {
             TakePhase::Unbind { at, generation, .. } if at == end => {
                 let fresh = Claim { generation, ..call.claim.claim() };
+                // Tables may have come and gone.
+                kernel.pages.publish(id);
                 let sealed: Outcome = Ok(kernel.authority.seal(&fresh).0);
                 return sealed.into();
             }
@@ -164,7 +178,7 @@ pub fn revoke_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageRevoke
                 Ok(stamp_part(kernel, &call.claim, at, generation, &mut budget))
             }
             TakePhase::Unbind { at, generation, mut progress } => {
-                let part = at..end.min(at + PART).min((at / 512 + 1) * 512);
+                let part = part_to_unbind(kernel, at..end);
                 let (stale, last) =
                     kernel.pages.unbind_everywhere(part.clone(), Some(id), &mut progress, TABLES_AT_ONCE);
                 let _ = kernel.settle(stale);

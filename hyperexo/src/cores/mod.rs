@@ -196,7 +196,7 @@ impl Core {
             while after == After::Continue && !self.wants_attention(&mut held, who) {
                 (held, after) = self.step(held, who);
                 // Another core may have ended it.
-                if !held.environments.get(id).is_some_and(|environment| !environment.ended()) {
+                if held.environments.get(id).is_none_or(|environment| environment.ended()) {
                     return;
                 }
             }

@@ -200,35 +200,38 @@ fn check_segment(
     Ok(Segment { address, bytes, file: header.p_offset as usize..end as usize, rights })
 }
 
+/// A minimal ELF file, for tests: header, program headers (flags, offset, address, bytes in the file and in memory), 64
+/// bytes of contents.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// A minimal ELF file: header, program headers, 64 bytes of contents.
-    fn file(entry: u64, segments: &[(u32, u64, u64, u64, u64)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-        bytes.extend_from_slice(&2u16.to_le_bytes());
-        bytes.extend_from_slice(&62u16.to_le_bytes());
+pub fn model(entry: u64, segments: &[(u32, u64, u64, u64, u64)]) -> std::vec::Vec<u8> {
+    let mut bytes = std::vec::Vec::new();
+    bytes.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    bytes.extend_from_slice(&2u16.to_le_bytes());
+    bytes.extend_from_slice(&62u16.to_le_bytes());
+    bytes.extend_from_slice(&1u32.to_le_bytes());
+    for word in [entry, 64, 0] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend_from_slice(&0u32.to_le_bytes());
+    for half in [64u16, 56, segments.len() as u16, 64, 0, 0] {
+        bytes.extend_from_slice(&half.to_le_bytes());
+    }
+    for (flags, offset, address, filesz, memsz) in segments {
         bytes.extend_from_slice(&1u32.to_le_bytes());
-        for word in [entry, 64, 0] {
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        for word in [*offset, *address, *address, *filesz, *memsz, 4096] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
-        bytes.extend_from_slice(&0u32.to_le_bytes());
-        for half in [64u16, 56, segments.len() as u16, 64, 0, 0] {
-            bytes.extend_from_slice(&half.to_le_bytes());
-        }
-        for (flags, offset, address, filesz, memsz) in segments {
-            bytes.extend_from_slice(&1u32.to_le_bytes());
-            bytes.extend_from_slice(&flags.to_le_bytes());
-            for word in [*offset, *address, *address, *filesz, *memsz, 4096] {
-                bytes.extend_from_slice(&word.to_le_bytes());
-            }
-        }
-        bytes.extend_from_slice(&[0xcc; 64]);
-        bytes
     }
+    bytes.extend_from_slice(&[0xcc; 64]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model as file;
+    use super::*;
+    use proptest::prelude::*;
 
     const TEXT: (u32, u64, u64, u64, u64) = (5, 0, 0x10_0000, 100, 100);
 

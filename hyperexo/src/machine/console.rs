@@ -64,12 +64,15 @@ struct Queue {
 }
 
 impl Queue {
-    const NONE: Queue = Queue {
-        bytes: AtomicPtr::new(core::ptr::null_mut()),
-        written: AtomicUsize::new(0),
-        read: AtomicUsize::new(0),
-        lost: AtomicU32::new(0),
-    };
+    /// No queue yet.
+    const fn new() -> Queue {
+        Queue {
+            bytes: AtomicPtr::new(core::ptr::null_mut()),
+            written: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            lost: AtomicU32::new(0),
+        }
+    }
 
     fn bytes(&self) -> Option<&'static [AtomicU8]> {
         let first = self.bytes.load(Ordering::Acquire);
@@ -143,7 +146,7 @@ impl Console {
         Console {
             port: Mutex::new(Port { serial: None, line_of: NO_LINE }),
             kernel_writer: Mutex::new(()),
-            queues: [const { Queue::NONE }; MAX_ENVIRONMENTS],
+            queues: [const { Queue::new() }; MAX_ENVIRONMENTS],
             waiting: AtomicUsize::new(0),
         }
     }

@@ -113,7 +113,7 @@ impl EnvironmentSet {
 }
 
 /// A virtual CPU, and where it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VcpuId {
     /// Its environment.
     pub environment: EnvironmentId,

@@ -40,6 +40,18 @@ struct PerCore {
     guest: AtomicU32,
 }
 
+impl PerCore {
+    /// A core that has not come up.
+    const fn new() -> PerCore {
+        PerCore {
+            apic_id: AtomicU16::new(u16::MAX),
+            pending: AtomicBool::new(false),
+            timer: AtomicBool::new(false),
+            guest: AtomicU32::new(NO_GUEST),
+        }
+    }
+}
+
 /// What has come that nobody has acted on yet, and who runs where.
 pub struct Signals {
     cores: [PerCore; MAX_CORES],
@@ -89,14 +101,8 @@ fn send_call(signals: &Signals, core: usize) {
 impl Signals {
     /// Nothing has come; no core is up. `call` takes a core out of its guest or its halt.
     pub const fn new(call: fn(&Signals, usize)) -> Signals {
-        const CORE: PerCore = PerCore {
-            apic_id: AtomicU16::new(u16::MAX),
-            pending: AtomicBool::new(false),
-            timer: AtomicBool::new(false),
-            guest: AtomicU32::new(NO_GUEST),
-        };
         Signals {
-            cores: [const { CORE }; MAX_CORES],
+            cores: [const { PerCore::new() }; MAX_CORES],
             count: AtomicUsize::new(0),
             disk: AtomicBool::new(false),
             net: AtomicBool::new(false),

@@ -7,6 +7,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
 use hyperexo_hw::boot::IDENTITY_BYTES;
 
+/// Bytes that are moved about as quickly as one word.
+const CACHE_LINE: u64 = 64;
+
 /// Permission to touch all of physical memory below `end_frame`.
 #[derive(Clone, Copy)]
 pub struct PhysicalMemory {
@@ -42,12 +45,14 @@ impl PhysicalMemory {
 
     /// Fills a frame with zeros.
     pub fn clear(&self, frame: u64) {
+        touched(FRAME_BYTES as u64 / CACHE_LINE);
         // SAFETY: within RAM (`address`), mapped and unreferenced (`new`).
         unsafe { core::ptr::write_bytes(self.address(frame) as *mut u8, 0, FRAME_BYTES) };
     }
 
     /// Copies bytes into adjacent frames, from byte `offset` of `frame` on.
     pub fn write(&self, frame: u64, offset: usize, bytes: &[u8]) {
+        touched(1 + bytes.len() as u64 / CACHE_LINE);
         if let Some(last) = (offset + bytes.len()).checked_sub(1) {
             let _ = self.address(frame + (last / FRAME_BYTES) as u64);
             // SAFETY: first and last frame are within RAM; mapped and unreferenced (`new`).
@@ -61,6 +66,7 @@ impl PhysicalMemory {
     /// Copies bytes out of one frame. `offset + bytes.len()` must not exceed the frame.
     pub fn read(&self, frame: u64, offset: usize, bytes: &mut [u8]) {
         assert!(offset + bytes.len() <= FRAME_BYTES);
+        touched(1 + bytes.len() as u64 / CACHE_LINE);
         // SAFETY: within one frame of RAM. The guest may be writing it: each byte is whatever it is when
         // copied.
         unsafe {
@@ -82,6 +88,7 @@ impl PhysicalMemory {
     #[inline(always)]
     fn atomic(&self, frame: u64, index: usize) -> &'static AtomicU64 {
         assert!(index < FRAME_BYTES / 8);
+        touched(1);
         // SAFETY: aligned, within RAM, and only ever touched atomically or by hardware.
         unsafe { &*((self.address(frame) + index * 8) as *const AtomicU64) }
     }
@@ -106,14 +113,12 @@ pub fn identity() -> PhysicalMemory {
     PhysicalMemory { base: 0, end_frame: 1 << (47 - FRAME_SHIFT) }
 }
 
-/// A machine's memory as a vector, for tests on the host.
-#[cfg(test)]
-pub fn model(frames: u64) -> PhysicalMemory {
-    #[repr(align(4096))]
-    #[derive(Clone)]
-    struct Frame(#[allow(dead_code)] [u8; FRAME_BYTES]);
-    let memory = std::vec![Frame([0xa5; FRAME_BYTES]); frames as usize].leak();
-    PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
+/// Says how many words, or entries of tables, are about to be looked at or changed: tests want to know how much is done
+/// at once.
+#[inline(always)]
+pub fn touched(_words: u64) {
+    #[cfg(test)]
+    work::add(_words);
 }
 
 /// Extends the identity map to `end` bytes with 2 MiB pages that are not executable. `table` gives zeroed
@@ -145,5 +150,31 @@ pub unsafe fn extend_identity_map(end: u64, mut table: impl FnMut() -> u64) {
             *entry(directory, index) = (address + (index << 21)) | ENTRY | LARGE | NO_EXECUTE;
         }
         address += GIGABYTE;
+    }
+}
+
+/// A machine's memory as a vector, for tests on the host.
+#[cfg(test)]
+pub fn model(frames: u64) -> PhysicalMemory {
+    let memory = std::vec![hyperexo_abi::Page([0xa5; FRAME_BYTES]); frames as usize].leak();
+    PhysicalMemory { base: memory.as_ptr() as usize, end_frame: frames }
+}
+
+/// Work of the calling thread, in words.
+#[cfg(test)]
+pub mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORDS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add(words: u64) {
+        WORDS.set(WORDS.get() + words);
+    }
+
+    /// Work since the last time.
+    pub fn take() -> u64 {
+        WORDS.take()
     }
 }

@@ -377,4 +377,14 @@ impl ExtentTable {
 }
 
 #[cfg(test)]
+impl ExtentTable {
+    /// Frames of maps on the account of an environment.
+    pub fn map_frames(&self, id: EnvironmentId) -> u64 {
+        let maps =
+            self.extents.iter().filter(|extent| extent.owner == id).filter_map(|extent| extent.written);
+        maps.map(|map| map.iter().flatten().count() as u64).sum()
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! device moves the data straight between disk and frames. A request whose time is up is answered with
 //! [`Outcome::Timeout`]; its frames stay pinned until the device gives them back, because it may still write to them.
 
+#[cfg(test)]
+mod audit;
 pub mod extents;
 
 use crate::device::block::BlockDevice;
@@ -636,6 +638,8 @@ impl Resource for Disk {
             let over = self.extents.release_orphan(|first, count| touches(in_flight, first, count));
             if let Some((owner, map)) = over {
                 give_back(owner, map, pages);
+                self.publish(owner, pages);
+                pages.publish(owner);
                 return (calls, Work::More);
             }
             self.give_up(now, &mut calls);

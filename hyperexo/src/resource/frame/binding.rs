@@ -63,7 +63,7 @@ pub struct Everywhere {
 
 impl Pages {
     /// Ends bindings of frames within one region, in all nested tables but those that only `except` uses; looks at no
-    /// more than `tables` tables. Returns whether that was all.
+    /// more than `tables` tables, fewer if large entries have to be split. Returns whether that was all.
     pub fn unbind_everywhere(
         &mut self,
         frames: Range<u64>,
@@ -71,8 +71,10 @@ impl Pages {
         progress: &mut Everywhere,
         tables: usize,
     ) -> (Stale, bool) {
-        let mut stale = Stale::none();
-        for _ in 0..tables {
+        /// What splitting an entry counts, in tables.
+        const SPLIT: usize = 4;
+        let (mut stale, mut looked) = (Stale::none(), 0);
+        while looked < tables {
             if progress.next == 0 && !self.frames.any_bound(frames.clone()) {
                 return (stale, true);
             }
@@ -81,9 +83,11 @@ impl Pages {
                 return (stale, true);
             };
             progress.next += 1;
+            looked += 1;
             if let Some(place) = place
                 && !except.is_some_and(|id| self.is_private(place, id))
             {
+                looked += if self.needs_split(place, frames.clone()) { SPLIT } else { 0 };
                 stale = stale.and(self.unmap(place, frames.clone(), Account::Kernel));
             }
         }
@@ -107,6 +111,12 @@ impl Pages {
             Place::Own(owner) => owner == id,
             Place::View(view) => self.views.get(view).is_some_and(|view| view.is_private_to(id)),
         }
+    }
+
+    /// Whether ending the bindings of a run in a place takes entries apart.
+    fn needs_split(&self, place: Place, frames: Range<u64>) -> bool {
+        self.table_of(place)
+            .is_some_and(|nested| nested.needs_split(&self.memory, frames.start, frames.end - frames.start))
     }
 
     /// Ends the bindings of a run in one place.

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+#[cfg(test)]
+pub mod audit;
 pub mod binding;
 pub mod nested;
 pub mod table;
@@ -147,22 +149,24 @@ impl Pages {
         self.holding(id).map_or(0, |holding| holding.quota.saturating_sub(used(holding)))
     }
 
-    /// Sees to it that an environment has room for `frames` frames, if need be without the table that is kept for
-    /// the next binding.
+    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that is kept for
+    /// the next binding: it goes only if that is enough.
     ///
     /// # Errors
     ///
-    /// [`Status::QuotaExceeded`].
-    pub fn require_room(&mut self, id: EnvironmentId, frames: u64) -> Result<Stale, Status> {
-        if self.room(id) >= frames {
+    /// [`Status::QuotaExceeded`]: nothing has changed.
+    pub fn require_room(&mut self, place: Place, frames: u64) -> Result<Stale, Status> {
+        let full = Status::QuotaExceeded;
+        let (nested, mut memory) = self.nested_at(place, Account::Environment).ok_or(full)?;
+        if memory.room >= frames {
             return Ok(Stale::none());
         }
-        if let Some((nested, mut memory)) = self.nested_at(Place::Own(id), Account::Environment) {
-            nested.drop_spare(&mut memory);
+        if !nested.has_spare() || memory.room + 1 < frames {
+            return Err(full);
         }
+        nested.drop_spare(&mut memory);
         // Nothing that was bound is gone, but the way to the table may be cached.
-        let stale = self.take_stale(Place::Own(id));
-        if self.room(id) >= frames { Ok(stale) } else { Err(Status::QuotaExceeded) }
+        Ok(self.take_stale(place))
     }
 
     /// A frame of zeros for the kernel's use, on an environment's account.
@@ -268,6 +272,14 @@ impl Pages {
         Some((nested, NestedMemory { frames: &mut self.frames, memory: self.memory, room, charged: tables }))
     }
 
+    /// Whether a place is an environment's own table, or a view in its list.
+    pub fn has_place(&self, id: EnvironmentId, place: Place) -> bool {
+        match place {
+            Place::Own(owner) => owner == id,
+            Place::View(view) => self.views_of(id).any(|entry| self.views.at(id, entry) == Some(view)),
+        }
+    }
+
     /// What an environment means by a number in its list of views.
     ///
     /// # Errors
@@ -329,16 +341,17 @@ impl Pages {
     /// Whether all frames of a run within one region are bound in a place.
     pub fn all_bound(&self, place: Place, run: Range<u64>) -> bool {
         let entries = |table| self.frames.entries_of(table);
-        self.table_of(place).is_some_and(|nested| nested.has_all(&self.memory, run.start, run.end, entries))
+        self.table_of(place).is_some_and(|nested| nested.all_bound(&self.memory, run, entries))
     }
 
-    /// Whether changing all of a region in a place is as cheap as changing one frame of it.
-    pub fn is_plain(&self, place: Place, frame: u64) -> bool {
-        self.table_of(place).is_none_or(|nested| nested.is_plain(&self.memory, frame))
+    /// Entries for single frames that a place has in a frame's region.
+    pub fn small_entries(&self, place: Place, frame: u64) -> u64 {
+        let entries = |table| self.frames.entries_of(table);
+        self.table_of(place).map_or(0, |nested| nested.small_entries(&self.memory, frame, entries))
     }
 
-    /// Whether all that is bound in a place is this environment's to change.
-    pub fn owns_place(&self, id: EnvironmentId, place: Place) -> bool {
+    /// Whether a place is an environment's own table, or a view that it has made.
+    pub fn is_own(&self, id: EnvironmentId, place: Place) -> bool {
         match place {
             Place::Own(owner) => owner == id,
             Place::View(view) => self.views.get(view).is_some_and(|view| view.owner == id),
@@ -348,7 +361,7 @@ impl Pages {
     /// Whether an environment may change what is bound of these frames in a place, where something is: all in what is
     /// its own, elsewhere only the bindings of its own frames.
     pub fn may_change(&self, id: EnvironmentId, place: Place, mut frames: Range<u64>) -> bool {
-        if self.owns_place(id, place) {
+        if self.is_own(id, place) {
             return true;
         }
         let Place::View(view) = place else { return false };
@@ -485,6 +498,8 @@ impl Pages {
     /// Undoes [`Pages::pin`].
     pub fn unpin(&mut self, frames: impl Iterator<Item = u64>) {
         frames.for_each(|frame| self.frames.unpin(frame));
+        // Some may have waited for that to be nobody's.
+        self.public.owners.free_frames.store(self.frames.free_frames(), Ordering::Relaxed);
     }
 
     /// Brings the readable counts of an environment's frames and the kernel's up to date.
@@ -520,15 +535,25 @@ impl Pages {
         self.holding(id)?.view_list
     }
 
-    /// Sees to it that an environment has a frame for its list, at its expense.
-    fn ensure_list(&mut self, id: EnvironmentId) -> Result<(), Status> {
-        if self.view_list(id).is_none() {
+    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet. The frame goes
+    /// again if nothing comes of it.
+    fn add_to_list(
+        &mut self,
+        id: EnvironmentId,
+        add: impl FnOnce(&mut Pages) -> Result<usize, Status>,
+    ) -> Result<(usize, Stale), Status> {
+        let is_first = self.view_list(id).is_none();
+        if is_first {
             let frame = self.charge(id, Account::Environment)?;
             if let Some(holding) = self.holding_mut(id) {
                 holding.view_list = Some(frame);
             }
         }
-        Ok(())
+        let added = add(self);
+        if is_first && added.is_err() {
+            self.end_view_list(id);
+        }
+        Ok((added?, Stale::lists(EnvironmentSet::of(id))))
     }
 
     /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at once;
@@ -543,7 +568,10 @@ impl Pages {
             return Err(Status::BadArgument);
         }
         self.views.free_entry(id)?;
-        self.ensure_list(id)?;
+        self.add_to_list(id, |pages| pages.make_view(id, budget))
+    }
+
+    fn make_view(&mut self, id: EnvironmentId, budget: u64) -> Result<usize, Status> {
         if budget > self.room(id) {
             return Err(Status::QuotaExceeded);
         }
@@ -556,7 +584,7 @@ impl Pages {
                 if let Some(holding) = self.holding_mut(id) {
                     holding.charged += budget;
                 }
-                Ok((entry, Stale::lists(EnvironmentSet::of(id))))
+                Ok(entry)
             }
             Err(nested) => {
                 self.frames.release_kernel(nested.root()..nested.root() + 1);
@@ -587,9 +615,7 @@ impl Pages {
     ) -> Result<(usize, Stale), Status> {
         let number = usize::try_from(owner).map_err(|_| Status::NoSuch)?;
         let owner = self.holdings.get(number).and_then(Option::as_ref).ok_or(Status::NoSuch)?.id;
-        self.ensure_list(id)?;
-        let entry = self.views.accept(id, owner, entry)?;
-        Ok((entry, Stale::lists(EnvironmentSet::of(id))))
+        self.add_to_list(id, |pages| pages.views.accept(id, owner, entry))
     }
 
     /// Takes a view out of an environment's list; if it is its own, out of everybody's: what is left then is to be
@@ -633,6 +659,11 @@ impl Pages {
     /// The entries of an environment's list in which there is a view.
     pub fn views_of(&self, id: EnvironmentId) -> impl Iterator<Item = u64> + '_ {
         (1..VIEWS as u64).filter(move |entry| self.views.at(id, *entry).is_some())
+    }
+
+    /// A view that an environment has begun to end and not taken apart.
+    pub fn ended_view_of(&self, id: EnvironmentId) -> Option<ViewId> {
+        self.views.ended_of(id)
     }
 
     /// Gives back the frame of an environment's list of views. None of its guests runs, and none will.

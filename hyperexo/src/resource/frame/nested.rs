@@ -11,6 +11,7 @@
 //! relied on: [`NestedTable::take_flush`] says when.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::{FRAME_SHIFT, LARGE_FRAMES};
 
@@ -152,6 +153,16 @@ pub struct NestedTable {
     spare: Option<u64>,
 }
 
+/// How 512 frames that share a lowest table are bound.
+enum Lowest {
+    /// Not at all: there is no such table.
+    Absent,
+    /// By one entry.
+    Large,
+    /// One by one, by the entries of this table.
+    Table(u64),
+}
+
 const LEVELS: u32 = 4;
 /// One past the highest frame that a table can name.
 const END_FRAME: u64 = 1 << (9 * LEVELS);
@@ -198,7 +209,7 @@ impl NestedTable {
     /// Binds one frame in a lowest table that is there. Returns whether there is one.
     #[inline]
     pub fn bind_in_place(&mut self, memory: &mut impl TableMemory, frame: u64, rights: Rights) -> bool {
-        let Some(table) = self.lowest(memory, frame) else { return false };
+        let Lowest::Table(table) = self.lowest(memory, frame) else { return false };
         let old = memory.read(table, index(frame, 0));
         memory.write(table, index(frame, 0), self.format.leaf(frame, rights, false));
         if self.format.is_present(old) {
@@ -216,7 +227,7 @@ impl NestedTable {
     /// Ends the binding of one frame in a lowest table that is there, if it is there. Returns whether it was.
     #[inline]
     pub fn unbind_in_place(&mut self, memory: &mut impl TableMemory, frame: u64) -> bool {
-        let Some(table) = self.lowest(memory, frame) else { return false };
+        let Lowest::Table(table) = self.lowest(memory, frame) else { return false };
         if !self.format.is_present(memory.read(table, index(frame, 0))) {
             return false;
         }
@@ -354,6 +365,11 @@ impl NestedTable {
         }
     }
 
+    /// Whether an empty table is kept.
+    pub fn has_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
     /// Gives back the empty table that is kept, if there is one. A processor may have cached the way to the table
     /// even if nothing in it was ever used: what the frame holds next must not be taken for entries.
     pub fn drop_spare(&mut self, memory: &mut impl TableMemory) {
@@ -478,39 +494,45 @@ impl NestedTable {
         self.format.is_present(entry).then_some((entry, false))
     }
 
-    /// Whether the 512 frames around one are bound by one entry, or not at all: then a change of all of them is as cheap
-    /// as that of one.
-    pub fn is_plain(&self, memory: &impl TableReader, frame: u64) -> bool {
-        self.lowest(memory, frame).is_none()
-    }
-
-    /// The lowest table that has a frame's entry; `None`: there is none, or a large entry in its place.
-    fn lowest(&self, memory: &impl TableReader, frame: u64) -> Option<u64> {
+    /// How the 512 frames around a frame are bound.
+    fn lowest(&self, memory: &impl TableReader, frame: u64) -> Lowest {
         let mut table = self.root;
         for level in (1..LEVELS).rev() {
             let entry = memory.read(table, index(frame, level));
-            if !self.format.is_present(entry) || level == 1 && self.format.is_large(entry) {
-                return None;
+            if !self.format.is_present(entry) {
+                return Lowest::Absent;
+            }
+            if level == 1 && self.format.is_large(entry) {
+                return Lowest::Large;
             }
             table = self.format.frame(entry);
         }
-        Some(table)
+        Lowest::Table(table)
     }
 
-    /// Whether all frames from `first` up to `end`, in one region, are bound. `entries` tells how many entries a table
-    /// has.
-    pub fn has_all(
+    /// Entries for single frames among the 512 around a frame. `entries` says how many a table has.
+    pub fn small_entries(&self, memory: &impl TableReader, frame: u64, entries: impl Fn(u64) -> u16) -> u64 {
+        match self.lowest(memory, frame) {
+            Lowest::Table(table) => entries(table).into(),
+            Lowest::Absent | Lowest::Large => 0,
+        }
+    }
+
+    /// Whether all frames of a run within 512 are bound. `entries` says how many a table has.
+    pub fn all_bound(
         &self,
         memory: &impl TableReader,
-        first: u64,
-        end: u64,
+        mut run: Range<u64>,
         entries: impl Fn(u64) -> u16,
     ) -> bool {
-        match self.lowest(memory, first) {
-            None => self.entry(memory, first).is_some(),
-            Some(table) if end - first == LARGE_FRAMES => u64::from(entries(table)) == LARGE_FRAMES,
-            Some(table) => {
-                (first..end).all(|frame| self.format.is_present(memory.read(table, index(frame, 0))))
+        match self.lowest(memory, run.start) {
+            Lowest::Absent => run.is_empty(),
+            Lowest::Large => true,
+            Lowest::Table(table) if run.end - run.start == LARGE_FRAMES => {
+                u64::from(entries(table)) == LARGE_FRAMES
+            }
+            Lowest::Table(table) => {
+                run.all(|frame| self.format.is_present(memory.read(table, index(frame, 0))))
             }
         }
     }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 use crate::machine::id::EnvironmentId;
+use crate::machine::memory::touched;
 use crate::resource::capability::Verified;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -239,7 +240,7 @@ impl FrameTable {
     /// [`Status::NoSuch`], [`Status::InUse`].
     pub fn require_free(&self, first: u64, count: u64) -> Result<(), Status> {
         let end = first.checked_add(count).filter(|end| *end <= self.len()).ok_or(Status::NoSuch)?;
-        match (first..end).find(|frame| !self.is_free(*frame)) {
+        match self.first_taken(first..end) {
             None => Ok(()),
             Some(taken) if self.owner(taken) == Owner::Absent => Err(Status::NoSuch),
             Some(_) => Err(Status::InUse),
@@ -304,12 +305,23 @@ impl FrameTable {
         }
     }
 
-    fn free_word(&self, index: u64) -> u64 {
-        self.free_map[index as usize].load(Ordering::Relaxed)
+    /// The first of some frames that is not free.
+    fn first_taken(&self, frames: Range<u64>) -> Option<u64> {
+        let mut frame = frames.start;
+        while frame < frames.end {
+            let left_in_word = 64 - frame % 64;
+            let free = u64::from((self.free_word(frame / 64) >> (frame % 64)).trailing_ones());
+            if free < left_in_word {
+                return Some(frame + free).filter(|taken| *taken < frames.end);
+            }
+            frame += left_in_word;
+        }
+        None
     }
 
-    fn is_free(&self, frame: u64) -> bool {
-        self.free_word(frame / 64) >> (frame % 64) & 1 != 0
+    fn free_word(&self, index: u64) -> u64 {
+        touched(1);
+        self.free_map[index as usize].load(Ordering::Relaxed)
     }
 
     /// Whether all frames of a claim still carry its generation and belong to somebody; the owner of the first.
@@ -352,9 +364,12 @@ impl FrameTable {
         let mut frame = run.start;
         while frame < run.end {
             let next = ((frame / LARGE_FRAMES + 1) * LARGE_FRAMES).min(run.end);
-            let is_region = next - frame == LARGE_FRAMES;
-            if !(is_region && whole(frame / LARGE_FRAMES)) && !of(frame..next) {
-                return false;
+            touched(1);
+            if !(next - frame == LARGE_FRAMES && whole(frame / LARGE_FRAMES)) {
+                touched(next - frame);
+                if !of(frame..next) {
+                    return false;
+                }
             }
             frame = next;
         }
@@ -386,6 +401,11 @@ impl FrameTable {
         !self.all(frames.start..frames.end.min(self.len()), whole, unbound)
     }
 
+    /// Whether somebody has an entry for a single one of the 512 frames of this frame's region.
+    pub fn any_bound_singly(&self, frame: u64) -> bool {
+        self.regions[(frame / LARGE_FRAMES) as usize].bindings != 0
+    }
+
     /// Makes frames nobody's; those that are pinned follow with their last pin.
     ///
     /// # Panics
@@ -409,6 +429,7 @@ impl FrameTable {
     /// Gives frames that belong to somebody a new generation: all capabilities for them are worthless but those
     /// that carry it.
     pub fn stamp(&mut self, frames: Range<u64>, generation: u64) {
+        touched(frames.end - frames.start);
         for frame in frames.clone() {
             self.entries[frame as usize].generation = generation;
             self.regions[(frame / LARGE_FRAMES) as usize].generation = NO_GENERATION;
@@ -433,12 +454,14 @@ impl FrameTable {
         // The list has the frames of an allocation in falling order: the run goes down from here.
         let (bits, last) = (environment.to_bits(), u64::from(first));
         let lowest = (last / LARGE_FRAMES * LARGE_FRAMES).max(last.saturating_sub(most.saturating_sub(1)));
+        touched(last - lowest);
         let below = (lowest..last).rev().take_while(|frame| self.entries[*frame as usize].owner == bits);
         Some(last - below.count() as u64..last + 1)
     }
 
     /// The frame after `frame` in the list of its owner; of an environment's frames the first, if `frame` is `None`.
     pub fn next_owned(&self, environment: EnvironmentId, frame: Option<u64>) -> Option<u64> {
+        touched(1);
         let next = match frame {
             None => self.first[environment.index()],
             Some(frame) => self.entries[frame as usize].next,
@@ -474,6 +497,7 @@ impl FrameTable {
 
     /// Counts a nested page table that got an entry for the frame (`large`: one for its whole region).
     pub fn bound(&mut self, frame: u64, large: bool) {
+        touched(1);
         let region = &mut self.regions[(frame / LARGE_FRAMES) as usize];
         if large {
             region.large_bindings += 1;
@@ -485,6 +509,7 @@ impl FrameTable {
 
     /// Counts a nested page table that lost its entry for the frame (`large`: the one for its whole region).
     pub fn unbound(&mut self, frame: u64, large: bool) {
+        touched(1);
         let region = &mut self.regions[(frame / LARGE_FRAMES) as usize];
         if large {
             region.large_bindings -= 1;
@@ -511,6 +536,7 @@ impl FrameTable {
 
     /// Notes how many entries the nested page table in a frame of the kernel's has.
     pub fn set_entries_of(&mut self, table: u64, entries: u16) {
+        touched(1);
         debug_assert!(self.owner(table) == Owner::Kernel, "tables are the kernel's");
         // A table is bound by nobody: what bindings are counted in is vacant.
         let entry = &mut self.entries[table as usize];
@@ -520,11 +546,13 @@ impl FrameTable {
     }
 
     fn entry(&self, frame: u64) -> Option<&FrameEntry> {
+        touched(1);
         self.entries.get(usize::try_from(frame).ok()?)
     }
 
     /// The only place where a frame changes hands: keeps map, counts and lists in step.
     fn set_owner(&mut self, frame: u64, owner: u32, generation: u64) {
+        touched(2);
         let entry = &mut self.entries[frame as usize];
         let old = core::mem::replace(&mut entry.owner, owner);
         entry.generation = generation;
@@ -585,5 +613,7 @@ pub fn model(frames: u64) -> FrameTable {
     table
 }
 
+#[cfg(test)]
+mod audit;
 #[cfg(test)]
 mod tests;

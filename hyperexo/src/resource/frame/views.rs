@@ -159,6 +159,12 @@ impl ViewTable {
         self.views.iter_mut().flatten().find(|view| view.id == id)
     }
 
+    /// A view that an environment has made and that is in nobody's list any more.
+    pub fn ended_of(&self, owner: EnvironmentId) -> Option<ViewId> {
+        let ended = |view: &&View| view.owner == owner && view.users.is_empty();
+        self.views.iter().flatten().find(ended).map(|view| view.id)
+    }
+
     /// The view that an environment has made and has at this entry.
     fn own(&mut self, owner: EnvironmentId, entry: u64) -> Result<&mut View, Status> {
         let id = self.at(owner, entry).ok_or(Status::NoSuch)?;

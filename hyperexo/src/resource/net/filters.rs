@@ -334,8 +334,8 @@ impl FilterTable {
 
     /// Ends some filters of an environment, and its bindings of some others'; returns whether those were the last.
     pub fn release_some(&mut self, environment: EnvironmentId) -> bool {
-        // Without anybody on the network there are no filters.
-        let first = self.released.get(environment.index()).copied().unwrap_or(self.entries.len());
+        // Without anybody on the network there is room for nobody.
+        let Some(&first) = self.released.get(environment.index()) else { return true };
         let end = (first + RELEASED_AT_ONCE).min(self.entries.len());
         for number in first..end {
             match &mut self.entries[number] {

@@ -573,3 +573,21 @@ fn put(holding: &mut Holding, packet: &[u8], pages: &Pages, calls: &mut Calls) -
     }
     Some(())
 }
+
+#[cfg(test)]
+impl Net {
+    /// Frames that rings keep pinned.
+    pub fn pinned(&self) -> Vec<u64> {
+        self.holdings
+            .iter()
+            .flatten()
+            .filter_map(|holding| holding.rings.as_ref())
+            .flat_map(Rings::frames)
+            .collect()
+    }
+
+    /// Filters that there are.
+    pub fn filter_count(&self) -> usize {
+        self.filters.filters()
+    }
+}

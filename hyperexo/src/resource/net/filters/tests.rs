@@ -163,8 +163,8 @@ fn nothing_of_an_environment_outlives_it() {
     assert!(!table.permits(id(1), Place::Own(id(2)), &packet(1)));
     let shapes: usize = table.shapes.values().map(Vec::len).sum();
     assert_eq!((table.filters(), shapes, table.index.len()), (1, 1, 1));
-    // The number is used again, the capability is not good again.
-    let next = table.allocate(id(3), &Filter::all(Destination::Own)).unwrap();
+    // The number is used again, by the next environment in the slot; the capability is not good again.
+    let next = table.allocate(EnvironmentId::new(1, 1), &Filter::all(Destination::Own)).unwrap();
     assert_eq!(next.first, own.first);
     assert_eq!(table.free_claim(&own), Err(Status::StaleCapability));
 }
