@@ -18,6 +18,7 @@
 
 use crate::machine::id::EnvironmentId;
 use crate::machine::memory::touched;
+pub use crate::resource::capability::Owner;
 use crate::resource::capability::Verified;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -25,22 +26,6 @@ use hyperexo_abi::LARGE_FRAMES;
 use hyperexo_abi::accounting::MAX_ENVIRONMENTS;
 use hyperexo_abi::capability::Resource;
 use hyperexo_abi::hypercall::Status;
-
-/// Whose a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// There is no RAM there.
-    Absent,
-    /// Nobody's.
-    Free,
-    /// Nobody's as soon as its last pin is gone: its owner gave it back, or ended, while a device was using
-    /// it.
-    Leaving,
-    /// The kernel's.
-    Kernel,
-    /// An environment's.
-    Environment(EnvironmentId),
-}
 
 const ABSENT: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;

@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
 fn kernel_map(context: &Context) -> Verdict {
     let mut told = String::new();
     let arguments = ["--memory", "64M", "hello", "--", "sleep-ms=4000"];
-    let said = context.run_with_control(&arguments, |control| {
+    let said = context.run_with_control(&arguments, |control, _| {
         std::thread::sleep(Duration::from_secs(2));
         told = control.monitor("info tlb")?;
         Ok(())

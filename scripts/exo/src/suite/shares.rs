@@ -16,17 +16,13 @@ const LONGEST_HOLD: u64 = 40_000;
 
 /// The tests: the victims' part under each attack, on a core of their own and on the attacker's.
 pub fn tests() -> Vec<Test> {
-    let attacks = ["lock-hog", "console-flood", "wake-neighbour"];
     let needs = [Need::Exokernel, Need::Qemu, Need::Cores(2)];
-    let mut tests: Vec<Test> = attacks
-        .into_iter()
-        .map(|attack| {
-            let run = move |context: &Context| victims(context, attack);
-            Test { name: format!("shares-{attack}"), needs: needs.to_vec(), run: Box::new(run) }
-        })
-        .collect();
-    tests.push(Test::new("cores-of-the-manifest", &[Need::Exokernel, Need::Cores(2)], cores_of_the_manifest));
-    tests
+    vec![
+        Test::new("shares-lock-hog", &needs, |context| victims(context, "lock-hog")),
+        Test::new("shares-console-flood", &needs, |context| victims(context, "console-flood")),
+        Test::new("shares-wake-neighbour", &needs, |context| victims(context, "wake-neighbour")),
+        Test::new("cores-of-the-manifest", &[Need::Exokernel, Need::Cores(2)], cores_of_the_manifest),
+    ]
 }
 
 /// An attacker on core 0, with a virtual CPU on core 1 if it likes; a victim on each.
