@@ -20,8 +20,8 @@
 //! rows: machine::* · device::* · resource::+ · virt::* · environment::* · kernel · call::+
 //! rows: launch::* · cores::* · start::+
 //!
-//! All of it but the last instructions of backends and devices runs on the host as well, where tests play the
-//! machine.
+//! All of it but the last instructions of backends and devices runs on the host as well: there tests play the
+//! machine (`model`).
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

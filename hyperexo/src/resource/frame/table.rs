@@ -144,7 +144,7 @@ impl FrameTable {
         self.entries.is_empty()
     }
 
-    /// Frames that are nobody's.
+    /// Free frames.
     pub fn free_frames(&self) -> u64 {
         self.free
     }
@@ -177,7 +177,7 @@ impl FrameTable {
         }
     }
 
-    /// Makes frames of the kernel nobody's; others are left alone.
+    /// Frees frames of the kernel; others are left alone.
     pub fn release_kernel(&mut self, frames: Range<u64>) {
         for frame in frames.start..frames.end.min(self.len()) {
             if self.owner(frame) == Owner::Kernel {
@@ -209,8 +209,7 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes frames nobody's that were taken for an allocation which has come to nothing: nobody ever had a
-    /// capability for them.
+    /// Frees frames that were taken for an allocation which has failed: no capability for them was sealed.
     pub fn give_up(&mut self, frames: Range<u64>) {
         frames.for_each(|frame| self.set_owner(frame, FREE, NO_GENERATION));
     }
@@ -220,7 +219,7 @@ impl FrameTable {
         self.entry(frame).map_or(NO_GENERATION, |entry| entry.generation)
     }
 
-    /// Whether frames exist and are nobody's.
+    /// Whether frames exist and are free.
     ///
     /// # Errors
     ///
@@ -328,7 +327,7 @@ impl FrameTable {
             entries.iter().all(|entry| entry.generation == generation)
         };
         let whole = |region: u64| self.regions[region as usize].generation == generation;
-        // Frames that are nobody's have no generation, and no capability was sealed without.
+        // Free frames have no generation, and no capability was sealed without one.
         if generation == NO_GENERATION || !self.all(claim.first()..claim.end(), whole, of) {
             return Err(stale);
         }
@@ -394,7 +393,7 @@ impl FrameTable {
         self.regions[(frame / LARGE_FRAMES) as usize].bindings != 0
     }
 
-    /// Makes frames nobody's; those that are pinned follow with their last pin.
+    /// Frees frames; those that are pinned follow with their last pin.
     ///
     /// # Panics
     ///
