@@ -8,11 +8,11 @@
 //! *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
 //!
 //! Frames of one environment are in a list, so that giving them all back costs what it has, not what the machine
-//! has. 512 frames that could be one 2 MiB entry are a *region*: what is the same for all of them is noted once, so
+//! has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2 MiB entry are a *region*: what is the same for all of them is noted once, so
 //! that a run of 512 costs no more than one frame.
 //!
 //! Invariants: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`]; a frame is in the list of its
-//! owner, if that is an environment, and in no other; a region's generation, if not 0, is that of all its frames.
+//! owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is that of all its frames.
 #![forbid(unsafe_code)]
 
 use crate::machine::id::EnvironmentId;
@@ -44,6 +44,8 @@ const ABSENT: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
 const LEAVING: u32 = u32::MAX - 2;
 const KERNEL: u32 = 0;
+/// Place of the list of free frames: the kernel has none.
+const FREE_LIST: usize = KERNEL as usize;
 /// End of a list of frames.
 const NONE: u32 = u32::MAX;
 /// Generation of frames that no capability is for, and of regions whose frames differ.
@@ -101,7 +103,7 @@ pub struct FrameTable {
     free_map: &'static [AtomicU64],
     free: u64,
     owned: [u64; MAX_ENVIRONMENTS],
-    /// First frame in the list of each environment.
+    /// First frame in the list of each environment; at [`FREE_LIST`] that of the free ones.
     first: [u32; MAX_ENVIRONMENTS],
     next_generation: u64,
     /// Where the last search for any frame ended.
@@ -199,10 +201,20 @@ impl FrameTable {
         }
     }
 
-    /// Takes one free frame for the kernel, wherever it is. The search looks at a bounded part of memory unless
-    /// there is nearly nothing left.
+    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole, if there is
+    /// one without looking far.
     pub fn take_any(&mut self) -> Option<u64> {
-        let frame = self.find(1, 1)?;
+        /// Words of the free map that are looked at.
+        const WORDS: u64 = 64;
+        let frame = match self.search(self.hint, self.len(), 1, 1, WORDS) {
+            Search::Found(frame) => {
+                self.hint = frame + 1;
+                frame
+            }
+            Search::GoOn(_) | Search::Nowhere => {
+                Some(self.first[FREE_LIST]).filter(|frame| *frame != NONE)?.into()
+            }
+        };
         self.set_owner(frame, KERNEL, NO_GENERATION);
         Some(frame)
     }
@@ -563,41 +575,49 @@ impl FrameTable {
             FREE => {
                 word.fetch_and(!bit, Ordering::Relaxed);
                 self.free -= 1;
+                self.leave_list(frame as u32, FREE_LIST);
             }
             ABSENT | LEAVING => {}
             KERNEL => self.owned[KERNEL as usize] -= 1,
-            id => self.leave_list(frame as u32, EnvironmentId::from_bits(id)),
+            bits => {
+                let index = EnvironmentId::from_bits(bits).index();
+                self.owned[index] -= 1;
+                self.leave_list(frame as u32, index);
+            }
         }
         match owner {
             FREE => {
                 self.free_map[frame as usize / 64].fetch_or(bit, Ordering::Relaxed);
                 self.free += 1;
+                self.join_list(frame as u32, FREE_LIST);
             }
             ABSENT | LEAVING => {}
             KERNEL => self.owned[KERNEL as usize] += 1,
-            id => self.join_list(frame as u32, EnvironmentId::from_bits(id)),
+            bits => {
+                let index = EnvironmentId::from_bits(bits).index();
+                self.owned[index] += 1;
+                self.join_list(frame as u32, index);
+            }
         }
     }
 
-    fn join_list(&mut self, frame: u32, id: EnvironmentId) {
-        let first = core::mem::replace(&mut self.first[id.index()], frame);
+    fn join_list(&mut self, frame: u32, list: usize) {
+        let first = core::mem::replace(&mut self.first[list], frame);
         (self.entries[frame as usize].next, self.entries[frame as usize].previous) = (first, NONE);
         if first != NONE {
             self.entries[first as usize].previous = frame;
         }
-        self.owned[id.index()] += 1;
     }
 
-    fn leave_list(&mut self, frame: u32, id: EnvironmentId) {
+    fn leave_list(&mut self, frame: u32, list: usize) {
         let FrameEntry { next, previous, .. } = self.entries[frame as usize];
         match previous {
-            NONE => self.first[id.index()] = next,
+            NONE => self.first[list] = next,
             previous => self.entries[previous as usize].next = next,
         }
         if next != NONE {
             self.entries[next as usize].previous = previous;
         }
-        self.owned[id.index()] -= 1;
     }
 }
 
