@@ -128,7 +128,8 @@ fn stamp_part(
     TakePhase::Stamp { at: part.end, generation }
 }
 
-/// Ends all bindings of a part, and frees it after the last.
+/// Ends all bindings of a part, and frees it after the last: [`PART`] frames of it, for each costs more than an entry.
+/// Nobody can have bound the rest again when the next call of this sees to it.
 fn free_part(
     kernel: &mut Kernel,
     part: Range<u64>,
@@ -151,6 +152,7 @@ fn free_part(
         return TakePhase::Unbind { at: first, generation, progress };
     }
     let owner = kernel.pages.frames.owner(first);
+    let end = end.min(first + PART);
     kernel.pages.free(first..end, &settled);
     if let Owner::Environment(owner) = owner {
         kernel.pages.publish(owner);
