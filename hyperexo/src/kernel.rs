@@ -1,7 +1,7 @@
 //! What the kernel's lock guards: resources and environments, and what concerns several of them.
 //!
-//! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock. Nothing that is done under the lock waits
-//! for a device, or takes long because a guest named much: long work comes in pieces.
+//! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock. Nothing that is done under the
+//! lock waits for a device, or takes long because a guest named much: long work comes in pieces.
 
 use crate::environment::ending::Ending;
 use crate::environment::vcpu::VirtualCpu;
@@ -275,10 +275,11 @@ impl Kernel {
         }
     }
 
-    /// Takes some of an environment's own frames out of a view of somebody else's; returns the last of them, or `None`
-    /// if there are no more.
+    /// Takes some of an environment's own frames out of a view of somebody else's; returns the last of them,
+    /// or `None` if there are no more.
     pub fn leave_frames(&mut self, id: EnvironmentId, view: ViewId, last: Option<u64>) -> Option<u64> {
-        // If the last one has gone to somebody else meanwhile, what follows it is that one's: from the first again.
+        // If the last one has gone to somebody else meanwhile, what follows it is that one's: from the first
+        // again.
         let still = |frame: &u64| self.pages.frames.owner(*frame) == Owner::Environment(id);
         let (mut at, mut stale) = (last.filter(still), Stale::none());
         for _ in 0..FRAMES_AT_ONCE {
@@ -300,8 +301,8 @@ impl Kernel {
         self.end_bindings(id, start..end, Everywhere::default())
     }
 
-    /// Ends bindings that others have of frames of an environment that has ended, in some of the tables there are, and
-    /// frees them after the last.
+    /// Ends bindings that others have of frames of an environment that has ended, in some of the tables there
+    /// are, and frees them after the last.
     fn end_bindings(&mut self, id: EnvironmentId, frames: Range<u64>, mut progress: Everywhere) -> Remains {
         let (stale, last) =
             self.pages.unbind_everywhere(frames.clone(), Some(id), &mut progress, TABLES_AT_ONCE);
@@ -348,8 +349,8 @@ impl Kernel {
     }
 }
 
-/// Whether something of an environment can be given back now. Its virtual CPUs only when no core holds one: a core lets
-/// go when it comes by, and goes on from there.
+/// Whether something of an environment can be given back now. Its virtual CPUs only when no core holds one: a
+/// core lets go when it comes by, and goes on from there.
 fn can_be_taken_apart(environment: &Environment) -> bool {
     match environment.remains {
         Remains::Alive | Remains::Nothing => false,

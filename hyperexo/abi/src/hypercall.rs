@@ -29,9 +29,11 @@ pub const CPUID_SIGNATURE: [u8; 12] = *b"HyperExo 0.1";
 pub enum Call {
     /// Does nothing: what a crossing costs.
     Null = 0,
-    /// Writes bytes to the console. 0: physical address, 1: length, at most [`CONSOLE_MAX_BYTES`]; the bytes may
-    /// span adjacent frames, all of which the caller must have bound readable. Results: bytes taken, fewer than
-    /// asked for if the queue of the caller's lines is full; [`Status::Busy`] if none was taken.
+    /// Queues bytes for the console; the call never waits for the serial port. 0: physical address, 1:
+    /// length, at most [`CONSOLE_MAX_BYTES`]. The bytes may span adjacent frames, all of which the caller
+    /// must have bound readable. Results: the number of bytes taken. It is smaller than the length if the
+    /// caller's queue is full; if nothing was taken for that reason, the status is [`Status::Busy`], and the
+    /// caller tries again later.
     ConsoleWrite = 1,
     /// Ends the caller. 0: exit code. Does not return.
     Exit = 2,
@@ -39,36 +41,43 @@ pub enum Call {
     /// count, 2: alignment in frames (a power of two, 1 = none). Results: a page capability with all rights.
     /// The frames hold zeros and are not yet bound.
     PageAlloc = 3,
-    /// Gives frames back; their bindings, everybody's, end. Refused as busy while a device uses one; whoever
-    /// shares frames with somebody who keeps them so revokes first. 0–3: page capability with
-    /// [`Rights::GRANT`].
+    /// Gives frames back. All bindings of them end, whoever has them. [`Status::Busy`] while a device uses
+    /// one. If another environment has the frames bound, call [`Call::Revoke`] first: it could keep the
+    /// device busy with them. 0–3: page capability with [`Rights::GRANT`].
     ///
     /// [`Rights::GRANT`]: crate::capability::Rights::GRANT
     PageFree = 4,
-    /// Binds frames: the nested page table of the caller gets their entries, or that of a view. 0–3: page
+    /// Binds frames: enters them in the caller's nested page table, or in that of a view. 0–3: page
     /// capability, 4: rights (bits 0–7: of [`crate::capability::Rights`], a subset of the capability's), bits
-    /// 8 and up: number of the view, 0 = none.
+    /// 8 and up: number of the view, 0 = none. The new entry replaces an old one. In a view that somebody
+    /// else has made, [`Status::InUse`] if there is an entry already for a frame that the caller does not
+    /// own.
     PageBind = 5,
     /// Ends the caller's bindings of a run of frames. 0: first frame, 1: count, 2: number of the view, 0 =
-    /// none. Refused while the device uses one. In a view of somebody else's, only the caller's own frames
-    /// can be unbound.
+    /// none. [`Status::Busy`] while a device uses one. In a view that somebody else has made, only the
+    /// caller's own frames can be unbound.
     PageUnbind = 6,
     /// Makes a narrower capability. 0–3: capability, 4: first, 5: count in bits 0–47, rights in bits 56–63.
     /// Results: the new capability. Works for pages, extents and filters.
     Derive = 7,
-    /// Makes every capability for the range worthless and ends others' bindings (of an extent: all; of a
-    /// filter: all but the caller's). Requests that are in the device's hands already are finished: until
-    /// [`Call::PageFree`] or [`Call::PageUnbind`] no longer says busy, the device may still write to the
-    /// frames. 0–3: capability with [`crate::capability::Rights::GRANT`] for the whole allocation range it
-    /// names. Results: a fresh capability.
+    /// Makes every capability for the range worthless, and ends bindings: of frames and filters all but the
+    /// caller's, of an extent all. 0–3: capability with [`crate::capability::Rights::GRANT`]; for an extent
+    /// or a filter it must name the whole of it. Results: a fresh capability.
+    ///
+    /// The device finishes requests that it has already. It may still write to frames as long as
+    /// [`Call::PageFree`] or [`Call::PageUnbind`] answers [`Status::Busy`], and to blocks as long as
+    /// [`Call::DiskBind`] with the fresh capability, or [`Call::DiskFree`], does.
     Revoke = 8,
-    /// Allocates disk blocks, within the quota of the manifest. 0: first block or [`crate::ANY`], 1: count.
-    /// Results: an extent capability. The blocks read as zeros until written.
+    /// Allocates disk blocks, within the quota of the manifest. 0: first block or [`crate::ANY`], 1: count,
+    /// at most [`MAX_ALLOCATION_BLOCKS`]. Results: an extent capability. The blocks read as zeros until
+    /// written. The kernel keeps one bit a block for that, in frames on the caller's account: one for each
+    /// [`MAP_FRAME_BLOCKS`].
     DiskAlloc = 9,
     /// Gives disk blocks back. 0–3: extent capability with [`crate::capability::Rights::GRANT`].
+    /// [`Status::Busy`] while a request in flight names one.
     DiskFree = 10,
     /// Binds an extent, so that ring requests of the caller may name its blocks. 0–3: extent capability, 4:
-    /// rights.
+    /// rights. [`Status::Busy`] after [`Call::Revoke`], while the device has requests from before it.
     DiskBind = 11,
     /// Ends the caller's binding of the extent that starts at a block. 0: first block, 1: count.
     DiskUnbind = 12,
@@ -85,9 +94,12 @@ pub enum Call {
     /// Gives the caller a virtual CPU on another core. 0: core, 1: first instruction, 2: stack pointer, 3:
     /// physical address of the top page table, 4: what it finds in `rdi`. It starts like the first one
     /// ([`crate::start`]) with `rsi` = 0. Results: its index, and the frame of its
-    /// [`crate::upcall::Doorbell`], bound read-write. An environment has at most one on each core.
+    /// [`crate::upcall::Doorbell`], bound read-write. [`Status::InUse`] if the caller has one on that core,
+    /// [`Status::NoRight`] if its manifest does not name the core ([`crate::bundle::Entry::cores`]). Its
+    /// frames are on the caller's account; [`Status::QuotaExceeded`] if they don't fit there.
     VcpuStart = 17,
-    /// Raises [`crate::upcall::Cause::Wake`] on a virtual CPU of the caller. 0: its index.
+    /// Raises [`crate::upcall::Cause::Wake`] on a virtual CPU of the caller. 0: its index. A core is
+    /// interrupted only if the virtual CPU waits, or runs and has not been called yet.
     VcpuWake = 18,
     /// Has nested faults of the calling virtual CPU delivered to it as exceptions ([`crate::fault`]) instead
     /// of ending the environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound
@@ -96,7 +108,7 @@ pub enum Call {
     /// Allocates a filter of packets. 0, 1: a [`crate::net::Filter`] as words. Results: a filter capability.
     /// Refused as in use when it overlaps a filter of another environment, or is one of the caller's own.
     FilterAlloc = 20,
-    /// Gives a filter back; bindings of it, everybody's, end. 0–3: filter capability with
+    /// Gives a filter back. All bindings of it end, whoever has them. 0–3: filter capability with
     /// [`crate::capability::Rights::GRANT`].
     FilterFree = 21,
     /// Binds a filter to the caller's rings. 0–3: filter capability, 4: rights. To read: packets that match
@@ -183,7 +195,7 @@ pub const MAX_ALLOCATION_FRAMES: u64 = 4096;
 pub const MAP_FRAME_BLOCKS: u64 = 8 * crate::FRAME_BYTES as u64;
 /// Most frames that say so for one extent.
 pub const MAX_EXTENT_MAP_FRAMES: usize = 16;
-/// Most blocks that one [`Call::DiskAlloc`] gives.
+/// Most blocks that one [`Call::DiskAlloc`] gives: 2 GiB.
 pub const MAX_ALLOCATION_BLOCKS: u64 = MAP_FRAME_BLOCKS * MAX_EXTENT_MAP_FRAMES as u64;
 
 /// Entries of an environment's list of views, entry 0 included, which is its own table.
@@ -206,9 +218,10 @@ pub enum Status {
     ForgedCapability = 3,
     /// The capability was good once: its range has been freed or revoked since.
     StaleCapability = 4,
-    /// The capability does not carry the right, or is for another kind of resource.
+    /// The capability does not carry the right, or is for another kind of resource; or the manifest does not
+    /// allow it.
     NoRight = 5,
-    /// The caller has not bound that frame or block (with the right that is needed).
+    /// The caller has not bound that frame or block, or not with the right that is needed.
     NotBound = 6,
     /// That frame or block belongs to somebody.
     InUse = 7,
@@ -218,7 +231,7 @@ pub enum Status {
     QuotaExceeded = 9,
     /// Nobody's frames or blocks suffice.
     Exhausted = 10,
-    /// A request in flight uses it: try again later.
+    /// A request in flight uses it, or a queue is full: try again later.
     Busy = 11,
     /// The machine has no such device.
     NoDevice = 12,

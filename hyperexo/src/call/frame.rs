@@ -32,8 +32,8 @@ const OTHERS: u64 = 64;
 /// Words of the free map that a piece of a search looks at.
 const SEARCHED_WORDS: u64 = 512;
 
-/// The part of a run that lies in one region and is worth no more than `budget` frames, at least one; and what looking
-/// at it costs.
+/// The part of a run that lies in one region and is worth no more than `budget` frames, at least one; and
+/// what looking at it costs.
 pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     let region_end = (run.start / LARGE_FRAMES + 1) * LARGE_FRAMES;
     let end = run.end.min(region_end);
@@ -44,8 +44,8 @@ pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     (run.start..end, end - run.start)
 }
 
-/// The same where bindings in a place are judged or changed. Entries for single frames are changed one by one, and in
-/// somebody else's view each frame is looked at.
+/// The same where bindings in a place are judged or changed. Entries for single frames are changed one by
+/// one, and in somebody else's view each frame is looked at.
 fn next_bound(
     pages: &Pages,
     id: EnvironmentId,
@@ -346,7 +346,8 @@ pub fn unbind_piece(kernel: &mut Kernel, id: EnvironmentId, mut call: PageUnbind
     Step::More(Underway::Unbind(call))
 }
 
-/// Whether an environment may end its bindings of some frames now. What was judged before may be gone meanwhile.
+/// Whether an environment may end its bindings of some frames now. What was judged before may be gone
+/// meanwhile.
 fn may_unbind(
     pages: &Pages,
     id: EnvironmentId,

@@ -1,7 +1,7 @@
 //! The one table from call number to function. Each function is an ownership check and a table update.
 //!
-//! A call goes down once: from here to the file of its resource, from there to the resource's table. Calls that name
-//! much are done in pieces ([`crate::environment::underway`]).
+//! A call goes down once: from here to the file of its resource, from there to the resource's table. Calls
+//! that name much are done in pieces ([`crate::environment::underway`]).
 #![forbid(unsafe_code)]
 
 pub mod console;
@@ -64,8 +64,8 @@ pub enum After {
     Yield(Option<EnvironmentId>),
 }
 
-/// Carries out the hypercall in the registers of a virtual CPU, if that concerns nothing else; returns whether it was
-/// so.
+/// Carries out the hypercall in the registers of a virtual CPU, if that concerns nothing else; returns
+/// whether it was so.
 pub fn answer(vcpu: &mut dyn Vcpu) -> bool {
     let registers = vcpu.registers();
     let outcome = match Call::from_number(registers.rax) {

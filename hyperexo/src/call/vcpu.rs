@@ -70,8 +70,8 @@ pub fn start(kernel: &mut Kernel, id: EnvironmentId, core: u64, entry: &Entry) -
     Ok([index as u64, doorbell, 0, 0])
 }
 
-/// Gives an environment a virtual CPU on a core, with so many slices there, and the page through which it is called; all
-/// of that is on the environment's account. Returns its index.
+/// Gives an environment a virtual CPU on a core, with so many slices there, and the page through which it is
+/// called; all of that is on the environment's account. Returns its index.
 ///
 /// # Errors
 ///

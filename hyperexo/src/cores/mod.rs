@@ -1,7 +1,8 @@
 //! A core: the loop that gives it to environments, slice by slice, and takes it back.
 //!
-//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is taken only here and
-//! never held while a guest runs. Exits are dealt with at one of three places, the nearest that can:
+//! Each core runs this loop on its own. What cores share is in the [`Kernel`], behind one lock, which is
+//! taken only here and never held while a guest runs. Exits are dealt with at one of three places, the
+//! nearest that can:
 //!
 //! | where | what | needs |
 //! |---|---|---|
@@ -234,8 +235,8 @@ impl Core {
 
     /// Attends to devices and time; what interrupts bring from now on is new. Returns the time.
     ///
-    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or by the guest's
-    /// own doing, so it is not looked for at every exit.
+    /// Everything that there is to attend to comes with an interrupt (device, timer, another core's call) or
+    /// by the guest's own doing, so it is not looked for at every exit.
     fn attend<'k>(&self, mut held: Held<'k>) -> (Held<'k>, u64) {
         self.signals.take_pending(self.number);
         loop {
@@ -247,8 +248,8 @@ impl Core {
         }
     }
 
-    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its upcall and sets
-    /// the timer for what comes next.
+    /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its
+    /// upcall and sets the timer for what comes next.
     fn goes_on(&mut self, kernel: &mut Kernel, who: VcpuId, now: u64) -> bool {
         if !kernel.runnable_on(who.environment, self.number) {
             return false;
@@ -275,8 +276,8 @@ impl Core {
         true
     }
 
-    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been answered, and
-    /// something else asks for attention.
+    /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been
+    /// answered, and something else asks for attention.
     fn enter<'k>(&mut self, mut held: Held<'k>, who: VcpuId) -> (Held<'k>, Option<VmExit>) {
         let change = view_change(&mut held, who);
         let Some((slot, accounting)) = slot_and_accounting(&mut held, who) else { return (held, None) };

@@ -14,8 +14,8 @@ pub trait BlockDevice: Send {
     fn can_flush(&self) -> bool;
     /// Requests whose completion has not been picked up.
     fn in_flight(&self) -> usize;
-    /// Tells the device of what was submitted. Returns whether something is done already, for which no interrupt
-    /// will come.
+    /// Tells the device of what was submitted. Returns whether something is done already, for which no
+    /// interrupt will come.
     fn notify(&mut self) -> bool;
     /// Submits a request for `frames.len()` blocks from `block`, one frame a block (none for a flush). The
     /// result names the request until its completion.

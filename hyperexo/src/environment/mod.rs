@@ -21,8 +21,8 @@ use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::upcall::Cause;
 use vcpu::VirtualCpu;
 
-/// How far an environment that has ended has been taken apart. What it had is given back in this order, a piece at a
-/// time, so that nobody waits for all of it.
+/// How far an environment that has ended has been taken apart. What it had is given back in this order, a
+/// piece at a time, so that nobody waits for all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
     /// It has not ended.
@@ -107,8 +107,9 @@ impl Environment {
 
     /// Calls a virtual CPU: sets the cause and wakes it.
     ///
-    /// The core is interrupted only if that changes what it should do: if the virtual CPU begins to have something to do,
-    /// or if it is running there and does not know yet. A core that runs somebody else is not disturbed again and again.
+    /// The core is interrupted only if that changes what it should do: if the virtual CPU begins to have
+    /// something to do, or if it is running there and does not know yet. A core that runs somebody else is
+    /// not disturbed again and again.
     pub fn upcall(&mut self, index: usize, cause: Cause, signals: &Signals) {
         if self.ended() {
             return;

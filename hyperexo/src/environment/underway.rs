@@ -1,8 +1,9 @@
 //! Calls that take several pieces.
 //!
-//! What a call names may be large, and nobody may hold the kernel's lock in proportion to it. So long calls are done in
-//! pieces, between which others get the lock and the core attends to what has come. Until the last piece the caller
-//! does not run on. What happens meanwhile is as if it had come before or after: a piece judges anew what it touches.
+//! What a call names may be large, and nobody may hold the kernel's lock in proportion to it. So long calls
+//! are done in pieces, between which others get the lock and the core attends to what has come. Until the
+//! last piece the caller does not run on. What happens meanwhile is as if it had come before or after: a
+//! piece judges anew what it touches.
 #![forbid(unsafe_code)]
 
 use crate::resource::capability::Verified;

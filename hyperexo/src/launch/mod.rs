@@ -139,8 +139,8 @@ pub struct Share {
 }
 
 impl Kernel {
-    /// Makes room for what `environments` environments may have, of which `networked` use the network, as much for each:
-    /// whatever one of them does later, it takes nothing of the others' part.
+    /// Makes room for what `environments` environments may have, of which `networked` use the network, as
+    /// much for each: whatever one of them does later, it takes nothing of the others' part.
     ///
     /// # Errors
     ///
@@ -159,7 +159,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`LaunchError`]. What was taken for the environment stays taken: the kernel starts nothing when one image is bad.
+    /// [`LaunchError`]. What was taken for the environment stays taken: the kernel starts nothing when one
+    /// image is bad.
     pub fn launch(&mut self, image: &Image<'_>) -> Result<EnvironmentId, LaunchError> {
         let plan = ImagePlan::parse(image.elf)?;
         let entry = image.entry;
@@ -229,7 +230,8 @@ impl Kernel {
         });
         let state = Entry {
             rip: plan.entry,
-            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first instruction.
+            // As after a call: the ABI wants rsp + 8 to be a multiple of 16 at a function's first
+            // instruction.
             rsp: STACK_TOP - 8,
             cr3: (run.start + layout.tables()) << FRAME_SHIFT,
             rdi: (run.start + layout.start_info()) << FRAME_SHIFT,

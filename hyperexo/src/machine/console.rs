@@ -2,10 +2,10 @@
 //!
 //! Every line says whose it is: `hyperexo: …` or `NAME| …`. Lines come out whole, never mixed.
 //!
-//! Nobody waits for the port. Lines go into bounded queues, one of the kernel's and one of each environment, and
-//! cores empty them when they do not hold the kernel's lock: a core that runs an environment empties the queues
-//! of that environment and of the kernel, an idle core all of them. So a slow reader, or somebody who writes
-//! without end, costs only who writes. A line of the kernel that finds no room is lost and counted; an
+//! Nobody waits for the port. Lines go into bounded queues, one of the kernel's and one of each environment,
+//! and cores empty them when they do not hold the kernel's lock: a core that runs an environment empties the
+//! queues of that environment and of the kernel, an idle core all of them. So a slow reader, or somebody who
+//! writes without end, costs only who writes. A line of the kernel that finds no room is lost and counted; an
 //! environment is told that there is no room, and may wait as it likes.
 
 use core::fmt::{self, Write};
@@ -195,8 +195,8 @@ impl Console {
         self.waiting.load(Ordering::Acquire) != 0
     }
 
-    /// Writes what waits in the queues of the kernel and of environment number `of`, or (`None`) in all, as far
-    /// as the port takes it at once. The caller does not hold the kernel's lock.
+    /// Writes what waits in the queues of the kernel and of environment number `of`, or (`None`) in all, as
+    /// far as the port takes it at once. The caller does not hold the kernel's lock.
     pub fn write_out(&self, of: Option<u16>) -> Written {
         if !self.is_waiting() {
             return Written::All;
@@ -232,8 +232,8 @@ impl Console {
         Step::Done
     }
 
-    /// Writes all that waits, and sees it onto the wire. For the time before there is a lock, and for the end:
-    /// it waits for the port, but not for ever.
+    /// Writes all that waits, and sees it onto the wire. For the time before there is a lock, and for the
+    /// end: it waits for the port, but not for ever.
     pub fn drain(&self) {
         let mut port = self.port.lock();
         let mut tries = 0;

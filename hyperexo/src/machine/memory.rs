@@ -113,8 +113,8 @@ pub fn identity() -> PhysicalMemory {
     PhysicalMemory { base: 0, end_frame: 1 << (47 - FRAME_SHIFT) }
 }
 
-/// Says how many words, or entries of tables, are about to be looked at or changed: tests want to know how much is done
-/// at once.
+/// Says how many words, or entries of tables, are about to be looked at or changed: tests want to know how
+/// much is done at once.
 #[inline(always)]
 pub fn touched(_words: u64) {
     #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The kernel's lock: fair, and patient under emulation.
 //!
-//! A lock that goes strictly from one waiting core to the next (ticket, MCS) stands still while the next one's host
-//! thread does not run, and an emulator on a busy host has such threads all the time: two cores that hardly called
-//! kept 1 % of their time. So newcomers let all those first who wait already, but not for ever: a core that waits and
-//! runs gets the lock before anybody gets it twice, and one that does not run holds nobody up for long.
+//! A lock that goes strictly from one waiting core to the next (ticket, MCS) stands still while the next
+//! one's host thread does not run, and an emulator on a busy host has such threads all the time: two cores
+//! that hardly called kept 1 % of their time. So newcomers let all those first who wait already, but not for
+//! ever: a core that waits and runs gets the lock before anybody gets it twice, and one that does not run
+//! holds nobody up for long.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -79,8 +80,8 @@ mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicBool, AtomicU64};
 
-    /// A core that takes the lock again the moment it has let it go must let a waiting one in between. With an
-    /// unfair lock the hog gets thousands of turns for one of the victim.
+    /// A core that takes the lock again the moment it has let it go must let a waiting one in between. With
+    /// an unfair lock the hog gets thousands of turns for one of the victim.
     #[test]
     fn a_core_that_hogs_the_lock_does_not_starve_another() {
         let lock = Fair::<u64>::new(0);

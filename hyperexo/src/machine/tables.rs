@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use hyperexo_hw::descriptor::{CoreTables, TrapStacks};
 
-/// Frames of each of the stacks on which interrupts and exceptions of the kernel run, the guard page below included.
+/// Frames of each of the stacks on which interrupts and exceptions of the kernel run, the guard page below
+/// included.
 pub const TRAP_STACK_FRAMES: u64 = 5;
 
 /// Loads the descriptor tables of this core.

@@ -3,9 +3,9 @@
 //! The MAC is SipHash-2-4 with a 128-bit key that is drawn at boot and never leaves the kernel: forging one
 //! means guessing 64 bits, a hypercall a guess.
 //!
-//! What a guest brings goes through three types: a [`Claim`] is what the words say; [`Verified`] says that the
-//! kernel sealed them; [`Current`] says that the resource has neither been freed nor revoked since. Only what is
-//! current can be bound, freed or revoked.
+//! What a guest brings goes through three types: a [`Claim`] is what the words say; [`Verified`] says that
+//! the kernel sealed them; [`Current`] says that the resource has neither been freed nor revoked since. Only
+//! what is current can be bound, freed or revoked.
 #![forbid(unsafe_code)]
 
 use crate::resource::frame::table::Owner;
@@ -74,8 +74,8 @@ impl Verified {
     }
 }
 
-/// A claim that was current when it was checked: it has to be used before anything else is done, and is used up by
-/// that.
+/// A claim that was current when it was checked: it has to be used before anything else is done, and is used
+/// up by that.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Current {
     verified: Verified,

@@ -1,7 +1,7 @@
 //! What is protected: who owns what, who has bound what, and what follows from that.
 //!
-//! A resource never sees an environment. What it keeps for one is its own *holding*; when a guest is to be called, it
-//! says so by [`Calls`], and the kernel delivers them.
+//! A resource never sees an environment. What it keeps for one is its own *holding*; when a guest is to be
+//! called, it says so by [`Calls`], and the kernel delivers them.
 
 pub mod capability;
 pub mod disk;
@@ -28,16 +28,16 @@ pub trait Resource {
     /// [`Status::StaleCapability`].
     fn check(&self, claim: &Verified) -> Result<Current, Status>;
 
-    /// Makes all capabilities for what is claimed worthless; returns the generation of new ones. Bindings of others
-    /// are void from now on.
+    /// Makes all capabilities for what is claimed worthless; returns the generation of new ones. Bindings of
+    /// others are void from now on.
     ///
     /// # Errors
     ///
     /// [`Status::BadArgument`] for a part of what can only be revoked whole.
     fn revoke(&mut self, current: Current, keeper: EnvironmentId) -> Result<u64, Status>;
 
-    /// Takes a piece of what an environment has; returns whether that was the last. None of its guests runs, and none
-    /// will.
+    /// Takes a piece of what an environment has; returns whether that was the last. None of its guests runs,
+    /// and none will.
     fn end(&mut self, id: EnvironmentId, pages: &mut Pages) -> bool;
 
     /// Does what the device asks for, and time; says whom to call, and whether there is more to do at once.

@@ -26,8 +26,8 @@ impl SliceVector {
         self.slots.try_reserve(slots).map_err(|_| Status::Exhausted)
     }
 
-    /// Appends `count` slots (at least one) for an environment, spread so that environments alternate. There is
-    /// [room](SliceVector::reserve) for them.
+    /// Appends `count` slots (at least one) for an environment, spread so that environments alternate. There
+    /// is [room](SliceVector::reserve) for them.
     pub fn add(&mut self, environment: EnvironmentId, count: usize) {
         let count = count.max(1);
         // Equidistant places: every environment gets its turn early, none gets a burst.

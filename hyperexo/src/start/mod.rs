@@ -194,8 +194,8 @@ unsafe fn build(
 ) -> Result<Start, StartError> {
     // SAFETY: passed on to the caller.
     let Early { mut frames, memory, free_map, heap_bytes } = unsafe { early_memory(boot, image) }?;
-    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever; the APIC is
-    // mapped by identity.
+    // SAFETY: ring 0; the tables are leaked and the stacks in frames of the kernel's, hence valid for ever;
+    // the APIC is mapped by identity.
     let apic = unsafe {
         load_tables(protect(&mut frames, memory, image)?);
         let apic = LocalApic::enable();
@@ -313,8 +313,8 @@ unsafe fn early_memory(boot: &BootInfo, image: &Image) -> Result<Early, StartErr
     Ok(Early { frames, memory, free_map, heap_bytes })
 }
 
-/// Gives the parts of the image the access that they are for (see [`crate::machine::map`]), and returns guarded stacks
-/// for the traps of the first core.
+/// Gives the parts of the image the access that they are for (see [`crate::machine::map`]), and returns
+/// guarded stacks for the traps of the first core.
 ///
 /// # Safety
 ///

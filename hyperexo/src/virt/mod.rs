@@ -7,8 +7,8 @@
 //! | [`switch`] | what their ways into the guest and back have in common |
 //! | [`state`], [`xstate`], [`cpuid`] | the processor's state: who keeps it, what moves, what a guest is told |
 //!
-//! A backend runs the guest until something needs the kernel and says what; what that means is decided once, for
-//! all backends, by those who call [`Vcpu::run`].
+//! A backend runs the guest until something needs the kernel and says what; what that means is decided once,
+//! for all backends, by those who call [`Vcpu::run`].
 
 pub mod backend;
 pub mod cpuid;
@@ -91,8 +91,9 @@ pub fn new_vcpu(
 ) -> VcpuBox {
     let (nested_root, identifier) = (confinement.root(), confinement.id().number());
     let guest = Guest { nested_root, identifier, entry, accounting };
-    // SAFETY: the frames are the kernel's, zeroed, and nobody else's (`Charged`); the table confines the guest and stays
-    // until its virtual CPUs are gone (`Confinement`); numbers of environments are at most the backend's limit (`launch`).
+    // SAFETY: the frames are the kernel's, zeroed, and nobody else's (`Charged`); the table confines the
+    // guest and stays until its virtual CPUs are gone (`Confinement`); numbers of environments are at most
+    // the backend's limit (`launch`).
     unsafe { backend.new_vcpu(frames.into_frames(), &guest) }
 }
 
@@ -101,8 +102,8 @@ pub fn kept(old: &Roots, new: &Roots) -> u64 {
     (0..old.len()).filter(|entry| old[*entry] == new[*entry]).fold(0, |bits, entry| bits | 1 << entry)
 }
 
-/// Makes the number that `RDTSCP` reads 0 on this core: guests can read it, and firmware may have made something of
-/// it.
+/// Makes the number that `RDTSCP` reads 0 on this core: guests can read it, and firmware may have made
+/// something of it.
 ///
 /// # Safety
 ///

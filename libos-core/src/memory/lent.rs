@@ -25,8 +25,8 @@ impl Lent {
     /// # Safety
     /// Neither a device nor the kernel uses it any more.
     pub unsafe fn back(self) -> Box<Page> {
-        // SAFETY: by the invariant the pointer comes from a box, and by the caller's promise nobody else uses the
-        // page.
+        // SAFETY: by the invariant the pointer comes from a box, and by the caller's promise nobody else uses
+        // the page.
         unsafe { Box::from_raw(self.0) }
     }
 }

@@ -29,8 +29,8 @@ pub fn program(test: &str, name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Whether a file or folder is there that `test` needs and that is no part of the repository; where it is not, says that
-/// the test is not offered.
+/// Whether a file or folder is there that `test` needs and that is no part of the repository; where it is
+/// not, says that the test is not offered.
 pub fn file(test: &str, path: &Path) -> bool {
     let there = path.exists();
     if !there {

@@ -1,7 +1,7 @@
 //! How long the kernel's lock is held at once: every call with the largest arguments that it takes.
 //!
-//! The kernel notes the longest time on the accounting page. Where time is counted in instructions (one core, `-icount`)
-//! the figure is the same in every run.
+//! The kernel notes the longest time on the accounting page. Where time is counted in instructions (one core,
+//! `-icount`) the figure is the same in every run.
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;

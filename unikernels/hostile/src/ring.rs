@@ -114,8 +114,9 @@ impl Line {
     }
 }
 
-/// After a revocation the blocks may be written for as long as requests from before are in the device's hands. Binding
-/// the fresh capability is refused until they are over: who succeeds has the blocks for itself.
+/// After a revocation the blocks may be written for as long as requests from before are in the device's
+/// hands. Binding the fresh capability is refused until they are over: who succeeds has the blocks for
+/// itself.
 fn revoke_in_flight(judge: &mut Judge) {
     let Some(line) = line(judge) else { return };
     let allocated = judge.allowed("an extent", hypercall::disk_alloc(ANY, 4));

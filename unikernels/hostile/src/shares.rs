@@ -1,7 +1,7 @@
 //! Attacks on the time of others, and a victim that measures what is left to it.
 //!
-//! Each attack goes on for `ms=N` milliseconds (default 300). The victim is no attempt of its own: it computes for as
-//! long, makes a small call now and then, and prints which part of the time it was its own.
+//! Each attack goes on for `ms=N` milliseconds (default 300). The victim is no attempt of its own: it
+//! computes for as long, makes a small call now and then, and prints which part of the time it was its own.
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;
@@ -87,8 +87,8 @@ fn console_flood(judge: &mut Judge) {
     report();
 }
 
-/// The other virtual CPU sleeps on the victim's core, or computes with interrupts disabled there: either way a call that
-/// says nothing new must not interrupt the victim.
+/// The other virtual CPU sleeps on the victim's core, or computes with interrupts disabled there: either way
+/// a call that says nothing new must not interrupt the victim.
 fn wake_neighbour(judge: &mut Judge) {
     let Some(other) = (0..cores::count()).find(|core| *core != cores::current()) else { return };
     let sleeper = |_| time::sleep(duration());

@@ -57,7 +57,8 @@ pub const PARTS: &[Attempt] = &[
 const MADE: u64 = 0x6d61_6b65;
 const TAKEN: u64 = 0x7461_6b65;
 
-/// Words of the shared frame in which the maker passes a capability on, half a word in each, from this one on.
+/// Words of the shared frame in which the maker passes a capability on, half a word in each, from this one
+/// on.
 const PASSED: u8 = 4;
 /// The low half of a word.
 const LOW: u64 = 0xffff_ffff;
@@ -186,7 +187,8 @@ fn maker(judge: &mut Judge) {
     let Some(frame) = judge.allowed("the frame", hypercall::page_alloc(shared_frame(), 1, 1)) else { return };
     let Some(view) = judge.allowed("a view", View::showing(&frame)) else { return };
     judge.expect("writing inside", machine::inside(&view, Inside::Write(0, MADE)), Ok(0));
-    // For the taker, which may bind the frame to read it: with that it must not touch the maker's own binding.
+    // For the taker, which may bind the frame to read it: with that it must not touch the maker's own
+    // binding.
     let part = hypercall::derive(&frame, first_of(&frame), 1, Rights::READ);
     if let Some(part) = judge.allowed("a narrower capability", part) {
         for (half, value) in (PASSED..).zip(part.0.into_iter().flat_map(|word| [word & LOW, word >> 32])) {

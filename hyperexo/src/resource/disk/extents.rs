@@ -144,8 +144,9 @@ impl ExtentTable {
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for no blocks; [`Status::NoSuch`] beyond the disk's end; [`Status::InUse`] if one has
-    /// an owner; [`Status::Exhausted`] if there is no such run, or the owner has as many extents as it may have.
+    /// [`Status::BadArgument`] for no blocks; [`Status::NoSuch`] beyond the disk's end; [`Status::InUse`] if
+    /// one has an owner; [`Status::Exhausted`] if there is no such run, or the owner has as many extents as
+    /// it may have.
     pub fn require_free(&self, owner: EnvironmentId, first: u64, count: u64) -> Result<u64, Status> {
         if count == 0 {
             return Err(Status::BadArgument);
@@ -164,8 +165,8 @@ impl ExtentTable {
         }
     }
 
-    /// Gives an environment free blocks that read as zeros: `first` is what [`ExtentTable::require_free`] said, `map`
-    /// has zeroed frames for `count` blocks.
+    /// Gives an environment free blocks that read as zeros: `first` is what [`ExtentTable::require_free`]
+    /// said, `map` has zeroed frames for `count` blocks.
     pub fn allocate(&mut self, owner: EnvironmentId, first: u64, count: u64, map: WrittenMap) -> Claim {
         self.insert(owner, first, count, Rights::READ_WRITE.union(Rights::GRANT), Some(map))
     }
@@ -236,8 +237,8 @@ impl ExtentTable {
         Ok(Current::new(*claim, Owner::Environment(owner)))
     }
 
-    /// Makes an extent nobody's; returns whose it was, and the frames of its map. The claim must name the whole
-    /// extent.
+    /// Makes an extent nobody's; returns whose it was, and the frames of its map. The claim must name the
+    /// whole extent.
     ///
     /// # Errors
     ///
@@ -265,9 +266,9 @@ impl ExtentTable {
         Ok(generation)
     }
 
-    /// Makes an extent of an environment nobody's, if it still has one; returns the frames of its map. If `in_use`
-    /// (first block, blocks) says that a request in flight still touches it, it becomes an orphan, which
-    /// [`ExtentTable::release_orphan`] frees.
+    /// Makes an extent of an environment nobody's, if it still has one; returns the frames of its map. If
+    /// `in_use` (first block, blocks) says that a request in flight still touches it, it becomes an orphan,
+    /// which [`ExtentTable::release_orphan`] frees.
     pub fn release_one(
         &mut self,
         owner: EnvironmentId,
@@ -285,7 +286,8 @@ impl ExtentTable {
         Some(None)
     }
 
-    /// Makes an orphan nobody's that is not `in_use` any more; returns whose it was, and the frames of its map.
+    /// Makes an orphan nobody's that is not `in_use` any more; returns whose it was, and the frames of its
+    /// map.
     pub fn release_orphan(
         &mut self,
         in_use: impl Fn(u64, u64) -> bool,

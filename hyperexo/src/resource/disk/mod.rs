@@ -1,8 +1,9 @@
 //! The disk as environments see it: rings in, requests to the device, completions back.
 //!
-//! Every request is checked against what its sender has bound (blocks and frames), its frames are pinned, and the
-//! device moves the data straight between disk and frames. A request whose time is up is answered with
-//! [`Outcome::Timeout`]; its frames stay pinned until the device gives them back, because it may still write to them.
+//! Every request is checked against what its sender has bound (blocks and frames), its frames are pinned, and
+//! the device moves the data straight between disk and frames. A request whose time is up is answered with
+//! [`Outcome::Timeout`]; its frames stay pinned until the device gives them back, because it may still write
+//! to them.
 
 #[cfg(test)]
 mod audit;
@@ -211,7 +212,8 @@ impl Disk {
         self.extents.grant(id, first, count, rights)
     }
 
-    /// Gives an environment free blocks. The frames that say which of them have been written are on its account.
+    /// Gives an environment free blocks. The frames that say which of them have been written are on its
+    /// account.
     ///
     /// # Errors
     ///
@@ -265,7 +267,8 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`Status::Busy`] while requests from before its revocation are in flight; those of [`ExtentTable::bind`].
+    /// [`Status::Busy`] while requests from before its revocation are in flight; those of
+    /// [`ExtentTable::bind`].
     pub fn bind(&mut self, id: EnvironmentId, current: Current, rights: Rights) -> Result<(), Status> {
         let (blocks, generation) = (current.range(), current.verified().generation());
         let older = |request: &&InFlight| request.generation < generation;
@@ -293,8 +296,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes a ring, in [`RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number `vcpu` will be
-    /// called.
+    /// Takes a ring, in [`RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number `vcpu`
+    /// will be called.
     ///
     /// # Errors
     ///
@@ -323,8 +326,8 @@ impl Disk {
         self.device.in_flight() == SLOTS && self.in_flight.iter().flatten().all(|request| request.abandoned)
     }
 
-    /// Takes what is in an environment's ring, as far as device and ring have room, or until others should have the
-    /// lock.
+    /// Takes what is in an environment's ring, as far as device and ring have room, or until others should
+    /// have the lock.
     ///
     /// # Errors
     ///
@@ -415,8 +418,8 @@ impl Disk {
         (self.submit(operation, request, targets, pages), cost)
     }
 
-    /// Clears the frames of blocks that nobody has written since they were handed out, and has the device put what is
-    /// on the disk elsewhere; returns how many.
+    /// Clears the frames of blocks that nobody has written since they were handed out, and has the device put
+    /// what is on the disk elsewhere; returns how many.
     fn hide_unwritten(&self, block: u64, targets: &mut [u64], pages: &Pages) -> usize {
         let mut hidden = 0;
         for (block, target) in (block..).zip(targets.iter_mut()) {

@@ -24,8 +24,9 @@ pub struct Holding {
     pub(super) nested: Option<super::nested::NestedTable>,
     /// Frames that it may own, those on its account included.
     pub quota: u64,
-    /// Frames of the kernel on its account: those of its nested page table, of its virtual CPUs and their doorbells, of
-    /// its list of views, of its console, of its extents' maps, and those that it has paid for tables of views.
+    /// Frames of the kernel on its account: those of its nested page table, of its virtual CPUs and their
+    /// doorbells, of its list of views, of its console, of its extents' maps, and those that it has paid for
+    /// tables of views.
     pub(super) charged: u64,
     /// Frame with the list of its views, once it has any.
     pub(super) view_list: Option<u64>,

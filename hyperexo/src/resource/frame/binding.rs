@@ -1,8 +1,8 @@
 //! Bindings taken away: the proof that nobody uses them any more.
 //!
-//! A processor may go on with translations that it has cached. So whoever takes a binding away gets a [`Stale`], which
-//! only [`crate::kernel::Kernel::settle`] turns into [`Settled`], by taking the guests concerned out and having them
-//! flushed; and only with that a frame can be freed.
+//! A processor may go on with translations that it has cached. So whoever takes a binding away gets a
+//! [`Stale`], which only [`crate::kernel::Kernel::settle`] turns into [`Settled`], by taking the guests
+//! concerned out and having them flushed; and only with that a frame can be freed.
 #![forbid(unsafe_code)]
 
 use super::account::Account;
@@ -62,8 +62,9 @@ pub struct Everywhere {
 }
 
 impl Pages {
-    /// Ends bindings of frames within one region, in all nested tables but those that only `except` uses; looks at no
-    /// more than `tables` tables, fewer if large entries have to be split. Returns whether that was all.
+    /// Ends bindings of frames within one region, in all nested tables but those that only `except` uses;
+    /// looks at no more than `tables` tables, fewer if large entries have to be split. Returns whether that
+    /// was all.
     pub fn unbind_everywhere(
         &mut self,
         frames: Range<u64>,

@@ -149,8 +149,8 @@ impl Pages {
         self.holding(id).map_or(0, |holding| holding.quota.saturating_sub(used(holding)))
     }
 
-    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that is kept for
-    /// the next binding: it goes only if that is enough.
+    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that
+    /// is kept for the next binding: it goes only if that is enough.
     ///
     /// # Errors
     ///
@@ -250,8 +250,8 @@ impl Pages {
         Some((nested, NestedMemory { frames: &mut self.frames, memory: self.memory, room, charged }))
     }
 
-    /// The nested table of a place with the memory to change it, within the means of who pays for it unless the
-    /// account is the kernel's. `None` if it is no more.
+    /// The nested table of a place with the memory to change it, within the means of who pays for it unless
+    /// the account is the kernel's. `None` if it is no more.
     pub fn nested_at(
         &mut self,
         place: Place,
@@ -297,8 +297,8 @@ impl Pages {
         Some(self.holding(id)?.nested.as_ref()?.root())
     }
 
-    /// The same, for a virtual CPU of the environment: it confines the guest to what the environment has bound, and is
-    /// there until the environment's virtual CPUs are gone.
+    /// The same, for a virtual CPU of the environment: it confines the guest to what the environment has
+    /// bound, and is there until the environment's virtual CPUs are gone.
     pub fn confinement(&self, id: EnvironmentId) -> Option<Confinement> {
         Some(Confinement { root: self.root(id)?, id })
     }
@@ -358,8 +358,8 @@ impl Pages {
         }
     }
 
-    /// Whether an environment may change what is bound of these frames in a place, where something is: all in what is
-    /// its own, elsewhere only the bindings of its own frames.
+    /// Whether an environment may change what is bound of these frames in a place, where something is: all in
+    /// what is its own, elsewhere only the bindings of its own frames.
     pub fn may_change(&self, id: EnvironmentId, place: Place, mut frames: Range<u64>) -> bool {
         if self.is_own(id, place) {
             return true;
@@ -383,7 +383,8 @@ impl Pages {
         mapped.map(|()| stale).map_err(|_| Status::QuotaExceeded)
     }
 
-    /// Binds one frame in an environment's own table, if that takes no other table. `None`: it is not as simple as that.
+    /// Binds one frame in an environment's own table, if that takes no other table. `None`: it is not as
+    /// simple as that.
     ///
     /// # Errors
     ///
@@ -406,8 +407,8 @@ impl Pages {
         Some(Ok(if stale { Stale::flush(EnvironmentSet::of(id)) } else { Stale::none() }))
     }
 
-    /// Ends the binding of one frame in an environment's own table, if no table is split for it. `None`: it is not as
-    /// simple as that.
+    /// Ends the binding of one frame in an environment's own table, if no table is split for it. `None`: it
+    /// is not as simple as that.
     ///
     /// # Errors
     ///
@@ -443,8 +444,8 @@ impl Pages {
         mapped.map(|()| stale).map_err(|_| Status::QuotaExceeded)
     }
 
-    /// Whether the bindings of a run in one place can be ended without losing others: large entries at its ends may have
-    /// to be split, for which there must be frames.
+    /// Whether the bindings of a run in one place can be ended without losing others: large entries at its
+    /// ends may have to be split, for which there must be frames.
     ///
     /// # Errors
     ///
@@ -474,7 +475,8 @@ impl Pages {
     /// [`Status::NotBound`], [`Status::Busy`] if one is pinned too often.
     pub fn pin_own(&mut self, id: EnvironmentId, frames: Range<u64>) -> Result<(), Status> {
         for frame in frames.clone() {
-            // Its own, not just shared with it: pinned for as long as it lives, it must not hold somebody else's.
+            // Its own, not just shared with it: pinned for as long as it lives, it must not hold somebody
+            // else's.
             let own = self.frames.owner(frame) == Owner::Environment(id);
             if !own || !self.has_bound(id, frame, Rights::READ_WRITE) {
                 return Err(Status::NotBound);
@@ -535,8 +537,8 @@ impl Pages {
         self.holding(id)?.view_list
     }
 
-    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet. The frame goes
-    /// again if nothing comes of it.
+    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet.
+    /// The frame goes again if nothing comes of it.
     fn add_to_list(
         &mut self,
         id: EnvironmentId,
@@ -556,13 +558,13 @@ impl Pages {
         Ok((added?, Stale::lists(EnvironmentSet::of(id))))
     }
 
-    /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at once;
-    /// returns its number in the maker's list.
+    /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at
+    /// once; returns its number in the maker's list.
     ///
     /// # Errors
     ///
-    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is full or
-    /// no frames are left.
+    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is
+    /// full or no frames are left.
     pub fn create_view(&mut self, id: EnvironmentId, budget: u64) -> Result<(usize, Stale), Status> {
         if budget == 0 {
             return Err(Status::BadArgument);
@@ -606,7 +608,8 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// Those of [`ViewTable::accept`]; [`Status::NoSuch`] without such an environment; [`Status::QuotaExceeded`].
+    /// Those of [`ViewTable::accept`]; [`Status::NoSuch`] without such an environment;
+    /// [`Status::QuotaExceeded`].
     pub fn accept_view(
         &mut self,
         id: EnvironmentId,
@@ -618,8 +621,8 @@ impl Pages {
         self.add_to_list(id, |pages| pages.views.accept(id, owner, entry))
     }
 
-    /// Takes a view out of an environment's list; if it is its own, out of everybody's: what is left then is to be
-    /// [taken apart](Pages::take_view_apart).
+    /// Takes a view out of an environment's list; if it is its own, out of everybody's: what is left then is
+    /// to be [taken apart](Pages::take_view_apart).
     ///
     /// # Errors
     ///
@@ -676,8 +679,8 @@ impl Pages {
 
 /// The end of an environment.
 impl Pages {
-    /// Takes a piece of an environment's own table apart; returns whether that was the last. None of its guests runs,
-    /// and none will.
+    /// Takes a piece of an environment's own table apart; returns whether that was the last. None of its
+    /// guests runs, and none will.
     pub fn take_own_apart(&mut self, id: EnvironmentId, cursor: &mut u64) -> bool {
         let Some((nested, mut memory)) = self.nested_at(Place::Own(id), Account::Kernel) else { return true };
         match nested.take_apart(&mut memory, *cursor) {

@@ -143,8 +143,9 @@ pub struct OutOfTables;
 
 /// The nested page table of one environment: four levels.
 ///
-/// Each table's entries are counted, so that nobody has to look for the last one. One lowest table that has become
-/// empty is kept: who binds and unbinds one frame again and again does not make and clear a table each time.
+/// Each table's entries are counted, so that nobody has to look for the last one. One lowest table that has
+/// become empty is kept: who binds and unbinds one frame again and again does not make and clear a table each
+/// time.
 pub struct NestedTable {
     root: u64,
     flush: bool,
@@ -166,7 +167,8 @@ enum Lowest {
 const LEVELS: u32 = 4;
 /// One past the highest frame that a table can name.
 const END_FRAME: u64 = 1 << (9 * LEVELS);
-/// How much [`NestedTable::take_apart`] does at once: tables of the lowest level count [`TABLE_WORK`], all else 1.
+/// How much [`NestedTable::take_apart`] does at once: tables of the lowest level count [`TABLE_WORK`], all
+/// else 1.
 const WORK: u32 = 32;
 const TABLE_WORK: u32 = 16;
 
@@ -313,8 +315,8 @@ impl NestedTable {
         }
     }
 
-    /// The table of `level` that has the frame's entry; makes the tables on the way, splits a large entry in the
-    /// way.
+    /// The table of `level` that has the frame's entry; makes the tables on the way, splits a large entry in
+    /// the way.
     fn descend(&mut self, memory: &mut impl TableMemory, frame: u64, level: u32) -> Result<u64, OutOfTables> {
         let mut table = self.root;
         for above in (level + 1..LEVELS).rev() {
@@ -370,8 +372,8 @@ impl NestedTable {
         self.spare.is_some()
     }
 
-    /// Gives back the empty table that is kept, if there is one. A processor may have cached the way to the table
-    /// even if nothing in it was ever used: what the frame holds next must not be taken for entries.
+    /// Gives back the empty table that is kept, if there is one. A processor may have cached the way to the
+    /// table even if nothing in it was ever used: what the frame holds next must not be taken for entries.
     pub fn drop_spare(&mut self, memory: &mut impl TableMemory) {
         let Some(frame) = self.spare.take() else { return };
         let mut directory = self.root;
@@ -384,8 +386,8 @@ impl NestedTable {
         self.flush = true;
     }
 
-    /// How many frames for tables [`NestedTable::map`] of this run would take, besides those in `counted`: a long
-    /// run may be looked at in pieces, from the lowest on.
+    /// How many frames for tables [`NestedTable::map`] of this run would take, besides those in `counted`: a
+    /// long run may be looked at in pieces, from the lowest on.
     pub fn tables_needed(
         &self,
         memory: &impl TableReader,
@@ -542,9 +544,9 @@ impl NestedTable {
         self.entry(memory, frame).map(|(entry, _)| self.format.rights(entry))
     }
 
-    /// Ends bindings and gives back tables, a piece at a time; no guest uses the table any more, and nobody will
-    /// change it. `cursor` is 0 at first, then what the last call returned; `None`: nothing is left, not even the
-    /// top table.
+    /// Ends bindings and gives back tables, a piece at a time; no guest uses the table any more, and nobody
+    /// will change it. `cursor` is 0 at first, then what the last call returned; `None`: nothing is left, not
+    /// even the top table.
     pub fn take_apart(&mut self, memory: &mut impl TableMemory, cursor: u64) -> Option<u64> {
         let (mut frame, mut work) = (cursor, 0);
         self.drop_spare(memory);

@@ -1,18 +1,20 @@
 //! Physical frames: who owns which.
 //!
-//! One entry a frame. An allocation stamps its frames with a fresh *generation*; a capability is current as long as
-//! every frame it names still carries the generation it was sealed with. Freeing or revoking changes the stamp, and
-//! every older capability for the frame is worthless, wherever its copies are.
+//! One entry a frame. An allocation stamps its frames with a fresh *generation*; a capability is current as
+//! long as every frame it names still carries the generation it was sealed with. Freeing or revoking changes
+//! the stamp, and every older capability for the frame is worthless, wherever its copies are.
 //!
-//! Two counters protect what is in use: *pins* (a device or the kernel is using the frame: it can't be freed) and
-//! *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
+//! Two counters protect what is in use: *pins* (a device or the kernel is using the frame: it can't be freed)
+//! and *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
 //!
-//! Frames of one environment are in a list, so that giving them all back costs what it has, not what the machine
-//! has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2 MiB entry are a *region*: what is the same for all of them is noted once, so
-//! that a run of 512 costs no more than one frame.
+//! Frames of one environment are in a list, so that giving them all back costs what it has, not what the
+//! machine has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2 MiB
+//! entry are a *region*: what is the same for all of them is noted once, so that a run of 512 costs no more than
+//! one frame.
 //!
-//! Invariants: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`]; a frame is in the list of its
-//! owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is that of all its frames.
+//! Invariants: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`]; a frame is in the list
+//! of its owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is that
+//! of all its frames.
 #![forbid(unsafe_code)]
 
 use crate::machine::id::EnvironmentId;
@@ -32,7 +34,8 @@ pub enum Owner {
     Absent,
     /// Nobody's.
     Free,
-    /// Nobody's as soon as its last pin is gone: its owner gave it back, or ended, while a device was using it.
+    /// Nobody's as soon as its last pin is gone: its owner gave it back, or ended, while a device was using
+    /// it.
     Leaving,
     /// The kernel's.
     Kernel,
@@ -122,8 +125,8 @@ pub enum Search {
 }
 
 impl FrameTable {
-    /// A table in which no frame exists yet. `free_map` has a bit for every entry, all zero, `regions` as many as
-    /// [`regions`] says.
+    /// A table in which no frame exists yet. `free_map` has a bit for every entry, all zero, `regions` as
+    /// many as [`regions`] says.
     ///
     /// # Panics
     ///
@@ -201,8 +204,8 @@ impl FrameTable {
         }
     }
 
-    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole, if there is
-    /// one without looking far.
+    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole, if
+    /// there is one without looking far.
     pub fn take_any(&mut self) -> Option<u64> {
         /// Words of the free map that are looked at.
         const WORDS: u64 = 64;
@@ -234,8 +237,8 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes frames nobody's that were taken for an allocation which has come to nothing: nobody ever had a capability
-    /// for them.
+    /// Makes frames nobody's that were taken for an allocation which has come to nothing: nobody ever had a
+    /// capability for them.
     pub fn give_up(&mut self, frames: Range<u64>) {
         frames.for_each(|frame| self.set_owner(frame, FREE, NO_GENERATION));
     }
@@ -259,8 +262,8 @@ impl FrameTable {
         }
     }
 
-    /// A run of free frames at a multiple of `align`: first fit, starting where the last search ended, then from
-    /// the bottom. Looks at all of memory: only for one frame, or at the start.
+    /// A run of free frames at a multiple of `align`: first fit, starting where the last search ended, then
+    /// from the bottom. Looks at all of memory: only for one frame, or at the start.
     pub fn find(&mut self, count: u64, align: u64) -> Option<u64> {
         let hint = self.hint;
         let mut search = self.search(hint, self.len(), count, align, u64::MAX);
@@ -282,8 +285,8 @@ impl FrameTable {
         self.hint = frame;
     }
 
-    /// Looks for a run of `count` free frames at a multiple of `align` (a power of two) between `start` and `end`,
-    /// but at no more than `words` words of the free map.
+    /// Looks for a run of `count` free frames at a multiple of `align` (a power of two) between `start` and
+    /// `end`, but at no more than `words` words of the free map.
     pub fn search(&self, start: u64, end: u64, count: u64, align: u64, words: u64) -> Search {
         let mut looked = 0;
         let align_up = |frame: u64| frame.checked_next_multiple_of(align);
@@ -336,7 +339,8 @@ impl FrameTable {
         self.free_map[index as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether all frames of a claim still carry its generation and belong to somebody; the owner of the first.
+    /// Whether all frames of a claim still carry its generation and belong to somebody; the owner of the
+    /// first.
     ///
     /// # Errors
     ///
@@ -438,8 +442,8 @@ impl FrameTable {
         generation
     }
 
-    /// Gives frames that belong to somebody a new generation: all capabilities for them are worthless but those
-    /// that carry it.
+    /// Gives frames that belong to somebody a new generation: all capabilities for them are worthless but
+    /// those that carry it.
     pub fn stamp(&mut self, frames: Range<u64>, generation: u64) {
         touched(frames.end - frames.start);
         for frame in frames.clone() {
@@ -457,7 +461,8 @@ impl FrameTable {
         }
     }
 
-    /// A run of at most `most` adjacent frames that an environment owns, within one region; `None`: it owns none.
+    /// A run of at most `most` adjacent frames that an environment owns, within one region; `None`: it owns
+    /// none.
     pub fn some_owned(&self, environment: EnvironmentId, most: u64) -> Option<Range<u64>> {
         let first = self.first[environment.index()];
         if first == NONE {
@@ -471,7 +476,8 @@ impl FrameTable {
         Some(last - below.count() as u64..last + 1)
     }
 
-    /// The frame after `frame` in the list of its owner; of an environment's frames the first, if `frame` is `None`.
+    /// The frame after `frame` in the list of its owner; of an environment's frames the first, if `frame` is
+    /// `None`.
     pub fn next_owned(&self, environment: EnvironmentId, frame: Option<u64>) -> Option<u64> {
         touched(1);
         let next = match frame {
@@ -481,8 +487,8 @@ impl FrameTable {
         (next != NONE).then_some(next.into())
     }
 
-    /// Keeps a frame from being freed until [`FrameTable::unpin`]. Returns whether it could: there is such a frame,
-    /// and it has not been pinned too often.
+    /// Keeps a frame from being freed until [`FrameTable::unpin`]. Returns whether it could: there is such a
+    /// frame, and it has not been pinned too often.
     #[must_use]
     pub fn pin(&mut self, frame: u64) -> bool {
         let Some(entry) = self.entries.get_mut(frame as usize) else { return false };

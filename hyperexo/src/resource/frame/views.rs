@@ -59,14 +59,15 @@ impl View {
 pub enum Left {
     /// The view goes on.
     Remains(ViewId),
-    /// Its owner left: it is in nobody's list any more, and waits to be taken apart. These had it in their lists.
+    /// Its owner left: it is in nobody's list any more, and waits to be taken apart. These had it in their
+    /// lists.
     Ended(ViewId, EnvironmentSet),
 }
 
 /// All views.
 ///
-/// A view stays at its place in the table as long as it is there, so that somebody who looks at one after the other
-/// misses none.
+/// A view stays at its place in the table as long as it is there, so that somebody who looks at one after the
+/// other misses none.
 #[derive(Default)]
 pub struct ViewTable {
     views: Vec<Option<View>>,

@@ -1,12 +1,12 @@
 //! The network: filters, who owns them, who has bound them, and whose a packet is.
 //!
-//! The kernel knows no protocol but what it takes to find header fields ([`super::headers`]). All filters together
-//! are one classifier: for each destination there is a list of the *shapes* (sets of fields) that filters for
-//! it have, and all filters are in one hash table. To classify a packet, its fields are looked up once for
-//! each shape, most fields first; so the cost depends on the shapes of one destination, of which there are at
-//! most [`MAX_SHAPES`], and not on the number of filters. (A packet filter for each endpoint, tried one by
-//! one, is what Mogul, Rashid and Accetta had in SOSP'87; merging them is DPF's idea, Engler and Kaashoek,
-//! SIGCOMM'96.)
+//! The kernel knows no protocol but what it takes to find header fields ([`super::headers`]). All filters
+//! together are one classifier: for each destination there is a list of the *shapes* (sets of fields) that
+//! filters for it have, and all filters are in one hash table. To classify a packet, its fields are looked up
+//! once for each shape, most fields first; so the cost depends on the shapes of one destination, of which
+//! there are at most [`MAX_SHAPES`], and not on the number of filters. (A packet filter for each endpoint,
+//! tried one by one, is what Mogul, Rashid and Accetta had in SOSP'87; merging them is DPF's idea, Engler and
+//! Kaashoek, SIGCOMM'96.)
 //!
 //! Keys are chosen by environments, so the hash has a key that they do not know: none can make its filters
 //! collide.
@@ -149,8 +149,8 @@ impl FilterTable {
         }
     }
 
-    /// Makes room for `environments` environments, as much for each, in about `bytes` bytes: later the table never
-    /// grows, and nobody takes anybody else's room.
+    /// Makes room for `environments` environments, as much for each, in about `bytes` bytes: later the table
+    /// never grows, and nobody takes anybody else's room.
     ///
     /// # Errors
     ///
@@ -217,7 +217,8 @@ impl FilterTable {
         Ok(Claim { resource: Resource::Filter, rights, generation, first: number as u64, count: 1 })
     }
 
-    /// Whether another environment has a filter for the same place that matches packets that this one would match.
+    /// Whether another environment has a filter for the same place that matches packets that this one would
+    /// match.
     fn overlaps_others(&self, owner: EnvironmentId, key: &Key) -> bool {
         self.entries.iter().flatten().any(|entry| {
             entry.owner != owner && entry.key.place == key.place && entry.key.fields.overlaps(&key.fields)
@@ -332,7 +333,8 @@ impl FilterTable {
         Ok(())
     }
 
-    /// Ends some filters of an environment, and its bindings of some others'; returns whether those were the last.
+    /// Ends some filters of an environment, and its bindings of some others'; returns whether those were the
+    /// last.
     pub fn release_some(&mut self, environment: EnvironmentId) -> bool {
         // Without anybody on the network there is room for nobody.
         let Some(&first) = self.released.get(environment.index()) else { return true };

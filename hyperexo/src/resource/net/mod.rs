@@ -215,8 +215,8 @@ impl Net {
         self.filters.unbind(id, number)
     }
 
-    /// Takes rings, in [`NET_RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number `vcpu` will be
-    /// called.
+    /// Takes rings, in [`NET_RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number
+    /// `vcpu` will be called.
     ///
     /// # Errors
     ///

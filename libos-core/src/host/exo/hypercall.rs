@@ -91,8 +91,8 @@ pub fn null() -> Result<(), Status> {
     unsafe { call(Call::Null, [0; 6]) }.map(drop)
 }
 
-/// Writes `bytes` bytes at a physical address to the console, or the first of them, if its queue has no room for all;
-/// returns how many.
+/// Writes `bytes` bytes at a physical address to the console, or the first of them, if its queue has no room
+/// for all; returns how many.
 pub fn console_write(physical: u64, bytes: u64) -> Result<u64, Status> {
     // SAFETY: the call reads memory only.
     unsafe { call(Call::ConsoleWrite, [physical, bytes, 0, 0, 0, 0]) }.map(|[taken, ..]| taken)
