@@ -117,11 +117,20 @@ fn stamp_part(
     *budget = budget.saturating_sub(cost.max((part.end - part.start) / 8));
     if kernel.pages.check(&claim.part(part.clone())).is_ok() {
         kernel.pages.frames.stamp(part.clone(), generation);
+    } else {
+        // Another call has taken some of them since they were judged.
+        let frames = &mut kernel.pages.frames;
+        for frame in part.clone() {
+            if frames.generation(frame) == claim.generation() {
+                frames.stamp(frame..frame + 1, generation);
+            }
+        }
     }
     TakePhase::Stamp { at: part.end, generation }
 }
 
-/// Ends all bindings of a part, and frees it after the last.
+/// Ends all bindings of a part, and frees it after the last: [`PART`] frames of it, for each costs more than
+/// an entry. Nobody can have bound the rest again when the next call of this sees to it.
 fn free_part(
     kernel: &mut Kernel,
     part: Range<u64>,
@@ -129,20 +138,23 @@ fn free_part(
     mut progress: Everywhere,
     budget: &mut u64,
 ) -> TakePhase {
-    let end = part.end;
-    // What somebody else has taken meanwhile is not this call's any more.
-    let still = part.clone().all(|frame| kernel.pages.frames.generation(frame) == generation);
     *budget = budget.saturating_sub(2 * (part.end - part.start));
-    if !still {
-        return TakePhase::Unbind { at: end, generation, progress: Everywhere::default() };
+    // What another call has taken meanwhile is not this one's: the rest of it, up to there.
+    let frames = &kernel.pages.frames;
+    let mine = |frame: &u64| frames.generation(*frame) == generation;
+    let first = part.clone().find(mine).unwrap_or(part.end);
+    let end = (first..part.end).find(|frame| !mine(frame)).unwrap_or(part.end);
+    if first != part.start {
+        return TakePhase::Unbind { at: first, generation, progress: Everywhere::default() };
     }
-    let (stale, last) = kernel.pages.unbind_everywhere(part.clone(), None, &mut progress, TABLES_AT_ONCE);
+    let (stale, last) = kernel.pages.unbind_everywhere(first..end, None, &mut progress, TABLES_AT_ONCE);
     let settled = kernel.settle(stale);
     if !last {
-        return TakePhase::Unbind { at: part.start, generation, progress };
+        return TakePhase::Unbind { at: first, generation, progress };
     }
-    let owner = kernel.pages.frames.owner(part.start);
-    kernel.pages.free(part, &settled);
+    let owner = kernel.pages.frames.owner(first);
+    let end = end.min(first + PART);
+    kernel.pages.free(first..end, &settled);
     if let Owner::Environment(owner) = owner {
         kernel.pages.publish(owner);
     }

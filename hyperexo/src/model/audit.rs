@@ -1,6 +1,7 @@
 //! What must hold of the whole kernel after each piece of work.
 
 use super::Machine;
+use crate::environment::Remains;
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Place;
 use crate::resource::frame::audit::Walk;
@@ -103,6 +104,8 @@ impl Machine {
         }
         for environment in self.kernel.environments.iter() {
             let id = environment.id;
+            let is_gone = environment.remains == Remains::Nothing;
+            assert!(!is_gone || pages.frames.owned_by(id) == 0, "{id:?} is gone and owns frames");
             let own = tables.iter().find(|(place, _)| *place == Place::Own(id));
             let own = own.map_or(0, |(_, walk)| walk.tables.len() as u64);
             let vcpus = environment.vcpus.iter().filter(|slot| slot.vcpu.is_some()).count() * VCPU_FRAMES;

@@ -78,7 +78,9 @@ fn scattered(judge: &mut Judge, frames: u64) {
 }
 
 fn console(judge: &mut Judge) {
-    let page = machine::page_of(b'\n');
+    let mut page = machine::page_of(b' ');
+    // Short lines, and few enough for whoever reads them.
+    page.0.iter_mut().step_by(64).for_each(|byte| *byte = b'\n');
     let Some(frame) = memory::frame_of(&page) else { return };
     judge.expect(
         "a page of line ends",

@@ -3,6 +3,7 @@
 use crate::call::After;
 use crate::machine::id::VcpuId;
 use crate::model::{Machine, Share};
+use crate::resource::frame::table::Owner;
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, MAX_ALLOCATION_FRAMES, Status};
@@ -298,4 +299,38 @@ fn who_leaves_a_view_leaves_no_frames_there() {
     while machine.go_on(taker) == After::Again {}
     let (_, shown) = machine.kernel.pages.all_tables().pop().unwrap();
     assert!((first..first + 200).all(|frame| !shown.binds(frame)), "frames of who left are still shown");
+}
+
+/// Two virtual CPUs free at the same time what overlaps: no frame is left that is somebody's and that no
+/// capability is for.
+#[test]
+fn frees_that_overlap_leave_no_frame_behind() {
+    for (pieces, later) in [0, 1, 2, 4, 7].into_iter().flat_map(|pieces| [(pieces, false), (pieces, true)]) {
+        let mut machine = Machine::with(2);
+        let one = machine.vcpu(1);
+        let other = second(&mut machine, one);
+        let (first, capability) = machine.frames(one, 400);
+        let old = capability.claim().unwrap().generation;
+        let part = [first + 50, 133 | 15 << 56];
+        let part = machine.call_with(one, Call::Derive, capability, &part).map(Capability).unwrap();
+        let mut after = machine.begin(one, Call::PageFree, &capability.0);
+        for _ in 0..pieces {
+            after = if after == After::Again { machine.go_on(one) } else { after };
+        }
+        let mut freeing = machine.begin(other, Call::PageFree, &part.0);
+        while after == After::Again || freeing == After::Again {
+            if freeing == After::Again && (later || after != After::Again) {
+                freeing = machine.go_on(other);
+            }
+            if after == After::Again {
+                after = machine.go_on(one);
+            }
+        }
+        let frames = &machine.kernel.pages.frames;
+        for frame in first..first + 400 {
+            let left = frames.owner(frame) != Owner::Free && frames.generation(frame) != old;
+            assert!(!left, "frame {frame:#x} is left behind, after {pieces} pieces");
+        }
+        machine.end(one);
+    }
 }

@@ -6,7 +6,8 @@
 //! | [`nested`] | nested page tables: the secure bindings themselves |
 //! | [`views`] | nested tables besides an environment's own, and who may change to them |
 //! | [`account`] | who pays |
-//! | [`binding`] | bindings taken away: [`Stale`], [`Settled`] |
+//! | [`stale`] | bindings taken away: who has to forget them |
+//! | [`binding`] | bindings made and ended |
 #![forbid(unsafe_code)]
 
 pub mod account;
@@ -14,24 +15,25 @@ pub mod account;
 pub mod audit;
 pub mod binding;
 pub mod nested;
+pub mod stale;
 pub mod table;
 pub mod views;
 
-use crate::machine::id::{EnvironmentId, EnvironmentSet};
+use crate::machine::id::EnvironmentId;
 use crate::machine::memory::PhysicalMemory;
 use crate::resource::capability::{Current, Verified};
 use crate::resource::resize;
 use account::{Account, Charged, Holding, NestedMemory};
 use alloc::vec::Vec;
-use binding::{Settled, Stale};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use hyperexo_abi::accounting::{Accounting, Owners};
 use hyperexo_abi::capability::Rights;
-use hyperexo_abi::hypercall::{Status, VIEWS};
-use nested::{Counted, EntryFormat, NestedTable};
+use hyperexo_abi::hypercall::Status;
+use nested::{EntryFormat, NestedTable};
+use stale::{Settled, Stale};
 use table::{FrameTable, Owner};
-use views::{Left, List, View, ViewId, ViewTable};
+use views::{View, ViewId, ViewTable};
 
 /// Frames of the free-frame bitmap.
 #[derive(Clone, Copy)]
@@ -313,161 +315,6 @@ impl Pages {
         self.lookup(id, frame).is_some_and(|bound| bound.contains(rights))
     }
 
-    /// Tables that binding a part of a run would take, besides those counted already.
-    pub fn tables_needed(
-        &self,
-        place: Place,
-        part: Range<u64>,
-        rights: Rights,
-        counted: &mut Counted,
-    ) -> u64 {
-        self.table_of(place).map_or(0, |nested| {
-            nested.tables_needed(&self.memory, part.start, part.end - part.start, rights, counted)
-        })
-    }
-
-    /// Frames that a table may still take.
-    pub fn table_room(&mut self, place: Place) -> u64 {
-        self.nested_at(place, Account::Environment).map_or(0, |(_, memory)| memory.room)
-    }
-
-    fn table_of(&self, place: Place) -> Option<&NestedTable> {
-        match place {
-            Place::Own(id) => self.holding(id)?.nested.as_ref(),
-            Place::View(view) => Some(&self.views.get(view)?.nested),
-        }
-    }
-
-    /// Whether all frames of a run within one region are bound in a place.
-    pub fn all_bound(&self, place: Place, run: Range<u64>) -> bool {
-        let entries = |table| self.frames.entries_of(table);
-        self.table_of(place).is_some_and(|nested| nested.all_bound(&self.memory, run, entries))
-    }
-
-    /// Entries for single frames that a place has in a frame's region.
-    pub fn small_entries(&self, place: Place, frame: u64) -> u64 {
-        let entries = |table| self.frames.entries_of(table);
-        self.table_of(place).map_or(0, |nested| nested.small_entries(&self.memory, frame, entries))
-    }
-
-    /// Whether a place is an environment's own table, or a view that it has made.
-    pub fn is_own(&self, id: EnvironmentId, place: Place) -> bool {
-        match place {
-            Place::Own(owner) => owner == id,
-            Place::View(view) => self.views.get(view).is_some_and(|view| view.owner == id),
-        }
-    }
-
-    /// Whether an environment may change what is bound of these frames in a place, where something is: all in
-    /// what is its own, elsewhere only the bindings of its own frames.
-    pub fn may_change(&self, id: EnvironmentId, place: Place, mut frames: Range<u64>) -> bool {
-        if self.is_own(id, place) {
-            return true;
-        }
-        let Place::View(view) = place else { return false };
-        let Some(view) = self.views.get(view) else { return false };
-        let vacant = |frame| view.nested.lookup(&self.memory, frame).is_none();
-        frames.all(|frame| self.frames.owner(frame) == Owner::Environment(id) || vacant(frame))
-    }
-
-    /// Binds a part of a run, within one region.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::NotBound`] if the place is no more; [`Status::QuotaExceeded`] without room for tables.
-    pub fn bind(&mut self, place: Place, part: Current, rights: Rights) -> Result<Stale, Status> {
-        let frames = part.range();
-        let (nested, mut memory) = self.nested_at(place, Account::Environment).ok_or(Status::NotBound)?;
-        let mapped = nested.map(&mut memory, frames.start, frames.end - frames.start, rights);
-        let stale = self.take_stale(place);
-        mapped.map(|()| stale).map_err(|_| Status::QuotaExceeded)
-    }
-
-    /// Binds one frame in an environment's own table, if that takes no other table. `None`: it is not as
-    /// simple as that.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::StaleCapability`].
-    pub fn bind_one(
-        &mut self,
-        id: EnvironmentId,
-        claim: &Verified,
-        rights: Rights,
-    ) -> Option<Result<Stale, Status>> {
-        let frame = claim.first();
-        if !self.frames.is_current(frame, claim.generation()) {
-            return Some(Err(Status::StaleCapability));
-        }
-        let (nested, mut memory) = self.nested_at(Place::Own(id), Account::Kernel)?;
-        if !nested.bind_in_place(&mut memory, frame, rights) {
-            return None;
-        }
-        let stale = nested.take_flush();
-        Some(Ok(if stale { Stale::flush(EnvironmentSet::of(id)) } else { Stale::none() }))
-    }
-
-    /// Ends the binding of one frame in an environment's own table, if no table is split for it. `None`: it
-    /// is not as simple as that.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::Busy`] if a device uses it.
-    pub fn unbind_one(&mut self, id: EnvironmentId, frame: u64) -> Option<Result<Stale, Status>> {
-        if self.frames.is_pinned(frame) {
-            return Some(Err(Status::Busy));
-        }
-        let (nested, mut memory) = self.nested_at(Place::Own(id), Account::Kernel)?;
-        if !nested.unbind_in_place(&mut memory, frame) {
-            return None;
-        }
-        let stale = nested.take_flush();
-        Some(Ok(if stale { Stale::flush(EnvironmentSet::of(id)) } else { Stale::none() }))
-    }
-
-    /// Binds what the kernel shows an environment, on the environment's account.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::QuotaExceeded`] without room for tables.
-    pub fn show(
-        &mut self,
-        id: EnvironmentId,
-        frames: Range<u64>,
-        rights: Rights,
-        account: Account,
-    ) -> Result<Stale, Status> {
-        let place = Place::Own(id);
-        let (nested, mut memory) = self.nested_at(place, account).ok_or(Status::NotBound)?;
-        let mapped = nested.map(&mut memory, frames.start, frames.end - frames.start, rights);
-        let stale = self.take_stale(place);
-        mapped.map(|()| stale).map_err(|_| Status::QuotaExceeded)
-    }
-
-    /// Whether the bindings of a run in one place can be ended without losing others: large entries at its
-    /// ends may have to be split, for which there must be frames.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::QuotaExceeded`], [`Status::Exhausted`].
-    pub fn require_split_room(
-        &mut self,
-        place: Place,
-        run: Range<u64>,
-        account: Account,
-    ) -> Result<(), Status> {
-        /// One for each end of the run.
-        const TABLES: u64 = 2;
-        let Some((nested, memory)) = self.nested_at(place, account) else { return Ok(()) };
-        if !nested.needs_split(&memory, run.start, run.end - run.start) {
-            return Ok(());
-        }
-        if memory.frames.free_frames() < TABLES {
-            return Err(Status::Exhausted);
-        }
-        if memory.room < TABLES { Err(Status::QuotaExceeded) } else { Ok(()) }
-    }
-
     /// Pins frames that an environment owns and has bound read-write, all or none.
     ///
     /// # Errors
@@ -514,165 +361,6 @@ impl Pages {
         if let Some(holding) = self.holding_mut(id) {
             holding.accounting.frames.store(owned, Ordering::Relaxed);
             holding.peak_frames = holding.peak_frames.max(owned + holding.charged);
-        }
-    }
-}
-
-/// Views.
-impl Pages {
-    /// The views behind an environment's list, by identity.
-    pub fn view_identities(&self, id: EnvironmentId) -> List {
-        self.views.identities(id)
-    }
-
-    /// The top frames behind an environment's list; entry 0 is that of its own table.
-    pub fn view_roots(&self, id: EnvironmentId) -> List {
-        let mut roots = self.views.roots(id);
-        roots[0] = self.root(id).unwrap_or(0);
-        roots
-    }
-
-    /// Frame with an environment's list of views, once it has one.
-    pub fn view_list(&self, id: EnvironmentId) -> Option<u64> {
-        self.holding(id)?.view_list
-    }
-
-    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet.
-    /// The frame goes again if nothing comes of it.
-    fn add_to_list(
-        &mut self,
-        id: EnvironmentId,
-        add: impl FnOnce(&mut Pages) -> Result<usize, Status>,
-    ) -> Result<(usize, Stale), Status> {
-        let is_first = self.view_list(id).is_none();
-        if is_first {
-            let frame = self.charge(id, Account::Environment)?;
-            if let Some(holding) = self.holding_mut(id) {
-                holding.view_list = Some(frame);
-            }
-        }
-        let added = add(self);
-        if is_first && added.is_err() {
-            self.end_view_list(id);
-        }
-        Ok((added?, Stale::lists(EnvironmentSet::of(id))))
-    }
-
-    /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at
-    /// once; returns its number in the maker's list.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is
-    /// full or no frames are left.
-    pub fn create_view(&mut self, id: EnvironmentId, budget: u64) -> Result<(usize, Stale), Status> {
-        if budget == 0 {
-            return Err(Status::BadArgument);
-        }
-        self.views.free_entry(id)?;
-        self.add_to_list(id, |pages| pages.make_view(id, budget))
-    }
-
-    fn make_view(&mut self, id: EnvironmentId, budget: u64) -> Result<usize, Status> {
-        if budget > self.room(id) {
-            return Err(Status::QuotaExceeded);
-        }
-        let mut tables = 0;
-        let (frames, charged) = (&mut self.frames, &mut tables);
-        let mut memory = NestedMemory { frames, memory: self.memory, room: budget, charged };
-        let nested = NestedTable::new(self.format, &mut memory).map_err(|_| Status::Exhausted)?;
-        match self.views.add(id, nested, tables, budget) {
-            Ok(entry) => {
-                if let Some(holding) = self.holding_mut(id) {
-                    holding.charged += budget;
-                }
-                Ok(entry)
-            }
-            Err(nested) => {
-                self.frames.release_kernel(nested.root()..nested.root() + 1);
-                Err(Status::Exhausted)
-            }
-        }
-    }
-
-    /// Offers a view to another environment.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`ViewTable::offer`].
-    pub fn offer_view(&mut self, id: EnvironmentId, entry: u64, to: u64) -> Result<(), Status> {
-        self.views.offer(id, entry, to)
-    }
-
-    /// Takes an offer of a view; returns its number in the taker's list.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`ViewTable::accept`]; [`Status::NoSuch`] without such an environment;
-    /// [`Status::QuotaExceeded`].
-    pub fn accept_view(
-        &mut self,
-        id: EnvironmentId,
-        owner: u64,
-        entry: u64,
-    ) -> Result<(usize, Stale), Status> {
-        let number = usize::try_from(owner).map_err(|_| Status::NoSuch)?;
-        let owner = self.holdings.get(number).and_then(Option::as_ref).ok_or(Status::NoSuch)?.id;
-        self.add_to_list(id, |pages| pages.views.accept(id, owner, entry))
-    }
-
-    /// Takes a view out of an environment's list. If the environment made it, the view goes from all lists,
-    /// and is to be [taken apart](Pages::take_view_apart).
-    ///
-    /// # Errors
-    ///
-    /// [`Status::NoSuch`].
-    pub fn leave_view(&mut self, id: EnvironmentId, entry: u64) -> Result<(Left, Stale), Status> {
-        let left = self.views.leave(id, entry)?;
-        let users = match left {
-            Left::Remains(_) => EnvironmentSet::of(id),
-            Left::Ended(_, users) => users,
-        };
-        Ok((left, Stale::lists(users)))
-    }
-
-    /// Takes a piece of a view apart that is in no list any more; returns whether that was the last.
-    pub fn take_view_apart(&mut self, view: ViewId, cursor: &mut u64) -> bool {
-        let Some((nested, mut memory)) = self.nested_at(Place::View(view), Account::Kernel) else {
-            return true;
-        };
-        match nested.take_apart(&mut memory, *cursor) {
-            Some(next) => {
-                *cursor = next;
-                false
-            }
-            None => {
-                let ended = self.views.get(view).map(|view| (view.owner, view.budget));
-                self.views.forget(view);
-                if let Some((owner, budget)) = ended
-                    && let Some(holding) = self.holding_mut(owner)
-                {
-                    holding.charged -= budget;
-                }
-                true
-            }
-        }
-    }
-
-    /// The entries of an environment's list in which there is a view.
-    pub fn views_of(&self, id: EnvironmentId) -> impl Iterator<Item = u64> + '_ {
-        (1..VIEWS as u64).filter(move |entry| self.views.at(id, *entry).is_some())
-    }
-
-    /// A view that an environment has begun to end and not taken apart.
-    pub fn ended_view_of(&self, id: EnvironmentId) -> Option<ViewId> {
-        self.views.ended_of(id)
-    }
-
-    /// Gives back the frame of an environment's list of views. None of its guests runs, and none will.
-    pub fn end_view_list(&mut self, id: EnvironmentId) {
-        if let Some(list) = self.holding_mut(id).and_then(|holding| holding.view_list.take()) {
-            self.discharge(id, list);
         }
     }
 }

@@ -8,13 +8,16 @@
 //! and *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
 //!
 //! Frames of one environment are in a list, so that giving them all back costs what it has, not what the
-//! machine has. 512 frames that could be one 2 MiB entry are a *region*: what is the same for all of them is
-//! noted once, so that a run of 512 costs no more than one frame.
+//! machine has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2
+//! MiB entry are a *region*: what is the same for all of them is noted once, so that a run of 512 costs no
+//! more than one frame.
 //!
 //! Invariants: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`]; a frame is in the list
-//! of its owner, if that is an environment, and in no other; a region's generation, if not 0, is that of all
-//! its frames.
+//! of its owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is
+//! that of all its frames.
 #![forbid(unsafe_code)]
+
+mod search;
 
 use crate::machine::id::EnvironmentId;
 use crate::machine::memory::touched;
@@ -27,10 +30,14 @@ use hyperexo_abi::accounting::MAX_ENVIRONMENTS;
 use hyperexo_abi::capability::Resource;
 use hyperexo_abi::hypercall::Status;
 
+pub use search::Search;
+
 const ABSENT: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
 const LEAVING: u32 = u32::MAX - 2;
 const KERNEL: u32 = 0;
+/// Place of the list of free frames: the kernel has none.
+const FREE_LIST: usize = KERNEL as usize;
 /// End of a list of frames.
 const NONE: u32 = u32::MAX;
 /// Generation of frames that no capability is for, and of regions whose frames differ.
@@ -88,22 +95,11 @@ pub struct FrameTable {
     free_map: &'static [AtomicU64],
     free: u64,
     owned: [u64; MAX_ENVIRONMENTS],
-    /// First frame in the list of each environment.
+    /// First frame in the list of each environment; at [`FREE_LIST`] that of the free ones.
     first: [u32; MAX_ENVIRONMENTS],
     next_generation: u64,
     /// Where the last search for any frame ended.
     hint: u64,
-}
-
-/// What a part of a search for free frames has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Search {
-    /// A run of the size that was asked for starts here.
-    Found(u64),
-    /// Nothing up to here.
-    GoOn(u64),
-    /// Nothing at all.
-    Nowhere,
 }
 
 impl FrameTable {
@@ -186,10 +182,20 @@ impl FrameTable {
         }
     }
 
-    /// Takes one free frame for the kernel, wherever it is. The search looks at a bounded part of memory
-    /// unless there is nearly nothing left.
+    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole,
+    /// if there is one without looking far.
     pub fn take_any(&mut self) -> Option<u64> {
-        let frame = self.find(1, 1)?;
+        /// Words of the free map that are looked at.
+        const WORDS: u64 = 64;
+        let frame = match self.search(self.hint, self.len(), 1, 1, WORDS) {
+            Search::Found(frame) => {
+                self.hint = frame + 1;
+                frame
+            }
+            Search::GoOn(_) | Search::Nowhere => {
+                Some(self.first[FREE_LIST]).filter(|frame| *frame != NONE)?.into()
+            }
+        };
         self.set_owner(frame, KERNEL, NO_GENERATION);
         Some(frame)
     }
@@ -217,97 +223,6 @@ impl FrameTable {
     /// The generation of a frame.
     pub fn generation(&self, frame: u64) -> u64 {
         self.entry(frame).map_or(NO_GENERATION, |entry| entry.generation)
-    }
-
-    /// Whether frames exist and are free.
-    ///
-    /// # Errors
-    ///
-    /// [`Status::NoSuch`], [`Status::InUse`].
-    pub fn require_free(&self, first: u64, count: u64) -> Result<(), Status> {
-        let end = first.checked_add(count).filter(|end| *end <= self.len()).ok_or(Status::NoSuch)?;
-        match self.first_taken(first..end) {
-            None => Ok(()),
-            Some(taken) if self.owner(taken) == Owner::Absent => Err(Status::NoSuch),
-            Some(_) => Err(Status::InUse),
-        }
-    }
-
-    /// A run of free frames at a multiple of `align`: first fit, starting where the last search ended, then
-    /// from the bottom. Looks at all of memory: only for one frame, or at the start.
-    pub fn find(&mut self, count: u64, align: u64) -> Option<u64> {
-        let hint = self.hint;
-        let mut search = self.search(hint, self.len(), count, align, u64::MAX);
-        if search == Search::Nowhere {
-            search = self.search(0, self.len().min(hint.saturating_add(count)), count, align, u64::MAX);
-        }
-        let Search::Found(found) = search else { return None };
-        self.hint = found + count;
-        Some(found)
-    }
-
-    /// Where a search for any frames starts.
-    pub fn hint(&self) -> u64 {
-        self.hint
-    }
-
-    /// Notes where the next search for any frames starts.
-    pub fn set_hint(&mut self, frame: u64) {
-        self.hint = frame;
-    }
-
-    /// Looks for a run of `count` free frames at a multiple of `align` (a power of two) between `start` and
-    /// `end`, but at no more than `words` words of the free map.
-    pub fn search(&self, start: u64, end: u64, count: u64, align: u64, words: u64) -> Search {
-        let mut looked = 0;
-        let align_up = |frame: u64| frame.checked_next_multiple_of(align);
-        let Some(mut first) = align_up(start) else { return Search::Nowhere };
-        let mut at = first;
-        loop {
-            if first.checked_add(count).is_none_or(|last| last > end) {
-                return Search::Nowhere;
-            }
-            if looked >= words {
-                return Search::GoOn(first);
-            }
-            looked += 1;
-            // Free frames from `at` on, in its word.
-            let free = (self.free_word(at / 64) >> (at % 64)).trailing_ones();
-            let next = at + u64::from(free).min(64 - at % 64);
-            if next - first >= count {
-                return Search::Found(first);
-            }
-            if u64::from(free) >= 64 - at % 64 {
-                at = next;
-                continue;
-            }
-            // `next` is taken: go on behind it, and behind all of its word that is taken.
-            let taken = (!self.free_word(next / 64) >> (next % 64)).trailing_ones();
-            let behind = next + u64::from(taken).clamp(1, 64 - next % 64);
-            match align_up(behind) {
-                Some(aligned) => (first, at) = (aligned, aligned),
-                None => return Search::Nowhere,
-            }
-        }
-    }
-
-    /// The first of some frames that is not free.
-    fn first_taken(&self, frames: Range<u64>) -> Option<u64> {
-        let mut frame = frames.start;
-        while frame < frames.end {
-            let left_in_word = 64 - frame % 64;
-            let free = u64::from((self.free_word(frame / 64) >> (frame % 64)).trailing_ones());
-            if free < left_in_word {
-                return Some(frame + free).filter(|taken| *taken < frames.end);
-            }
-            frame += left_in_word;
-        }
-        None
-    }
-
-    fn free_word(&self, index: u64) -> u64 {
-        touched(1);
-        self.free_map[index as usize].load(Ordering::Relaxed)
     }
 
     /// Whether all frames of a claim still carry its generation and belong to somebody; the owner of the
@@ -552,41 +467,49 @@ impl FrameTable {
             FREE => {
                 word.fetch_and(!bit, Ordering::Relaxed);
                 self.free -= 1;
+                self.leave_list(frame as u32, FREE_LIST);
             }
             ABSENT | LEAVING => {}
             KERNEL => self.owned[KERNEL as usize] -= 1,
-            id => self.leave_list(frame as u32, EnvironmentId::from_bits(id)),
+            bits => {
+                let index = EnvironmentId::from_bits(bits).index();
+                self.owned[index] -= 1;
+                self.leave_list(frame as u32, index);
+            }
         }
         match owner {
             FREE => {
                 self.free_map[frame as usize / 64].fetch_or(bit, Ordering::Relaxed);
                 self.free += 1;
+                self.join_list(frame as u32, FREE_LIST);
             }
             ABSENT | LEAVING => {}
             KERNEL => self.owned[KERNEL as usize] += 1,
-            id => self.join_list(frame as u32, EnvironmentId::from_bits(id)),
+            bits => {
+                let index = EnvironmentId::from_bits(bits).index();
+                self.owned[index] += 1;
+                self.join_list(frame as u32, index);
+            }
         }
     }
 
-    fn join_list(&mut self, frame: u32, id: EnvironmentId) {
-        let first = core::mem::replace(&mut self.first[id.index()], frame);
+    fn join_list(&mut self, frame: u32, list: usize) {
+        let first = core::mem::replace(&mut self.first[list], frame);
         (self.entries[frame as usize].next, self.entries[frame as usize].previous) = (first, NONE);
         if first != NONE {
             self.entries[first as usize].previous = frame;
         }
-        self.owned[id.index()] += 1;
     }
 
-    fn leave_list(&mut self, frame: u32, id: EnvironmentId) {
+    fn leave_list(&mut self, frame: u32, list: usize) {
         let FrameEntry { next, previous, .. } = self.entries[frame as usize];
         match previous {
-            NONE => self.first[id.index()] = next,
+            NONE => self.first[list] = next,
             previous => self.entries[previous as usize].next = next,
         }
         if next != NONE {
             self.entries[next as usize].previous = previous;
         }
-        self.owned[id.index()] -= 1;
     }
 }
 

@@ -15,7 +15,10 @@
 //! its successor, which may have the same frames and the same number.
 #![forbid(unsafe_code)]
 
+use super::account::{Account, NestedMemory};
 use super::nested::NestedTable;
+use super::stale::Stale;
+use super::{Pages, Place};
 use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use alloc::vec::Vec;
 use hyperexo_abi::accounting::MAX_ENVIRONMENTS;
@@ -250,6 +253,164 @@ impl ViewTable {
     pub fn roots(&self, id: EnvironmentId) -> List {
         let root = |view| self.get(view).map_or(0, |view: &View| view.nested.root());
         core::array::from_fn(|entry| self.at(id, entry as u64).map_or(0, root))
+    }
+}
+
+impl Pages {
+    /// The views behind an environment's list, by identity.
+    pub fn view_identities(&self, id: EnvironmentId) -> List {
+        self.views.identities(id)
+    }
+
+    /// The top frames behind an environment's list; entry 0 is that of its own table.
+    pub fn view_roots(&self, id: EnvironmentId) -> List {
+        let mut roots = self.views.roots(id);
+        roots[0] = self.root(id).unwrap_or(0);
+        roots
+    }
+
+    /// Frame with an environment's list of views, once it has one.
+    pub fn view_list(&self, id: EnvironmentId) -> Option<u64> {
+        self.holding(id)?.view_list
+    }
+
+    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet.
+    /// The frame goes again if nothing comes of it.
+    fn add_to_list(
+        &mut self,
+        id: EnvironmentId,
+        add: impl FnOnce(&mut Pages) -> Result<usize, Status>,
+    ) -> Result<(usize, Stale), Status> {
+        let is_first = self.view_list(id).is_none();
+        if is_first {
+            let frame = self.charge(id, Account::Environment)?;
+            if let Some(holding) = self.holding_mut(id) {
+                holding.view_list = Some(frame);
+            }
+        }
+        let added = add(self);
+        if is_first && added.is_err() {
+            self.end_view_list(id);
+        }
+        Ok((added?, Stale::lists(EnvironmentSet::of(id))))
+    }
+
+    /// A new view without bindings, with `budget` frames for its tables, all of which its maker pays for at
+    /// once; returns its number in the maker's list.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::BadArgument`] for no frames, [`Status::QuotaExceeded`], [`Status::Exhausted`] if the list is
+    /// full or no frames are left.
+    pub fn create_view(&mut self, id: EnvironmentId, budget: u64) -> Result<(usize, Stale), Status> {
+        if budget == 0 {
+            return Err(Status::BadArgument);
+        }
+        self.views.free_entry(id)?;
+        self.add_to_list(id, |pages| pages.make_view(id, budget))
+    }
+
+    fn make_view(&mut self, id: EnvironmentId, budget: u64) -> Result<usize, Status> {
+        if budget > self.room(id) {
+            return Err(Status::QuotaExceeded);
+        }
+        let mut tables = 0;
+        let (frames, charged) = (&mut self.frames, &mut tables);
+        let mut memory = NestedMemory { frames, memory: self.memory, room: budget, charged };
+        let nested = NestedTable::new(self.format, &mut memory).map_err(|_| Status::Exhausted)?;
+        match self.views.add(id, nested, tables, budget) {
+            Ok(entry) => {
+                if let Some(holding) = self.holding_mut(id) {
+                    holding.charged += budget;
+                }
+                Ok(entry)
+            }
+            Err(nested) => {
+                self.frames.release_kernel(nested.root()..nested.root() + 1);
+                Err(Status::Exhausted)
+            }
+        }
+    }
+
+    /// Offers a view to another environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ViewTable::offer`].
+    pub fn offer_view(&mut self, id: EnvironmentId, entry: u64, to: u64) -> Result<(), Status> {
+        self.views.offer(id, entry, to)
+    }
+
+    /// Takes an offer of a view; returns its number in the taker's list.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ViewTable::accept`]; [`Status::NoSuch`] without such an environment;
+    /// [`Status::QuotaExceeded`].
+    pub fn accept_view(
+        &mut self,
+        id: EnvironmentId,
+        owner: u64,
+        entry: u64,
+    ) -> Result<(usize, Stale), Status> {
+        let number = usize::try_from(owner).map_err(|_| Status::NoSuch)?;
+        let owner = self.holdings.get(number).and_then(Option::as_ref).ok_or(Status::NoSuch)?.id;
+        self.add_to_list(id, |pages| pages.views.accept(id, owner, entry))
+    }
+
+    /// Takes a view out of an environment's list. If the environment made it, the view goes from all lists,
+    /// and is to be [taken apart](Pages::take_view_apart).
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NoSuch`].
+    pub fn leave_view(&mut self, id: EnvironmentId, entry: u64) -> Result<(Left, Stale), Status> {
+        let left = self.views.leave(id, entry)?;
+        let users = match left {
+            Left::Remains(_) => EnvironmentSet::of(id),
+            Left::Ended(_, users) => users,
+        };
+        Ok((left, Stale::lists(users)))
+    }
+
+    /// Takes a piece of a view apart that is in no list any more; returns whether that was the last.
+    pub fn take_view_apart(&mut self, view: ViewId, cursor: &mut u64) -> bool {
+        let Some((nested, mut memory)) = self.nested_at(Place::View(view), Account::Kernel) else {
+            return true;
+        };
+        match nested.take_apart(&mut memory, *cursor) {
+            Some(next) => {
+                *cursor = next;
+                false
+            }
+            None => {
+                let ended = self.views.get(view).map(|view| (view.owner, view.budget));
+                self.views.forget(view);
+                if let Some((owner, budget)) = ended
+                    && let Some(holding) = self.holding_mut(owner)
+                {
+                    holding.charged -= budget;
+                }
+                true
+            }
+        }
+    }
+
+    /// The entries of an environment's list in which there is a view.
+    pub fn views_of(&self, id: EnvironmentId) -> impl Iterator<Item = u64> + '_ {
+        (1..VIEWS as u64).filter(move |entry| self.views.at(id, *entry).is_some())
+    }
+
+    /// A view that an environment has begun to end and not taken apart.
+    pub fn ended_view_of(&self, id: EnvironmentId) -> Option<ViewId> {
+        self.views.ended_of(id)
+    }
+
+    /// Gives back the frame of an environment's list of views. None of its guests runs, and none will.
+    pub fn end_view_list(&mut self, id: EnvironmentId) {
+        if let Some(list) = self.holding_mut(id).and_then(|holding| holding.view_list.take()) {
+            self.discharge(id, list);
+        }
     }
 }
 

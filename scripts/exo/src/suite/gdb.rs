@@ -14,11 +14,11 @@ pub fn tests() -> Vec<Test> {
 
 /// It stops in the kernel and in the unikernel, whose addresses are the same, and names the callers in each.
 fn both_levels(context: &Context) -> Verdict {
-    let said = context.exo(&["gdb", "hello", "--no-build", "--batch", "--break-kernel", "boot::run"])?;
+    let said = context.exo(&["gdb", "hello", "--no-build", "--batch", "--break-kernel", "start::run"])?;
     let said = said
         .succeeded()?
-        .shows("run () at hyperexo/src/boot.rs")?
-        .shows("in main () at hyperexo/src/boot.rs")?;
+        .shows("run () at hyperexo/src/start/mod.rs")?
+        .shows("in main () at hyperexo/src/start/mod.rs")?;
     let said = said.shows("stopped 1\n")?.shows("program () at libos-core/src/entry.rs")?;
     said.shows("enter () at libos-core/src/memory/space.rs")?.shows("stopped 2\n").map(drop)
 }

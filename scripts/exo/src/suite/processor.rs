@@ -21,9 +21,11 @@ pub fn tests() -> Vec<Test> {
 /// The kernel's own page tables, as QEMU tells them while the one environment sleeps.
 fn kernel_map(context: &Context) -> Verdict {
     let mut told = String::new();
-    let arguments = ["--memory", "64M", "hello", "--", "sleep-ms=4000"];
-    let said = context.run_with_control(&arguments, |control, _| {
-        std::thread::sleep(Duration::from_secs(2));
+    let arguments = ["--memory", "64M", "hello", "--", "sleep-ms=3000"];
+    let said = context.run_with_control(&arguments, |control, printed| {
+        // After this line it sleeps, and the kernel halts with its own map in use.
+        printed.wait_for("disk: ")?;
+        std::thread::sleep(Duration::from_millis(500));
         told = control.monitor("info tlb")?;
         Ok(())
     })?;
@@ -63,7 +65,7 @@ fn virtual_cpus(context: &Context) -> Verdict {
     let apps: Vec<String> =
         names.iter().map(|name| format!("{name}=hostile:attempt=start-everywhere")).collect();
     let apps = apps.iter().flat_map(|app| ["--app", app.as_str()]);
-    let machine = ["--memory", "32M", "--cores", "16"];
+    let machine = ["--memory", "32M", "--cores", "16", "--may-use-cores", "all"];
     let said = context.run(&machine.into_iter().chain(apps).collect::<Vec<_>>())?.succeeded()?;
     names.iter().try_fold(said, |said, name| said.tells(&format!("{name} ended: exit code 0"))).map(drop)
 }

@@ -303,16 +303,16 @@ fn run(memory: Memory, words: &[Word]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn calls_do_what_plain_maps_say(words in prop::collection::vec(any::<[u32; 4]>().prop_map(Word), 1..120)) {
+    fn calls_do_what_plain_maps_say(words in prop::collection::vec(any::<[u32; 4]>().prop_map(Word), 1..80)) {
         run(Memory::Ample, &words);
     }
 
     #[test]
     fn what_always_holds_holds_when_memory_is_scarce(
-        words in prop::collection::vec(any::<[u32; 4]>().prop_map(Word), 1..120),
+        words in prop::collection::vec(any::<[u32; 4]>().prop_map(Word), 1..80),
     ) {
         run(Memory::Scarce, &words);
     }

@@ -26,22 +26,28 @@ impl FrameTable {
     /// If two parts of it say different things.
     pub fn audit(&self) {
         let (mut free, mut kernel, mut owned) = (0, 0, [0u64; MAX_ENVIRONMENTS]);
+        let is_next = |frame: usize, list: usize| {
+            let before = match self.entries[frame].previous {
+                NONE => self.first[list],
+                previous => self.entries[previous as usize].next,
+            };
+            before as usize == frame
+        };
         for (frame, entry) in self.entries.iter().enumerate() {
             let is_free = entry.owner == FREE;
             assert_eq!(self.is_free(frame as u64), is_free, "free map at {frame:#x}");
             match entry.owner {
-                FREE => free += 1,
+                FREE => {
+                    free += 1;
+                    assert!(is_next(frame, FREE_LIST), "the list of free frames at {frame:#x}");
+                }
                 KERNEL => kernel += 1,
                 ABSENT => assert_eq!((entry.pins, entry.bindings), (0, 0), "a hole at {frame:#x} is used"),
                 LEAVING => assert!(entry.pins != 0 && entry.bindings == 0, "{frame:#x} leaves for no reason"),
                 bits => {
                     let id = EnvironmentId::from_bits(bits);
                     owned[id.index()] += 1;
-                    let before = match entry.previous {
-                        NONE => self.first[id.index()],
-                        previous => self.entries[previous as usize].next,
-                    };
-                    assert_eq!(before as usize, frame, "the list of {id:?} at {frame:#x}");
+                    assert!(is_next(frame, id.index()), "the list of {id:?} at {frame:#x}");
                 }
             }
             if is_free {
