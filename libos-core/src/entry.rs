@@ -52,6 +52,7 @@ pub fn exit(code: i32) -> ! {
 /// then runs `main` and exits.
 ///
 /// # Safety
+///
 /// Called once, by the code at the ELF entry point, with `rdi` and `rsi` as they were there.
 #[doc(hidden)]
 pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
@@ -69,6 +70,7 @@ pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
 /// Called by the boot code of an image. Does the same without HyperExo.
 ///
 /// # Safety
+///
 /// Called once, by the code of [`hyperexo_hw::boot_entry!`], with what it was given.
 #[doc(hidden)]
 pub unsafe fn start_directly(protocol: u64, information: u64, name: &'static str, main: fn() -> i32) -> ! {
@@ -82,6 +84,7 @@ pub unsafe fn start_directly(protocol: u64, information: u64, name: &'static str
 /// Brings up the address space.
 ///
 /// # Safety
+///
 /// Called once, on the start-up stack, with a platform and the linear map in place.
 unsafe fn build(main: fn() -> i32) -> ! {
     // SAFETY: by the caller's promise.
@@ -94,6 +97,7 @@ unsafe fn build(main: fn() -> i32) -> ! {
 /// Brings up traps, runs `main` and exits.
 ///
 /// # Safety
+///
 /// Called once, by [`build`], in the new address space.
 unsafe extern "C" fn run() -> ! {
     // SAFETY: by the caller's promise.

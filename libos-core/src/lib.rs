@@ -73,6 +73,7 @@ pub use hyperexo_hw;
 /// What this unikernel runs on.
 ///
 /// # Panics
+///
 /// In a test program of the host. So do the other functions here.
 pub fn host() -> Host {
     platform::current().host()

@@ -31,6 +31,7 @@ pub fn since_boot_ns() -> u64 {
 /// Sleeps. Meanwhile the core is free for others.
 ///
 /// # Panics
+///
 /// With interrupts disabled, see [`upcall::wait_until`].
 pub fn sleep(duration: Duration) {
     sleep_until(deadline_after(duration));
@@ -39,6 +40,7 @@ pub fn sleep(duration: Duration) {
 /// Sleeps until [`ticks`] has reached `deadline`.
 ///
 /// # Panics
+///
 /// As [`sleep`].
 pub fn sleep_until(deadline: u64) {
     upcall::wait_until(|| !wake_at(deadline));

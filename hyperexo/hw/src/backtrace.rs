@@ -45,6 +45,7 @@ impl<R: Fn(u64) -> u64> Iterator for Backtrace<R> {
 /// A [`Backtrace`] over the memory of the running image.
 ///
 /// # Safety
+///
 /// `stack` must be mapped readable during the walk.
 pub unsafe fn of_memory(
     frame_pointer: u64,

@@ -157,6 +157,7 @@ impl CoreTables {
     /// [`trap::set_dispatcher`].
     ///
     /// # Safety
+    ///
     /// The core runs in 64-bit mode at privilege level 0; each stack is writable memory below its address,
     /// used by nobody else, and stays so. `self` must be mapped at its address as long as the core runs.
     pub unsafe fn load(&'static mut self, stacks: TrapStacks) {
@@ -168,6 +169,7 @@ impl CoreTables {
     /// tells.
     ///
     /// # Safety
+    ///
     /// As [`CoreTables::load`].
     pub unsafe fn load_numbered(&'static mut self, stacks: TrapStacks, number: usize) {
         self.task.set_no_port_map();

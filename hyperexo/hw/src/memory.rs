@@ -14,6 +14,7 @@ use core::arch::naked_asm;
 /// Copies `bytes` bytes, which may overlap; returns `destination`. Exported as `memcpy` and `memmove`.
 ///
 /// # Safety
+///
 /// `source` must be readable and `destination` writable for `bytes` bytes.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -129,6 +130,7 @@ pub unsafe extern "C" fn hx_memmove(destination: *mut u8, source: *const u8, byt
 /// Sets `bytes` bytes to the low byte of `value`; returns `destination`. Exported as `memset`.
 ///
 /// # Safety
+///
 /// `destination` must be writable for `bytes` bytes.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -199,6 +201,7 @@ pub unsafe extern "C" fn hx_memset(destination: *mut u8, value: i32, bytes: usiz
 /// `memcmp` and `bcmp`.
 ///
 /// # Safety
+///
 /// `left` and `right` must be readable for `bytes` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hx_memcmp(left: *const u8, right: *const u8, bytes: usize) -> i32 {
@@ -227,6 +230,7 @@ pub unsafe extern "C" fn hx_memcmp(left: *const u8, right: *const u8, bytes: usi
 /// Number of bytes before the first zero byte. Exported as `strlen`.
 ///
 /// # Safety
+///
 /// `text` must be readable up to and including a zero byte.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

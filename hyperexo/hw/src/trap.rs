@@ -124,6 +124,7 @@ pub fn set_dispatcher(dispatcher: fn(&mut TrapFrame)) {
 /// interrupts disabled.
 ///
 /// # Safety
+///
 /// `low..high` must be mapped writable as long as it stays declared.
 pub unsafe fn set_interrupted_stack(low: u64, high: u64, room: u64) {
     let stack = &STACKS[core_number()];
@@ -147,6 +148,7 @@ pub fn disable_interrupts() -> bool {
 /// Enables interrupts.
 ///
 /// # Safety
+///
 /// The descriptor tables are loaded, and the caller holds nothing that a handler would wait for.
 pub unsafe fn enable_interrupts() {
     // SAFETY: by the caller's promise.
@@ -158,6 +160,7 @@ pub unsafe fn enable_interrupts() {
 /// effect after `hlt` began.
 ///
 /// # Safety
+///
 /// As for [`enable_interrupts`].
 pub unsafe fn wait_for_interrupt() {
     // SAFETY: by the caller's promise.

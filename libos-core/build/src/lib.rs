@@ -55,6 +55,7 @@ const ARGUMENTS: [&str; 10] = [
 /// Links the binaries of this package as unikernels.
 ///
 /// # Panics
+///
 /// If cargo did not set `OUT_DIR` (not called from a build script), or the linker script can't be written
 /// there.
 pub fn link() {
@@ -65,6 +66,7 @@ pub fn link() {
 /// `entry`. Sections named `.note.Xen` (PVH) and `.multiboot2` are kept near the start of the file.
 ///
 /// # Panics
+///
 /// As [`link`].
 pub fn link_kernel(entry: &str) {
     link_at_entry(entry);

@@ -126,6 +126,7 @@ static STARTED: Masked<Started> = Masked::new(Started { numbers: 1, spare: None 
 /// Cores of the machine.
 ///
 /// # Panics
+///
 /// In a test program of the host. So do the other functions here.
 pub fn count() -> u64 {
     platform::current().cores().count
@@ -232,6 +233,7 @@ unsafe extern "C" fn enter() -> ! {
 /// Runs functions on another virtual CPU, one after the other, for ever.
 ///
 /// # Safety
+///
 /// `provision` comes from [`create`], for this virtual CPU, which runs on the stack that it names.
 unsafe extern "C" fn run(provision: *mut Provision) -> ! {
     // SAFETY: by the caller's promise the box is this virtual CPU's; it is never freed.
@@ -314,6 +316,7 @@ impl CoreHandle {
     /// Sleeps until the function has returned.
     ///
     /// # Panics
+    ///
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn join(&self) {
         let own = 1 << core_number();

@@ -68,6 +68,7 @@ pub fn clear_handler(vector: u8) {
 /// to `report`.
 ///
 /// # Safety
+///
 /// Called once. All stacks are mapped for good; `stack` is the one in use, and `traps` have no other use.
 pub(crate) unsafe fn start(traps: TrapStacks, stack: Range<u64>, report: Report) {
     static mut TABLES: CoreTables = CoreTables::new();
@@ -87,6 +88,7 @@ pub(crate) unsafe fn start(traps: TrapStacks, stack: Range<u64>, report: Report)
 /// `stack`.
 ///
 /// # Safety
+///
 /// All stacks are mapped for good and belong to this virtual CPU.
 pub(crate) unsafe fn load(
     tables: &'static mut CoreTables,

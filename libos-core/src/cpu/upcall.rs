@@ -71,6 +71,7 @@ pub(crate) fn dispatch(mut causes: u64) {
 /// upcall is lost between the look and the halt.
 ///
 /// # Panics
+///
 /// If interrupts are disabled: in a handler, or while a [`crate::lock::Masked`] is held. Nothing would ever
 /// wake us.
 pub fn wait_until(mut condition: impl FnMut() -> bool) {

@@ -222,6 +222,7 @@ impl Disk {
     /// Tells the device of enqueued requests.
     ///
     /// # Panics
+    ///
     /// Under HyperExo, if the kernel refuses to look at the ring: it has been damaged, and no request would
     /// ever end.
     pub fn kick(&mut self) {
@@ -236,6 +237,7 @@ impl Disk {
     /// Sleeps until [`Disk::poll`] has something. Returns at once if nothing is in flight.
     ///
     /// # Panics
+    ///
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self) {
         if self.requests.in_flight > 0 && !self.requests.queue.has_completion() {

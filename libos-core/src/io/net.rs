@@ -150,6 +150,7 @@ impl Nic {
     /// A packet of `bytes` bytes to be filled in. It holds bytes of earlier packets.
     ///
     /// # Panics
+    ///
     /// Beyond [`MAX_PACKET_BYTES`].
     pub fn packet(&mut self, bytes: usize) -> Packet {
         assert!(bytes <= MAX_PACKET_BYTES, "a packet of {bytes} bytes");
@@ -193,6 +194,7 @@ impl Nic {
     /// Sleeps until [`Nic::receive`] has something or the timeout is over. Returns whether it has.
     ///
     /// # Panics
+    ///
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self, timeout: Option<Duration>) -> bool {
         self.wait_for(false, timeout)
@@ -202,6 +204,7 @@ impl Nic {
     /// the timeout is over.
     ///
     /// # Panics
+    ///
     /// As [`Nic::wait`].
     pub fn wait_for_room(&mut self, timeout: Option<Duration>) -> bool {
         self.wait_for(true, timeout)

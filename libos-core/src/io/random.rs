@@ -34,6 +34,7 @@ impl core::fmt::Display for Source {
 /// [`RandomError`]. `bytes` holds nothing of use then.
 ///
 /// # Panics
+///
 /// Outside a unikernel.
 pub fn fill(bytes: &mut [u8]) -> Result<Source, RandomError> {
     match platform::current().random_bytes(bytes) {
@@ -49,6 +50,7 @@ pub fn fill(bytes: &mut [u8]) -> Result<Source, RandomError> {
 /// As [`fill`].
 ///
 /// # Panics
+///
 /// As [`fill`].
 pub fn seed() -> Result<u64, RandomError> {
     let mut bytes = [0; size_of::<u64>()];

@@ -88,6 +88,7 @@ unsafe impl GlobalAlloc for Heap {
 /// Gives a frame to the heap.
 ///
 /// # Safety
+///
 /// The frame must be bound read-write, in the linear map, and used by nobody.
 pub(crate) unsafe fn donate(frame: u64) {
     // SAFETY: by the caller's promise.
@@ -175,6 +176,7 @@ impl PageList {
     /// Adds a page to the list.
     ///
     /// # Safety
+    ///
     /// The page must satisfy the invariant.
     unsafe fn put(&mut self, page: u64) {
         // SAFETY: by the caller's promise the page is writable and in no use.

@@ -23,6 +23,7 @@ impl Lent {
     /// Takes the page back.
     ///
     /// # Safety
+    ///
     /// Neither a device nor the kernel uses it any more.
     pub unsafe fn back(self) -> Box<Page> {
         // SAFETY: by the invariant the pointer comes from a box, and by the caller's promise nobody else uses

@@ -135,6 +135,7 @@ impl<'a> Tables<'a> {
     /// not matter.
     ///
     /// # Panics
+    ///
     /// If `tables` is empty.
     pub fn new(tables: &'a mut [Table], first_frame: u64) -> Tables<'a> {
         tables[0] = Table::EMPTY;

@@ -70,9 +70,11 @@ static START_ROOT: AtomicU64 = AtomicU64::new(0);
 /// Builds the address space, enters it and goes on at `then`.
 ///
 /// # Safety
+///
 /// Called once, at the start, on the start-up stack, with the linear map in place.
 ///
 /// # Panics
+///
 /// If the platform gives no frames, or describes areas that overlap.
 pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
     let facts = platform::facts();
@@ -97,6 +99,7 @@ pub(crate) unsafe fn start(then: unsafe extern "C" fn() -> !) -> ! {
 /// Protects what may not be written, and gives what only the start needed to the heap.
 ///
 /// # Safety
+///
 /// Called once, where [`start`] goes on.
 pub(crate) unsafe fn settle() {
     let facts = platform::facts();
@@ -126,6 +129,7 @@ pub(crate) unsafe fn settle() {
 /// lie (UMIP; SDM vol. 3 §2.5).
 ///
 /// # Safety
+///
 /// Called in an address space that [`start`] built.
 pub(crate) unsafe fn protect() {
     const WRITE_PROTECT: u64 = 1 << 16;
@@ -159,6 +163,7 @@ fn offered_protection() -> u64 {
 /// physical address, it moves to the virtual one, which has a guard page below.
 ///
 /// # Safety
+///
 /// The tables must map all that `then` uses; the stack in use is the start-up stack.
 unsafe fn enter(root_frame: u64, then: unsafe extern "C" fn() -> !) -> ! {
     let stack = platform::facts().stack;

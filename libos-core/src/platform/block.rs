@@ -64,6 +64,7 @@ pub(crate) trait BlockQueue: Send {
     /// [`BlockQueue::kick`].
     ///
     /// # Safety
+    ///
     /// The frames serve this request alone until it is completed. If the outcome is [`Outcome::Timeout`],
     /// they serve it for ever.
     unsafe fn put(

@@ -53,6 +53,7 @@ pub(crate) trait Platform: Sync {
     /// Gives back frames of [`Platform::take_frames`].
     ///
     /// # Safety
+    ///
     /// No Rust object lives in them, and they have not been given back before.
     unsafe fn give_back_frames(&self, run: &FrameRun);
 
@@ -76,6 +77,7 @@ pub(crate) trait Platform: Sync {
     /// Makes virtual CPU `number` on another core.
     ///
     /// # Safety
+    ///
     /// `entry` must be fit to run, as a kernel's first instructions are: its stack is mapped and nobody
     /// else's. Called once for each number, except after a refusal.
     unsafe fn start_core(&self, number: usize, core: u64, entry: CoreEntry) -> Result<(), Status>;
@@ -86,6 +88,7 @@ pub(crate) trait Platform: Sync {
     /// Turns on what each core has for itself.
     ///
     /// # Safety
+    ///
     /// Called on virtual CPU `number`, once, after its descriptor tables are loaded and before it enables
     /// interrupts.
     unsafe fn core_runs(&self, number: usize);
@@ -148,6 +151,7 @@ pub(crate) fn set(platform: &'static dyn Platform, facts: Facts) {
 /// What the unikernel runs on.
 ///
 /// # Panics
+///
 /// Outside a unikernel: in a test program of the host that links this library.
 pub(crate) fn current() -> &'static dyn Platform {
     CURRENT.get().expect("runs only as a unikernel").0
@@ -156,6 +160,7 @@ pub(crate) fn current() -> &'static dyn Platform {
 /// What the host told at the start.
 ///
 /// # Panics
+///
 /// As [`current`].
 pub(crate) fn facts() -> &'static Facts {
     &CURRENT.get().expect("runs only as a unikernel").1

@@ -195,6 +195,7 @@ impl Workload {
     /// Opens its files.
     ///
     /// # Errors
+    ///
     /// If one is missing or makes no sense.
     pub fn open(self, context: &Context<'_>) -> Result<Box<dyn Program>, RunError> {
         Ok(match self {

@@ -49,6 +49,7 @@ impl Options {
     /// Reads the options with `argument`, which gives the value of a key of the command line.
     ///
     /// # Errors
+    ///
     /// [`RunError::Argument`] names the key and what its value can be.
     pub fn parse<'a>(argument: impl Fn(&str) -> Option<&'a str>) -> Result<Options, RunError> {
         let workload = argument("workload")
@@ -110,6 +111,7 @@ const START_BLOCKS: usize = 64;
 /// The line says `verified: false` if the result is not the expected one.
 ///
 /// # Errors
+///
 /// If a file can't be read or makes no sense.
 pub fn run(
     device: Box<dyn BlockDevice>,
@@ -122,6 +124,7 @@ pub fn run(
 /// As [`run`]; `observer` is told of every event in the cache, once the volume is mounted.
 ///
 /// # Errors
+///
 /// As [`run`].
 pub fn run_observed(
     device: Box<dyn BlockDevice>,
@@ -172,6 +175,7 @@ pub fn run_observed(
 /// knows, and runs it. Returns the size of the data in blocks and the comparison.
 ///
 /// # Errors
+///
 /// If a file can't be read or makes no sense, or if `resize` fails.
 pub fn run_program(
     context: &Context<'_>,

@@ -28,6 +28,7 @@ pub trait Program {
     /// Runs to the end and compares the result with what it must be.
     ///
     /// # Errors
+    ///
     /// If a file can't be read or makes no sense.
     fn run(&self, context: &Context<'_>) -> Result<Checked, RunError>;
 }

@@ -53,6 +53,7 @@ impl Message {
     /// Writes the message to all of a packet.
     ///
     /// # Panics
+    ///
     /// On a packet of fewer than [`MIN_BYTES`] bytes.
     pub fn write(&self, destination: MacAddress, packet: &mut [u8]) {
         packet[..6].copy_from_slice(&destination.0);

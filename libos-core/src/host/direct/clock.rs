@@ -48,6 +48,7 @@ impl Clock {
     /// Finds out. Measures nothing if the hypervisor tells the frequency and the timer counts ticks.
     ///
     /// # Safety
+    ///
     /// Privilege level 0, interrupts disabled; nobody else uses the timers.
     pub unsafe fn start(apic: &LocalApic) -> Clock {
         // SAFETY: privilege level 0, memory mapped linearly.

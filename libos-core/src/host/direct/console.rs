@@ -201,6 +201,7 @@ fn label(options: &Options) -> Option<&'static str> {
 /// Takes the port.
 ///
 /// # Safety
+///
 /// Privilege level 0; nobody else uses the port.
 pub(super) unsafe fn start() {
     // SAFETY: by the caller's promise.

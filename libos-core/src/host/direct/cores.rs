@@ -29,6 +29,7 @@ static ARRIVED: AtomicBool = AtomicBool::new(false);
 /// Starts a core.
 ///
 /// # Safety
+///
 /// As for [`crate::platform::Platform::start_core`]. One call runs at a time.
 pub(super) unsafe fn start(
     machine: &Machine,
@@ -102,6 +103,7 @@ pub(super) fn ready(number: usize) -> bool {
 /// Turns on what each processor has for itself.
 ///
 /// # Safety
+///
 /// Called on the processor with this number, its descriptor tables loaded, interrupts disabled.
 pub(super) unsafe fn runs(number: usize) {
     // SAFETY: by the caller's promise. On the first processor the APIC is on already.

@@ -101,6 +101,7 @@ pub(super) fn silence(place: Place) {
 /// A console's register for emergencies, if it is in reach.
 ///
 /// # Safety
+///
 /// There is a console that has it.
 pub(super) unsafe fn emergency_register(place: Place) -> Option<EmergencyRegister> {
     /// Where the configuration of the kind of device begins in a window (virtio 1.1 §4.2.2).

@@ -46,6 +46,7 @@ pub(super) fn known() -> Option<&'static Machine> {
 /// The machine.
 ///
 /// # Panics
+///
 /// Before it has been looked up.
 pub(super) fn machine() -> &'static Machine {
     known().expect("runs directly on a machine")

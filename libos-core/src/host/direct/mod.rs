@@ -58,6 +58,7 @@ use options::End;
 /// Looks the machine up and makes it the platform. If that is not possible, says so and ends.
 ///
 /// # Safety
+///
 /// As for [`start::look_up`].
 pub(crate) unsafe fn start(protocol: u64, information: u64, name: &'static str) {
     // SAFETY: by the caller's promise.

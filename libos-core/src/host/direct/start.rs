@@ -47,6 +47,7 @@ impl core::fmt::Display for StartError {
 /// another name.
 ///
 /// # Safety
+///
 /// Called once, by the code of `boot_entry!`, with what it was given.
 pub(super) unsafe fn look_up(
     protocol: u64,
@@ -88,6 +89,7 @@ pub(super) unsafe fn look_up(
 /// Finds the machine's parts, and says what they are.
 ///
 /// # Safety
+///
 /// Called once, at privilege level 0 with interrupts disabled, while the firmware's tables are mapped.
 unsafe fn find_machine(
     boot: &BootInfo,
@@ -122,6 +124,7 @@ unsafe fn find_machine(
 /// The linear address of a text that is now reached by its physical address.
 ///
 /// # Safety
+///
 /// The linear map shows it, for good, and nobody changes it.
 unsafe fn at_linear_address(text: &str) -> &'static str {
     // SAFETY: by the caller's promise. The bytes are the same, hence UTF-8.

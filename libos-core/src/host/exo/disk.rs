@@ -122,6 +122,7 @@ impl BlockQueue for RingQueue<'_> {
     /// Makes a hypercall if the kernel does not look by itself.
     ///
     /// # Panics
+    ///
     /// If the kernel refuses to look at the ring. The ring is damaged then, and no request would ever end.
     fn kick(&mut self) {
         if self.needs_kick() {

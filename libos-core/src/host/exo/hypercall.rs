@@ -32,6 +32,7 @@ pub(crate) fn choose_instruction(vmmcall: bool) {
 /// Any call, with any arguments: the status as a number, and the results.
 ///
 /// # Safety
+///
 /// The call must not take, share or change memory that Rust objects live in.
 pub unsafe fn raw(call: u64, arguments: Arguments) -> (u64, Results) {
     let [mut a, mut b, mut c, mut d, e, f] = arguments;
@@ -59,6 +60,7 @@ pub unsafe fn raw(call: u64, arguments: Arguments) -> (u64, Results) {
 /// [`Status::UnknownCall`].
 ///
 /// # Safety
+///
 /// As [`raw`].
 unsafe fn call(call: Call, arguments: Arguments) -> Result<Results, Status> {
     // SAFETY: by the caller's promise.
@@ -73,6 +75,7 @@ unsafe fn call(call: Call, arguments: Arguments) -> Result<Results, Status> {
 /// A call whose arguments start with a capability.
 ///
 /// # Safety
+///
 /// As [`raw`].
 unsafe fn call_with(
     number: Call,
@@ -119,6 +122,7 @@ pub fn page_alloc(first: u64, count: u64, alignment: u64) -> Result<Capability, 
 /// Gives frames back.
 ///
 /// # Safety
+///
 /// No Rust object may live in them.
 pub unsafe fn page_free(capability: &Capability) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
@@ -128,6 +132,7 @@ pub unsafe fn page_free(capability: &Capability) -> Result<(), Status> {
 /// Binds frames with the given rights.
 ///
 /// # Safety
+///
 /// Objects in these frames must bear the rights, and writes by other environments with a right to write.
 pub unsafe fn page_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
@@ -137,6 +142,7 @@ pub unsafe fn page_bind(capability: &Capability, rights: Rights) -> Result<(), S
 /// Binds frames in the view with this number, so that code in the view reaches them.
 ///
 /// # Safety
+///
 /// As for [`page_bind`].
 pub unsafe fn page_bind_in(view: u64, capability: &Capability, rights: Rights) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
@@ -146,6 +152,7 @@ pub unsafe fn page_bind_in(view: u64, capability: &Capability, rights: Rights) -
 /// Ends the bindings of a run of frames.
 ///
 /// # Safety
+///
 /// No Rust object may live in them.
 pub unsafe fn page_unbind(first: u64, count: u64) -> Result<(), Status> {
     // SAFETY: by the caller's promise.
@@ -161,13 +168,16 @@ pub fn derive(capability: &Capability, first: u64, count: u64, rights: Rights) -
     unsafe { call_with(Call::Derive, capability, first, count | u64::from(rights.0) << 56) }.map(Capability)
 }
 
-/// Makes all capabilities for the range invalid, ends others' bindings, and returns a new capability.
+/// Makes all capabilities for the range invalid, ends bindings (of an extent all, else all but this
+/// environment's), and returns a new capability. The device may still be busy with older requests: see
+/// [`hyperexo_abi::hypercall::Call::Revoke`].
 pub fn revoke(capability: &Capability) -> Result<Capability, Status> {
     // SAFETY: only others lose their bindings; this environment keeps its own.
     unsafe { call_with(Call::Revoke, capability, 0, 0) }.map(Capability)
 }
 
-/// Allocates `count` disk blocks from `first` on (or anywhere, if that is [`hyperexo_abi::ANY`]).
+/// Allocates `count` disk blocks from `first` on (or anywhere, if that is [`hyperexo_abi::ANY`]), at most
+/// [`hyperexo_abi::hypercall::MAX_ALLOCATION_BLOCKS`].
 pub fn disk_alloc(first: u64, count: u64) -> Result<Capability, Status> {
     // SAFETY: blocks are not memory.
     unsafe { call(Call::DiskAlloc, [first, count, 0, 0, 0, 0]) }.map(Capability)
@@ -179,7 +189,8 @@ pub fn disk_free(capability: &Capability) -> Result<(), Status> {
     unsafe { call_with(Call::DiskFree, capability, 0, 0) }.map(drop)
 }
 
-/// Binds an extent with the given rights.
+/// Binds an extent with the given rights. [`Status::Busy`] while the device has requests from before its
+/// revocation.
 pub fn disk_bind(capability: &Capability, rights: Rights) -> Result<(), Status> {
     // SAFETY: blocks are not memory.
     unsafe { call_with(Call::DiskBind, capability, u64::from(rights.0), 0) }.map(drop)
@@ -194,6 +205,7 @@ pub fn disk_unbind(first: u64, count: u64) -> Result<(), Status> {
 /// Gives the kernel a ring in [`hyperexo_abi::ring::RING_FRAMES`] frames from `first`.
 ///
 /// # Safety
+///
 /// The frames must hold a [`hyperexo_abi::ring::DiskRing`] and nothing else, for as long as the environment
 /// lives.
 pub unsafe fn ring_bind(first: u64) -> Result<(), Status> {
@@ -204,6 +216,7 @@ pub unsafe fn ring_bind(first: u64) -> Result<(), Status> {
 /// Says that the ring has new requests.
 ///
 /// # Safety
+///
 /// The device writes frames that new read requests name. They must hold no Rust object, or one that only its
 /// requester knows.
 pub unsafe fn ring_kick() -> Result<(), Status> {
@@ -232,9 +245,11 @@ pub struct NewVcpu {
     pub doorbell_frame: u64,
 }
 
-/// Makes a virtual CPU on another core. Programs use [`crate::cores::start`].
+/// Makes a virtual CPU on another core that the manifest allows. Its memory counts against the environment's
+/// quota. Programs use [`crate::cores::start`].
 ///
 /// # Safety
+///
 /// The code at `instruction` starts with that stack pointer, page table and argument (in `rdi`), with
 /// interrupts disabled and no descriptor tables. It must not harm memory that Rust objects live in.
 pub unsafe fn vcpu_start(
@@ -259,6 +274,7 @@ pub fn vcpu_wake(index: u64) -> Result<(), Status> {
 /// that. Programs use [`super::faults`].
 ///
 /// # Safety
+///
 /// The frame must hold a [`hyperexo_abi::fault::FaultPage`] and nothing else until this is called again, and
 /// the trap of [`hyperexo_abi::fault::VECTOR`] must be handled.
 pub unsafe fn fault_page(frame: Option<u64>) -> Result<(), Status> {
@@ -295,6 +311,7 @@ pub fn filter_unbind(number: u64) -> Result<(), Status> {
 /// Gives the kernel rings of packets in [`hyperexo_abi::net::NET_RING_FRAMES`] frames from `first`.
 ///
 /// # Safety
+///
 /// The frames must hold [`hyperexo_abi::net::NetRings`] and nothing else, for as long as the environment
 /// lives. Incoming packets are written into frames that the receive ring names. These must hold no Rust
 /// object, or one that only its owner knows.
@@ -306,6 +323,7 @@ pub unsafe fn net_ring_bind(first: u64) -> Result<(), Status> {
 /// Says that the transmit ring has packets.
 ///
 /// # Safety
+///
 /// As for [`net_ring_bind`]: a packet may come back to this environment.
 pub unsafe fn net_kick() -> Result<(), Status> {
     // SAFETY: by the caller's promise.

@@ -25,6 +25,7 @@ static PAGES: Once<Pages> = Once::new();
 /// `None` if `magic` (register `rsi` at entry) or the page itself says that this is not HyperExo.
 ///
 /// # Safety
+///
 /// If `magic` is [`MAGIC`], the state must be that described in [`hyperexo_abi::start`]: `physical` is the
 /// address of a [`StartInfo`], and the linear map reaches it and the frames it names.
 pub(super) unsafe fn read(physical: u64, magic: u64) -> Option<&'static StartInfo> {
@@ -100,6 +101,7 @@ fn pages() -> &'static Pages {
 /// What the kernel told this environment at its start.
 ///
 /// # Panics
+///
 /// If the image does not run as an environment of HyperExo.
 pub fn start_info() -> &'static StartInfo {
     pages().start
@@ -113,6 +115,7 @@ pub(super) fn accounting() -> &'static Accounting {
 /// Frames and blocks held by each environment.
 ///
 /// # Panics
+///
 /// As [`start_info`].
 pub fn owners() -> &'static Owners {
     pages().owners
@@ -121,6 +124,7 @@ pub fn owners() -> &'static Owners {
 /// The bitmap of free frames: bit `n % 64` of word `n / 64` is set if nobody owns frame `n`.
 ///
 /// # Panics
+///
 /// As [`start_info`].
 pub fn free_map() -> &'static [AtomicU64] {
     pages().free_map

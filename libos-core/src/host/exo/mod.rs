@@ -62,6 +62,7 @@ struct Exo;
 /// Returns `false` if `magic` (register `rsi` at entry) or the page itself says that this is not HyperExo.
 ///
 /// # Safety
+///
 /// As for [`information::read`].
 pub(crate) unsafe fn start(physical: u64, magic: u64) -> bool {
     // SAFETY: by the caller's promise.

@@ -97,6 +97,7 @@ impl NetPort for ExoPort {
 /// Has the kernel look at the rings. When it returns, the kernel is done with what it did with them before.
 ///
 /// # Panics
+///
 /// If the kernel refuses to look. The ring is damaged then, and no packet would ever leave.
 fn kick() {
     // SAFETY: the transmit ring names frames of a lane only, which keeps them. They are read, not written.

@@ -203,6 +203,7 @@ impl View {
     /// [`Status::NoSuch`] if the maker has ended the view.
     ///
     /// # Safety
+    ///
     /// The function touches only its stack (of 16 KiB), the frames shown and constants. It does not panic:
     /// there is neither a heap nor a handler inside, and a fault there ends the program. One call runs at a
     /// time.

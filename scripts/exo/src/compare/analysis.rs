@@ -56,6 +56,7 @@ const OWN_STEP: usize = 20;
 /// policy.
 ///
 /// # Errors
+///
 /// If the program can't be run on the host.
 pub fn analyse(
     optimum: &Optimum,

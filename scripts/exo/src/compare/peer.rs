@@ -35,6 +35,7 @@ impl Peer {
     /// Fetches the kernel, builds the program, makes the disks.
     ///
     /// # Errors
+    ///
     /// If the kernel is not offered here, or the program can't be built.
     pub fn prepare(comparison: &Comparison<'_>) -> Result<Peer> {
         let kernel = Kernel::fetch(&comparison.checkout)?;

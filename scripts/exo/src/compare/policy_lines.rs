@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// and for names that are not `filecache`'s.
 ///
 /// # Errors
+///
 /// If the sources can't be read, or are no Rust.
 pub fn of(checkout: &Checkout, workload: &str, policy: &str) -> Result<Option<u64>> {
     let place = match (workload.parse::<Workload>(), policy.parse::<Policy>()) {

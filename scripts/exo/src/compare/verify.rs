@@ -13,6 +13,7 @@ use libos_fs::{RamDisk, ReadAheadKind};
 /// Runs all of it and says what agrees.
 ///
 /// # Errors
+///
 /// With the first difference.
 pub fn verify(comparison: &Comparison<'_>) -> Result<()> {
     for workload in &comparison.args.workloads {

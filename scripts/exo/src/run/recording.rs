@@ -28,6 +28,7 @@ impl Recording {
     /// Has the only environment of a run print its references.
     ///
     /// # Errors
+    ///
     /// If there are several: their references have nothing to do with each other.
     pub fn prepare(environments: &mut [Environment]) -> Result<()> {
         let [environment] = environments else {
@@ -63,6 +64,7 @@ impl Recording {
     /// Writes the file.
     ///
     /// # Errors
+    ///
     /// If a line was damaged, if there were no references, or if the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         if let Some(bad) = &self.bad {

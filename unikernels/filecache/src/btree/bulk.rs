@@ -16,6 +16,7 @@ pub struct Image {
 /// records and how many keys a page gets, in hundredths of what it has room for.
 ///
 /// # Panics
+///
 /// If there are no records, or if a page has no room for one.
 pub fn build(records: &[(u64, Vec<u8>)], fill: usize) -> Image {
     let value_bytes = records[0].1.len();

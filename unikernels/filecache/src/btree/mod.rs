@@ -75,6 +75,7 @@ impl Tree {
     /// Opens the tree in two files.
     ///
     /// # Errors
+    ///
     /// If the first page of the index is no header.
     pub fn open(index: WorkFile, leaves: WorkFile) -> Result<Tree, TreeError> {
         let header = Header::read(&*read_page(&index, 0)?)?;
@@ -99,6 +100,7 @@ impl Tree {
     /// Shows the value of a key; `None` if there is none.
     ///
     /// # Errors
+    ///
     /// If a page can't be read or makes no sense.
     pub fn get<T>(&self, key: u64, show: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, TreeError> {
         let leaf = self.read_leaf(self.find(key)?.leaf)?;
@@ -108,6 +110,7 @@ impl Tree {
     /// Changes the value of a key; `false` if there is none.
     ///
     /// # Errors
+    ///
     /// If a page can't be read or written, or makes no sense.
     pub fn update(&self, key: u64, change: impl FnOnce(&mut [u8])) -> Result<bool, TreeError> {
         let number = self.find(key)?.leaf;
@@ -122,6 +125,7 @@ impl Tree {
     /// there were.
     ///
     /// # Errors
+    ///
     /// If a page can't be read or makes no sense.
     pub fn scan(
         &self,
@@ -146,6 +150,7 @@ impl Tree {
     /// Adds a record, or changes it if its key is there. `value` has the length of the tree's values.
     ///
     /// # Errors
+    ///
     /// If a page can't be read or written, or makes no sense.
     pub fn insert(&mut self, key: u64, value: &[u8]) -> Result<(), TreeError> {
         let way = self.find(key)?;

@@ -92,6 +92,7 @@ impl Files {
     /// Opens the database and the sources, as far as the variant reads them.
     ///
     /// # Errors
+    ///
     /// If one is missing.
     pub fn open(context: &Context<'_>, variant: Variant) -> Result<Files, RunError> {
         let database = variant.symbols.then(|| open(context, DATABASE_PATH)).transpose()?;

@@ -131,6 +131,7 @@ fn directories(files: &[ImageFile]) -> BTreeSet<&str> {
 /// Copies all files of an image into a folder of the host.
 ///
 /// # Errors
+///
 /// If the image can't be read or the folder can't be written.
 pub fn copy_out(image: &[u8], folder: &Path) -> Result<(), DataError> {
     let failed = |path: &str| {

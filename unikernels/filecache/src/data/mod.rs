@@ -116,6 +116,7 @@ pub struct Origin<'a> {
 /// Makes the data of a family of workloads.
 ///
 /// # Errors
+///
 /// If cargo can't tell where the dependencies are, if they are too small, if no program can be traced.
 pub fn collect(
     family: DataFamily,
@@ -181,6 +182,7 @@ fn text_of(files: &[SourceFile]) -> String {
 /// complete.
 ///
 /// # Errors
+///
 /// As [`collect`], and if the image can't be written.
 pub fn build(
     family: DataFamily,

@@ -7,6 +7,7 @@ use std::process::Command;
 /// The files of a package, unpacked below `downloads`, where they stay for the next time.
 ///
 /// # Errors
+///
 /// [`DataError::Package`] if this host has no `apt-get`, does not know the package, or can't download it.
 pub fn unpack(package: &str, downloads: &Path) -> Result<PathBuf, DataError> {
     let place = downloads.join(package);

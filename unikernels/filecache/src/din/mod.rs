@@ -51,6 +51,7 @@ impl Files {
     /// Opens the trace.
     ///
     /// # Errors
+    ///
     /// If it is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         Ok(Files { trace: open(context, TRACE_PATH)? })

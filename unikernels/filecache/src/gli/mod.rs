@@ -55,6 +55,7 @@ impl Files {
     /// Opens index and partitions.
     ///
     /// # Errors
+    ///
     /// If one is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         let index = open(context, INDEX_PATH)?;

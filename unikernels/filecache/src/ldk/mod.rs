@@ -81,6 +81,7 @@ impl Files {
     /// Opens the archives.
     ///
     /// # Errors
+    ///
     /// If one is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         let list = open(context, LIST_PATH)?;

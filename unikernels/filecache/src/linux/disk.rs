@@ -25,6 +25,7 @@ impl DiskCounters {
     /// Counters of a disk by its name, such as `vda`.
     ///
     /// # Errors
+    ///
     /// If the kernel knows no such disk.
     pub fn read(disk: &str) -> Result<DiskCounters, RunError> {
         let text = std::fs::read_to_string(PATH).map_err(|error| unreadable(PATH, &error))?;

@@ -69,6 +69,7 @@ impl PeerPolicy {
 /// Runs a workload over the files in `root`, which are on the disk `disk` (a name like `vda`).
 ///
 /// # Errors
+///
 /// If a file can't be used, if there is no control group for memory, or if this kernel does not have the
 /// replacement that is asked for. Needs a root user.
 pub fn run(
@@ -133,6 +134,7 @@ pub fn run(
 /// Options for [`run`] from the words of a command line, whose `policy=` names a [`PeerPolicy`].
 ///
 /// # Errors
+///
 /// As [`Options::parse`], and if there is no such policy.
 pub fn parse<'a>(argument: impl Fn(&str) -> Option<&'a str>) -> Result<(Options, PeerPolicy), RunError> {
     let peer = argument("policy").and_then(PeerPolicy::named).ok_or_else(|| RunError::Argument {

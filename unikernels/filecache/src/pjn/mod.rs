@@ -78,6 +78,7 @@ impl Files {
     /// Opens relations and index.
     ///
     /// # Errors
+    ///
     /// If a file is missing or holds no tree.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         let index =

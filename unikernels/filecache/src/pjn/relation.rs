@@ -77,6 +77,7 @@ impl Heap {
     /// Tuple number `number`; `None` behind the last.
     ///
     /// # Errors
+    ///
     /// If the file can't be read.
     pub(super) fn get(&self, number: u64) -> Result<Option<Tuple>, FileError> {
         let mut bytes = [0; TUPLE_BYTES];

@@ -61,6 +61,7 @@ impl Files {
     /// Opens the input.
     ///
     /// # Errors
+    ///
     /// If it is missing.
     pub fn open(context: &Context<'_>) -> Result<Files, RunError> {
         Ok(Files { input: open(context, INPUT_PATH)? })

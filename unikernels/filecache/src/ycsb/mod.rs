@@ -97,6 +97,7 @@ impl Files {
     /// Opens the store.
     ///
     /// # Errors
+    ///
     /// If a file is missing or holds no tree.
     pub fn open(context: &Context<'_>, mix: Mix) -> Result<Files, RunError> {
         let (index, leaves) = (open(context, INDEX_PATH)?, open(context, LEAVES_PATH)?);

@@ -185,6 +185,7 @@ const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file th
 /// the bytes read.
 ///
 /// # Errors
+///
 /// [`Error::Trace`] names the line or byte.
 pub fn read(
     path: &Path,
