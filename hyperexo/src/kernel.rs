@@ -286,7 +286,8 @@ impl Kernel {
     /// Takes some of an environment's own frames out of a view of somebody else's; returns the last of them, or `None`
     /// if there are no more.
     pub fn leave_frames(&mut self, id: EnvironmentId, view: ViewId, last: Option<u64>) -> Option<u64> {
-        // If the last one has gone to somebody else meanwhile, what follows it is that one's: from the first again.
+        // If the last one has gone to somebody else meanwhile, what follows it is that one's: from the first
+        // again.
         let still = |frame: &u64| self.pages.frames.owner(*frame) == Owner::Environment(id);
         let (mut at, mut stale) = (last.filter(still), Stale::none());
         for _ in 0..FRAMES_AT_ONCE {

@@ -40,8 +40,8 @@ pub fn next_part(run: Range<u64>, budget: u64) -> (Range<u64>, u64) {
     (run.start..end, end - run.start)
 }
 
-/// What a part costs besides if it is not one entry: entries for single frames are changed one by one, and in somebody
-/// else's view each frame is looked at.
+/// What a part costs besides if it is not one entry: entries for single frames are changed one by one, and in
+/// somebody else's view each frame is looked at.
 fn cost_of_entries(pages: &Pages, id: EnvironmentId, place: Place, part: &Range<u64>) -> u64 {
     /// Entries that are worth one unit.
     const ENTRIES: u64 = 4;

@@ -93,7 +93,8 @@ fn may_free(kernel: &mut Kernel, claim: &Verified) -> Result<TakePhase, Status> 
     Ok(TakePhase::Stamp { at: claim.first(), generation: kernel.pages.frames.fresh_generation() })
 }
 
-/// The part of a run whose bindings are ended next: a whole region, if nobody has entries for single frames of it.
+/// The part of a run whose bindings are ended next: a whole region, if nobody has entries for single frames
+/// of it.
 fn part_to_unbind(kernel: &Kernel, run: Range<u64>) -> Range<u64> {
     let (part, _) = next_part(run.clone(), PART);
     let large = part.end - part.start == LARGE_FRAMES && !kernel.pages.frames.any_bound_singly(part.start);

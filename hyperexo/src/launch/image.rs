@@ -200,8 +200,8 @@ fn check_segment(
     Ok(Segment { address, bytes, file: header.p_offset as usize..end as usize, rights })
 }
 
-/// A minimal ELF file, for tests: header, program headers (flags, offset, address, bytes in the file and in memory), 64
-/// bytes of contents.
+/// A minimal ELF file, for tests: header, program headers (flags, offset, address, bytes in the file and in
+/// memory), 64 bytes of contents.
 #[cfg(test)]
 pub fn model(entry: u64, segments: &[(u32, u64, u64, u64, u64)]) -> std::vec::Vec<u8> {
     let mut bytes = std::vec::Vec::new();

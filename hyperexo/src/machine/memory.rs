@@ -105,8 +105,8 @@ impl PhysicalMemory {
     }
 }
 
-/// Says how many words, or entries of tables, are about to be looked at or changed: tests want to know how much is done
-/// at once.
+/// Says how many words, or entries of tables, are about to be looked at or changed: tests want to know how
+/// much is done at once.
 #[inline(always)]
 pub fn touched(_words: u64) {
     #[cfg(test)]

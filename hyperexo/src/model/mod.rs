@@ -1,4 +1,5 @@
-//! A whole machine on the host: the kernel as it is, on memory in a vector, with devices and guests that tests play.
+//! A whole machine on the host: the kernel as it is, on memory in a vector, with devices and guests that
+//! tests play.
 //!
 //! | module | what |
 //! |---|---|
@@ -6,8 +7,8 @@
 //! | [`device`] | devices whose every move a test decides |
 //! | [`audit`] | what must hold of the whole kernel after each piece of work |
 //!
-//! A guest's call goes the way it goes on a machine: registers, [`call::dispatch`], pieces. Between the pieces a test can
-//! let others in, as cores do that wait for the lock.
+//! A guest's call goes the way it goes on a machine: registers, [`call::dispatch`], pieces. Between the
+//! pieces a test can let others in, as cores do that wait for the lock.
 
 mod audit;
 mod device;

@@ -95,8 +95,8 @@ impl Vcpu for ModelVcpu {
 
 /// What the processors remember: as much as they may, as long as they may.
 ///
-/// Whoever enters a guest has walked all of its tables, and goes on with what it saw until it is told to forget. So a
-/// flush that is forgotten shows at once.
+/// Whoever enters a guest has walked all of its tables, and goes on with what it saw until it is told to
+/// forget. So a flush that is forgotten shows at once.
 #[derive(Default)]
 pub struct Processors(HashMap<VcpuId, HashMap<u64, Walk>>);
 

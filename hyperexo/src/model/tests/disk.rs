@@ -250,7 +250,8 @@ fn a_device_that_has_died_is_not_waited_for() {
     }
 }
 
-/// Whoever ends while the device has its frames and blocks leaves them to nobody before the device is done, whoever asks.
+/// Whoever ends while the device has its frames and blocks leaves them to nobody before the device is done,
+/// whoever asks.
 #[test]
 fn requests_in_flight_outlive_their_sender_and_harm_nobody() {
     for shared in [false, true] {

@@ -39,7 +39,8 @@ fn many_environments_end_without_a_network() {
     assert!(machine.kernel.finished());
 }
 
-/// The end comes in the midst of `ViewEnd`: the view, which is in nobody's list any more, is taken apart all the same.
+/// The end comes in the midst of `ViewEnd`: the view, which is in nobody's list any more, is taken apart all
+/// the same.
 #[test]
 fn a_view_that_is_being_ended_goes_with_its_owner() {
     let mut machine = Machine::with(2);

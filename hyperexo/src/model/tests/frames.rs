@@ -191,7 +191,8 @@ fn parts_of_large_entries_come_and_go() {
     machine.call_with(one, Call::PageFree, capability, &[]).unwrap();
 }
 
-/// The kernel keeps an empty table for the next binding. Room for something else is made of it only if that is enough.
+/// The kernel keeps an empty table for the next binding. Room for something else is made of it only if that
+/// is enough.
 #[test]
 fn a_refused_allocation_does_not_take_the_spare_table_unseen() {
     let mut machine = Machine::new(Default::default());
@@ -209,7 +210,8 @@ fn a_refused_allocation_does_not_take_the_spare_table_unseen() {
     machine.call(one, Call::PageAlloc, &[ANY, room + 1, 1]).unwrap();
 }
 
-/// A call that is refused for want of room has bound nothing, even if the room was there until the spare table had to go.
+/// A call that is refused for want of room has bound nothing, even if the room was there until the spare
+/// table had to go.
 #[test]
 fn a_binding_is_made_whole_or_not_at_all() {
     let mut machine = Machine::new(Default::default());
@@ -299,7 +301,8 @@ fn who_leaves_a_view_leaves_no_frames_there() {
     assert!((first..first + 200).all(|frame| !shown.binds(frame)), "frames of who left are still shown");
 }
 
-/// Two virtual CPUs free at the same time what overlaps: no frame is left that is somebody's and that no capability is for.
+/// Two virtual CPUs free at the same time what overlaps: no frame is left that is somebody's and that no
+/// capability is for.
 #[test]
 fn frees_that_overlap_leave_no_frame_behind() {
     for (pieces, later) in [0, 1, 2, 4, 7].into_iter().flat_map(|pieces| [(pieces, false), (pieces, true)]) {

@@ -8,7 +8,8 @@ use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::{Call, Status};
 use hyperexo_abi::upcall::Cause;
 
-/// The attack: five environments start as many as they can, in little memory. It can be refused; it never panics.
+/// The attack: five environments start as many as they can, in little memory. It can be refused; it never
+/// panics.
 #[test]
 fn virtual_cpus_are_paid_for_or_refused() {
     for (frames, quota) in [(200, 1000), (400, 40), (300, 1000), (2048, 1000)] {
@@ -59,7 +60,8 @@ fn only_cores_that_the_manifest_names_are_used() {
     assert_eq!(machine.call(alone, Call::VcpuStart, &[0, 0, 0, 0, 0]), Err(Status::NoRight));
 }
 
-/// The attack: a stream of wakes takes a neighbour off its core. Only the first of them changes what the core should do.
+/// The attack: a stream of wakes takes a neighbour off its core. Only the first of them changes what the core
+/// should do.
 #[test]
 fn waking_what_is_awake_disturbs_nobody() {
     let mut machine = Machine::with(2);

@@ -149,8 +149,8 @@ impl Pages {
         self.holding(id).map_or(0, |holding| holding.quota.saturating_sub(used(holding)))
     }
 
-    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that is kept for
-    /// the next binding: it goes only if that is enough.
+    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that
+    /// is kept for the next binding: it goes only if that is enough.
     ///
     /// # Errors
     ///
@@ -490,8 +490,8 @@ impl Pages {
         self.holding(id)?.view_list
     }
 
-    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet. The frame goes
-    /// again if nothing comes of it.
+    /// Puts a view into an environment's list, for which it gets a frame at its expense if it has none yet.
+    /// The frame goes again if nothing comes of it.
     fn add_to_list(
         &mut self,
         id: EnvironmentId,

@@ -8,11 +8,13 @@
 //! *bindings* (nested page tables that have an entry for it: the kernel must end them before it frees).
 //!
 //! Frames of one environment are in a list, so that giving them all back costs what it has, not what the machine
-//! has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2 MiB entry are a *region*: what is the same for all of them is noted once, so
-//! that a run of 512 costs no more than one frame.
+//! has; so are those that are nobody's, so that one is found at once. 512 frames that could be one 2 MiB
+//! entry are a *region*: what is the same for all of them is noted once, so that a run of 512 costs no more
+//! than one frame.
 //!
 //! Invariants: bit `n` of the free map is set exactly if entry `n` is [`Owner::Free`]; a frame is in the list of its
-//! owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is that of all its frames.
+//! owner, if that is an environment or nobody, and in no other; a region's generation, if not 0, is that of
+//! all its frames.
 #![forbid(unsafe_code)]
 
 use crate::machine::id::EnvironmentId;
@@ -201,8 +203,8 @@ impl FrameTable {
         }
     }
 
-    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole, if there is
-    /// one without looking far.
+    /// Takes one free frame for the kernel, wherever it is: near the last one, so that large runs stay whole,
+    /// if there is one without looking far.
     pub fn take_any(&mut self) -> Option<u64> {
         /// Words of the free map that are looked at.
         const WORDS: u64 = 64;

@@ -1,7 +1,9 @@
-//! Random calls by three environments on two cores, pieces of several calls in any order, against [`reference`].
+//! Random calls by three environments on two cores, pieces of several calls in any order, against
+//! [`reference`].
 //!
-//! A call that runs alone must do exactly what the reference does, or nothing. Where calls overlap, each may find what
-//! another has left; then all that the machine is checked for after each piece still holds, and the reference catches up.
+//! A call that runs alone must do exactly what the reference does, or nothing. Where calls overlap, each may
+//! find what another has left; then all that the machine is checked for after each piece still holds, and the
+//! reference catches up.
 
 mod reference;
 mod steps;
