@@ -301,7 +301,8 @@ fn who_leaves_a_view_leaves_no_frames_there() {
     assert!((first..first + 200).all(|frame| !shown.binds(frame)), "frames of who left are still shown");
 }
 
-/// Two virtual CPUs free at the same time what overlaps: no frame is left that is somebody's and that no capability is for.
+/// Two virtual CPUs free at the same time what overlaps: no frame is left that is somebody's and that no
+/// capability is for.
 #[test]
 fn frees_that_overlap_leave_no_frame_behind() {
     for (pieces, later) in [0, 1, 2, 4, 7].into_iter().flat_map(|pieces| [(pieces, false), (pieces, true)]) {
