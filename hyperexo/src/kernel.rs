@@ -1,7 +1,7 @@
 //! What the kernel's lock guards: resources and environments, and what concerns several of them.
 //!
-//! There is one [`Kernel`]; cores ([`crate::cores`]) share it behind one lock. Nothing that is done under the
-//! lock waits for a device, or takes long because a guest named much: long work comes in pieces.
+//! There is one [`Kernel`]. Cores ([`crate::cores`]) share it behind one lock. Nothing under the lock waits
+//! for a device, and nothing takes long because a guest named much: long work is done in pieces.
 
 use crate::environment::ending::Ending;
 use crate::environment::vcpu::VirtualCpu;
@@ -86,7 +86,7 @@ impl Kernel {
         self.slices[core].contended(id, |other| self.runnable_on(other, core))
     }
 
-    /// Makes bindings that were taken away final: no core uses them, or will.
+    /// Shoots down what processors remember of bindings that were taken away: no core uses them any more.
     pub fn settle(&mut self, stale: Stale) -> Settled {
         for number in stale.flush.union(stale.lists).numbers() {
             let Some(id) = self.environments.named(number) else { continue };
@@ -124,7 +124,7 @@ impl Kernel {
         }
     }
 
-    /// Does what devices ask for, and time on a core; whether there is more to do at once.
+    /// Does what devices and expired timers ask for; returns whether there is more to do at once.
     pub fn attend(&mut self, core: usize, now: u64) -> Work {
         let due = |resource: &dyn Resource| resource.next_deadline().is_some_and(|deadline| deadline <= now);
         let mut work = Work::Done;
@@ -198,12 +198,12 @@ impl Kernel {
         }
     }
 
-    /// Whether something of an environment that has ended can be given back now.
+    /// Whether there is an environment that has ended, of which something can be given back now.
     pub fn has_remains(&self) -> bool {
         self.environments.iter().any(can_be_taken_apart)
     }
 
-    /// Gives a piece of what is left of an environment that has ended back.
+    /// Gives back a piece of what an environment had that has ended.
     pub fn take_apart(&mut self) {
         let next = self.environments.iter().find(|environment| can_be_taken_apart(environment));
         let Some((id, remains)) = next.map(|environment| (environment.id, environment.remains)) else {
@@ -349,8 +349,8 @@ impl Kernel {
     }
 }
 
-/// Whether something of an environment can be given back now. Its virtual CPUs only when no core holds one: a
-/// core lets go when it comes by, and goes on from there.
+/// Whether something of an environment can be given back now. Its virtual CPUs can only when no core holds
+/// one any more; a core lets go when it next looks.
 fn can_be_taken_apart(environment: &Environment) -> bool {
     match environment.remains {
         Remains::Alive | Remains::Nothing => false,

@@ -1,7 +1,8 @@
 //! The exokernel: it protects frames, processor time, disk blocks and packets by secure bindings, and manages
 //! nothing.
 //!
-//! The modules are rows: each imports only from rows above it (a test reads the `use` lines).
+//! The modules are rows: each uses only rows above it, and no two use each other (`scripts/exo/src/rows`
+//! checks both).
 //!
 //! | row | what |
 //! |---|---|
@@ -16,10 +17,11 @@
 //! | [`cores`] | the loop of a core: the only holder of the lock |
 //! | [`start`] | from the boot loader to running environments |
 //!
-//! rows: machine · device · resource · virt · environment · kernel · call · launch · cores · start
+//! rows: machine::* · device::* · resource::+ · virt::* · environment::* · kernel · call::+
+//! rows: launch::* · cores::* · start::+
 //!
-//! All of it but the last instructions of backends and devices runs on the host as well, where tests play the
-//! machine.
+//! All of it but the last instructions of backends and devices runs on the host as well: there tests play the
+//! machine (`model`).
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

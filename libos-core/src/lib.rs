@@ -28,8 +28,8 @@
 //!
 //! # Order of the modules
 //!
-//! Each row uses only rows above it, and no two modules use each other (`scripts/exo/tests/layers.rs` checks
-//! both). `host` comes late, so nothing above it knows what the unikernel runs on: it asks `platform`.
+//! Each row uses only rows above it, and no two modules use each other (`scripts/exo/src/rows` checks both).
+//! `host` comes late, so nothing above it knows what the unikernel runs on: it asks `platform`.
 //!
 //! ```text
 //! arguments
@@ -42,6 +42,8 @@
 //! panic
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
+//!
+//! rows: arguments · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · panic · host::* · entry
 //! ```
 #![no_std]
 

@@ -16,6 +16,16 @@
 //!
 //! Nothing here spins or waits except inside [`BlockDevice::wait`], and nothing is borrowed meanwhile but the
 //! device. All of it is `no_std`, free of `unsafe`, and runs on the host as it does in a unikernel.
+//!
+//! A module uses only what is in rows above its own, and no two use each other (`scripts/exo/src/rows` checks
+//! both):
+//!
+//! ```text
+//! rows: cache::order cache::chains · cache::policies::*
+//! rows: file_id device::+ cache::references cache::shared · error cache::key
+//! rows: path file_system cache::allocation::* · cache::buffer::* cache::model::* · cache
+//! rows: ext4 extent_fs::+ · volume shared::*
+//! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 

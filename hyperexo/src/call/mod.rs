@@ -1,7 +1,7 @@
 //! The one table from call number to function. Each function is an ownership check and a table update.
 //!
-//! A call goes down once: from here to the file of its resource, from there to the resource's table. Calls
-//! that name much are done in pieces ([`crate::environment::underway`]).
+//! A call goes down once: from here to the file of its resource, from there to the resource's table. A call
+//! that names many frames, bytes or requests is done in pieces ([`crate::environment::underway`]).
 #![forbid(unsafe_code)]
 
 pub mod console;

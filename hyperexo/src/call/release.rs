@@ -1,7 +1,7 @@
-//! Calls that take frames away from whoever has bound them: `PageFree`, `Revoke`.
+//! Calls that end bindings of all environments: `PageFree`, `Revoke`.
 //!
-//! Both give the frames a new generation first, so that nobody binds them again, and end bindings then, a
-//! part after the other.
+//! Both first give the frames a new generation, so that nobody can bind them again. Then they end the
+//! bindings, one part of the frames after the other.
 #![forbid(unsafe_code)]
 
 use super::frame::{BUDGET, next_part};

@@ -17,7 +17,7 @@ impl SharedKernel {
         SharedKernel(Fair::new(kernel))
     }
 
-    /// Waits for the lock; whoever asked before gets it before.
+    /// Waits for the lock. Cores that waited before get it before.
     pub fn lock(&self) -> Held<'_> {
         let guard = self.0.lock();
         Held { shared: self, guard: Some(guard), since: ticks(), accounting: None }

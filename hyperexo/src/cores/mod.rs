@@ -102,7 +102,7 @@ impl Core {
         }
     }
 
-    /// Gives some pieces of what environments had that have ended back.
+    /// Gives back some pieces of what environments had that have ended.
     fn take_apart<'k>(&self, mut held: Held<'k>) -> Held<'k> {
         for _ in 0..PIECES_AT_ONCE {
             if !held.has_remains() {
@@ -122,7 +122,8 @@ impl Core {
         }
     }
 
-    /// Takes the state of whoever the core holds off it, and keeps it with its virtual CPU.
+    /// Takes the state of the virtual CPU that the core holds off the core, and keeps it with the virtual
+    /// CPU.
     fn put_away(&mut self, kernel: &mut Kernel) {
         let Some(holder) = self.holder.take() else { return };
         if let Some(slot) = kernel.vcpu_slot(holder) {

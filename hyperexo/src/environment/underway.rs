@@ -1,9 +1,11 @@
 //! Calls that take several pieces.
 //!
-//! What a call names may be large, and nobody may hold the kernel's lock in proportion to it. So long calls
-//! are done in pieces, between which others get the lock and the core attends to what has come. Until the
-//! last piece the caller does not run on. What happens meanwhile is as if it had come before or after: a
-//! piece judges anew what it touches.
+//! A call may name all of memory, and the kernel's lock must not be held for that long. So long calls are
+//! done in pieces. Between two pieces other cores get the lock, and the core attends to interrupts. The
+//! caller goes on after the last piece.
+//!
+//! Other calls may change anything between two pieces. So each piece judges anew what it touches, and trusts
+//! nothing that an earlier piece has found.
 #![forbid(unsafe_code)]
 
 use crate::resource::capability::Verified;

@@ -2,11 +2,13 @@
 //!
 //! Every line says whose it is: `hyperexo: …` or `NAME| …`. Lines come out whole, never mixed.
 //!
-//! Nobody waits for the port. Lines go into bounded queues, one of the kernel's and one of each environment,
-//! and cores empty them when they do not hold the kernel's lock: a core that runs an environment empties the
-//! queues of that environment and of the kernel, an idle core all of them. So a slow reader, or somebody who
-//! writes without end, costs only who writes. A line of the kernel that finds no room is lost and counted; an
-//! environment is told that there is no room, and may wait as it likes.
+//! No call waits for the port. Lines go into bounded queues: the kernel has one, and each environment. Cores
+//! empty them while they do not hold the kernel's lock. A core that runs an environment empties the queues of
+//! that environment and of the kernel; an idle core empties all. So a slow reader, or an environment that
+//! writes without end, slows down only those who write.
+//!
+//! A line of the kernel that finds no room is lost and counted. An environment is told that there is no room,
+//! and may try again later.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};

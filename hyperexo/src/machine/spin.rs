@@ -1,10 +1,12 @@
 //! The kernel's lock: fair, and patient under emulation.
 //!
-//! A lock that goes strictly from one waiting core to the next (ticket, MCS) stands still while the next
-//! one's host thread does not run, and an emulator on a busy host has such threads all the time: two cores
-//! that hardly called kept 1 % of their time. So newcomers let all those first who wait already, but not for
-//! ever: a core that waits and runs gets the lock before anybody gets it twice, and one that does not run
-//! holds nobody up for long.
+//! A core that comes lets those cores go first that wait already. So a core that waits gets the lock before
+//! any other gets it twice.
+//!
+//! The order is not strict, as that of a ticket or MCS lock is. Such a lock stands still while the host does
+//! not run the thread of the core whose turn it is, and on a busy host that happens all the time: two cores
+//! that hardly made calls kept 1 % of their time. Here a core is let go first only for a while; one that does
+//! not run holds the others up no longer than that.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +37,7 @@ impl RelaxStrategy for Patience {
 /// Turns for which a newcomer lets others first: some ten thousand instructions.
 const COURTESY: u32 = 512;
 
-/// A lock that none can keep from the others by asking again and again.
+/// A lock that no core can keep from the others by asking again and again.
 pub struct Fair<T> {
     lock: SpinMutex<T, Patience>,
     /// Cores that wait, and have priority over those that come.

@@ -8,13 +8,27 @@
 //! what is current can be bound, freed or revoked.
 #![forbid(unsafe_code)]
 
-use crate::resource::frame::table::Owner;
-use core::ops::Range;
-
+use crate::machine::id::EnvironmentId;
 use core::hash::Hasher;
+use core::ops::Range;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::Status;
 use siphasher::sip::SipHasher24;
+
+/// Whose a frame, an extent or a filter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// There is none: no RAM lies there.
+    Absent,
+    /// Nobody's.
+    Free,
+    /// Nobody's as soon as the last pin is gone: a device was using it when its owner gave it back, or ended.
+    Leaving,
+    /// The kernel's.
+    Kernel,
+    /// An environment's.
+    Environment(EnvironmentId),
+}
 
 /// A claim that the kernel has sealed; nothing is known of whether it is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What is protected: who owns what, who has bound what, and what follows from that.
 //!
-//! A resource never sees an environment. What it keeps for one is its own *holding*; when a guest is to be
-//! called, it says so by [`Calls`], and the kernel delivers them.
+//! A resource never sees an environment. It keeps a *holding* for each. When guests are to be called, it
+//! returns [`Calls`], and the kernel delivers them.
 
 pub mod capability;
 pub mod disk;
@@ -36,11 +36,12 @@ pub trait Resource {
     /// [`Status::BadArgument`] for a part of what can only be revoked whole.
     fn revoke(&mut self, current: Current, keeper: EnvironmentId) -> Result<u64, Status>;
 
-    /// Takes a piece of what an environment has; returns whether that was the last. None of its guests runs,
-    /// and none will.
+    /// Takes a piece of what an environment has that has ended: none of its guests runs, and none will.
+    /// Returns whether that was the last piece.
     fn end(&mut self, id: EnvironmentId, pages: &mut Pages) -> bool;
 
-    /// Does what the device asks for, and time; says whom to call, and whether there is more to do at once.
+    /// Does what the device and expired deadlines ask for. Returns which virtual CPUs to call, and whether
+    /// there is more to do at once.
     fn attend(&mut self, pages: &mut Pages, now: u64) -> (Calls, Work);
 
     /// When something is due.

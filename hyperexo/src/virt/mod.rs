@@ -7,8 +7,8 @@
 //! | [`switch`] | what their ways into the guest and back have in common |
 //! | [`state`], [`xstate`], [`cpuid`] | the processor's state: who keeps it, what moves, what a guest is told |
 //!
-//! A backend runs the guest until something needs the kernel and says what; what that means is decided once,
-//! for all backends, by those who call [`Vcpu::run`].
+//! A backend runs the guest until something needs the kernel, and says what. The callers of [`Vcpu::run`]
+//! decide what that means, once for all backends.
 
 pub mod backend;
 pub mod cpuid;

@@ -13,14 +13,14 @@
 //!
 //! * It does not ask whether a device or another core wants this core. They say so by an interrupt, and one
 //!   that is pending at an entry takes the guest out before its first instruction; that exit is no hypercall.
-//!   So [`crate::interrupt::fetch_back`] needs no more patience than with any guest, and the core counts as
-//!   running the guest throughout.
+//!   So [`Signals::shoot_down`](crate::machine::interrupt::Signals::shoot_down) needs no more patience than
+//!   with any guest, and the core counts as running the guest throughout.
 //! * It does not take the time: its ticks count among the guest's. The exit itself is counted, atomically.
 //! * It does not flush more than the switch of a view asks for, where TLB entries do not carry the table's
 //!   name (SVM). The list that it reads changes only while no guest of the environment runs
-//!   ([`crate::view`]).
+//!   ([`crate::resource::frame::views`]).
 //! * Whatever is unusual (the shadow of `STI` or `MOV SS`; on VMX, interrupts disabled) goes the ordinary
-//!   way, where the same calls are answered by [`crate::hypercall`].
+//!   way, where the same calls are answered by [`crate::call`].
 
 use hyperexo_abi::hypercall::Call;
 

@@ -18,11 +18,13 @@
 //! | [`cache`], [`run`], [`compare`], [`mod@bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
 //! | [`suite`] | `exo test` |
 //!
-//! A row imports only rows above it in this list (`rows.rs` checks that):
+//! A row uses only rows above it in this list, and no two modules use each other. `rows` checks both, and
+//! says what the marks mean:
 //!
 //! ```text
-//! rows: error units · source · host · build · bundle · machine · session · linux · page · data fs
-//! rows: cache run · compare · bench · image · deploy · gdb new doctor · suite
+//! rows: error units · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
+//! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
+//! rows: suite::+
 //! ```
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.

@@ -251,7 +251,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
-        write("lib.rs", "mod a;\n#[cfg(test)]\nmod b;\n");
+        std::fs::create_dir(folder.path().join("m")).unwrap();
+        write("lib.rs", "mod a;\n#[cfg(test)]\nmod b;\n#[cfg(test)]\nmod m;\n");
+        write("m/mod.rs", "mod n;\n");
+        write("m/n.rs", "fn g() {}\n");
         write("a.rs", "fn a() {}\n#[cfg(test)]\nmod tests;\n");
         write("a/tests.rs", "fn d() {}\n");
         write("b.rs", "fn e() {}\n");

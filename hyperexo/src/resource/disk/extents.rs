@@ -151,7 +151,7 @@ impl ExtentTable {
         if count == 0 {
             return Err(Status::BadArgument);
         }
-        // Orphans are nobody's, and their places were their owner's.
+        // Orphans take up places, too: those of their former owners.
         let full = self.extents.len() == self.extents.capacity();
         if full || self.owned[owner.index()].extents >= self.limit {
             return Err(Status::Exhausted);

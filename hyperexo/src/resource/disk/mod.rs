@@ -1,9 +1,8 @@
 //! The disk as environments see it: rings in, requests to the device, completions back.
 //!
-//! Every request is checked against what its sender has bound (blocks and frames), its frames are pinned, and
-//! the device moves the data straight between disk and frames. A request whose time is up is answered with
-//! [`Outcome::Timeout`]; its frames stay pinned until the device gives them back, because it may still write
-//! to them.
+//! The kernel checks each request against what its sender has bound, blocks and frames, and pins the frames.
+//! The device moves the data straight between disk and frames. A request whose time is up is answered with
+//! [`Outcome::Timeout`]. Its frames stay pinned until the device gives them back: it may still write to them.
 
 #[cfg(test)]
 mod audit;
@@ -229,7 +228,7 @@ impl Disk {
         Ok(self.extents.allocate(id, first, blocks, map))
     }
 
-    /// Makes an extent nobody's; returns whose it was.
+    /// Frees an extent; returns whose it was.
     ///
     /// # Errors
     ///

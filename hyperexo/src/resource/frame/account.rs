@@ -1,4 +1,4 @@
-//! Who pays for what the kernel spends on an environment, and memory for nested page tables on that account.
+//! Accounts: what the kernel spends for an environment, and memory for nested page tables on that account.
 #![forbid(unsafe_code)]
 
 use super::nested::{TableMemory, TableReader};
@@ -46,7 +46,7 @@ impl<const FRAMES: usize> Charged<FRAMES> {
         Charged(frames)
     }
 
-    /// Their numbers. Whoever has them has the frames.
+    /// Their numbers. The caller owns the frames from now on.
     pub fn into_frames(self) -> [u64; FRAMES] {
         self.0
     }

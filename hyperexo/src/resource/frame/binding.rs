@@ -1,8 +1,9 @@
 //! Bindings made and ended, and the proof that nobody uses those that are no more.
 //!
-//! A processor may go on with translations that it has cached. So whoever takes a binding away gets a
-//! [`Stale`], which only [`crate::kernel::Kernel::settle`] turns into [`Settled`], by taking the guests
-//! concerned out and having them flushed; and only with that a frame can be freed.
+//! A processor may go on using translations that it has cached. So what takes a binding away returns a
+//! [`Stale`]. Only [`crate::kernel::Kernel::settle`] turns it into [`Settled`]: it takes the guests concerned
+//! out, and they flush their translations before they go in again. A frame can only be freed with a
+//! [`Settled`].
 #![forbid(unsafe_code)]
 
 use super::account::Account;
@@ -47,7 +48,7 @@ impl Stale {
     }
 }
 
-/// Whoever remembered a binding that has been taken away has forgotten it.
+/// No processor uses the bindings any more that were taken away.
 #[derive(Debug)]
 pub struct Settled(());
 

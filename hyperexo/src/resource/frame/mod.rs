@@ -149,8 +149,8 @@ impl Pages {
         self.holding(id).map_or(0, |holding| holding.quota.saturating_sub(used(holding)))
     }
 
-    /// Sees to it that who pays for a place has room for `frames` frames, if need be without the table that
-    /// is kept for the next binding: it goes only if that is enough.
+    /// Makes room for `frames` frames on the account that pays for a place. If need be, the empty table goes
+    /// that is kept for the next binding, but only if that is enough.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Pages {
         Ok(Current::new(*claim, self.frames.check(claim)?))
     }
 
-    /// Makes frames nobody's. Their bindings have been ended, which `_settled` shows.
+    /// Frees frames. Their bindings have been ended, which `_settled` shows.
     ///
     /// # Panics
     ///
@@ -250,8 +250,8 @@ impl Pages {
         Some((nested, NestedMemory { frames: &mut self.frames, memory: self.memory, room, charged }))
     }
 
-    /// The nested table of a place with the memory to change it, within the means of who pays for it unless
-    /// the account is the kernel's. `None` if it is no more.
+    /// The nested table of a place, and memory to change it: as much as the account that pays for the place
+    /// has left, or any amount on the kernel's account. `None` if the place is no more.
     pub fn nested_at(
         &mut self,
         place: Place,
@@ -345,7 +345,7 @@ impl Pages {
     /// Undoes [`Pages::pin`].
     pub fn unpin(&mut self, frames: impl Iterator<Item = u64>) {
         frames.for_each(|frame| self.frames.unpin(frame));
-        // Some may have waited for that to be nobody's.
+        // Frames whose owner has left become free with their last pin.
         self.public.owners.free_frames.store(self.frames.free_frames(), Ordering::Relaxed);
     }
 

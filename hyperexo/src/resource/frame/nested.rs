@@ -1,8 +1,8 @@
 //! Nested page tables: the secure binding itself.
 //!
-//! Guest-physical addresses are host-physical addresses, so the table translates nothing: an entry is there
-//! exactly if the environment has bound that frame, with the rights of the binding, and the hardware enforces
-//! it without the kernel. Runs of 512 frames that start at a multiple of 512 get one 2 MiB entry.
+//! Guest-physical addresses are host-physical addresses, so the table translates nothing. An entry is there
+//! exactly if the environment has bound that frame, with the rights of the binding. The hardware enforces it
+//! without the kernel. Runs of 512 frames that start at a multiple of 512 get one 2 MiB entry.
 //!
 //! The algorithm is one for both vendors; [`EntryFormat`] says how an entry looks (SDM vol. 3 §29.3 "The
 //! Extended Page Table Mechanism"; APM vol. 2 §15.25 "Nested Paging").

@@ -21,6 +21,7 @@ mod search;
 
 use crate::machine::id::EnvironmentId;
 use crate::machine::memory::touched;
+pub use crate::resource::capability::Owner;
 use crate::resource::capability::Verified;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -30,22 +31,6 @@ use hyperexo_abi::capability::Resource;
 use hyperexo_abi::hypercall::Status;
 
 pub use search::Search;
-
-/// Whose a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// There is no RAM there.
-    Absent,
-    /// Nobody's.
-    Free,
-    /// Nobody's as soon as its last pin is gone: its owner gave it back, or ended, while a device was using
-    /// it.
-    Leaving,
-    /// The kernel's.
-    Kernel,
-    /// An environment's.
-    Environment(EnvironmentId),
-}
 
 const ABSENT: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
@@ -155,7 +140,7 @@ impl FrameTable {
         self.entries.is_empty()
     }
 
-    /// Frames that are nobody's.
+    /// Free frames.
     pub fn free_frames(&self) -> u64 {
         self.free
     }
@@ -188,7 +173,7 @@ impl FrameTable {
         }
     }
 
-    /// Makes frames of the kernel nobody's; others are left alone.
+    /// Frees frames of the kernel; others are left alone.
     pub fn release_kernel(&mut self, frames: Range<u64>) {
         for frame in frames.start..frames.end.min(self.len()) {
             if self.owner(frame) == Owner::Kernel {
@@ -230,8 +215,7 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes frames nobody's that were taken for an allocation which has come to nothing: nobody ever had a
-    /// capability for them.
+    /// Frees frames that were taken for an allocation which has failed: no capability for them was sealed.
     pub fn give_up(&mut self, frames: Range<u64>) {
         frames.for_each(|frame| self.set_owner(frame, FREE, NO_GENERATION));
     }
@@ -258,7 +242,7 @@ impl FrameTable {
             entries.iter().all(|entry| entry.generation == generation)
         };
         let whole = |region: u64| self.regions[region as usize].generation == generation;
-        // Frames that are nobody's have no generation, and no capability was sealed without.
+        // Free frames have no generation, and no capability was sealed without one.
         if generation == NO_GENERATION || !self.all(claim.first()..claim.end(), whole, of) {
             return Err(stale);
         }
@@ -324,7 +308,7 @@ impl FrameTable {
         self.regions[(frame / LARGE_FRAMES) as usize].bindings != 0
     }
 
-    /// Makes frames nobody's; those that are pinned follow with their last pin.
+    /// Frees frames; those that are pinned follow with their last pin.
     ///
     /// # Panics
     ///

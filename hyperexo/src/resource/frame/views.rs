@@ -62,15 +62,13 @@ impl View {
 pub enum Left {
     /// The view goes on.
     Remains(ViewId),
-    /// Its owner left: it is in nobody's list any more, and waits to be taken apart. These had it in their
-    /// lists.
+    /// Its owner left: it is in no list any more, and is to be taken apart. These had it in their lists.
     Ended(ViewId, EnvironmentSet),
 }
 
 /// All views.
 ///
-/// A view stays at its place in the table as long as it is there, so that somebody who looks at one after the
-/// other misses none.
+/// A view stays at its place in the table, so that a walk in several pieces misses none.
 #[derive(Default)]
 pub struct ViewTable {
     views: Vec<Option<View>>,
@@ -163,7 +161,7 @@ impl ViewTable {
         self.views.iter_mut().flatten().find(|view| view.id == id)
     }
 
-    /// A view that an environment has made and that is in nobody's list any more.
+    /// A view that an environment has made and that is in no list any more.
     pub fn ended_of(&self, owner: EnvironmentId) -> Option<ViewId> {
         let ended = |view: &&View| view.owner == owner && view.users.is_empty();
         self.views.iter().flatten().find(ended).map(|view| view.id)
@@ -184,7 +182,7 @@ impl ViewTable {
     pub fn offer(&mut self, owner: EnvironmentId, entry: u64, to: u64) -> Result<(), Status> {
         let exists = |to: &u64| *to != 0 && *to < MAX_ENVIRONMENTS as u64 && *to != owner.number().into();
         let to = Some(to).filter(exists).ok_or(Status::NoSuch)?;
-        // Whoever has, or will have, that number.
+        // The environment that has, or will have, that number.
         self.own(owner, entry)?.offered.insert(EnvironmentId::new(to as u16, 0));
         Ok(())
     }
@@ -217,7 +215,7 @@ impl ViewTable {
         Ok(free)
     }
 
-    /// Takes a view out of an environment's list; if it is the owner's, out of everybody's.
+    /// Takes a view out of an environment's list; if the environment made it, out of all lists.
     ///
     /// # Errors
     ///

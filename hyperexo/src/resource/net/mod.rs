@@ -1,14 +1,13 @@
 //! The network as environments see it: packets out of their frames and into them, by way of the classifier.
 //!
-//! The kernel copies a packet out of its sender's frame, judges the copy (may this environment send it?), and
-//! passes it on: to the environments whose filters match, or to the device. Nothing waits in the kernel: a
-//! packet that finds no room at its receiver is dropped and counted there, as on any Ethernet; a sender that
-//! finds no room at the device leaves its packets in its own ring. So whoever floods, or does not drain,
-//! harms itself.
+//! The kernel copies a packet out of its sender's frame and judges the copy: may this environment send it?
+//! Then it passes the packet on, to the environments whose filters match, or to the device. Nothing waits in
+//! the kernel. A packet that finds no room at its receiver is dropped and counted there, as on any Ethernet.
+//! A sender that finds no room at the device leaves its packets in its own ring. So an environment that
+//! floods, or does not drain, harms only itself.
 //!
-//! Work done for packets that arrive is bounded: after a batch of them the device is left alone for a while,
-//! so that the rest of the machine goes on whatever comes (Mogul and Ramakrishnan, "Eliminating receive
-//! livelock", 1997).
+//! Work for packets that arrive is bounded: after a batch of them the device is left alone for a while, so
+//! that the rest of the machine goes on (Mogul and Ramakrishnan, "Eliminating receive livelock", 1997).
 
 pub mod filters;
 pub mod headers;
@@ -249,7 +248,7 @@ impl Net {
         }
     }
 
-    /// Puts the packet that has been judged into the rings of whom on this machine it is for.
+    /// Puts the packet that has been judged into the rings of those on this machine that it is for.
     fn route(&mut self, origin: Origin, judged: &Judged, pages: &Pages, calls: &mut Calls) {
         let Judged { headers, bytes } = judged;
         if headers.destination.is_group() {

@@ -17,17 +17,14 @@ const LONGEST_HOLD: u64 = 36_000;
 
 /// The tests: the victims' part under each attack, on a core of their own and on the attacker's.
 pub fn tests() -> Vec<Test> {
-    let needs = [Need::Exokernel, Need::Qemu, Need::Cores(2)];
-    let mut tests: Vec<Test> = ["lock-hog", "console-flood", "wake-neighbour"]
-        .into_iter()
-        .map(|attack| {
-            let run = move |context: &Context| victims(context, attack);
-            Test { name: format!("shares-{attack}"), needs: needs.to_vec(), run: Box::new(run) }
-        })
-        .collect();
-    tests.push(Test::new("holds", &[Need::Exokernel, Need::Qemu, Need::Disk], holds));
-    tests.push(Test::new("cores-of-the-manifest", &[Need::Exokernel, Need::Cores(2)], cores_of_the_manifest));
-    tests
+    let needs = [Need::Exokernel, Need::Qemu, Need::Cores(2), Need::QuietHost];
+    vec![
+        Test::new("shares-lock-hog", &needs, |context| victims(context, "lock-hog")),
+        Test::new("shares-console-flood", &needs, |context| victims(context, "console-flood")),
+        Test::new("shares-wake-neighbour", &needs, |context| victims(context, "wake-neighbour")),
+        Test::new("holds", &[Need::Exokernel, Need::Qemu, Need::Disk], holds),
+        Test::new("cores-of-the-manifest", &[Need::Exokernel, Need::Cores(2)], cores_of_the_manifest),
+    ]
 }
 
 /// The attack, and beside it victims that must have what is theirs in one run at least.
