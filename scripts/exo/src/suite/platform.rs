@@ -1,6 +1,7 @@
 //! Where tests can run, and what each place offers.
 
 use crate::host::checkout::Checkout;
+use crate::host::load;
 use crate::host::programs::program_path;
 use crate::linux;
 use crate::machine::{bochs, iso};
@@ -51,6 +52,8 @@ pub enum Need {
     VmxModels,
     /// A Linux kernel to compare with.
     LinuxKernel,
+    /// A host on which others do next to nothing: what is left to a victim is measured in time.
+    QuietHost,
     /// A program of the host.
     Program(&'static str),
 }
@@ -73,6 +76,7 @@ impl std::fmt::Display for Need {
             Need::Speed => f.write_str("an emulator that is fast enough"),
             Need::VmxModels => f.write_str("VMX processors of several generations"),
             Need::LinuxKernel => f.write_str("a Linux kernel of Debian's"),
+            Need::QuietHost => f.write_str("a host that others leave alone"),
             Need::Program(name) => write!(f, "{name} on the host"),
         }
     }
@@ -107,6 +111,7 @@ impl Platform {
     pub fn offers(self, need: Need) -> bool {
         match (self, need) {
             (_, Need::Program(name)) => program_path(name).is_some(),
+            (_, Need::QuietHost) => load::is_quiet(),
             (Platform::QemuSvm, Need::LinuxKernel) => {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()
             }

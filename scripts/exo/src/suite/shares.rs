@@ -17,7 +17,7 @@ const LONGEST_HOLD: u64 = 36_000;
 
 /// The tests: the victims' part under each attack, on a core of their own and on the attacker's.
 pub fn tests() -> Vec<Test> {
-    let needs = [Need::Exokernel, Need::Qemu, Need::Cores(2)];
+    let needs = [Need::Exokernel, Need::Qemu, Need::Cores(2), Need::QuietHost];
     vec![
         Test::new("shares-lock-hog", &needs, |context| victims(context, "lock-hog")),
         Test::new("shares-console-flood", &needs, |context| victims(context, "console-flood")),

@@ -5,7 +5,7 @@ use crate::machine::id::VcpuId;
 use crate::model::guest::submission;
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::{Capability, Resource, Rights};
-use hyperexo_abi::hypercall::Call;
+use hyperexo_abi::hypercall::{Call, Status};
 use hyperexo_abi::net::{Destination, Filter};
 use hyperexo_abi::ring::{Operation, Submission};
 
@@ -197,6 +197,16 @@ impl Op {
                 | Op::DiskAlloc(..)
                 | Op::FilterAlloc(_)
         )
+    }
+
+    /// Faults that different frames of one call can have.
+    pub fn faults(&self) -> &'static [Status] {
+        match self {
+            Op::Unbind(_, 2.., _) => &[Status::Busy, Status::NotBound, Status::NoRight],
+            Op::Free(_) => &[Status::Busy, Status::StaleCapability],
+            Op::Bind(..) => &[Status::InUse, Status::StaleCapability],
+            _ => &[],
+        }
     }
 
     /// Whether the reference does not know if it should be refused.

@@ -120,7 +120,7 @@ fn part_of_an_allocation_can_be_freed() {
 }
 
 #[test]
-fn pinned_frames_leave_with_their_last_pin() {
+fn pinned_frames_outlive_their_owner_and_no_longer() {
     let mut table = model(64);
     let claim = table.allocate_at(1, 5, 2).unwrap();
     assert!(table.pin(5) && table.pin(5) && !table.pin(64) && !table.pin(u64::MAX));
@@ -393,7 +393,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn agrees_with_lists_of_owners_generations_and_pins(steps in prop::collection::vec(step(), 1..60)) {
+    fn agrees_with_a_list_of_owners(steps in prop::collection::vec(step(), 1..60)) {
         let (mut table, mut lists) = (model(FRAMES), Model::new());
         for step in &steps {
             lists.apply(&mut table, step);
