@@ -136,7 +136,8 @@ impl Core {
 
     /// Raises the timer interrupt at a TSC value; `None`: never.
     fn wake_at(&mut self, kernel: &Kernel, deadline: Option<u64>, now: u64) {
-        let deadline = deadline.into_iter().chain(self.console_due).min();
+        let console = self.console_due.filter(|_| self.console.is_waiting());
+        let deadline = deadline.into_iter().chain(console).min();
         // Setting the timer costs more than most exits: it is left alone while it is right.
         if !self.signals.timer_fired(self.number) && deadline == self.armed {
             return;
@@ -148,7 +149,12 @@ impl Core {
 
     /// Writes what waits for the console, of one environment or (`None`) of all. The lock is not held.
     fn write_out(&mut self, of: Option<EnvironmentId>) {
-        if !self.console.is_waiting() || self.console_due.is_some_and(|due| ticks() < due) {
+        if !self.console.is_waiting() {
+            // Another core has written what was left: there is nothing to come back for.
+            self.console_due = None;
+            return;
+        }
+        if self.console_due.is_some_and(|due| ticks() < due) {
             return;
         }
         self.console_due = match self.console.write_out(of.map(EnvironmentId::number)) {
