@@ -29,7 +29,7 @@ const PARTS: [(&str, &str, Option<u64>); 5] = [
     ("libos-fs", "libos-fs/src", None),
 ];
 /// The most lines of code that the trusted base may have altogether.
-const TRUSTED_LINES: u64 = 15_140;
+const TRUSTED_LINES: u64 = 15_150;
 /// What the sum of the trusted base is called.
 const TRUSTED: &str = "trusted base";
 
