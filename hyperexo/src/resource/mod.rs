@@ -89,6 +89,15 @@ pub fn count(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
+/// What a table has for an environment. `whose` says it: the place may still be its predecessor's.
+fn holding_of<T>(
+    table: &mut [Option<T>],
+    id: EnvironmentId,
+    whose: impl Fn(&T) -> EnvironmentId,
+) -> Option<&mut T> {
+    table.get_mut(id.index())?.as_mut().filter(|holding| whose(holding) == id)
+}
+
 /// Makes a table with a place for each of this many environments, and one for the kernel.
 fn resize<T>(table: &mut Vec<Option<T>>, environments: usize) -> Result<(), Status> {
     table.try_reserve_exact(environments + 1).map_err(|_| Status::Exhausted)?;

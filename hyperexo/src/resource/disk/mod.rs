@@ -15,7 +15,7 @@ use crate::resource::capability::{Current, Verified};
 use crate::resource::frame::Pages;
 use crate::resource::frame::account::Account;
 use crate::resource::ring::KernelRing;
-use crate::resource::{Calls, Resource, Work, count, resize};
+use crate::resource::{Calls, Resource, Work, count, holding_of, resize};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -155,11 +155,7 @@ impl Disk {
     }
 
     fn holding(&mut self, id: EnvironmentId) -> Result<&mut Holding, Status> {
-        self.holdings
-            .get_mut(id.index())
-            .and_then(Option::as_mut)
-            .filter(|holding| holding.id == id)
-            .ok_or(Status::NotBound)
+        holding_of(&mut self.holdings, id, |holding| holding.id).ok_or(Status::NotBound)
     }
 
     /// Blocks of the disk.
@@ -256,9 +252,7 @@ impl Disk {
             return Err(Status::Busy);
         }
         let Disk { holdings, extents, .. } = self;
-        let holding =
-            holdings.get_mut(id.index()).and_then(Option::as_mut).filter(|holding| holding.id == id);
-        let bindings = &mut holding.ok_or(Status::NotBound)?.bindings;
+        let bindings = &mut holding_of(holdings, id, |holding| holding.id).ok_or(Status::NotBound)?.bindings;
         // Bindings that a revocation has made void only take room.
         bindings.retain(|binding| extents.is_current(binding));
         extents.bind(bindings, current, rights)

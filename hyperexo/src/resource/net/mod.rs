@@ -19,7 +19,7 @@ use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use crate::resource::capability::{Current, Verified};
 use crate::resource::frame::Pages;
 use crate::resource::ring::KernelRing;
-use crate::resource::{Calls, Resource, Work, count, resize};
+use crate::resource::{Calls, Resource, Work, count, holding_of, resize};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -153,11 +153,7 @@ impl Net {
 
     /// What is kept for an environment that may use the network.
     fn holding(&mut self, id: EnvironmentId) -> Result<&mut Holding, Status> {
-        self.holdings
-            .get_mut(id.index())
-            .and_then(Option::as_mut)
-            .filter(|holding| holding.id == id)
-            .ok_or(Status::NoDevice)
+        holding_of(&mut self.holdings, id, |holding| holding.id).ok_or(Status::NoDevice)
     }
 
     /// The machine's hardware address.
@@ -282,11 +278,7 @@ impl Net {
     /// Puts the packet into the next room that an environment offers, or drops it.
     fn deliver(&mut self, reader: EnvironmentId, bytes: usize, pages: &Pages, calls: &mut Calls) {
         let Net { holdings, packet, .. } = self;
-        let Some(holding) =
-            holdings.get_mut(reader.index()).and_then(Option::as_mut).filter(|holding| holding.id == reader)
-        else {
-            return;
-        };
+        let Some(holding) = holding_of(holdings, reader, |holding| holding.id) else { return };
         if put(holding, &packet[..bytes], pages, calls).is_none() {
             count(&holding.accounting.net_packets_dropped, 1);
         }
