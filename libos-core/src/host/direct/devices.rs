@@ -4,13 +4,15 @@
 //! it always interrupts by a pin. A device holds its pin until it is told to let go. So the handler masks the
 //! pin, and the driver acknowledges the interrupt at the device before it unmasks the pin.
 
-use super::machine::Machine;
+use super::clock;
+use super::machine::{self, Machine};
 use crate::cpu::lock::Masked;
 use crate::platform::{self, DeviceFault};
 use core::ptr::NonNull;
 use hyperexo_hw::ioapic::Pin;
 use hyperexo_hw::linear;
 use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
+use hyperexo_hw::time::ticks;
 use hyperexo_hw::virtio::LinearHal;
 use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::Window;
@@ -124,8 +126,18 @@ pub(super) enum Interrupt {
     /// By messages. There is nothing to acknowledge.
     Messages,
     /// By a pin.
-    Pin(Pin),
+    Pin {
+        /// The pin of an I/O APIC.
+        pin: Pin,
+        /// Whether it is surely the device's. A function's line on PCI is what its firmware wrote down, and
+        /// not all get it right: qboot on q35 names the line of another slot. What is routed how is said in
+        /// AML only. So who waits for such a device looks again by itself after a while.
+        sure: bool,
+    },
 }
+
+/// After so many microseconds, who waits for a device whose pin is not sure looks again.
+const UNSURE_PIN_US: u64 = 1000;
 
 impl Interrupt {
     /// Has the queues of a started device interrupt the first core with `vector`.
@@ -140,7 +152,7 @@ impl Interrupt {
         vector: u8,
     ) -> Result<Interrupt, DeviceFault> {
         let target = machine.processors.apic_id(0).unwrap_or_default();
-        let line = match place {
+        let (line, sure) = match place {
             Place::Pci(function) => {
                 let _exclusive = CONFIGURATION.lock();
                 let mut root = root();
@@ -157,21 +169,28 @@ impl Interrupt {
                 if routed {
                     return Ok(Interrupt::Messages);
                 }
-                pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?
+                (pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?, false)
             }
-            Place::Memory(window) => window.line,
+            Place::Memory(window) => (window.line, true),
         };
         // SAFETY: the chips are where the firmware says, in the fourth GiB, which is mapped. The line is this
         // device's.
         let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
-        pin.map(Interrupt::Pin).ok_or(DeviceFault::NoInterrupt)
+        pin.map(|pin| Interrupt::Pin { pin, sure }).ok_or(DeviceFault::NoInterrupt)
     }
 
     /// The pin, if it is one.
     pub fn pin(&self) -> Option<Pin> {
         match self {
             Interrupt::Messages => None,
-            Interrupt::Pin(pin) => Some(*pin),
+            Interrupt::Pin { pin, .. } => Some(*pin),
+        }
+    }
+
+    /// Sets the calling core's timer for who is about to wait for the device, if no interrupt may come.
+    pub fn look_again(&self) {
+        if let Interrupt::Pin { sure: false, .. } = self {
+            clock::wake_by(ticks().saturating_add(machine::machine().clock.ticks_of_us(UNSURE_PIN_US)));
         }
     }
 }

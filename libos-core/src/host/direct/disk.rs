@@ -7,7 +7,7 @@ use super::devices::{self, Found, Interrupt};
 use super::machine::{Machine, accounting, count};
 use super::{clock, vector};
 use crate::cpu::lock::Masked;
-use crate::platform::{self, BlockQueue, DeviceFault, DiskError, OpenDisk, QueueFull};
+use crate::platform::{BlockQueue, DeviceFault, DiskError, OpenDisk, QueueFull};
 use alloc::{boxed::Box, vec::Vec};
 use hyperexo_abi::ring::{Operation, Outcome};
 use hyperexo_hw::ioapic::Pin;
@@ -182,7 +182,7 @@ impl BlockQueue for VirtioQueue {
     }
 
     fn completion_or_wake(&mut self) -> bool {
-        if let Interrupt::Pin(pin) = &self.interrupt {
+        if let Some(pin) = self.interrupt.pin() {
             self.device.acknowledge();
             pin.set_masked(false);
         }
@@ -191,11 +191,9 @@ impl BlockQueue for VirtioQueue {
             self.device.set_interrupts(false);
             return true;
         }
-        // A timer that is due earlier raises an upcall, too. Then the caller looks again.
-        if let Some(deadline) = self.slots.next_deadline()
-            && clock::due().is_none_or(|due| due > deadline)
-        {
-            platform::current().set_timer(deadline);
+        if let Some(deadline) = self.slots.next_deadline() {
+            clock::wake_by(deadline);
+            self.interrupt.look_again();
         }
         false
     }

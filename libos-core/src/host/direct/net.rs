@@ -120,7 +120,7 @@ impl NetPort for DevicePort {
 
     fn ready_or_wake(&mut self, room: bool) -> bool {
         let Some(device) = &mut self.device else { return true };
-        if let Interrupt::Pin(pin) = &self.interrupt {
+        if let Some(pin) = self.interrupt.pin() {
             device.acknowledge_interrupt();
             pin.set_masked(false);
         }
@@ -130,6 +130,8 @@ impl NetPort for DevicePort {
         if ready {
             device.interrupt_on_receive(false);
             device.interrupt_on_reclaim(false);
+        } else {
+            self.interrupt.look_again();
         }
         ready
     }
