@@ -64,6 +64,12 @@ impl Kernel {
         self.environments.vcpu_slot(who)
     }
 
+    /// The same; `None`, too, if its environment has ended.
+    pub fn live_vcpu_slot(&mut self, who: VcpuId) -> Option<&mut VirtualCpu> {
+        let environment = self.environments.get_mut(who.environment)?;
+        if environment.ended() { None } else { environment.vcpus.get_mut(who.index) }
+    }
+
     /// Whether an environment has something to do on a core.
     pub fn runnable_on(&self, id: EnvironmentId, core: usize) -> bool {
         self.environments.get(id).is_some_and(|environment| environment.runnable_on(core))
@@ -184,6 +190,7 @@ impl Kernel {
         };
         let Environment { name, line, .. } = environment;
         line.flush(|text| self.console.environment_line(id.number(), name, text));
+        self.console.leave_to_all(id.number());
         log!("{} ended: {ending}", environment.name);
         environment.ending = Some(ending);
         environment.remains = Remains::Net;
@@ -318,7 +325,11 @@ impl Kernel {
     /// Has cores let go of the virtual CPUs of an environment that has ended.
     fn call_holders(&mut self, id: EnvironmentId) -> Remains {
         if let Some(environment) = self.environments.get(id) {
-            environment.vcpus.iter().filter(|slot| slot.held).for_each(|slot| self.signals.wake(slot.core));
+            environment
+                .vcpus
+                .iter()
+                .filter(|slot| slot.vcpu.is_none())
+                .for_each(|slot| self.signals.wake(slot.core));
         }
         Remains::Vcpus
     }
@@ -355,7 +366,7 @@ impl Kernel {
 fn can_be_taken_apart(environment: &Environment) -> bool {
     match environment.remains {
         Remains::Alive | Remains::Nothing => false,
-        Remains::Vcpus => environment.vcpus.iter().all(|slot| !slot.held),
+        Remains::Vcpus => environment.vcpus.iter().all(|slot| slot.vcpu.is_some()),
         _ => true,
     }
 }

@@ -175,35 +175,37 @@ fn take(
 
 /// `PageBind`.
 pub fn bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wanted: u64) -> Step {
-    match begin_bind(kernel, id, capability, wanted) {
-        Ok(PageBind { claim, place: Place::Own(_), rights, .. }) if claim.count() == 1 => {
-            match kernel.pages.bind_one(id, &claim, rights) {
-                Some(Ok(stale)) => {
-                    let _ = kernel.settle(stale);
-                    DONE.into()
-                }
-                Some(Err(status)) => status.into(),
-                None => bind_piece(kernel, id, bind_from_start(claim, Place::Own(id), rights)),
+    let (claim, rights, view) = match judge_bind(kernel, capability, wanted) {
+        Ok(judged) => judged,
+        Err(status) => return status.into(),
+    };
+    if (claim.count(), view) == (1, 0)
+        && let Some(bound) = kernel.pages.bind_one(id, &claim, rights)
+    {
+        return match bound {
+            Ok(stale) => {
+                let _ = kernel.settle(stale);
+                DONE.into()
             }
-        }
-        Ok(call) => bind_piece(kernel, id, call),
+            Err(status) => status.into(),
+        };
+    }
+    match kernel.pages.place(id, view) {
+        Ok(place) => bind_piece(kernel, id, bind_from_start(claim, place, rights)),
         Err(status) => status.into(),
     }
 }
 
-fn begin_bind(
-    kernel: &mut Kernel,
-    id: EnvironmentId,
+fn judge_bind(
+    kernel: &Kernel,
     capability: &Capability,
     wanted: u64,
-) -> Result<PageBind, Status> {
+) -> Result<(Verified, Rights, u64), Status> {
     let (rights, view) = rights_and_view(wanted)?;
     if !rights.contains(Rights::READ) {
         return Err(Status::BadArgument);
     }
-    let claim = kernel.authority.verify(capability, Kind::Page, rights)?;
-    let place = kernel.pages.place(id, view)?;
-    Ok(bind_from_start(claim, place, rights))
+    Ok((kernel.authority.verify(capability, Kind::Page, rights)?, rights, view))
 }
 
 fn bind_from_start(claim: Verified, place: Place, rights: Rights) -> PageBind {

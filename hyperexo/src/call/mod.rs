@@ -92,31 +92,26 @@ fn give(registers: &mut Registers, outcome: Outcome) {
     }
 }
 
-/// The registers of a virtual CPU between an exit and the next entry.
-fn registers(kernel: &mut Kernel, who: VcpuId) -> Option<&mut Registers> {
-    Some(kernel.vcpu_slot(who)?.vcpu.as_mut()?.registers())
-}
-
 /// Begins the hypercall in the registers of a virtual CPU, after [`answer`] has not.
-pub fn dispatch(kernel: &mut Kernel, who: VcpuId) -> After {
-    let Some(registers) = registers(kernel, who) else { return After::Look };
+pub fn dispatch(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu) -> After {
+    let registers = vcpu.registers();
     let number = registers.rax;
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10];
     match Call::from_number(number) {
         Some(Call::Yield) => {
             let successor = vcpu::yield_target(kernel, who, arguments[0]);
-            finish(kernel, who, DONE);
+            give(vcpu.registers(), DONE);
             After::Yield(successor)
         }
         Some(call) => {
-            let step = begin(kernel, who, call, &arguments);
-            match conclude(kernel, who, step) {
+            let step = begin(kernel, who, vcpu, call, &arguments);
+            match conclude(kernel, who, vcpu, step) {
                 After::Look if changes_bindings_only(call) => After::Continue,
                 after => after,
             }
         }
         None => {
-            finish(kernel, who, Err(Status::UnknownCall));
+            give(vcpu.registers(), Err(Status::UnknownCall));
             After::Continue
         }
     }
@@ -140,21 +135,21 @@ fn changes_bindings_only(call: Call) -> bool {
 }
 
 /// Does the next piece of the call that a virtual CPU has made and that is not over.
-pub fn go_on(kernel: &mut Kernel, who: VcpuId) -> After {
+pub fn go_on(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu) -> After {
     let underway = kernel.vcpu_slot(who).and_then(|slot| slot.underway.take());
     let Some(underway) = underway else { return After::Continue };
     let step = piece(kernel, who, underway);
-    conclude(kernel, who, step)
+    conclude(kernel, who, vcpu, step)
 }
 
-fn conclude(kernel: &mut Kernel, who: VcpuId, step: Step) -> After {
+fn conclude(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu, step: Step) -> After {
     match step {
         Step::Over(outcome) => {
             if outcome.is_err() {
                 // What it took and gave back again may have been published meanwhile.
                 kernel.pages.publish(who.environment);
             }
-            finish(kernel, who, outcome);
+            give(vcpu.registers(), outcome);
             After::Look
         }
         Step::More(underway) => {
@@ -166,14 +161,8 @@ fn conclude(kernel: &mut Kernel, who: VcpuId, step: Step) -> After {
     }
 }
 
-fn finish(kernel: &mut Kernel, who: VcpuId, outcome: Outcome) {
-    if let Some(registers) = registers(kernel, who) {
-        give(registers, outcome);
-    }
-}
-
 /// The first piece of a call; of most, the only one.
-fn begin(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) -> Step {
+fn begin(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu, call: Call, arguments: &Arguments) -> Step {
     let id = who.environment;
     let [a0, a1, a2, a3, a4, a5] = *arguments;
     let capability = Capability([a0, a1, a2, a3]);
@@ -203,7 +192,7 @@ fn begin(kernel: &mut Kernel, who: VcpuId, call: Call, arguments: &Arguments) ->
             vcpu::start(kernel, id, a0, &entry).into()
         }
         Call::VcpuWake => vcpu::wake(kernel, id, a0, Cause::Wake).into(),
-        Call::FaultPage => vcpu::fault_page(kernel, who, a0).into(),
+        Call::FaultPage => vcpu::fault_page(kernel, who, vcpu, a0).into(),
         Call::ViewCreate => view::create(kernel, id, a0).into(),
         Call::ViewOffer => view::offer(kernel, id, a0, a1).into(),
         Call::ViewAccept => view::accept(kernel, id, a0, a1).into(),

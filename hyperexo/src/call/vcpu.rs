@@ -7,7 +7,7 @@ use crate::environment::vcpu::VirtualCpu;
 use crate::kernel::Kernel;
 use crate::machine::id::{EnvironmentId, VcpuId};
 use crate::resource::frame::account::Account;
-use crate::virt::{self, Entry};
+use crate::virt::{self, Entry, Vcpu};
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
@@ -35,7 +35,7 @@ pub fn yield_target(kernel: &Kernel, who: VcpuId, number: u64) -> Option<Environ
 }
 
 /// `FaultPage`.
-pub fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {
+pub fn fault_page(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu, frame: u64) -> Outcome {
     let target = if frame == ANY {
         None
     } else {
@@ -46,9 +46,7 @@ pub fn fault_page(kernel: &mut Kernel, who: VcpuId, frame: u64) -> Outcome {
     };
     let slot = kernel.vcpu_slot(who).ok_or(Status::NoSuch)?;
     let old = core::mem::replace(&mut slot.faults, target);
-    if let Some(vcpu) = &mut slot.vcpu {
-        vcpu.deliver_faults(target.map(|target| target.frame));
-    }
+    vcpu.deliver_faults(target.map(|target| target.frame));
     kernel.pages.unpin(old.into_iter().map(|target| target.frame));
     DONE
 }

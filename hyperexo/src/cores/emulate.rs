@@ -27,12 +27,11 @@ pub fn answer(vcpu: &mut dyn Vcpu, exit: VmExit) -> bool {
 
 /// Answers CPUID; the instruction has been passed.
 fn cpuid(vcpu: &mut dyn Vcpu) {
+    let osxsave = vcpu.uses_xsave();
     let registers = vcpu.registers();
     let (leaf, subleaf) = (registers.rax as u32, registers.rcx as u32);
     let raw = raw_cpuid::cpuid!(leaf, subleaf);
-    let osxsave = vcpu.uses_xsave();
     let [eax, ebx, ecx, edx] = cpuid::filter(leaf, subleaf, [raw.eax, raw.ebx, raw.ecx, raw.edx], osxsave);
-    let registers = vcpu.registers();
     (registers.rax, registers.rbx) = (eax.into(), ebx.into());
     (registers.rcx, registers.rdx) = (ecx.into(), edx.into());
 }

@@ -16,15 +16,14 @@ pub mod held;
 use crate::call::{self, After};
 use crate::environment::ending::{Death, Ending};
 use crate::environment::fault;
-use crate::environment::vcpu::VirtualCpu;
 use crate::kernel::Kernel;
 use crate::machine::console::{Console, Written};
 use crate::machine::id::{EnvironmentId, VcpuId};
 use crate::machine::interrupt::{self, Signals};
 use crate::resource::{Work, count};
-use crate::virt::{self, Backend, ViewChange, VmExit};
+use crate::virt::{self, Backend, Vcpu, VcpuBox, ViewChange, VmExit};
 use held::{Held, SharedKernel};
-use hyperexo_abi::accounting::Exit;
+use hyperexo_abi::accounting::{Accounting, Exit};
 use hyperexo_abi::upcall::VECTOR;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::time::ticks;
@@ -46,8 +45,8 @@ pub struct Core {
     slice_ticks: u64,
     /// The TSC value for which the timer is set.
     armed: Option<u64>,
-    /// Whose extended state is in the core's registers.
-    holder: Option<VcpuId>,
+    /// The virtual CPU whose extended state is in the core's registers.
+    holder: Option<Holder>,
     /// Who was named as successor by a yield.
     successor: Option<EnvironmentId>,
     /// TSC value at which the slice that is being used ends; a successor gets no more than the rest.
@@ -56,6 +55,13 @@ pub struct Core {
     console_due: Option<u64>,
     /// Ticks for which it is left alone.
     console_rest: u64,
+}
+
+/// A virtual CPU that a core holds.
+struct Holder {
+    who: VcpuId,
+    vcpu: VcpuBox,
+    accounting: &'static Accounting,
 }
 
 impl Core {
@@ -114,30 +120,41 @@ impl Core {
         held
     }
 
-    /// Takes the state of an environment that has ended off the core.
+    /// Lets go of the virtual CPU of an environment that has ended.
     fn let_go(&mut self, kernel: &mut Kernel) {
         let ended = |id| kernel.environments.get(id).is_none_or(|environment| environment.ended());
-        if self.holder.is_some_and(|holder| ended(holder.environment)) {
+        if self.holder.as_ref().is_some_and(|holder| ended(holder.who.environment)) {
             self.put_away(kernel);
         }
     }
 
-    /// Takes the state of the virtual CPU that the core holds off the core, and keeps it with the virtual
-    /// CPU.
+    /// Lets go of the virtual CPU that the core holds: takes its state off the core.
     fn put_away(&mut self, kernel: &mut Kernel) {
-        let Some(holder) = self.holder.take() else { return };
-        if let Some(slot) = kernel.vcpu_slot(holder) {
-            slot.held = false;
-            if let Some(vcpu) = &mut slot.vcpu {
-                vcpu.leave_core();
-            }
+        let Some(Holder { who, mut vcpu, .. }) = self.holder.take() else { return };
+        vcpu.leave_core();
+        // Its environment is not taken apart before it has it back.
+        if let Some(slot) = kernel.vcpu_slot(who) {
+            slot.vcpu = Some(vcpu);
         }
+    }
+
+    /// Takes an environment's virtual CPU on this core. Its state comes onto the core if it is not there.
+    fn take(&mut self, kernel: &mut Kernel, id: EnvironmentId) -> Option<Holder> {
+        if let Some(holder) = self.holder.take_if(|holder| holder.who.environment == id) {
+            return Some(holder);
+        }
+        self.put_away(kernel);
+        let environment = kernel.environments.get_mut(id)?;
+        let index = environment.on_core(self.number)?;
+        let mut vcpu = environment.vcpus[index].vcpu.take()?;
+        vcpu.take_core();
+        let who = VcpuId { environment: id, index, core: self.number };
+        Some(Holder { who, vcpu, accounting: environment.accounting })
     }
 
     /// Raises the timer interrupt at a TSC value; `None`: never.
     fn wake_at(&mut self, kernel: &Kernel, deadline: Option<u64>, now: u64) {
-        let console = self.console_due.filter(|_| self.console.is_waiting());
-        let deadline = deadline.into_iter().chain(console).min();
+        let deadline = deadline.into_iter().chain(self.console_due).min();
         // Setting the timer costs more than most exits: it is left alone while it is right.
         if !self.signals.timer_fired(self.number) && deadline == self.armed {
             return;
@@ -147,17 +164,15 @@ impl Core {
         self.apic.one_shot(interrupt::TIMER_VECTOR, steps);
     }
 
-    /// Writes what waits for the console, of one environment or (`None`) of all. The lock is not held.
+    /// Writes what waits for the console and is for a core that runs an environment, or (`None`) is idle. The
+    /// lock is not held.
     fn write_out(&mut self, of: Option<EnvironmentId>) {
-        if !self.console.is_waiting() {
-            // Another core has written what was left: there is nothing to come back for.
-            self.console_due = None;
+        let of = of.map(EnvironmentId::number);
+        if self.console.is_waiting(of) && self.console_due.is_some_and(|due| ticks() < due) {
             return;
         }
-        if self.console_due.is_some_and(|due| ticks() < due) {
-            return;
-        }
-        self.console_due = match self.console.write_out(of.map(EnvironmentId::number)) {
+        // If another core has written what was left, there is nothing to come back for.
+        self.console_due = match self.console.write_out(of) {
             Written::All => None,
             Written::NotYet => Some(ticks().saturating_add(self.console_rest)),
         };
@@ -182,61 +197,59 @@ impl Core {
     }
 
     /// Gives the core to an environment until its slice ends or it has nothing to do.
-    fn slice<'k>(&mut self, mut held: Held<'k>, id: EnvironmentId) {
-        let Some((index, accounting)) = held
-            .environments
-            .get(id)
-            .and_then(|environment| Some((environment.on_core(self.number)?, environment.accounting)))
-        else {
-            return;
-        };
-        let who = VcpuId { environment: id, index, core: self.number };
-        held.on_behalf_of(accounting);
-        self.switch_to(&mut held, who);
-        count(&accounting.slices, 1);
+    fn slice(&mut self, mut held: Held<'_>, id: EnvironmentId) {
+        let Some(mut holder) = self.take(&mut held, id) else { return };
+        held.on_behalf_of(holder.accounting);
+        count(&holder.accounting.slices, 1);
+        self.run_slice(held, &mut holder);
+        self.holder = Some(holder);
+    }
+
+    fn run_slice<'k>(&mut self, mut held: Held<'k>, holder: &mut Holder) {
         // `run` has just attended.
         let mut now = ticks();
-        loop {
-            if !self.goes_on(&mut held, who, now) {
-                return;
-            }
+        while self.goes_on(&mut held, holder, now) {
             let mut after = After::Continue;
-            while after == After::Continue && !self.wants_attention(&mut held, who) {
-                (held, after) = self.step(held, who);
+            while after == After::Continue {
                 // Another core may have ended it.
-                if held.environments.get(id).is_none_or(|environment| environment.ended()) {
+                let Some(slot) = held.live_vcpu_slot(holder.who) else { return };
+                if slot.posted || self.signals.pending(self.number) {
+                    break;
+                }
+                (held, after) = self.step(held, holder);
+            }
+            match after {
+                After::Yield(successor) => {
+                    self.successor = successor;
                     return;
                 }
-            }
-            if let After::Yield(successor) = after {
-                self.successor = successor;
-                return;
-            }
-            if after == After::Again {
-                held = held.let_others();
+                After::Again => held = held.let_others(),
+                After::Continue | After::Look => {}
             }
             (held, now) = self.attend(held);
         }
     }
 
-    /// Whether something has come that the loop must look at: by interrupt, or an upcall.
-    fn wants_attention(&self, kernel: &mut Kernel, who: VcpuId) -> bool {
-        self.signals.pending(self.number) || kernel.vcpu_slot(who).is_none_or(|slot| slot.posted)
-    }
-
     /// Goes on with the call that a virtual CPU has made, or else runs it until its next exit.
-    fn step<'k>(&mut self, mut held: Held<'k>, who: VcpuId) -> (Held<'k>, After) {
-        if held.vcpu_slot(who).is_some_and(|slot| slot.underway.is_some()) {
-            let after = call::go_on(&mut held, who);
+    fn step<'k>(&mut self, mut held: Held<'k>, holder: &mut Holder) -> (Held<'k>, After) {
+        let Holder { who, vcpu, .. } = holder;
+        let Some(slot) = held.vcpu_slot(*who) else { return (held, After::Look) };
+        if slot.underway.is_some() {
+            let after = call::go_on(&mut held, *who, &mut **vcpu);
             return (held, after);
         }
+        if core::mem::take(&mut slot.flush) {
+            vcpu.flush_nested();
+        }
+        if core::mem::take(&mut slot.views_changed)
+            && let Some(change) = view_change(&mut held, *who)
+        {
+            vcpu.change_views(&change);
+        }
         let exit;
-        (held, exit) = self.enter(held, who);
-        let ended = held.environments.get(who.environment).is_none_or(|environment| environment.ended());
-        let after = match exit {
-            Some(exit) if !ended => act(&mut held, who, exit),
-            _ => After::Continue,
-        };
+        (held, exit) = self.enter(held, holder);
+        let Some(exit) = exit else { return (held, After::Continue) };
+        let after = act(&mut held, holder.who, &mut *holder.vcpu, exit);
         (held, after)
     }
 
@@ -257,7 +270,8 @@ impl Core {
 
     /// Whether an environment goes on: it has something to do, and its slice is not over. If so, posts its
     /// upcall and sets the timer for what comes next.
-    fn goes_on(&mut self, kernel: &mut Kernel, who: VcpuId, now: u64) -> bool {
+    fn goes_on(&mut self, kernel: &mut Kernel, holder: &mut Holder, now: u64) -> bool {
+        let Holder { who, vcpu, accounting } = holder;
         if !kernel.runnable_on(who.environment, self.number) {
             return false;
         }
@@ -266,10 +280,7 @@ impl Core {
         if contended && now >= self.slice_end {
             return false;
         }
-        let Some(environment) = kernel.environments.get_mut(who.environment) else { return false };
-        let accounting = environment.accounting;
-        let slot = &mut environment.vcpus[who.index];
-        let Some(vcpu) = &mut slot.vcpu else { return false };
+        let Some(slot) = kernel.vcpu_slot(*who) else { return false };
         if core::mem::take(&mut slot.posted) && !vcpu.upcall_posted() {
             vcpu.post_upcall(VECTOR);
             count(&accounting.upcalls, 1);
@@ -285,16 +296,8 @@ impl Core {
 
     /// Runs a virtual CPU, without the lock, until an exit that wants it; `None` if the last exit has been
     /// answered, and something else asks for attention.
-    fn enter<'k>(&mut self, mut held: Held<'k>, who: VcpuId) -> (Held<'k>, Option<VmExit>) {
-        let change = view_change(&mut held, who);
-        let Some((slot, accounting)) = slot_and_accounting(&mut held, who) else { return (held, None) };
-        let Some(mut vcpu) = slot.vcpu.take() else { return (held, None) };
-        if let Some(change) = change {
-            vcpu.change_views(&change);
-        }
-        if core::mem::take(&mut slot.flush) {
-            vcpu.flush_nested();
-        }
+    fn enter<'k>(&mut self, held: Held<'k>, holder: &mut Holder) -> (Held<'k>, Option<VmExit>) {
+        let Holder { who, vcpu, accounting } = holder;
         self.signals.entering(self.number, who.environment);
         let host = self.backend.host_page();
         let (released, start) = held.release();
@@ -302,53 +305,21 @@ impl Core {
         let exit = loop {
             let exit = vcpu.run(host);
             count(&accounting.exits[kind(&exit) as usize], 1);
-            if !emulate::answer(&mut *vcpu, exit) {
+            if !emulate::answer(&mut **vcpu, exit) {
                 break Some(exit);
             }
             if self.signals.pending(self.number) {
                 break None;
             }
         };
-        let cycles = ticks().wrapping_sub(start);
+        count(&accounting.guest_cycles, ticks().wrapping_sub(start));
         self.signals.left(self.number);
-        let mut held = released.lock();
-        count(&accounting.guest_cycles, cycles);
-        if let Some(slot) = held.vcpu_slot(who) {
-            slot.vcpu = Some(vcpu);
-        }
-        (held, exit)
-    }
-
-    /// Exchanges what stays on the core while one environment goes in and out of the kernel.
-    fn switch_to(&mut self, kernel: &mut Kernel, who: VcpuId) {
-        if self.holder == Some(who) {
-            return;
-        }
-        self.put_away(kernel);
-        if let Some(slot) = kernel.vcpu_slot(who)
-            && let Some(vcpu) = &mut slot.vcpu
-        {
-            vcpu.take_core();
-            slot.held = true;
-            self.holder = Some(who);
-        }
+        (released.lock(), exit)
     }
 }
 
-fn slot_and_accounting(
-    kernel: &mut Kernel,
-    who: VcpuId,
-) -> Option<(&mut VirtualCpu, &'static hyperexo_abi::accounting::Accounting)> {
-    let environment = kernel.environments.get_mut(who.environment)?;
-    let accounting = environment.accounting;
-    Some((environment.vcpus.get_mut(who.index)?, accounting))
-}
-
-/// What a virtual CPU must be told of its environment's views, if they have changed since it ran.
+/// What a virtual CPU must be told of its environment's views, which have changed since it ran.
 fn view_change(kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
-    if !core::mem::take(&mut kernel.vcpu_slot(who)?.views_changed) {
-        return None;
-    }
     let new = kernel.pages.view_identities(who.environment);
     let slot = kernel.vcpu_slot(who)?;
     let old = core::mem::replace(&mut slot.views_seen, new);
@@ -357,15 +328,13 @@ fn view_change(kernel: &mut Kernel, who: VcpuId) -> Option<ViewChange> {
     Some(ViewChange { list, roots, kept: virt::kept(&old, &new) })
 }
 
-/// Acts on an exit.
-fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
-    let Some(slot) = kernel.vcpu_slot(who) else { return After::Look };
-    let VirtualCpu { vcpu: Some(vcpu), .. } = slot else { return After::Look };
-    let rip = vcpu.rip();
+/// Acts on an exit, unless another core has ended the environment.
+fn act(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu, exit: VmExit) -> After {
+    let Some(slot) = kernel.live_vcpu_slot(who) else { return After::Look };
     let death = match exit {
+        VmExit::Hypercall => return call::dispatch(kernel, who, vcpu),
         VmExit::Interrupt | VmExit::Window => return After::Look,
-        VmExit::Hypercall => return call::dispatch(kernel, who),
-        VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip },
+        VmExit::Halt if !vcpu.interrupts_enabled() => Death::HaltedForever { rip: vcpu.rip() },
         VmExit::Halt => {
             slot.waiting = !vcpu.upcall_posted() && !slot.posted;
             return After::Look;
@@ -379,15 +348,15 @@ fn act(kernel: &mut Kernel, who: VcpuId, exit: VmExit) -> After {
         | VmExit::Undefined
         | VmExit::Xsetbv => unreachable!("`emulate::answer` has seen to it"),
         VmExit::NestedFault(fault) => {
-            if slot.faults.is_some_and(|target| fault::deliver(&target, &fault, &mut **vcpu)) {
+            if slot.faults.is_some_and(|target| fault::deliver(&target, &fault, vcpu)) {
                 return After::Continue;
             }
-            Death::NestedFault { address: fault.address, access: fault.access, rip }
+            Death::NestedFault { address: fault.address, access: fault.access, rip: vcpu.rip() }
         }
         VmExit::MachineCheck => panic!("machine check while an environment was running"),
-        VmExit::TripleFault => Death::TripleFault { rip },
-        VmExit::InvalidState => Death::InvalidState { rip },
-        VmExit::Unknown(code) => Death::UnknownExit { code, rip },
+        VmExit::TripleFault => Death::TripleFault { rip: vcpu.rip() },
+        VmExit::InvalidState => Death::InvalidState { rip: vcpu.rip() },
+        VmExit::Unknown(code) => Death::UnknownExit { code, rip: vcpu.rip() },
     };
     kernel.end(who.environment, Ending::Killed(death));
     After::Look

@@ -12,10 +12,8 @@ use hyperexo_abi::upcall::Doorbell;
 pub struct VirtualCpu {
     /// The core that runs it.
     pub core: usize,
-    /// The processor state; with the core while it runs there.
+    /// The processor state; `None` while its core holds it, where part of it is in the registers.
     pub vcpu: Option<VcpuBox>,
-    /// Part of its state is in its core's registers, whether it runs or not.
-    pub held: bool,
     /// It halted and waits for an upcall.
     pub waiting: bool,
     /// An upcall has come: its core posts it before it runs again.
@@ -50,7 +48,6 @@ impl VirtualCpu {
         VirtualCpu {
             core,
             vcpu: Some(vcpu),
-            held: false,
             waiting: false,
             posted: false,
             flush: false,

@@ -4,14 +4,15 @@
 //!
 //! No call waits for the port. Lines go into bounded queues: the kernel has one, and each environment. Cores
 //! empty them while they do not hold the kernel's lock. A core that runs an environment empties the queues of
-//! that environment and of the kernel; an idle core empties all. So a slow reader, or an environment that
-//! writes without end, slows down only those who write.
+//! that environment, of the kernel and of environments that have ended; an idle core empties all. So a slow
+//! reader, or an environment that writes without end, slows down only those who write: who does may have to
+//! end a line that another has begun.
 //!
 //! A line of the kernel that finds no room is lost and counted. An environment is told that there is no room,
 //! and may try again later.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::accounting::MAX_ENVIRONMENTS;
 use hyperexo_abi::start::NAME_BYTES;
@@ -31,14 +32,14 @@ const PATIENCE: u32 = 1_000_000;
 
 /// The kernel's own queue.
 const KERNEL: usize = 0;
-/// In [`Port::line_of`]: the last line is complete.
-const NO_LINE: usize = usize::MAX;
 
 /// The port, and whose line is on it.
 struct Port {
     serial: Option<Serial>,
-    /// Queue whose line has been begun and not ended.
-    line_of: usize,
+    /// Queue of the line that was begun last.
+    last: usize,
+    /// Whether that line has not been ended.
+    begun: bool,
 }
 
 /// A console: a port and the queues in front of it.
@@ -47,9 +48,13 @@ pub struct Console {
     /// Keeps writers of the kernel's queue apart; an environment's is written under the kernel's lock only.
     kernel_writer: Mutex<()>,
     queues: [Queue; MAX_ENVIRONMENTS],
-    /// Bytes in all queues.
-    waiting: AtomicUsize,
+    /// Queues in which something waits, one bit each.
+    filled: AtomicU64,
+    /// Queues that every core empties: the kernel's, and those of environments that have ended.
+    everyones: AtomicU64,
 }
+
+const _: () = assert!(MAX_ENVIRONMENTS <= u64::BITS as usize);
 
 /// The machine's.
 pub static CONSOLE: Console = Console::new();
@@ -90,20 +95,18 @@ impl Queue {
         if self.bytes.load(Ordering::Acquire).is_null() { 0 } else { QUEUE_BYTES - self.waiting() }
     }
 
-    /// Adds a line if all of it finds room. The caller is the only writer. Returns the bytes added.
-    fn add(&self, line: impl FnOnce(&mut Line) -> fmt::Result) -> usize {
-        let Some(bytes) = self.bytes() else { return 0 };
-        let start = self.written.load(Ordering::Relaxed);
-        let mut writer = Line { bytes, at: start, left: self.room() };
+    /// Adds a line if all of it finds room. The caller is the only writer.
+    fn add(&self, line: impl FnOnce(&mut Line) -> fmt::Result) {
+        let Some(bytes) = self.bytes() else { return };
+        let mut writer = Line { bytes, at: self.written.load(Ordering::Relaxed), left: self.room() };
         let lost = self.lost.load(Ordering::Relaxed);
         let told = if lost == 0 { Ok(()) } else { writeln!(writer, "hyperexo: ({lost} lines lost)") };
         if told.and_then(|()| line(&mut writer)).is_err() {
             self.lost.store(lost.saturating_add(1), Ordering::Relaxed);
-            return 0;
+            return;
         }
         self.lost.store(0, Ordering::Relaxed);
         self.written.store(writer.at, Ordering::Release);
-        writer.at.wrapping_sub(start)
     }
 
     /// Takes the next byte. The caller is the only reader.
@@ -146,10 +149,11 @@ impl Console {
     /// A console without a port and without queues.
     pub const fn new() -> Console {
         Console {
-            port: Mutex::new(Port { serial: None, line_of: NO_LINE }),
+            port: Mutex::new(Port { serial: None, last: KERNEL, begun: false }),
             kernel_writer: Mutex::new(()),
             queues: [const { Queue::new() }; MAX_ENVIRONMENTS],
-            waiting: AtomicUsize::new(0),
+            filled: AtomicU64::new(0),
+            everyones: AtomicU64::new(1 << KERNEL),
         }
     }
 
@@ -163,12 +167,8 @@ impl Console {
     }
 
     fn add(&self, queue: usize, line: impl FnOnce(&mut Line) -> fmt::Result) {
-        // Counted before readers can take it: the count never falls below zero.
-        let queue = &self.queues[queue];
-        self.waiting.fetch_add(QUEUED_LINE_BYTES, Ordering::AcqRel);
-        let added = queue.add(line);
-        self.waiting.fetch_add(added, Ordering::AcqRel);
-        self.waiting.fetch_sub(QUEUED_LINE_BYTES, Ordering::AcqRel);
+        self.queues[queue].add(line);
+        self.filled.fetch_or(1 << queue, Ordering::AcqRel);
     }
 
     /// Queues a line of the kernel. Use [`crate::log!`].
@@ -192,15 +192,28 @@ impl Console {
         self.queues[usize::from(number)].room() >= bytes
     }
 
-    /// Whether something waits for the port.
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) != 0
+    /// Leaves an environment's queue to all cores: the environment has ended.
+    pub fn leave_to_all(&self, number: u16) {
+        self.everyones.fetch_or(1 << number, Ordering::AcqRel);
     }
 
-    /// Writes what waits in the queues of the kernel and of environment number `of`, or (`None`) in all, as
-    /// far as the port takes it at once. The caller does not hold the kernel's lock.
+    /// Whether something waits that a core has to write which runs environment number `of`, or (`None`) is
+    /// idle.
+    pub fn is_waiting(&self, of: Option<u16>) -> bool {
+        self.waiting(of) != 0
+    }
+
+    /// Queues, one bit each, in which something waits that a core has to write which runs environment number
+    /// `of`, or (`None`) is idle.
+    fn waiting(&self, of: Option<u16>) -> u64 {
+        let mine = of.map_or(u64::MAX, |of| 1 << of | self.everyones.load(Ordering::Acquire));
+        self.filled.load(Ordering::Acquire) & mine
+    }
+
+    /// Writes what waits in the queues that are for a core which runs environment number `of`, or (`None`) is
+    /// idle, as far as the port takes it at once. The caller does not hold the kernel's lock.
     pub fn write_out(&self, of: Option<u16>) -> Written {
-        if !self.is_waiting() {
+        if self.waiting(of) == 0 {
             return Written::All;
         }
         let Some(mut port) = self.port.try_lock() else { return Written::NotYet };
@@ -214,23 +227,29 @@ impl Console {
         Written::NotYet
     }
 
-    /// Writes the next byte: of the line that has been begun, else of a queue that may begin one.
+    /// Writes the next byte, if there is one for this core: of the line that has been begun, else of the
+    /// kernel's next, else of the next environment's in turn.
     fn write_byte(&self, port: &mut Port, of: Option<u16>) -> Step {
-        let mine = |number: &usize| of.is_none_or(|of| *number == KERNEL || *number == usize::from(of));
-        let queue = match port.line_of {
-            NO_LINE => {
-                (KERNEL..MAX_ENVIRONMENTS).filter(mine).find(|number| self.queues[*number].waiting() != 0)
-            }
-            begun => Some(begun),
-        };
-        let (Some(number), Some(serial)) = (queue, &mut port.serial) else { return Step::Empty };
+        let waiting = self.waiting(of);
+        let Some(serial) = port.serial.as_mut().filter(|_| waiting != 0) else { return Step::Empty };
         if !serial.is_ready() {
             return Step::PortBusy;
         }
-        let Some(byte) = self.queues[number].take() else { return Step::Empty };
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
-        serial.put(byte);
-        port.line_of = if byte == b'\n' { NO_LINE } else { number };
+        if !port.begun {
+            port.last = next_of(waiting, port.last);
+        }
+        let queue = &self.queues[port.last];
+        if let Some(byte) = queue.take() {
+            serial.put(byte);
+            port.begun = byte != b'\n';
+        }
+        if queue.waiting() == 0 {
+            self.filled.fetch_and(!(1 << port.last), Ordering::AcqRel);
+            // A line that came meanwhile is seen by one of the two.
+            if queue.waiting() != 0 {
+                self.filled.fetch_or(1 << port.last, Ordering::AcqRel);
+            }
+        }
         Step::Done
     }
 
@@ -276,6 +295,14 @@ impl Default for Console {
     fn default() -> Console {
         Console::new()
     }
+}
+
+/// Whose line is begun after one of queue `last`, of those in which something waits: the kernel's, else the
+/// next environment's in turn.
+fn next_of(waiting: u64, last: usize) -> usize {
+    let later = waiting & (u64::MAX << last) << 1;
+    let some = if waiting & 1 << KERNEL != 0 || later == 0 { waiting } else { later };
+    some.trailing_zeros() as usize
 }
 
 /// Makes the serial port the machine's console.
@@ -384,6 +411,24 @@ mod tests {
         assert!(hogs.lines().all(|line| line.len() == LINE_BYTES + 5), "only whole lines");
         console.environment_line(1, "hog", b"again");
         assert_eq!(console.taken(1), "hyperexo: (7 lines lost)\nhog| again\n");
+    }
+
+    #[test]
+    fn a_core_minds_its_own_lines_and_nobodys_only() {
+        let console = console();
+        console.environment_line(1, "one", b"here");
+        assert_eq!([None, Some(1), Some(2)].map(|of| console.is_waiting(of)), [true, true, false]);
+        console.environment_line(2, "two", b"here");
+        assert!(console.is_waiting(Some(2)));
+        console.leave_to_all(1);
+        assert_eq!(console.waiting(Some(5)), 1 << 1, "it has ended");
+    }
+
+    #[test]
+    fn environments_have_turns_and_the_kernel_comes_first() {
+        let waiting = 1 << 1 | 1 << 5 | 1 << 63;
+        assert_eq!([0, 1, 4, 5, 62, 63].map(|last| next_of(waiting, last)), [1, 5, 5, 63, 63, 1]);
+        assert_eq!([0, 5, 63].map(|last| next_of(waiting | 1 << KERNEL, last)), [KERNEL; 3]);
     }
 
     #[test]

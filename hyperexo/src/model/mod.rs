@@ -33,7 +33,7 @@ use crate::resource::frame::table::{FrameEntry, FrameTable, Region, regions};
 use crate::resource::frame::{FreeMap, Pages, Public};
 use crate::resource::net::Net;
 use crate::resource::slice::SliceVector;
-use crate::virt::Entry;
+use crate::virt::{Entry, Vcpu};
 
 use core::cell::RefCell;
 use core::sync::atomic::AtomicU64;
@@ -261,20 +261,28 @@ impl Machine {
         [registers.rdi, registers.rsi, registers.rdx, registers.r8, registers.r9, registers.r10] = all;
         self.kernel.signals.entering(who.core, who.environment);
         self.kernel.signals.left(who.core);
-        let after = self.piece(|kernel| call::dispatch(kernel, who));
+        let after = self.piece(who, call::dispatch);
         self.check();
         after
     }
 
     /// Does the next piece of a call that is underway.
     pub fn go_on(&mut self, who: VcpuId) -> After {
-        let after = self.piece(|kernel| call::go_on(kernel, who));
+        let after = self.piece(who, call::go_on);
         self.check();
         after
     }
 
+    /// Does something for a virtual CPU that a core holds.
+    fn piece<T>(&mut self, who: VcpuId, work: fn(&mut Kernel, VcpuId, &mut dyn Vcpu) -> T) -> T {
+        let mut vcpu = self.kernel.vcpu_slot(who).and_then(|slot| slot.vcpu.take()).expect("at rest");
+        let result = self.under_lock(|kernel| work(kernel, who, &mut *vcpu));
+        self.kernel.vcpu_slot(who).expect("a virtual CPU").vcpu = Some(vcpu);
+        result
+    }
+
     /// Does something with the kernel as under its lock, and counts what is touched.
-    fn piece<T>(&mut self, work: impl FnOnce(&mut Kernel) -> T) -> T {
+    fn under_lock<T>(&mut self, work: impl FnOnce(&mut Kernel) -> T) -> T {
         memory::work::take();
         let result = work(&mut self.kernel);
         self.longest = self.longest.max(memory::work::take());
@@ -346,7 +354,7 @@ impl Machine {
             if !self.kernel.has_remains() {
                 return;
             }
-            self.piece(Kernel::take_apart);
+            self.under_lock(Kernel::take_apart);
             self.check();
         }
         panic!("an end without end");
@@ -366,7 +374,7 @@ impl Machine {
     /// Has the kernel attend to devices at a time.
     pub fn attend(&mut self, now: u64) {
         for _ in 0..10_000 {
-            let work = self.piece(|kernel| kernel.attend(0, now));
+            let work = self.under_lock(|kernel| kernel.attend(0, now));
             self.check();
             if work == crate::resource::Work::Done {
                 return;

@@ -142,9 +142,10 @@ fn calls_that_there_are_not_are_refused() {
     let mut machine = Machine::with(1);
     let one = machine.vcpu(1);
     for number in [Call::ALL.len() as u64, 1000, u64::MAX] {
-        let slot = machine.kernel.vcpu_slot(one).unwrap();
-        slot.vcpu.as_mut().unwrap().registers().rax = number;
-        crate::call::dispatch(&mut machine.kernel, one);
+        let mut vcpu = machine.kernel.vcpu_slot(one).unwrap().vcpu.take().unwrap();
+        vcpu.registers().rax = number;
+        crate::call::dispatch(&mut machine.kernel, one, &mut *vcpu);
+        machine.kernel.vcpu_slot(one).unwrap().vcpu = Some(vcpu);
         assert_eq!(machine.outcome(one), Err(Status::UnknownCall), "{number}");
     }
 }

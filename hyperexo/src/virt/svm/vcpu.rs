@@ -54,6 +54,8 @@ pub struct SvmVcpu {
     xstate: Xstate,
     support: Support,
     features: Features,
+    /// What the processor may take as unchanged since the last exit, if it remembers.
+    clean: u64,
     /// Its extended state is in the core's registers.
     on_core: bool,
     /// Top frames of the tables in its list of views; entry 0 is its own.
@@ -168,6 +170,7 @@ impl SvmVcpu {
             xstate: Xstate::new(),
             support: processor.support,
             features: processor.features,
+            clean: if processor.features.clean_bits { CLEAN_ALL } else { 0 },
             on_core: false,
             roots,
             deferred: None,
@@ -221,6 +224,16 @@ impl SvmVcpu {
         }
     }
 
+    /// Requests the upcall that was deferred, or defers one that was requested, as the shadow has it.
+    #[cold]
+    fn mind_shadow(&mut self) {
+        if self.in_shadow() {
+            self.withdraw_interrupt();
+        } else if let Some(vector) = self.deferred.take() {
+            self.request_interrupt(vector);
+        }
+    }
+
     /// Passes the instruction that exited; `bytes` is its length where the processor does not tell.
     fn pass(&mut self, bytes: u64) {
         let next = self.vmcb.control.next_rip;
@@ -233,6 +246,9 @@ impl SvmVcpu {
     fn keep_interrupted_event(&mut self) {
         let control = &mut self.vmcb.control;
         control.event_injection = 0;
+        if control.exit_interrupt_info & event::VALID == 0 {
+            return;
+        }
         match event::again(control.exit_interrupt_info) {
             Again::Inject(information) => control.event_injection = information,
             Again::Request(vector) => self.request_interrupt(vector),
@@ -346,10 +362,8 @@ impl Vcpu for SvmVcpu {
 
     fn run(&mut self, host: HostPage) -> VmExit {
         self.switch.host = host.0;
-        if self.in_shadow() {
-            self.withdraw_interrupt();
-        } else if let Some(vector) = self.deferred.take() {
-            self.request_interrupt(vector);
+        if self.shadow.is_some() || self.deferred.is_some() {
+            self.mind_shadow();
         }
         self.vmcb.save.rax = self.switch.registers.rax;
         let rip = self.vmcb.save.rip;
@@ -358,7 +372,7 @@ impl Vcpu for SvmVcpu {
         unsafe { switch::enter(&mut self.switch) };
         self.switch.registers.rax = self.vmcb.save.rax;
         self.vmcb.control.tlb_control = tlb_control::NOTHING;
-        self.vmcb.control.clean = if self.features.clean_bits { CLEAN_ALL } else { 0 };
+        self.vmcb.control.clean = self.clean;
         if self.vmcb.control.exit_code as u32 == exit::INVALID {
             // The processor has overwritten the guest's state with the host's, which is nobody's business.
             self.vmcb.save.rip = rip;
@@ -367,9 +381,9 @@ impl Vcpu for SvmVcpu {
             return VmExit::InvalidState;
         }
         self.keep_interrupted_event();
-        if self.emulated() && self.vmcb.control.interrupt_shadow & 1 != 0 {
+        if self.vmcb.control.interrupt_shadow & 1 != 0 && self.emulated() {
             self.shadow = Some(self.vmcb.save.rip);
-        } else if !self.in_shadow() {
+        } else if self.shadow.is_some() && !self.in_shadow() {
             self.shadow = None;
         }
         self.decode()

@@ -11,7 +11,7 @@ const OWN_CORE: u64 = 95;
 const SHARED_CORE: u64 = 45;
 /// How often a machine is tried. A busy host takes from everybody's share, and gives to nobody's: one good
 /// run shows what the kernel leaves.
-const TRIES: usize = 64;
+const TRIES: usize = 12;
 /// Most instructions for which the kernel's lock may be held at once.
 const LONGEST_HOLD: u64 = 36_000;
 
