@@ -43,7 +43,8 @@ pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Obs
 pub(crate) use buffer::{Locate, Run};
 pub use key::reference;
 pub use model::{
-    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, optimal_misses, simulate,
+    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
+    optimal_misses, simulate,
 };
 pub use order::{Lists, Order};
 pub use policies::*;

@@ -205,6 +205,7 @@ fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checke
         hits: statistics.hits,
         misses: statistics.misses,
         opt_misses: None,
+        fixed_misses: None,
         elapsed_ms: 0.0,
         platform: None,
         accel: None,

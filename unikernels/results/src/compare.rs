@@ -72,6 +72,10 @@ pub struct CompareLine {
     /// references. Unknown to the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opt_misses: Option<u64>,
+    /// Blocks that the best fixed set of as many blocks would have read for the same references: the limit of
+    /// who knows how often each block is used, but not when. Unknown to the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_misses: Option<u64>,
     /// Time from the start of the workload to its checked end, in milliseconds.
     pub elapsed_ms: f64,
     /// What it ran on: `qemu-svm`, `bochs-vmx`, `direct`, or `host` for a run inside the host tool. Unknown
@@ -196,6 +200,7 @@ mod tests {
             hits: 6552,
             misses: 2664,
             opt_misses: None,
+            fixed_misses: None,
             elapsed_ms: 1234.5,
             platform: None,
             accel: None,
@@ -221,6 +226,7 @@ mod tests {
         let mut line = sample();
         assert_eq!(CompareLine::parse(&line.to_json_line()), Ok(line.clone()));
         line.opt_misses = Some(2600);
+        line.fixed_misses = Some(2650);
         line.platform = Some("qemu-svm".to_owned());
         line.accel = Some("tcg".to_owned());
         let json = line.to_json_line();
@@ -232,6 +238,7 @@ mod tests {
     fn stable_names_are_what_others_read() {
         let mut line = sample();
         line.opt_misses = Some(1);
+        line.fixed_misses = Some(2);
         line.platform = Some("direct".to_owned());
         line.accel = Some("kvm".to_owned());
         let json: serde_json::Value = serde_json::from_str(&line.to_json_line()).expect("is JSON");
@@ -249,6 +256,7 @@ mod tests {
             "hits",
             "misses",
             "opt_misses",
+            "fixed_misses",
             "elapsed_ms",
             "platform",
             "accel",

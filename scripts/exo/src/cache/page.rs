@@ -63,7 +63,9 @@ pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
     };
     let names = policies.iter().map(|of_policy| of_policy[0].policy.to_string());
     Table {
-        caption: "Misses by size of the cache, in blocks of 4096 bytes. opt is Belady’s optimum, the limit of all.",
+        caption: "Misses by size of the cache, in blocks of 4096 bytes. opt is Belady’s optimum, the limit of who knows the \
+                  future; fixed keeps the blocks most used in the whole run, the limit of who knows how often each \
+                  is used, but not when.",
         heads: std::iter::once("cache".to_owned()).chain(names).collect(),
         names: 0,
         lines: sizes.iter().map(line).collect(),

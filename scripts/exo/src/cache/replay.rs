@@ -1,12 +1,12 @@
 //! Every policy at every size over one trace, on several cores.
 //!
 //! The policies are those that run in unikernels ([`libos_fs::cache`]). LRU and the optimum are stack
-//! algorithms: all their sizes take one pass. Every other policy takes a pass for each size.
+//! algorithms, and a fixed set takes counts only: all their sizes take one pass. Every other policy takes a pass for each size.
 
 use super::trace::Trace;
 use indicatif::ProgressBar;
 use libos_fs::PolicyKind;
-use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation};
+use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation, fixed_set_misses};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +14,13 @@ use std::num::NonZero;
 use std::str::FromStr;
 use std::sync::Mutex;
 
-/// A policy of the simulator: those of the library, and the optimum.
+/// A policy of the simulator: those of the library, and two limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// One that can run in a cache.
     Kind(PolicyKind),
+    /// The blocks most used in the whole run: the limit of who knows how often, but not when.
+    Fixed,
     /// Belady's optimum, which knows the future.
     Opt,
 }
@@ -26,13 +28,14 @@ pub enum Policy {
 impl Policy {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Policy> {
-        PolicyKind::ALL.into_iter().map(Policy::Kind).chain([Policy::Opt])
+        PolicyKind::ALL.into_iter().map(Policy::Kind).chain([Policy::Fixed, Policy::Opt])
     }
 
     /// Its name, which [`Policy::from_str`] understands.
     pub fn name(self) -> &'static str {
         match self {
             Policy::Kind(kind) => kind.name(),
+            Policy::Fixed => "fixed",
             Policy::Opt => "opt",
         }
     }
@@ -82,6 +85,8 @@ enum Pass<'a> {
     Lru(&'a [u64]),
     /// The optimum, all sizes.
     Opt(&'a [u64]),
+    /// The best fixed set, all sizes.
+    Fixed(&'a [u64]),
     /// Another policy at one size.
     One(PolicyKind, u64),
 }
@@ -92,12 +97,13 @@ fn passes<'a>(policies: &[Policy], sizes: &'a [u64]) -> Vec<Pass<'a>> {
     // The longest first, so that no core is left with it at the end.
     let rank = |pass: &Pass<'_>| match pass {
         Pass::Opt(_) => (0, 0),
-        Pass::Lru(_) => (1, 0),
+        Pass::Lru(_) | Pass::Fixed(_) => (1, 0),
         Pass::One(_, size) => (2, *size),
     };
     let mut all: Vec<Pass<'_>> = policies
         .iter()
         .flat_map(|policy| match policy {
+            Policy::Fixed => vec![Pass::Fixed(sizes)],
             Policy::Opt => vec![Pass::Opt(sizes)],
             Policy::Kind(PolicyKind::Lru) => vec![Pass::Lru(sizes)],
             Policy::Kind(kind) => each(*kind),
@@ -168,6 +174,12 @@ impl Pass<'_> {
                 each(trace, progress, |block| stack.reference(block));
                 let lru = Policy::Kind(PolicyKind::Lru);
                 sizes.iter().map(|size| line(lru, *size, stack.misses(buffers(*size)))).collect()
+            }
+            Pass::Fixed(sizes) => {
+                let buffers: Vec<usize> = sizes.iter().map(|size| buffers(*size)).collect();
+                let misses = fixed_set_misses(&buffers, trace.references());
+                progress.inc(trace.length() as u64);
+                sizes.iter().zip(misses).map(|(size, misses)| line(Policy::Fixed, *size, misses)).collect()
             }
             Pass::Opt(sizes) => {
                 let buffers: Vec<usize> = sizes.iter().map(|size| buffers(*size)).collect();
@@ -250,6 +262,7 @@ mod tests {
             let fits = size.min(trace.distinct() as u64) as usize;
             let single = match policy {
                 Policy::Opt => optimal_misses(fits, &references),
+                Policy::Fixed => fixed_set_misses(&[fits], references.iter().copied())[0],
                 Policy::Kind(kind) => simulate(&mut *kind.build(fits), fits, &references),
             };
             assert_eq!(line.misses, single, "{policy} with {size}");
@@ -261,7 +274,7 @@ mod tests {
     fn stack_algorithms_take_one_pass() {
         let sizes = [1, 2, 3];
         let count = |name: &str| passes(&[name.parse().unwrap()], &sizes).len();
-        assert_eq!(["lru", "opt", "fifo"].map(count), [1, 1, 3]);
+        assert_eq!(["lru", "opt", "fixed", "fifo"].map(count), [1, 1, 1, 3]);
     }
 
     #[test]

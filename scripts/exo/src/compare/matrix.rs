@@ -17,16 +17,20 @@ pub struct Matrix {
 }
 
 /// What is under the matrix where blocks are made.
-pub const NOTE: &str = "Belady's are misses, and so are those compared with it: where a program makes blocks that it did not read, \
-                        misses are more than reads.";
+pub const NOTE: &str = "The limits are misses, and so is what is compared with them: where a program makes blocks that it did not \
+                        read, misses are more than reads.";
 
 /// The matrix; `None` if every workload ran with one size only.
 pub fn matrix(rows: &[Row]) -> Option<Matrix> {
     let keys = once_each(rows.iter().map(key));
     let several = keys.iter().any(|one| keys.iter().any(|other| one.0 == other.0 && one.1 != other.1));
     let names = once_each(rows.iter().map(|row| row.name.as_str()));
-    let heads =
-        ["workload", "cache"].into_iter().chain(names.iter().copied()).chain(["Belady", "own ± Belady"]);
+    let heads = ["workload", "cache"].into_iter().chain(names.iter().copied()).chain([
+        "Belady",
+        "own ± Belady",
+        "fixed set",
+        "own ± fixed set",
+    ]);
     let line = |wanted: &(&str, u64)| {
         let of_key: Vec<&Row> = rows.iter().filter(|row| key(row) == *wanted).collect();
         let reads = |name: &&str| {
@@ -36,11 +40,15 @@ pub fn matrix(rows: &[Row]) -> Option<Matrix> {
         let mut cells =
             vec![wanted.0.to_owned(), of_key.first().map_or_else(String::new, |row| cache_size(row))];
         cells.extend(names.iter().map(reads));
-        let best = of_key.iter().find_map(|row| row.line.opt_misses);
-        cells.push(best.map_or_else(|| "—".to_owned(), thousands));
-        let told = of_key.iter().find(|row| row.line.role == Role::Own).zip(best.filter(|best| *best > 0));
-        let excess = told.map(|(row, best)| signed_percent(row.line.misses as f64 / best as f64 - 1.0));
-        cells.push(excess.unwrap_or_else(|| "—".to_owned()));
+        let own = of_key.iter().find(|row| row.line.role == Role::Own);
+        for limit in [|row: &Row| row.line.opt_misses, |row: &Row| row.line.fixed_misses] {
+            let limit = of_key.iter().find_map(|row| limit(row));
+            let excess = own.zip(limit.filter(|limit| *limit > 0));
+            let excess =
+                excess.map(|(row, limit)| signed_percent(row.line.misses as f64 / limit as f64 - 1.0));
+            let cell = |text: Option<String>| text.unwrap_or_else(|| "—".to_owned());
+            cells.extend([cell(limit.map(thousands)), cell(excess)]);
+        }
         cells
     };
     several.then(|| Matrix {
@@ -95,9 +103,25 @@ mod tests {
         }
         all.push(sample("linux", Role::Peer, 0, 400, 1.0));
         let found = matrix(&rows(&all)).unwrap();
-        assert_eq!(found.heads, ["workload", "cache", "default", "own", "linux", "Belady", "own ± Belady"]);
-        assert_eq!(found.lines[0], ["din", "80 (80 %)", "500", "180", "400", "180", "+0.0 %"]);
-        assert_eq!(found.lines[1], ["din", "90 (90 %)", "150", "150", "—", "180", "+5.0 %"]);
+        assert_eq!(
+            found.heads,
+            [
+                "workload",
+                "cache",
+                "default",
+                "own",
+                "linux",
+                "Belady",
+                "own ± Belady",
+                "fixed set",
+                "own ± fixed set"
+            ]
+        );
+        assert_eq!(
+            found.lines[0],
+            ["din", "80 (80 %)", "500", "180", "400", "180", "+0.0 %", "200", "−10.0 %"]
+        );
+        assert_eq!(found.lines[1], ["din", "90 (90 %)", "150", "150", "—", "180", "+5.0 %", "200", "−5.5 %"]);
         assert_eq!(found.lines.len(), 2);
         assert!(found.makes_blocks && found.text().contains(NOTE));
         let widths: Vec<usize> =

@@ -5,7 +5,7 @@
 //! | [`arguments`] | what the user asks for, judged |
 //! | [`boot`] | one boot, and whether all counts of its block reads agree |
 //! | [`peer`] | one boot of the same workload on Linux |
-//! | [`optimum`] | Belady's optimum for the recorded references |
+//! | [`optimum`] | the two limits for the recorded references |
 //! | [`policy_lines`] | how much code a policy is |
 //! | [`summary`] | from samples to the rows |
 //! | [`matrix`] | blocks read by policy and size of the cache |
@@ -270,6 +270,7 @@ impl<'a> Comparison<'a> {
                         (None, _) => boot::boot(self, &setting, run)?,
                     };
                     sample.line.opt_misses = Some(optimum.misses(sample.line.cache_blocks));
+                    sample.line.fixed_misses = Some(optimum.fixed_misses(sample.line.cache_blocks));
                     if self.source_is_filecache() {
                         sample.policy_lines = policy_lines::of(&self.checkout, workload, policy)?;
                     }

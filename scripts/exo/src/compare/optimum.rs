@@ -1,7 +1,7 @@
-//! Belady's optimum for a recorded reference string.
+//! Two limits for a recorded reference string: Belady's optimum, and the best fixed set.
 
 use libos_fs::PolicyKind;
-use libos_fs::cache::{optimal_misses, simulate};
+use libos_fs::cache::{fixed_set_misses, optimal_misses, simulate};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,11 @@ impl Optimum {
     pub fn misses(&self, cache_blocks: u64) -> u64 {
         let compute = || optimal_misses(cache_blocks as usize, &self.references);
         *self.known.borrow_mut().entry(cache_blocks).or_insert_with(compute)
+    }
+
+    /// Misses of the best fixed set of so many blocks.
+    pub fn fixed_misses(&self, cache_blocks: u64) -> u64 {
+        fixed_set_misses(&[cache_blocks as usize], self.references.iter().copied())[0]
     }
 
     /// Misses of LRU, simulated.
@@ -51,7 +56,7 @@ mod tests {
         let references = (0..k).flat_map(|_| 0..n).collect();
         let optimum = Optimum::of(references);
         assert_eq!(optimum.misses(c), n + (k - 1) * (n - c));
-        assert_eq!(optimum.lru_misses(c), k * n);
+        assert_eq!((optimum.lru_misses(c), optimum.fixed_misses(c)), (k * n, n + (k - 1) * (n - c)));
         assert_eq!(optimum.references(), k * n);
     }
 }

@@ -21,6 +21,7 @@ struct CsvLine<'a> {
     hits: u64,
     misses: u64,
     opt_misses: Option<u64>,
+    fixed_misses: Option<u64>,
     reads: u64,
     read_requests: u64,
     writes: u64,
@@ -63,6 +64,7 @@ fn line<'a>(sample: &'a Sample, conditions: &'a Conditions) -> CsvLine<'a> {
         hits: line.hits,
         misses: line.misses,
         opt_misses: line.opt_misses,
+        fixed_misses: line.fixed_misses,
         reads: line.reads,
         read_requests: line.read_requests,
         writes: line.writes,
@@ -91,8 +93,8 @@ mod tests {
         assert_eq!(rows.len(), 1 + samples().len());
         assert_eq!(rows[0][..4], ["workload", "policy", "role", "cache_blocks"]);
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
-        assert_eq!(rows[0][19..], ["commit", "read_ahead", "policy_lines"]);
-        assert_eq!((rows[1][21], rows[2][21]), ("", "11"));
+        assert_eq!(rows[0][20..], ["commit", "read_ahead", "policy_lines"]);
+        assert_eq!((rows[1][22], rows[2][22]), ("", "11"));
         assert_eq!(rows[1][..9], ["din", "default", "default", "80", "100", "0", "500", "0", "500"]);
     }
 }

@@ -134,7 +134,7 @@ pub(super) mod tests {
             "bench": BENCH_COMPARE, "workload": "din", "policy": policy, "role": role, "cache_blocks": 80,
             "block_bytes": 4096, "data_blocks": 100, "reads": misses, "read_requests": 10, "writes": 0,
             "hits": 500 - misses, "misses": misses, "elapsed_ms": elapsed_ms, "verified": true, "references": 500,
-            "mount_reads": 3, "opt_misses": 180,
+            "mount_reads": 3, "opt_misses": 180, "fixed_misses": 200,
         });
         let line = CompareLine::parse(&json.to_string()).unwrap();
         let all = misses + 3;

@@ -116,9 +116,10 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
         let blocks = row.line.cache_blocks;
         let _ = writeln!(
             text,
-            "{workload}: {} references; Belady's optimum misses {} of them, LRU simulated {}{}",
+            "{workload}: {} references; Belady's optimum misses {} of them, the best fixed set {}, LRU simulated {}{}",
             thousands(optimum.references()),
             thousands(optimum.misses(blocks)),
+            thousands(optimum.fixed_misses(blocks)),
             thousands(optimum.lru_misses(blocks)),
             if row.line.policy == "default" {
                 format!(", LRU measured {}", thousands(row.line.misses))
