@@ -39,6 +39,7 @@ pub mod extent_fs;
 mod file_id;
 mod file_system;
 mod path;
+mod plan;
 pub mod shared;
 mod volume;
 
@@ -56,5 +57,6 @@ pub use device::{
 pub use error::FsError;
 pub use file_id::FileId;
 pub use file_system::{DirectoryEntry, EntryKind, Format, Space};
+pub use plan::{BadPlan, CachePlan};
 pub use shared::{SharedFile, SharedStatistics, SharedVolume};
 pub use volume::{File, Volume};

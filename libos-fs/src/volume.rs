@@ -6,8 +6,9 @@ use crate::error::FsError;
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
 use crate::file_id::FileId;
-use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
+use crate::file_system::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -75,6 +76,26 @@ impl Volume {
     /// The manager that takes the files opened through this handle, or the default manager.
     pub fn manager(&self) -> Manager<'_> {
         self.cache.manager_by_id(self.manager.unwrap_or_default())
+    }
+
+    /// Gives all files that are below a directory now a priority of the manager of this handle.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such directory, or a file belongs to another manager.
+    pub fn set_priority_below(&self, directory: &str, priority: i32) -> Result<(), FsError> {
+        for entry in self.list(if directory.is_empty() { "/" } else { directory })? {
+            let path = format!("{directory}/{}", entry.name);
+            match entry.kind {
+                EntryKind::File => self.manager().set_priority(&self.open(&path)?, priority)?,
+                // An ext4 directory may list itself and its parent.
+                EntryKind::Directory if entry.name != "." && entry.name != ".." => {
+                    self.set_priority_below(&path, priority)?;
+                }
+                EntryKind::Directory | EntryKind::Other => {}
+            }
+        }
+        Ok(())
     }
 
     /// How full it is. An ext4 volume has nothing free: it is read-only.

@@ -224,3 +224,15 @@ fn names_are_understood() {
     let error = "best".parse::<PolicyKind>().unwrap_err().to_string();
     assert!(PolicyKind::ALL.iter().all(|kind| error.contains(kind.name())), "{error}");
 }
+
+/// A cache that is given a policy while it runs tells it its size later than one that begins with it.
+#[test]
+fn a_policy_that_hears_its_size_late_does_as_well() {
+    let references: Vec<u64> = (0..6000u64).map(|at| at * at % 911 * (at % 3)).collect();
+    for kind in PolicyKind::ALL {
+        for blocks in [5, 150, 413] {
+            let late = simulate(&mut *kind.build(0), blocks, &references);
+            assert_eq!(late, simulate(&mut *kind.build(blocks), blocks, &references), "{kind:?}, {blocks}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use core::fmt;
 use core::str::FromStr;
 use libos_fs::cache::Observer;
 use libos_fs::cache::references;
-use libos_fs::{BlockDevice, CacheOptions, CacheStatistics, ReadAheadKind, Volume};
+use libos_fs::{BlockDevice, CacheOptions, CachePlan, CacheStatistics, ReadAheadKind, Volume};
 use results::{BENCH_COMPARE, CompareLine};
 
 /// What the command line asks for.
@@ -32,6 +32,8 @@ pub struct Options {
     pub read_ahead: ReadAheadKind,
     /// `record=1`: whether to print the reference string.
     pub record: bool,
+    /// `plan=`: what the cache is told from outside, before the workload begins; see [`CachePlan`].
+    pub plan: Option<CachePlan>,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
             cache: CacheSize::Percent(80),
             read_ahead: ReadAheadKind::default(),
             record: false,
+            plan: None,
         }
     }
 
@@ -65,6 +68,7 @@ impl Options {
         if let Some(text) = argument("read_ahead") {
             options.read_ahead = value("read_ahead", text)?;
         }
+        options.plan = argument("plan").map(|text| value("plan", text)).transpose()?;
         options.record = match argument("record") {
             None | Some("0") => false,
             Some("1") => true,
@@ -151,6 +155,9 @@ pub fn run_observed(
     let volume = Volume::mount(Box::new(device), cache_options)
         .map_err(|error| RunError::file("the volume", error))?;
     volume.cache().observe(observer);
+    if let Some(plan) = &options.plan {
+        plan.apply(&volume).map_err(|error| RunError::file("the plan", error))?;
+    }
     let start_ns = now_ns();
     let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
     let context = Context { storage: &volume, advice };

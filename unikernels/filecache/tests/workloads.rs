@@ -9,10 +9,12 @@ use filecache::data::{DataSet, ImageFile, Origin, Sizes, collect, gli, ldk, writ
 use filecache::files::FileError;
 use filecache::ycsb::Mix;
 use filecache::{CacheSize, DataFamily, Options, Outcome, Policy, RunError, Workload, din, run};
-use libos_fs::cache::{optimal_misses, simulate};
+use libos_fs::cache::{Allocation, ManagedSimulation, ManagerId, Referenced, optimal_misses, simulate};
 use libos_fs::{
-    BlockDevice, Completion, FsError, Operation, PolicyKind, RamDisk, ReadAheadKind, Rejected, Request,
+    BlockDevice, CacheOptions, CachePlan, Completion, FileId, FsError, Operation, PolicyKind, RamDisk,
+    ReadAheadKind, Rejected, Request, Volume,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -215,6 +217,44 @@ fn misses_are_those_of_the_simulator() {
             let simulated = simulate(&mut *kind.build(blocks), blocks, &outcome.references);
             assert_eq!(outcome.line.misses, simulated, "{} {}", workload.name(), kind.name());
         }
+    }
+}
+
+/// A plan from outside misses what a simulation of managers foretells, whatever files it names.
+#[test]
+fn plans_miss_what_is_foretold() {
+    for (workload, plan) in [
+        (Workload::Cs, "0=mru"),
+        (Workload::Gli, "1=w-tinylfu,2=lru,/gli/index=2,/gli/partitions=1,0=mru"),
+        (Workload::Ldk, "0=clock-pro,1=fifo,/ldk/0.a=1"),
+        (Workload::Pjn, "0=w-tinylfu,1=lirs,2=mru,/pjn/inner=1,/pjn/inner.index=2"),
+    ] {
+        let plan: CachePlan = plan.parse().unwrap();
+        let image = &data_of(workload).image;
+        let setting = Options {
+            cache: CacheSize::Blocks(60),
+            read_ahead: ReadAheadKind::None,
+            plan: Some(plan.clone()),
+            ..options(workload, Policy::Default)
+        };
+        let outcome = run_on(image, &setting);
+        let volume = Volume::mount(Box::new(RamDisk::from_bytes(image.clone())), CacheOptions::default());
+        let volume = volume.expect("an image");
+        let mut cache = ManagedSimulation::new(60, Allocation::default());
+        for (priority, policy) in &plan.policies {
+            cache.set_policy(ManagerId::DEFAULT, *priority, *policy);
+        }
+        // The volume's own cache knows which file has which priority.
+        plan.apply(&volume).expect("the files are there");
+        let files: BTreeSet<FileId> = outcome.references.iter().map(|number| FileId(number >> 32)).collect();
+        for file in files {
+            cache.set_priority(ManagerId::DEFAULT, file, volume.cache().get_priority(file));
+        }
+        let foretold = outcome
+            .references
+            .iter()
+            .filter(|number| cache.refer(FileId(*number >> 32), *number & 0xffff_ffff) != Referenced::Hit);
+        assert_eq!(outcome.line.misses, foretold.count() as u64, "{} {plan}", workload.name());
     }
 }
 

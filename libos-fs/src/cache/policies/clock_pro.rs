@@ -147,7 +147,8 @@ impl ReplacementPolicy for ClockPro {
 
     fn resized(&mut self, blocks: usize) {
         self.capacity = blocks;
-        let target = if self.cold_target == 0 { blocks / 100 } else { self.cold_target };
+        // With nothing in its care it has learned nothing yet.
+        let target = if self.resident == 0 { blocks / 100 } else { self.cold_target };
         self.cold_target = target.clamp(1, blocks.saturating_sub(1).max(1));
         while self.hot > self.max_hot() && self.step_hot_hand() {}
     }

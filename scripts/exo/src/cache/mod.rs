@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`advise`] | `exo cache advise`: from a trace to a policy, and lines for the program |
 //! | [`criteria`] | `exo cache criteria`: what a division between managers keeps, with figures |
 //! | [`simulate`] | `exo cache simulate`: from a trace to tables, lines and curves |
 //! | [`trace`] | reference strings and the formats they come in |
@@ -10,6 +11,7 @@
 //! | [`plot`] | miss-ratio curves in the terminal |
 //! | [`page`] | the same as a page |
 
+pub mod advise;
 mod criteria;
 pub mod page;
 mod plot;
@@ -25,6 +27,8 @@ use crate::error::Result;
 pub enum CacheVerb {
     /// Replays a trace of block references under several policies and sizes, and counts misses
     Simulate(Box<simulate::SimulateArgs>),
+    /// Finds the policy that suits a program, says what it gains, and what to write in the program
+    Advise(Box<advise::AdviseArgs>),
     /// Judges how managers share a cache: oblivious, foolish and smart programs, in calculated time
     Criteria(criteria::CriteriaArgs),
 }
@@ -33,6 +37,7 @@ pub enum CacheVerb {
 pub fn cache(verb: &CacheVerb) -> Result<()> {
     match verb {
         CacheVerb::Simulate(args) => simulate::simulate(args),
+        CacheVerb::Advise(args) => advise::advise(args),
         CacheVerb::Criteria(args) => criteria::criteria(args),
     }
 }

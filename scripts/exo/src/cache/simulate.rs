@@ -104,7 +104,7 @@ impl SimulateArgs {
 }
 
 /// A progress bar on standard error; none is drawn if that is no terminal.
-fn bar(doing: &'static str, counts: &str) -> ProgressBar {
+pub fn bar(doing: &'static str, counts: &str) -> ProgressBar {
     let template = format!("exo: {{msg}} {{wide_bar}} {counts}");
     // The template is fixed; a bar in the usual style is good enough if it were wrong.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());

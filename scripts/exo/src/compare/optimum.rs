@@ -56,7 +56,7 @@ mod tests {
         let references = (0..k).flat_map(|_| 0..n).collect();
         let optimum = Optimum::of(references);
         assert_eq!(optimum.misses(c), n + (k - 1) * (n - c));
-        assert_eq!((optimum.lru_misses(c), optimum.fixed_misses(c)), (k * n, n + (k - 1) * (n - c)));
+        assert_eq!((optimum.lru_misses(c), optimum.fixed_misses(c)), (k * n, n + (k - 1) * (n - c + 1)));
         assert_eq!(optimum.references(), k * n);
     }
 }

@@ -90,7 +90,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     outcome.check()?;
     match (&recording, &args.record_references) {
-        (Some(recording), Some(path)) => recording.write(path),
+        (Some(recording), Some(path)) => recording.write(path, args.machine.disk.as_deref()),
         _ => Ok(()),
     }
 }

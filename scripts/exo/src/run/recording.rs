@@ -1,13 +1,17 @@
 //! `exo run --record-references FILE`: the references of a unikernel to the blocks of its files, as it prints
 //! them, in a file that `exo cache simulate` reads.
 //!
-//! The file is text: a first line that says what it is, then one number a line, file number × 2³² + block.
+//! The file is text: a first line that says what it is, a line with the name of each file that is on the disk
+//! (`# file NUMBER PATH`), then one number a line, file number × 2³² + block.
 
 use crate::bundle::environments::Environment;
+use crate::cache::advise::name_line;
 use crate::error::{Error, Result};
 use crate::host::output::write_atomically;
 use crate::session::serial::{Line, parse};
 use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
+use libos_fs::{CacheOptions, EntryKind, FileDisk, FileId, Format, Volume};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -61,12 +65,12 @@ impl Recording {
         }
     }
 
-    /// Writes the file.
+    /// Writes the file. `disk` is the image that the unikernel had: it says what its files are called.
     ///
     /// # Errors
     ///
     /// If a line was damaged, if there were no references, or if the file can't be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path, disk: Option<&Path>) -> Result<()> {
         if let Some(bad) = &self.bad {
             return Err(Error::Measurement(format!("references: {bad}")));
         }
@@ -78,6 +82,12 @@ impl Recording {
             ));
         }
         let mut text = format!("{HEADER}\n");
+        let used: BTreeSet<u64> = self.references.iter().map(|reference| reference >> 32).collect();
+        for (file, name) in disk.map(names).unwrap_or_default() {
+            if used.contains(&file.0) {
+                let _ = writeln!(text, "{}", name_line(file.0, &name));
+            }
+        }
         for reference in &self.references {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{reference}");
@@ -85,6 +95,37 @@ impl Recording {
         write_atomically(path, text.as_bytes())?;
         eprintln!("exo: {} references in {}", self.references.len(), path.display());
         Ok(())
+    }
+}
+
+/// Numbers and paths of the files on a disk. None if it holds no volume that the library reads; then the
+/// record has no names.
+fn names(disk: &Path) -> BTreeMap<FileId, String> {
+    let mut names = BTreeMap::new();
+    if let Ok(device) = FileDisk::open_read_only(disk)
+        && let Ok(volume) = Volume::mount(Box::new(device), CacheOptions::default())
+    {
+        name_all(&volume, "", &mut names);
+    }
+    names
+}
+
+fn name_all(volume: &Volume, directory: &str, names: &mut BTreeMap<FileId, String>) {
+    // An ext4 volume's cache does not know files.
+    if volume.format() == Format::Ext4 {
+        return;
+    }
+    for entry in volume.list(if directory.is_empty() { "/" } else { directory }).unwrap_or_default() {
+        let path = format!("{directory}/{}", entry.name);
+        match entry.kind {
+            EntryKind::Directory => name_all(volume, &path, names),
+            EntryKind::File => {
+                if let Ok(file) = volume.open(&path) {
+                    names.insert(file.id(), path);
+                }
+            }
+            EntryKind::Other => {}
+        }
     }
 }
 
@@ -100,11 +141,11 @@ mod tests {
         assert!(
             recording.line("refs all 7+2,9+1") && !recording.line("hello") && !recording.line("refs din 1+1")
         );
-        assert!(recording.write(&path).is_err(), "the end is missing");
+        assert!(recording.write(&path, None).is_err(), "the end is missing");
         assert!(recording.line(LOG_END));
-        recording.write(&path).unwrap();
+        recording.write(&path, None).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{HEADER}\n7\n8\n9\n"));
         assert!(recording.line("refs all 1+x"));
-        assert!(recording.write(&path).unwrap_err().to_string().contains("1+x"));
+        assert!(recording.write(&path, None).unwrap_err().to_string().contains("1+x"));
     }
 }

@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("compare-verify", &here, verify),
         Test::new("compare-direct", &[Need::Alone, Need::Disk], direct),
         Test::new("compare-read-ahead", &here, read_ahead),
+        Test::new("advice-holds", &[Need::Disk, Need::Speed], advice_holds),
         Test::new("record-and-simulate", &[Need::Disk, Need::Speed], record_and_simulate),
     ]
 }
@@ -168,6 +169,31 @@ fn read_ahead(context: &Context) -> Verdict {
     }
     let of = |line: &CompareLine| (line.reads, line.read_requests);
     Err(format!("reads and requests: {:?} alone, {:?} aggressively", of(none), of(aggressive)))
+}
+
+/// What is advised for the references of a run misses, in a run that follows it, what was foretold.
+fn advice_holds(context: &Context) -> Verdict {
+    let path = |name: &str| text(&context.scratch.path().join(name));
+    let (trace, json, disk) = (path("cs2.references"), path("cs2.json"), text(&context.data));
+    let record =
+        ["filecache", "--disk", &disk, "--record-references", &trace, "--", "workload=cs2", "cache=10%"];
+    context.run(&record)?.succeeded()?;
+    context.exo(&["cache", "advise", &trace, "--sizes", "10%,40%", "--json", &json])?.succeeded()?;
+    for foretold in json_lines::<Value>(&json)? {
+        let (size, default) = (&foretold["size"], foretold["default_misses"].as_u64());
+        let general = format!("0={}", foretold["general"].as_str().unwrap_or_default());
+        let plan = foretold["plan"].as_str().unwrap_or(&general);
+        let misses = foretold.get("plan_misses").unwrap_or(&foretold["general_misses"]).as_u64();
+        let words = [format!("cache={size}"), format!("plan={plan}")];
+        let run =
+            ["filecache", "--disk", &disk, "--", "workload=cs2", "read_ahead=none", &words[0], &words[1]];
+        let said = context.run(&run)?.succeeded()?;
+        let line = said.out.lines().find_map(|line| CompareLine::parse(line).ok()).ok_or("no result line")?;
+        if Some(line.misses) != misses || misses >= default {
+            return Err(format!("{plan}: {} misses, {misses:?} foretold, default {default:?}", line.misses));
+        }
+    }
+    Ok(())
 }
 
 /// References recorded in a run; simulated under the same policy with the same size, they miss as often as

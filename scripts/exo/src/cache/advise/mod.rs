@@ -1,0 +1,144 @@
+//! `exo cache advise`: which policy suits a program, what it would gain, and what to write in the program.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`character`] | what the references to each file look like |
+//! | [`plan`] | priorities and policies, and what they would miss |
+//! | [`search`] | from the best general policy to a plan, step by step |
+//! | [`units`] | files, or directories of them, that a plan can name |
+//! | [`names`] | what the files are called |
+//! | [`report`] | tables, the lines to paste, JSON |
+//! | [`page`] | the same as a page |
+
+mod character;
+mod names;
+mod page;
+mod plan;
+mod report;
+mod search;
+mod units;
+
+pub use names::line as name_line;
+
+use super::replay::{self, Policy, buffers};
+use super::simulate::bar;
+use super::sizes::{Sizes, ascending};
+use super::trace::{Columns, Format, read};
+use crate::error::Result;
+use crate::host::output::{write_atomically, write_lines};
+use character::Reference;
+use libos_fs::{FileId, PolicyKind};
+use report::Advice;
+use search::Search;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+
+/// Arguments of `exo cache advise`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exo run filecache --disk data.img --record-references refs -- workload=gli
+  exo cache advise refs
+  exo cache advise refs --sizes 1000,80% --html advice.html
+  exo cache advise w106.oracleGeneral.zst --sizes 10%")]
+pub struct AdviseArgs {
+    /// References: a record of `exo run --record-references`, or a trace that `exo cache simulate` reads
+    file: PathBuf,
+    /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or
+    /// ranges FIRST..LAST:COUNT of these
+    #[arg(long, value_delimiter = ',', default_value = "10%,20%,40%,80%")]
+    sizes: Vec<Sizes>,
+    /// Format of the trace (default: by its contents)
+    #[arg(long)]
+    format: Option<Format>,
+    /// Columns of a csv trace, as for `exo cache simulate`
+    #[arg(long, value_name = "KEY=NAME,...")]
+    columns: Option<Columns>,
+    /// Threads (default: as many as this host has cores)
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
+    /// Millions of references that the search may simulate for each size of the cache; more may find a better
+    /// plan for a long trace
+    #[arg(long, default_value_t = 400)]
+    effort: u64,
+    /// Writes a JSON line for each size
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes a page with tables and pictures
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// The verb.
+pub fn advise(args: &AdviseArgs) -> Result<()> {
+    let reading = bar("reading", "{bytes} of {total_bytes}");
+    let trace = read(&args.file, args.format, args.columns.as_ref(), &reading)?;
+    reading.finish_and_clear();
+    let names = names::read(&args.file);
+    let references: Vec<Reference> =
+        trace.references().map(|number| (FileId(number >> 32), number & 0xffff_ffff)).collect();
+    let files = character::characters(&references);
+    let sizes = ascending(&args.sizes, trace.distinct());
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let threads = args.threads.unwrap_or_else(cores);
+
+    let policies: Vec<Policy> = Policy::all().collect();
+    let replaying = bar("every policy", "{percent} %, {eta} to go");
+    replaying.set_length(replay::steps(&trace, &policies, &sizes));
+    let found = replay::replay(&trace, &policies, &sizes, threads, &replaying);
+    replaying.finish_and_clear();
+
+    let units = units::units(&files, &names);
+    let searching = bar("searching", "{human_pos} references simulated");
+    let advice = sizes
+        .iter()
+        .map(|size| {
+            let of_size = |name: &str| {
+                found.iter().find(|line| line.size == *size && line.policy == name).map(|line| line.misses)
+            };
+            let general: Vec<(PolicyKind, u64)> =
+                PolicyKind::ALL.into_iter().filter_map(|kind| Some((kind, of_size(kind.name())?))).collect();
+            let effort = AtomicU64::new(args.effort.saturating_mul(1_000_000));
+            let search = Search {
+                references: &references,
+                units: &units,
+                several_files: files.len() > 1,
+                threads,
+                effort: &effort,
+                progress: &searching,
+            };
+            let steps = if *size < trace.distinct() as u64 {
+                search.best(buffers(*size), &general)
+            } else {
+                Vec::new()
+            };
+            Advice {
+                size: *size,
+                steps,
+                general,
+                fixed: of_size(Policy::Fixed.name()).unwrap_or_default(),
+                opt: of_size(Policy::Opt.name()).unwrap_or_default(),
+                cut_short: effort.into_inner() == 0,
+            }
+        })
+        .collect::<Vec<_>>();
+    searching.finish_and_clear();
+    let report = report::Report {
+        name: args.file.display().to_string(),
+        references: trace.length() as u64,
+        distinct: trace.distinct() as u64,
+        files,
+        names,
+        units,
+        advice,
+    };
+    print!("{}", report.text());
+    if let Some(path) = &args.json {
+        write_lines(path, report.lines().iter())?;
+    }
+    if let Some(path) = &args.html {
+        write_atomically(path, page::page(&report, &found, &sizes).as_bytes())?;
+        eprintln!("exo: report in {}", path.display());
+    }
+    Ok(())
+}
