@@ -3,7 +3,9 @@
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
 //! Own: the index is asked for every tuple, so all of it is worth more than any tuple: it has a priority of
-//! its own. Inner tuples are fetched here and there, so reading ahead is in vain; outer ones are read once.
+//! its own. Inner tuples are fetched here and there, so reading ahead is in vain; which of them are wanted is
+//! chance, but some are wanted more often than others, throughout: what has been used least often goes first
+//! ([`Counted`]). Outer ones are read once.
 //!
 //! Unless read-ahead fetches what is disclosed (`directed`, `aggressive`): then the index is asked for all
 //! outer tuples in memory at once, and the inner ones that it names are disclosed before the first is fetched
@@ -11,8 +13,10 @@
 
 use crate::btree::Tree;
 use crate::files::{FileError, WorkFile};
+use crate::ycsb::policy::Counted;
+use alloc::boxed::Box;
 use core::ops::Range;
-use libos_fs::{BufferCache, ReadAheadKind};
+use libos_fs::{BufferCache, ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
@@ -22,6 +26,7 @@ pub fn choose_own(cache: &BufferCache, index: &Tree) {
     if !cache.uses_disclosures() {
         cache.set_read_ahead(ReadAheadKind::None);
     }
+    cache.set_policy(0, Box::<Counted>::default() as Box<dyn ReplacementPolicy>);
     cache.set_priority(index.index(), INDEX);
     cache.set_priority(index.leaves(), INDEX);
 }

@@ -3,15 +3,17 @@
 //! Default: it says nothing, and every scan of half of the store sweeps out what the point reads want (LRU).
 //!
 //! Own: [`ScansAside`]. The program knows which requests are scans. Blocks that came in with a scan are the
-//! first to go, last come first; a point read makes a block an ordinary one, and ordinary ones are left to
-//! S3-FIFO. A scan does not count as a use of ordinary blocks.
+//! first to go, last come first; a point read makes a block an ordinary one, and of ordinary ones the one goes
+//! that point reads have wanted least often since the program began ([`Counted`]). A scan does not count as a
+//! use of ordinary blocks.
 
+use super::policy::Counted;
 use crate::files::WorkFile;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
 use libos_fs::cache::{Cached, Order};
-use libos_fs::{BufferCache, PolicyKind, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{BufferCache, ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
@@ -19,7 +21,7 @@ const INDEX: i32 = 1;
 /// Tells the cache what is worth keeping of the store. `scanning` says at any time whether a scan is under
 /// way.
 pub fn choose_own(cache: &BufferCache, index: &WorkFile, scanning: &Rc<Cell<bool>>) {
-    let ordinary = PolicyKind::S3Fifo.build(cache.blocks());
+    let ordinary = Box::<Counted>::default();
     let policy: Box<dyn ReplacementPolicy> = Box::new(ScansAside::new(Rc::clone(scanning), ordinary));
     cache.set_read_ahead(ReadAheadKind::None);
     cache.set_priority(index, INDEX);
@@ -96,6 +98,7 @@ impl ReplacementPolicy for ScansAside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libos_fs::PolicyKind;
     use libos_fs::cache::{Referenced, Simulation};
 
     #[test]

@@ -163,7 +163,7 @@ impl Program for Files {
             Advice::Own(cache) if self.mix == Mix::GetScan => {
                 get_scan::choose_own(cache, tree.index(), &self.scanning);
             }
-            Advice::Own(cache) => policy::choose_own(cache, tree.index()),
+            Advice::Own(cache) => policy::choose_own(cache, tree.index(), self.mix),
             Advice::Hints(hints) => {
                 hints.read_at_random(tree.index());
                 hints.read_at_random(tree.leaves());
