@@ -2,7 +2,8 @@
 
 use super::page;
 use super::plot::{Curve, plot};
-use super::replay::{Misses, Policy, replay, steps};
+use super::policy::Policy;
+use super::replay::{Misses, replay, steps};
 use super::sizes::{Sizes, ascending};
 use super::trace::{Description, read};
 use crate::error::{Error, Result};
@@ -18,11 +19,16 @@ use std::path::PathBuf;
   exo cache simulate refs.txt --sizes 10%..100%:10
   exo cache simulate w106.oracleGeneral.zst --policies lru,arc,s3-fifo,opt --sizes 1%,10% --json -
   exo cache simulate src1_0.csv.gz --format msr --sizes 64M..1G:16 --html curves.html
-  exo cache simulate log.csv --columns offset=Offset,size=Bytes,file=Disk")]
+  exo cache simulate log.csv --columns offset=Offset,size=Bytes,file=Disk
+  exo cache simulate blocks.txt --separator space --columns offset=8,count=10 --unit 512
+  exo cache simulate refs.txt --policies lirs,lirs:stack=unlimited,s3-fifo:small=20%")]
 pub struct SimulateArgs {
     /// Trace; zstd, gzip and xz are unpacked on the way
     file: PathBuf,
-    /// Policies, separated by commas: fifo, lru, mru, clock, ..., and opt, Belady's optimum (default: all)
+    /// Policies, separated by commas: fifo, lru, mru, clock, ..., and opt, Belady's optimum (default: all).
+    /// Parameters follow: lru-2:history=SHARE, 2q:in=SHARE:out=SHARE, lirs:hir=SHARE:stack=SHARE,
+    /// s3-fifo:small=SHARE:ghosts=SHARE, w-tinylfu:window=SHARE:protected=SHARE; a SHARE of the cache is 20%
+    /// or unlimited
     #[arg(long, value_delimiter = ',')]
     policies: Vec<Policy>,
     /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or
