@@ -225,8 +225,8 @@ fn names_are_understood() {
     assert!(PolicyKind::ALL.iter().all(|kind| error.contains(kind.name())), "{error}");
 }
 
-/// Every value of a parameter that makes sense, alone and with the other's extremes: nobody is better than the
-/// optimum, no policy loses its way, and the value by default is that of the policy without parameters.
+/// Values of parameters from nothing to no limit, in all pairs: nobody is better than the optimum, no policy
+/// loses its way, and values by default are those of the policy without parameters.
 #[test]
 fn parameters_keep_policies_sound() {
     let mut state = 7_u64;

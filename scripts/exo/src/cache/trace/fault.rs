@@ -44,7 +44,7 @@ impl Fault {
 
     /// For what the operating system or the decompressor refused.
     pub(super) fn unreadable(place: Place, error: &io::Error) -> Fault {
-        Fault::new(place, format!("cannot be read: {error}"), "fetch or record the file again")
+        Fault::new(place, format!("cannot be read: {error}"), UNREADABLE)
     }
 
     /// The error that names the file.
@@ -57,6 +57,11 @@ impl Fault {
         }
     }
 }
+
+/// What to do about a file that can't be read. It need not be damaged: it may need more memory to unpack than
+/// is offered.
+const UNREADABLE: &str =
+    "fetch or record the file again; if its compression's own program unpacks it, do that first";
 
 /// The beginning of bytes, for a message.
 pub(super) fn shown(bytes: &[u8]) -> String {

@@ -54,9 +54,9 @@ pub struct Description {
     /// Format of the trace (default: by its contents)
     #[arg(long)]
     pub format: Option<Format>,
-    /// Columns of a csv trace: block=NAME (and count=NAME); or offset=NAME and size=NAME in bytes; or key=NAME
-    /// for keys of text; file=NAME if addresses are of several files or disks. NAME is the head of a column,
-    /// or its number from 1
+    /// Columns of a csv trace: block=NAME (and count=NAME); or offset=NAME and size=NAME in bytes; or
+    /// key=NAME for keys of text; file=NAME if addresses are of several files or disks. NAME is the head of a
+    /// column, or its number from 1
     #[arg(long, value_name = "KEY=NAME,...")]
     pub columns: Option<Columns>,
     /// What separates the columns of a csv trace: comma, semicolon, tab, pipe, space (any white space), or a
@@ -64,7 +64,7 @@ pub struct Description {
     #[arg(long)]
     pub separator: Option<Separator>,
     /// Bytes that an address counts, in csv with offset=NAME (default: 1), spc and vscsi (default: 512).
-    /// Sizes are in bytes all the same
+    /// Sizes are in bytes all the same; count=NAME beside offset=NAME counts as the address does
     #[arg(long, value_name = "BYTES")]
     pub unit: Option<Unit>,
 }

@@ -66,7 +66,7 @@ impl Table {
     /// Reads all lines.
     pub(super) fn read(&self, input: &mut dyn BufRead, recorder: &mut Recorder) -> Read<()> {
         if let Some(heading) = self.heading.filter(|_| self.noted) {
-            recorder.note(format!("the file's heading is taken to be its first line{heading}"));
+            recorder.note(format!("{} is taken for a heading", heading.to_string().trim_start_matches(", ")));
         }
         if let Address::Key(at) = self.positions.address {
             recorder.note(format!("column {} is taken for keys: each distinct text is a block", at + 1));

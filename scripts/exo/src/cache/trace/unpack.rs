@@ -49,8 +49,8 @@ const PROMISES: [Promise; 3] = [
 ];
 
 impl Promise {
-    /// Whether a file with these first bytes is neither compressed nor text, or too short to tell. Text it may
-    /// well be: browsers unpack on the way.
+    /// Whether a file with these first bytes is neither compressed nor text, or too short to tell. Text it
+    /// may well be: browsers unpack on the way.
     pub(super) fn is_broken(self, start: &[u8], is_text: bool) -> bool {
         let cut = !start.is_empty() && start.len() < self.magic.len();
         cut || !is_text && !is_packed(start)

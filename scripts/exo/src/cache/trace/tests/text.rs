@@ -30,11 +30,7 @@ fn only_names_above_numbers_are_a_heading() {
     assert_eq!(with_columns("# by hand\n\nLBA,key\n2,y\n", "block=lba").unwrap(), [2]);
     let path = Path::new("a");
     let trace = read_packed(b"LBA,key\n2,y\n".as_slice(), path, &of_columns("block=1", None, None)).unwrap();
-    assert!(
-        trace.notes()[0].contains("heading is taken to be its first line, line 1"),
-        "{:?}",
-        trace.notes()
-    );
+    assert!(trace.notes()[0].contains("line 1 is taken for a heading"), "{:?}", trace.notes());
 }
 
 #[test]
