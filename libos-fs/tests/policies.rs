@@ -2,7 +2,7 @@
 
 use libos_fs::PolicyKind;
 use libos_fs::cache::{
-    Advice, Cached, Hinted, Opt, Referenced, ReplacementPolicy, Simulation, optimal_misses, simulate,
+    Advice, Cached, Hinted, Opt, Referenced, ReplacementPolicy, Share, Simulation, optimal_misses, simulate,
 };
 use proptest::prelude::*;
 
@@ -235,4 +235,56 @@ fn a_policy_that_hears_its_size_late_does_as_well() {
             assert_eq!(late, simulate(&mut *kind.build(blocks), blocks, &references), "{kind:?}, {blocks}");
         }
     }
+}
+
+/// Values of parameters from nothing to no limit, in all pairs: nobody is better than the optimum, no policy
+/// loses its way, and values by default are those of the policy without parameters.
+#[test]
+fn parameters_keep_policies_sound() {
+    let mut state = 7_u64;
+    let references: Vec<u64> = (0..3000)
+        .map(|step| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (near, far) = (state >> 60, (state >> 33) % 90);
+            if step % 3 == 0 { far } else { near }
+        })
+        .collect();
+    let shares: Vec<Share> =
+        ["0%", "1%", "33.3%", "100%", "500%", "unlimited"].map(|text| text.parse().unwrap()).to_vec();
+    for kind in PolicyKind::ALL.into_iter().filter(|kind| !kind.parameters().is_empty()) {
+        let parameters = kind.parameters();
+        let defaults: Vec<Option<Share>> =
+            parameters.iter().map(|parameter| Some(parameter.default)).collect();
+        for capacity in [1, 2, 7, 50] {
+            let misses = |values: &[Option<Share>]| {
+                simulate(&mut *kind.build_with(values, capacity), capacity, &references)
+            };
+            assert_eq!(misses(&defaults), simulate(&mut *kind.build(capacity), capacity, &references));
+            let best = optimal_misses(capacity, &references);
+            let allowed = |number: usize| {
+                let most = parameters.get(number).map_or(Share::percent(0), |parameter| parameter.most);
+                shares.iter().filter(move |share| **share <= most)
+            };
+            for first in allowed(0) {
+                for second in allowed(1) {
+                    let found = misses(&[Some(*first), Some(*second)]);
+                    assert!(found >= best && found <= 3000, "{} {first} {second}: {found}", kind.name());
+                }
+            }
+        }
+    }
+}
+
+/// LIRS with no limit on its stack remembers blocks that come back late, and gives them the room of those
+/// that never do.
+#[test]
+fn parameters_matter() {
+    let references: Vec<u64> = (0..50).chain((0..6).flat_map(|_| 1000..1150)).collect();
+    let misses = |kind: PolicyKind, values: &[Option<Share>]| {
+        simulate(&mut *kind.build_with(values, 50), 50, &references)
+    };
+    let unlimited = misses(PolicyKind::Lirs, &[None, Some(Share::UNLIMITED)]);
+    assert!(unlimited < misses(PolicyKind::Lirs, &[]));
+    let remembering = misses(PolicyKind::TwoQ, &[None, Some(Share::percent(400))]);
+    assert!(remembering < misses(PolicyKind::TwoQ, &[]));
 }

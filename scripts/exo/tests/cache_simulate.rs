@@ -49,6 +49,30 @@ fn json_lines_have_exactly_the_keys_that_scripts_read() {
 }
 
 #[test]
+fn policies_have_parameters() {
+    let folder = Folder::with_loop(50, 3);
+    let policies = "lirs,lirs:hir=10%:stack=unlimited";
+    let output = folder.simulate(&["--policies", policies, "--sizes", "20", "--json", "-"]);
+    let said = text(&output.stdout);
+    // Of a loop, LIRS holds all but the blocks of high recency: 19 of 20, or 18.
+    let line = |policy: &str, held: u64| {
+        let misses = 3 * 50 - 2 * held;
+        format!("{{\"policy\":\"{policy}\",\"size\":20,\"references\":150,\"misses\":{misses}}}\n")
+    };
+    assert_eq!(said, [line("lirs", 19), line("lirs:hir=10%:stack=unlimited", 18)].concat());
+}
+
+#[test]
+fn what_is_taken_for_granted_is_said() {
+    let folder = Folder::with_loop(1, 1);
+    std::fs::write(folder.path("loop.csv"), "LBA,what\n7,read\n8,read\n").expect("a trace");
+    let output = folder.simulate(&["--columns", "block=1", "--policies", "lru", "--sizes", "1"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("2 references to 2 distinct blocks"), "{said}");
+    assert!(said.contains("line 1 is taken for a heading"), "{said}");
+}
+
+#[test]
 fn the_result_does_not_depend_on_the_threads() {
     let folder = Folder::with_loop(50, 3);
     let run = |threads| folder.simulate(&["--sizes", "1..50:7", "--json", "-", "--threads", threads]).stdout;
@@ -94,6 +118,9 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
     let said = failure(&["--policies", "lru,best"]);
     assert!(said.contains("\"best\"") && said.contains("there are") && said.contains("opt"), "{said}");
     assert!(failure(&["--policies", "lru,lru"]).contains("named twice"));
+    let said = failure(&["--policies", "lirs:size=1%"]);
+    assert!(said.contains("\"size\"") && said.contains("hir=1%, stack=200%"), "{said}");
+    assert!(failure(&["--unit", "512"]).contains("--columns offset=NAME"));
     assert!(failure(&["--sizes", "0"]).contains("less than a block"));
     assert!(failure(&["--sizes", "5..9"]).contains("FIRST..LAST:COUNT"));
     assert!(failure(&["--format", "msr"]).contains("loop.csv, line 1: 1 fields"));

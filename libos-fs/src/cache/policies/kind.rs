@@ -12,6 +12,7 @@ use super::lru_2::Lru2;
 use super::mru::Mru;
 use super::replacement::ReplacementPolicy;
 use super::s3_fifo::S3Fifo;
+use super::share::Share;
 use super::sieve::Sieve;
 use super::two_q::TwoQ;
 use super::ubm::Ubm;
@@ -56,6 +57,17 @@ pub enum PolicyKind {
     Hinted,
 }
 
+/// Something that can be set of a policy: a share of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is unless it is set: mostly the choice of the paper.
+    pub default: Share,
+    /// The most that makes sense.
+    pub most: Share,
+}
+
 impl PolicyKind {
     /// All of them.
     pub const ALL: [PolicyKind; 15] = [
@@ -97,22 +109,55 @@ impl PolicyKind {
         }
     }
 
+    /// What can be set of it.
+    pub fn parameters(self) -> &'static [Parameter] {
+        const fn parameter(name: &'static str, default_percent: u32, most: Share) -> Parameter {
+            Parameter { name, default: Share::percent(default_percent), most }
+        }
+        const ALL: Share = Share::percent(100);
+        const HISTORY: [Parameter; 1] = [parameter("history", 100, Share::UNLIMITED)];
+        const TWO_Q: [Parameter; 2] = [parameter("in", 25, ALL), parameter("out", 50, Share::UNLIMITED)];
+        const LIRS: [Parameter; 2] = [parameter("hir", 1, ALL), parameter("stack", 200, Share::UNLIMITED)];
+        const S3_FIFO: [Parameter; 2] =
+            [parameter("small", 10, ALL), parameter("ghosts", 90, Share::UNLIMITED)];
+        const TINY_LFU: [Parameter; 2] = [parameter("window", 1, ALL), parameter("protected", 80, ALL)];
+        match self {
+            PolicyKind::Lru2 => &HISTORY,
+            PolicyKind::TwoQ => &TWO_Q,
+            PolicyKind::Lirs => &LIRS,
+            PolicyKind::S3Fifo => &S3_FIFO,
+            PolicyKind::WTinyLfu => &TINY_LFU,
+            _ => &[],
+        }
+    }
+
     /// A policy of this kind for so many blocks, with nothing in its care.
     pub fn build(self, blocks: usize) -> Box<dyn ReplacementPolicy> {
+        self.build_with(&[], blocks)
+    }
+
+    /// A policy of this kind for so many blocks, with nothing in its care. `values` are those of
+    /// [`parameters`](PolicyKind::parameters), in the same order; what is missing or `None` is as by default.
+    pub fn build_with(self, values: &[Option<Share>], blocks: usize) -> Box<dyn ReplacementPolicy> {
+        let value = |number: usize| {
+            let default =
+                self.parameters().get(number).map_or(Share::UNLIMITED, |parameter| parameter.default);
+            values.get(number).copied().flatten().unwrap_or(default)
+        };
         let mut policy: Box<dyn ReplacementPolicy> = match self {
             PolicyKind::Lru => Box::new(Lru::default()),
             PolicyKind::Mru => Box::new(Mru::default()),
             PolicyKind::Fifo => Box::new(Fifo::default()),
             PolicyKind::Clock => Box::new(<Clock>::default()),
             PolicyKind::Lfu => Box::new(Lfu::default()),
-            PolicyKind::Lru2 => Box::new(Lru2::default()),
-            PolicyKind::TwoQ => Box::new(TwoQ::default()),
-            PolicyKind::Lirs => Box::new(Lirs::default()),
+            PolicyKind::Lru2 => Box::new(Lru2::with(value(0))),
+            PolicyKind::TwoQ => Box::new(TwoQ::with(value(0), value(1))),
+            PolicyKind::Lirs => Box::new(Lirs::with(value(0), value(1))),
             PolicyKind::Arc => Box::new(Arc::default()),
             PolicyKind::ClockPro => Box::new(ClockPro::default()),
-            PolicyKind::S3Fifo => Box::new(S3Fifo::default()),
+            PolicyKind::S3Fifo => Box::new(S3Fifo::default().with_shares(value(0), value(1))),
             PolicyKind::Sieve => Box::new(<Sieve>::default()),
-            PolicyKind::WTinyLfu => Box::new(WTinyLfu::default()),
+            PolicyKind::WTinyLfu => Box::new(WTinyLfu::with(value(0), value(1))),
             PolicyKind::Ubm => Box::new(Ubm::default()),
             PolicyKind::Hinted => Box::new(Hinted::default()),
         };

@@ -3,6 +3,7 @@
 use super::ghosts::{Entry, GhostQueue};
 use super::per_slot::PerSlot;
 use super::replacement::{Cached, ReplacementPolicy};
+use super::share::Share;
 use crate::cache::order::Order;
 
 /// Keeps blocks of low inter-reference recency (LIR): those between whose last two uses the fewest other
@@ -17,11 +18,10 @@ use crate::cache::order::Order;
 ///
 /// Parameters: 1 % of the cache for HIR blocks, at least one (the paper's choice). S has at most twice as
 /// many entries as fit into the cache (the paper leaves the limit open): then the ghosts that left longest
-/// ago are forgotten.
+/// ago are forgotten. [`Lirs::with`] takes others.
 ///
 /// 37 bytes a slot, and up to 52 for each ghost, of which there are at most a little more than slots.
 /// Constant time on average: pruning takes out what was put in by a reference.
-#[derive(Default)]
 pub struct Lirs {
     /// S; back: top. Items are those of [`Entry`].
     stack: Order,
@@ -31,11 +31,34 @@ pub struct Lirs {
     lir_blocks: usize,
     ghosts: GhostQueue,
     capacity: usize,
+    hir_share: Share,
+    stack_share: Share,
+}
+
+impl Default for Lirs {
+    fn default() -> Lirs {
+        Lirs::with(Share::percent(1), Share::percent(200))
+    }
 }
 
 impl Lirs {
+    /// A policy with this share of the cache for HIR blocks, at least one, and with a stack S of at most so
+    /// many entries.
+    pub fn with(hir: Share, stack: Share) -> Lirs {
+        Lirs {
+            stack: Order::default(),
+            queue: Order::default(),
+            is_lir: PerSlot::default(),
+            lir_blocks: 0,
+            ghosts: GhostQueue::default(),
+            capacity: 0,
+            hir_share: hir,
+            stack_share: stack,
+        }
+    }
+
     fn max_lir(&self) -> usize {
-        self.capacity - (self.capacity / 100).max(1).min(self.capacity)
+        self.capacity - self.hir_share.of(self.capacity).max(1).min(self.capacity)
     }
 
     fn make_lir(&mut self, slot: usize) {
@@ -72,7 +95,7 @@ impl Lirs {
 
     /// Keeps S to its limit.
     fn limit(&mut self) {
-        while self.stack.len() > 2 * self.capacity
+        while self.stack.len() > self.stack_share.of(self.capacity)
             && let Some(number) = self.ghosts.oldest()
         {
             self.stack.remove(Entry::Ghost(number).item());

@@ -3,6 +3,7 @@
 use super::ghosts::GhostQueue;
 use super::per_slot::PerSlot;
 use super::replacement::{Cached, ReplacementPolicy};
+use super::share::Share;
 use alloc::collections::BTreeSet;
 
 /// When a block was used, in references. 0: never.
@@ -21,11 +22,11 @@ struct History {
 ///
 /// The paper's *correlated reference period* is 0: every reference counts. Its *retained information period*,
 /// for which the history of a block outlives its stay, is counted in blocks: as many as fit into the cache
-/// are remembered. It matters much; [`Lru2::forgetful`] is for comparison with simulators that have none.
+/// are remembered. It matters much; [`Lru2::with`] takes another number, and [`Lru2::forgetful`] is for
+/// comparison with simulators that have none.
 ///
 /// About 60 bytes a slot, and up to 50 for each of as many ghosts. **Not constant time:** O(log n), for an
 /// ordered set. [`TwoQ`](crate::cache::TwoQ) is a cheaper way.
-#[derive(Default)]
 pub struct Lru2 {
     now: u64,
     history: PerSlot<History>,
@@ -35,13 +36,32 @@ pub struct Lru2 {
     /// Last use, by number of ghost.
     last_use: PerSlot<u64>,
     capacity: usize,
-    forgetful: bool,
+    history_share: Share,
+}
+
+impl Default for Lru2 {
+    fn default() -> Lru2 {
+        Lru2::with(Share::percent(100))
+    }
 }
 
 impl Lru2 {
+    /// A policy that remembers so many blocks that have left.
+    pub fn with(history: Share) -> Lru2 {
+        Lru2 {
+            now: 0,
+            history: PerSlot::default(),
+            order: BTreeSet::new(),
+            ghosts: GhostQueue::default(),
+            last_use: PerSlot::default(),
+            capacity: 0,
+            history_share: history,
+        }
+    }
+
     /// A policy that knows of uses during a block's present stay only.
     pub fn forgetful() -> Lru2 {
-        Lru2 { forgetful: true, ..Lru2::default() }
+        Lru2::with(Share::percent(0))
     }
 
     fn used(&mut self, slot: usize, last: u64) {
@@ -63,10 +83,10 @@ impl ReplacementPolicy for Lru2 {
 
     /// The missing block's own history is looked up first: remembering the victim's may push it out.
     fn inserted(&mut self, block: Cached) {
-        let ghost = self.ghosts.find(block.block).filter(|_| !self.forgetful);
+        let ghost = self.ghosts.find(block.block);
         let last = ghost.map_or(0, |ghost| self.last_use.get(ghost));
         self.ghosts.forget(block.block);
-        self.ghosts.trim(if self.forgetful { 0 } else { self.capacity });
+        self.ghosts.trim(self.history_share.of(self.capacity));
         self.used(block.slot, last);
     }
 

@@ -3,6 +3,7 @@
 use super::ghosts::GhostQueue;
 use super::marks::{Marks, OwnMarks};
 use super::replacement::{Cached, ReplacementPolicy};
+use super::share::Share;
 use crate::cache::order::Lists;
 
 /// Blocks on trial.
@@ -21,7 +22,7 @@ pub(crate) const MAX_FREQUENCY: u8 = 3;
 /// As in the paper: the small queue is a tenth of the cache, the main queue the rest, and as many ghosts are
 /// remembered as the main queue has blocks. A block that is moved to the main queue starts to count anew. As
 /// in the authors' own simulator, libCacheSim: as long as the cache fills, what does not fit into the small
-/// queue goes to the main one.
+/// queue goes to the main one. [`S3Fifo::with_shares`] takes other sizes.
 ///
 /// 13 bytes a slot, and up to 40 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3;
 /// every step in a search for a victim is paid for by a hit.
@@ -36,6 +37,8 @@ pub struct S3Fifo<M = OwnMarks> {
     /// Whether there has been a victim.
     filled: bool,
     capacity: usize,
+    small_share: Share,
+    ghost_share: Share,
 }
 
 impl Default for S3Fifo {
@@ -54,15 +57,22 @@ impl<M: Marks> S3Fifo<M> {
             named: None,
             filled: false,
             capacity: 0,
+            small_share: Share::percent(10),
+            ghost_share: Share::percent(90),
         }
     }
 
+    /// The same with this share of the cache for the small queue, at least one block, and so many ghosts.
+    pub fn with_shares(self, small: Share, ghosts: Share) -> S3Fifo<M> {
+        S3Fifo { small_share: small, ghost_share: ghosts, ..self }
+    }
+
     fn small_target(&self) -> usize {
-        (self.capacity / 10).max(1)
+        self.small_share.of(self.capacity).max(1)
     }
 
     fn ghost_target(&self) -> usize {
-        self.capacity * 9 / 10
+        self.ghost_share.of(self.capacity)
     }
 
     fn victim_of_small(&mut self) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use super::ghosts::GhostQueue;
 use super::replacement::{Cached, ReplacementPolicy};
+use super::share::Share;
 use crate::cache::order::Lists;
 
 /// Blocks that came in once.
@@ -16,7 +17,7 @@ const AM: usize = 1;
 ///
 /// As the paper recommends: Kin, the size of the trial queue `A1in` from which on it is the one to give up a
 /// block, is a quarter of the cache; Kout, the number of blocks remembered in `A1out`, half of it; at least 1
-/// each.
+/// each. [`TwoQ::with`] takes others.
 ///
 /// 12 bytes a slot, and up to 40 for each of the ghosts, of which there are half as many. Constant time.
 pub struct TwoQ {
@@ -24,21 +25,34 @@ pub struct TwoQ {
     resident: Lists,
     a1_out: GhostQueue,
     capacity: usize,
+    in_share: Share,
+    out_share: Share,
 }
 
 impl Default for TwoQ {
     fn default() -> TwoQ {
-        TwoQ { resident: Lists::new(2), a1_out: GhostQueue::default(), capacity: 0 }
+        TwoQ::with(Share::percent(25), Share::percent(50))
     }
 }
 
 impl TwoQ {
+    /// A policy with these shares of the cache as Kin and Kout, at least 1 each.
+    pub fn with(k_in: Share, k_out: Share) -> TwoQ {
+        TwoQ {
+            resident: Lists::new(2),
+            a1_out: GhostQueue::default(),
+            capacity: 0,
+            in_share: k_in,
+            out_share: k_out,
+        }
+    }
+
     fn k_in(&self) -> usize {
-        (self.capacity / 4).max(1)
+        self.in_share.of(self.capacity).max(1)
     }
 
     fn k_out(&self) -> usize {
-        (self.capacity / 2).max(1)
+        self.out_share.of(self.capacity).max(1)
     }
 }
 

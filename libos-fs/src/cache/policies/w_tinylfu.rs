@@ -2,6 +2,7 @@
 
 use super::per_slot::PerSlot;
 use super::replacement::{Cached, ReplacementPolicy};
+use super::share::Share;
 use super::sketch::Sketch;
 use crate::cache::order::Lists;
 
@@ -19,6 +20,7 @@ const PROTECTED: usize = 2;
 ///
 /// As in the paper: the window is 1 % of the cache, at least one block; four fifths of the rest is the
 /// protected segment; uses are counted in a sketch that ages. There is no doorkeeper.
+/// [`WTinyLfu::with`] takes other sizes.
 ///
 /// 20 bytes a slot, and 8 to 16 for each block that the cache may hold. Constant time on average: aging goes
 /// through the sketch, but seldom.
@@ -29,26 +31,36 @@ pub struct WTinyLfu {
     blocks: PerSlot<u64>,
     sketch: Sketch,
     capacity: usize,
+    window_share: Share,
+    protected_share: Share,
 }
 
 impl Default for WTinyLfu {
     fn default() -> WTinyLfu {
+        WTinyLfu::with(Share::percent(1), Share::percent(80))
+    }
+}
+
+impl WTinyLfu {
+    /// A policy with this share of the cache as its window, at least one block, and this share of the rest as
+    /// its protected segment.
+    pub fn with(window: Share, protected: Share) -> WTinyLfu {
         WTinyLfu {
             segments: Lists::new(3),
             blocks: PerSlot::default(),
             sketch: Sketch::default(),
             capacity: 0,
+            window_share: window,
+            protected_share: protected,
         }
     }
-}
 
-impl WTinyLfu {
     fn window(&self) -> usize {
-        (self.capacity / 100).max(1)
+        self.window_share.of(self.capacity).max(1)
     }
 
     fn protected(&self) -> usize {
-        self.capacity.saturating_sub(self.window()) * 4 / 5
+        self.protected_share.of(self.capacity.saturating_sub(self.window()))
     }
 
     fn frequency(&self, slot: usize) -> u64 {

@@ -6,6 +6,7 @@
 //! | [`criteria`] | `exo cache criteria`: what a division between managers keeps, with figures |
 //! | [`simulate`] | `exo cache simulate`: from a trace to tables, lines and curves |
 //! | [`trace`] | reference strings and the formats they come in |
+//! | [`policy`] | policies and their parameters as the user names them |
 //! | [`sizes`] | cache sizes as the user names them |
 //! | [`replay`] | every policy at every size, on several cores |
 //! | [`plot`] | miss-ratio curves in the terminal |
@@ -15,6 +16,7 @@ pub mod advise;
 mod criteria;
 pub mod page;
 mod plot;
+pub mod policy;
 pub mod replay;
 mod simulate;
 pub mod sizes;

@@ -74,7 +74,8 @@ pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replay::{Policy, replay};
+    use super::super::policy::Policy;
+    use super::super::replay::replay;
     use super::*;
     use crate::page::browser::{browser, judge};
     use crate::page::tests::stands_alone;

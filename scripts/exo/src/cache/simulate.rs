@@ -2,9 +2,10 @@
 
 use super::page;
 use super::plot::{Curve, plot};
-use super::replay::{Misses, Policy, replay, steps};
+use super::policy::Policy;
+use super::replay::{Misses, replay, steps};
 use super::sizes::{Sizes, ascending};
-use super::trace::{Columns, Format, read};
+use super::trace::{Description, read};
 use crate::error::{Error, Result};
 use crate::host::output::{write_atomically, write_lines};
 use crate::units::thousands;
@@ -18,25 +19,24 @@ use std::path::PathBuf;
   exo cache simulate refs.txt --sizes 10%..100%:10
   exo cache simulate w106.oracleGeneral.zst --policies lru,arc,s3-fifo,opt --sizes 1%,10% --json -
   exo cache simulate src1_0.csv.gz --format msr --sizes 64M..1G:16 --html curves.html
-  exo cache simulate log.csv --columns offset=Offset,size=Bytes,file=Disk")]
+  exo cache simulate log.csv --columns offset=Offset,size=Bytes,file=Disk
+  exo cache simulate blocks.txt --separator space --columns offset=8,count=10 --unit 512
+  exo cache simulate refs.txt --policies lirs,lirs:stack=unlimited,s3-fifo:small=20%")]
 pub struct SimulateArgs {
-    /// Trace; zstd and gzip are unpacked on the way
+    /// Trace; zstd, gzip and xz are unpacked on the way
     file: PathBuf,
-    /// Policies, separated by commas: fifo, lru, mru, clock, ..., and opt, Belady's optimum (default: all)
+    /// Policies, separated by commas: fifo, lru, mru, clock, ..., and opt, Belady's optimum (default: all).
+    /// Parameters follow: lru-2:history=SHARE, 2q:in=SHARE:out=SHARE, lirs:hir=SHARE:stack=SHARE,
+    /// s3-fifo:small=SHARE:ghosts=SHARE, w-tinylfu:window=SHARE:protected=SHARE; a SHARE of the cache is 20%
+    /// or unlimited
     #[arg(long, value_delimiter = ',')]
     policies: Vec<Policy>,
     /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or
     /// ranges FIRST..LAST:COUNT of these
     #[arg(long, value_delimiter = ',', default_value = "10%..100%:10")]
     sizes: Vec<Sizes>,
-    /// Format of the trace (default: by its contents)
-    #[arg(long)]
-    format: Option<Format>,
-    /// Columns of a csv trace: block=NAME (and count=NAME), or offset=NAME (and size=NAME) in bytes;
-    /// file=NAME if addresses are of several files or disks. NAME is the head of a column, or its number from
-    /// 1
-    #[arg(long, value_name = "KEY=NAME,...")]
-    columns: Option<Columns>,
+    #[command(flatten)]
+    description: Description,
     /// Threads (default: as many as this host has cores)
     #[arg(long)]
     threads: Option<NonZero<usize>>,
@@ -53,7 +53,7 @@ pub struct SimulateArgs {
 pub fn simulate(args: &SimulateArgs) -> Result<()> {
     let policies = args.policies()?;
     let reading = bar("reading", "{bytes} of {total_bytes}");
-    let trace = read(&args.file, args.format, args.columns.as_ref(), &reading)?;
+    let trace = read(&args.file, &args.description, &reading)?;
     reading.finish_and_clear();
     let sizes = ascending(&args.sizes, trace.distinct());
     eprintln!(
@@ -62,6 +62,9 @@ pub fn simulate(args: &SimulateArgs) -> Result<()> {
         thousands(trace.length() as u64),
         thousands(trace.distinct() as u64)
     );
+    for note in trace.notes() {
+        eprintln!("exo: {}: {note}", args.file.display());
+    }
     let replaying = bar("replaying", "{percent} %, {eta} to go");
     replaying.set_length(steps(&trace, &policies, &sizes));
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);

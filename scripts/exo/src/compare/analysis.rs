@@ -9,7 +9,8 @@
 use super::history::History;
 use super::optimum::Optimum;
 use super::summary::Row;
-use crate::cache::replay::{Misses, Policy, buffers, in_parallel, replay};
+use crate::cache::policy::Policy;
+use crate::cache::replay::{Misses, buffers, in_parallel, replay};
 use crate::cache::sizes::Size;
 use crate::cache::trace::Trace;
 use crate::error::{Error, Result};

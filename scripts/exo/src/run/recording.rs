@@ -2,7 +2,7 @@
 //! them, in a file that `exo cache simulate` reads.
 //!
 //! The file is text: a first line that says what it is, a line with the name of each file that is on the disk
-//! (`# file NUMBER PATH`), then one number a line, file number × 2³² + block.
+//! (`# file NUMBER: PATH`), then one number a line, file number × 2³² + block.
 
 use crate::bundle::environments::Environment;
 use crate::cache::advise::name_line;

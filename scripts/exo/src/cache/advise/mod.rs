@@ -20,10 +20,11 @@ mod units;
 
 pub use names::line as name_line;
 
-use super::replay::{self, Policy, buffers};
+use super::policy::Policy;
+use super::replay::{self, buffers};
 use super::simulate::bar;
 use super::sizes::{Sizes, ascending};
-use super::trace::{Columns, Format, read};
+use super::trace::{Description, read};
 use crate::error::Result;
 use crate::host::output::{write_atomically, write_lines};
 use character::Reference;
@@ -48,12 +49,8 @@ pub struct AdviseArgs {
     /// ranges FIRST..LAST:COUNT of these
     #[arg(long, value_delimiter = ',', default_value = "10%,20%,40%,80%")]
     sizes: Vec<Sizes>,
-    /// Format of the trace (default: by its contents)
-    #[arg(long)]
-    format: Option<Format>,
-    /// Columns of a csv trace, as for `exo cache simulate`
-    #[arg(long, value_name = "KEY=NAME,...")]
-    columns: Option<Columns>,
+    #[command(flatten)]
+    description: Description,
     /// Threads (default: as many as this host has cores)
     #[arg(long)]
     threads: Option<NonZero<usize>>,
@@ -72,7 +69,7 @@ pub struct AdviseArgs {
 /// The verb.
 pub fn advise(args: &AdviseArgs) -> Result<()> {
     let reading = bar("reading", "{bytes} of {total_bytes}");
-    let trace = read(&args.file, args.format, args.columns.as_ref(), &reading)?;
+    let trace = read(&args.file, &args.description, &reading)?;
     reading.finish_and_clear();
     let names = names::read(&args.file);
     let references: Vec<Reference> =
@@ -116,8 +113,8 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
                 size: *size,
                 steps,
                 general,
-                fixed: of_size(Policy::Fixed.name()).unwrap_or_default(),
-                opt: of_size(Policy::Opt.name()).unwrap_or_default(),
+                fixed: of_size(&Policy::Fixed.name()).unwrap_or_default(),
+                opt: of_size(&Policy::Opt.name()).unwrap_or_default(),
                 cut_short: effort.into_inner() == 0,
             }
         })

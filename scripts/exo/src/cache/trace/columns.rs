@@ -1,9 +1,8 @@
-//! Text with columns: `csv` with columns that the user names, and the format of the Microsoft Research
-//! traces.
+//! Text with columns that the user names.
 
-use super::{Fault, Place, Recorder};
-use std::collections::HashMap;
-use std::io::BufRead;
+use super::fault::{Fault, Place, Read};
+use super::fields::{Fields, Separator, is_numeric};
+use super::table::{Address, Length, Positions, Table};
 use std::str::FromStr;
 
 /// Which columns of a csv file hold what: `block=LBA`, or `offset=Offset,size=Size,file=Disk`. A column is
@@ -11,11 +10,13 @@ use std::str::FromStr;
 /// or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Number of the first block.
+    /// Number of the first block; or keys of text, if that is what the column holds.
     block: Option<String>,
-    /// Blocks touched; 1 if left out.
+    /// Keys: any text.
+    key: Option<String>,
+    /// Blocks touched, or units of the offset; 1 if left out.
     count: Option<String>,
-    /// First byte.
+    /// First byte, or unit.
     offset: Option<String>,
     /// Bytes touched; 1 if left out.
     size: Option<String>,
@@ -34,13 +35,14 @@ impl FromStr for Columns {
             })?;
             let place = match key {
                 "block" => &mut columns.block,
+                "key" => &mut columns.key,
                 "count" => &mut columns.count,
                 "offset" => &mut columns.offset,
                 "size" => &mut columns.size,
                 "file" => &mut columns.file,
                 _ => {
                     return Err(format!(
-                        "unknown key {key:?}; there are block, count, offset, size and file"
+                        "unknown key {key:?}; there are block, key, count, offset, size and file"
                     ));
                 }
             };
@@ -48,178 +50,137 @@ impl FromStr for Columns {
                 return Err(format!("{key} is given twice"));
             }
         }
-        let by_blocks = columns.block.is_some() && columns.offset.is_none() && columns.size.is_none();
-        let by_bytes = columns.offset.is_some() && columns.block.is_none() && columns.count.is_none();
-        if by_blocks || by_bytes {
-            Ok(columns)
-        } else {
-            Err("name either block (and count), or offset (and size)".into())
+        let given = [&columns.block, &columns.key, &columns.offset, &columns.count, &columns.size];
+        match given.map(Option::is_some) {
+            [true, false, false, _, false]
+            | [false, true, false, false, false]
+            | [false, false, true, true, false]
+            | [false, false, true, false, _] => Ok(columns),
+            _ => Err("name either block (and count), or offset (and size, or count), or key".into()),
         }
     }
-}
-
-/// Where in a line the values are.
-struct Positions {
-    /// Of the address, and whether it is in bytes.
-    address: (usize, Unit),
-    length: Option<usize>,
-    files: Vec<usize>,
-}
-
-/// What addresses and lengths count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    Blocks,
-    Bytes,
 }
 
 impl Columns {
-    /// Reads all lines.
-    pub(super) fn read(&self, input: &mut dyn BufRead, recorder: &mut Recorder) -> Result<(), Fault> {
-        read_lines(input, recorder, |first| self.positions(first))
+    /// Whether the addresses are offsets.
+    pub(super) fn have_offsets(&self) -> bool {
+        self.offset.is_some()
     }
 
-    /// Where the columns are, given the first line; and whether that is a head.
-    fn positions(&self, first: &csv::ByteRecord) -> Result<(Positions, bool), Fault> {
-        let find = |name: &Option<String>| name.as_ref().map(|name| position(name, first)).transpose();
-        let (name, unit) = match (&self.block, &self.offset) {
-            (Some(_), _) => (&self.block, Unit::Blocks),
-            (None, _) => (&self.offset, Unit::Bytes),
-        };
-        let length = if unit == Unit::Blocks { &self.count } else { &self.size };
-        let Some(address) = find(name)? else {
-            return Err(Fault::new(Place::File, "no column of addresses is named", "--columns block=NAME"));
-        };
-        let positions = Positions {
-            address: (address, unit),
-            length: find(length)?,
-            files: find(&self.file)?.into_iter().collect(),
-        };
-        let head = first.get(address).is_none_or(|field| number(field).is_none());
-        Ok((positions, head))
-    }
-}
-
-/// The position of a column that is named by its head or by its number from 1. A number is never taken for a
-/// head: the first line may be one of numbers.
-fn position(name: &str, first: &csv::ByteRecord) -> Result<usize, Fault> {
-    let heads = || first.iter().map(|head| String::from_utf8_lossy(head.trim_ascii()).into_owned());
-    let by_name = heads().position(|head| head.eq_ignore_ascii_case(name));
-    let by_number =
-        name.parse().ok().and_then(|number: usize| number.checked_sub(1)).filter(|at| *at < first.len());
-    by_number.or(by_name).ok_or_else(|| {
-        let reason = format!("no column {name:?}");
-        let shown: Vec<String> = heads().take(20).collect();
-        let fix = format!(
-            "the first line has {} fields: {}; name one, or its number from 1",
-            first.len(),
-            shown.join(", ")
-        );
-        Fault::new(Place::Line(1), reason, fix)
-    })
-}
-
-/// Reads the format of the Microsoft Research traces (D. Narayanan, A. Donnelly, A. Rowstron, "Write
-/// off-loading: practical power management for enterprise storage", FAST 2008):
-/// `Timestamp,Hostname,DiskNumber,Type,Offset,Size, ResponseTime`, offsets and sizes in bytes. All blocks
-/// that a request touches are referred to, in order; reads and writes alike.
-pub(super) fn read_msr(input: &mut dyn BufRead, recorder: &mut Recorder) -> Result<(), Fault> {
-    read_lines(input, recorder, |first| {
-        if first.len() != 7 {
-            let reason = format!("{} fields instead of the 7 of msr", first.len());
-            return Err(Fault::new(
-                Place::Line(1),
-                reason,
-                "if it is another csv, name its columns with --columns",
-            ));
-        }
-        let head = number(&first[4]).is_none() && first[4].eq_ignore_ascii_case(b"offset");
-        Ok((Positions { address: (4, Unit::Bytes), length: Some(5), files: vec![1, 2] }, head))
-    })
-}
-
-/// Reads lines whose positions `judge` finds in the first of them, which it may call a head.
-fn read_lines(
-    input: &mut dyn BufRead,
-    recorder: &mut Recorder,
-    judge: impl FnOnce(&csv::ByteRecord) -> Result<(Positions, bool), Fault>,
-) -> Result<(), Fault> {
-    let mut lines =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).comment(Some(b'#')).from_reader(input);
-    let mut line = csv::ByteRecord::new();
-    let mut next = |line: &mut csv::ByteRecord| {
-        lines.read_byte_record(line).map_err(|error| {
-            let at = error.position().map_or(Place::File, |position| Place::Line(position.line()));
-            Fault::new(at, format!("cannot be read: {error}"), "fetch or record the file again")
-        })
-    };
-    if !next(&mut line)? {
-        return Ok(());
-    }
-    let (positions, head) = judge(&line)?;
-    let mut files = Files::default();
-    if !head {
-        positions.record(&line, &mut files, recorder)?;
-    }
-    while next(&mut line)? {
-        positions.record(&line, &mut files, recorder)?;
-    }
-    Ok(())
-}
-
-impl Positions {
-    /// Records what a line refers to.
-    fn record(
+    /// How to read a file that begins with the lines of `sample`, whose offsets count `unit` bytes.
+    pub(super) fn table(
         &self,
-        line: &csv::ByteRecord,
-        files: &mut Files,
-        recorder: &mut Recorder,
-    ) -> Result<(), Fault> {
-        let place = Place::Line(line.position().map_or(0, csv::Position::line));
-        let value = |position: usize| {
-            let field = line.get(position).unwrap_or_default();
-            number(field).ok_or_else(|| {
-                let shown: String = String::from_utf8_lossy(field).chars().take(40).collect();
-                let reason = format!("column {} has {shown:?}, which is no number below 2^64", position + 1);
-                Fault::new(place, reason, "correct or remove the line, or name other columns")
-            })
+        sample: &[(&[u8], Place)],
+        separator: Option<Separator>,
+        unit: u64,
+    ) -> Read<Table> {
+        let texts: Vec<&[u8]> = sample.iter().map(|(line, _)| *line).collect();
+        let separator = separator.unwrap_or_else(|| Separator::detect(&texts));
+        let mut lines = Vec::new();
+        for (line, place) in sample {
+            let mut fields = Fields::default();
+            fields.split(line, separator, *place)?;
+            lines.push((fields, *place));
+        }
+        let Some(((first, place), rest)) = lines.split_first() else {
+            let fix = "name a file with block references, and remove what comes before them";
+            return Err(Fault::new(Place::File, "has no references at its beginning", fix));
         };
-        let (position, unit) = self.address;
-        let first = value(position)?;
-        let length = self.length.map_or(Ok(1), value)?;
-        let file = files.number(self.files.iter().map(|position| line.get(*position).unwrap_or_default()));
-        match unit {
-            Unit::Blocks => recorder.run((!self.files.is_empty()).then_some(file), first, length, place),
-            Unit::Bytes => recorder.bytes(file, first, length, place),
-        }
+        let head = Head { first, place: *place, separator };
+        let find = |name: &Option<String>| name.as_ref().map(|name| head.find(name)).transpose();
+        let named = |name: &Option<String>| name.as_ref().is_some_and(|name| head.is_named(name));
+        let by_name = [&self.block, &self.key, &self.offset, &self.count, &self.size, &self.file]
+            .into_iter()
+            .any(named);
+        let heading = by_name || is_heading(first, rest);
+        let data = if heading { rest } else { lines.as_slice() };
+        let (address, length) = match (find(&self.block)?, find(&self.key)?, find(&self.offset)?) {
+            (Some(at), _, _) if self.count.is_none() && has_keys(at, data) => (Address::Key(at), Length::One),
+            (Some(at), _, _) => (Address::Block(at), find(&self.count)?.map_or(Length::One, Length::Units)),
+            (_, Some(at), _) => (Address::Key(at), Length::One),
+            (_, _, Some(at)) => {
+                let units = find(&self.count)?.map(Length::Units);
+                let bytes = find(&self.size)?.map(Length::Bytes);
+                (Address::Offset { at, unit }, units.or(bytes).unwrap_or(Length::One))
+            }
+            _ => {
+                return Err(Fault::new(
+                    Place::File,
+                    "no column of addresses is named",
+                    "--columns block=NAME",
+                ));
+            }
+        };
+        let positions =
+            Positions { address, length, files: find(&self.file)?.into_iter().collect(), kind: None };
+        let heading = heading.then_some(*place);
+        Ok(Table { separator, positions, fields: None, heading, noted: heading.is_some() && !by_name })
     }
 }
 
-/// Numbers for files or disks, in the order in which their names appear.
-#[derive(Default)]
-struct Files {
-    known: HashMap<Vec<u8>, u64>,
-    name: Vec<u8>,
+/// The first line, in which columns are looked for.
+struct Head<'f> {
+    first: &'f Fields,
+    place: Place,
+    separator: Separator,
 }
 
-impl Files {
-    /// The number of the file with this name, which may be in several columns.
-    fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
-        self.name.clear();
-        for field in fields {
-            self.name.extend_from_slice(field.trim_ascii());
-            self.name.push(b',');
-        }
-        if let Some(number) = self.known.get(&self.name) {
-            return *number;
-        }
-        let number = self.known.len() as u64;
-        self.known.insert(self.name.clone(), number);
-        number
+impl Head<'_> {
+    fn by_number(&self, name: &str) -> Option<usize> {
+        let number: usize = name.parse().ok()?;
+        number.checked_sub(1).filter(|at| *at < self.first.len())
+    }
+
+    fn by_name(&self, name: &str) -> Option<usize> {
+        self.first.iter().position(|head| head.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// Whether a column has this name in the first line.
+    fn is_named(&self, name: &str) -> bool {
+        self.by_number(name).is_none() && self.by_name(name).is_some()
+    }
+
+    /// The position of a column that is named by its head or by its number from 1. A number is never taken
+    /// for a head: the first line may be one of numbers.
+    fn find(&self, name: &str) -> Read<usize> {
+        self.by_number(name).or_else(|| self.by_name(name)).ok_or_else(|| {
+            let heads = self.first.iter().map(|head| String::from_utf8_lossy(head).into_owned());
+            let shown: Vec<String> = heads.take(20).collect();
+            let fix = format!(
+                "between {}, the line has {} fields: {}; name one, or its number from 1; for other fields, \
+                 --separator",
+                self.separator,
+                self.first.len(),
+                shown.join(", ")
+            );
+            Fault::new(self.place, format!("no column {name:?}"), fix)
+        })
     }
 }
 
-/// A decimal number.
-fn number(field: &[u8]) -> Option<u64> {
-    std::str::from_utf8(field.trim_ascii()).ok()?.parse().ok()
+/// Whether the first line is a heading, though nobody has named a column in it: all its fields are names, and
+/// below one of them most lines have numbers. A line with a number in it is never a heading, be it as damaged
+/// as it may: it would be lost in silence.
+fn is_heading(first: &Fields, rest: &[(Fields, Place)]) -> bool {
+    let is_name = |field: &[u8]| {
+        let text = std::str::from_utf8(field).unwrap_or_default();
+        field.is_empty() || text.starts_with(|first: char| first.is_alphabetic() || "_%(#".contains(first))
+    };
+    let numbers_below = |at: usize| {
+        let below = rest.iter().filter_map(|(fields, _)| fields.get(at));
+        let (numbers, all) =
+            below.fold((0, 0), |(numbers, all), field| (numbers + usize::from(is_numeric(field)), all + 1));
+        numbers * 2 > all
+    };
+    first.iter().all(is_name)
+        && (0..first.len())
+            .any(|at| first.get(at).is_some_and(|field| !field.is_empty()) && numbers_below(at))
+}
+
+/// Whether a column holds keys of text: most of its fields are no numbers.
+fn has_keys(at: usize, lines: &[(Fields, Place)]) -> bool {
+    let fields = lines.iter().filter_map(|(fields, _)| fields.get(at)).filter(|field| !field.is_empty());
+    let (numbers, all) =
+        fields.fold((0, 0), |(numbers, all), field| (numbers + usize::from(is_numeric(field)), all + 1));
+    numbers * 2 < all
 }

@@ -1,269 +1,189 @@
 //! Traces: which blocks a program or a machine referred to, in order.
 //!
-//! | module | formats |
+//! | module | what |
 //! |---|---|
-//! | [`oracle_general`] | libCacheSim's binary records |
+//! | [`fault`] | what can be wrong, and where |
+//! | [`recorder`] | reference strings, and what collects them |
+//! | [`unpack`] | zstd, gzip, xz |
+//! | [`detect`] | which format a file is in |
+//! | [`lines`], [`fields`], [`table`] | text: lines, what separates their fields, tables |
 //! | [`numbers`] | one block number a line: `csv` without columns, `lirs`, `references` |
-//! | [`columns`] | byte or block addresses in named columns: `csv` with columns, `msr` |
-//! | [`detect`] | which of them a file is in |
+//! | [`columns`] | columns that the user names: `csv` with columns |
+//! | [`disk`] | requests of disks in text: `msr`, `spc`, `arc` |
+//! | [`binary`], [`libcachesim`], [`vscsi`] | binary records: `oracle-general`, `lcs`, `vscsi` |
 //!
 //! A file is read as a stream, once, compressed or not, whatever its size. What is kept is 4 bytes for each
-//! reference and about 30 for each distinct block.
+//! reference and about 30 for each distinct block. What can't be read to its end, or is damaged as far as
+//! that can be told, is an error: there is no result of a part of a file.
 
+mod binary;
 mod columns;
 mod detect;
+mod disk;
+mod fault;
+mod fields;
+mod libcachesim;
+mod lines;
 mod numbers;
-mod oracle_general;
+mod recorder;
+mod table;
+mod unpack;
+mod vscsi;
 
 pub use columns::Columns;
 pub use detect::Format;
+pub use fields::Separator;
+pub use recorder::Trace;
 
 use crate::error::{Error, Result};
-use hyperexo_abi::BLOCK_BYTES;
+use crate::units::parse_size;
+use detect::Start;
+use fault::{Fault, Place, Read};
 use indicatif::ProgressBar;
-use std::collections::HashMap;
-use std::fmt;
+use libcachesim::Source;
+use numbers::Dialect;
+use recorder::Recorder;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
+use std::str::FromStr;
 
-/// A reference string.
-#[derive(Debug, Default)]
-pub struct Trace {
-    /// The distinct blocks, in the order of their first use.
-    blocks: Vec<u64>,
-    /// Indices into `blocks`.
-    references: Vec<u32>,
+/// What the user says about a trace; the rest is found out.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Description {
+    /// Format of the trace (default: by its contents)
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Columns of a csv trace: block=NAME (and count=NAME); or offset=NAME and size=NAME in bytes; or
+    /// key=NAME for keys of text; file=NAME if addresses are of several files or disks. NAME is the head of a
+    /// column, or its number from 1
+    #[arg(long, value_name = "KEY=NAME,...")]
+    pub columns: Option<Columns>,
+    /// What separates the columns of a csv trace: comma, semicolon, tab, pipe, space (any white space), or a
+    /// character (default: by its contents)
+    #[arg(long)]
+    pub separator: Option<Separator>,
+    /// Bytes that an address counts, in csv with offset=NAME (default: 1), spc and vscsi (default: 512).
+    /// Sizes are in bytes all the same; count=NAME beside offset=NAME counts as the address does
+    #[arg(long, value_name = "BYTES")]
+    pub unit: Option<Unit>,
 }
 
-impl Trace {
-    /// The block numbers referred to, in order.
-    pub fn references(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + '_ {
-        self.references.iter().map(|index| self.blocks[*index as usize])
-    }
-
-    /// Number of references.
-    pub fn length(&self) -> usize {
-        self.references.len()
-    }
-
-    /// Number of distinct blocks.
-    pub fn distinct(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// A trace of these references; `None` if they are too many.
-    pub fn of(references: &[u64]) -> Option<Trace> {
-        let mut recorder = Recorder::default();
-        references.iter().try_for_each(|block| recorder.push(*block)).ok()?;
-        Some(recorder.trace)
-    }
-}
-
-/// Where in a file something is wrong.
+/// Bytes that an address counts: from 1 to 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A line, from 1.
-    Line(u64),
-    /// A byte, from 0, after decompression.
-    Byte(u64),
-    /// Nowhere in particular.
-    File,
-}
+pub struct Unit(u64);
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Line(number) => write!(f, ", line {number}"),
-            Place::Byte(offset) => write!(f, ", byte {offset}"),
-            Place::File => Ok(()),
-        }
+impl FromStr for Unit {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Unit, String> {
+        let bytes = parse_size(text)?;
+        let sensible = (1..=1 << 30).contains(&bytes);
+        sensible
+            .then_some(Unit(bytes))
+            .ok_or_else(|| format!("{text:?} is no unit of addresses; write 512 or 4K"))
     }
 }
 
-/// What is wrong with a trace, and what to do about it.
-#[derive(Debug, PartialEq, Eq)]
-struct Fault {
-    place: Place,
-    reason: String,
-    fix: String,
-}
-
-impl Fault {
-    fn new(place: Place, reason: impl Into<String>, fix: impl Into<String>) -> Fault {
-        Fault { place, reason: reason.into(), fix: fix.into() }
-    }
-
-    /// For what the operating system or the decompressor refused.
-    fn unreadable(place: Place, error: &io::Error) -> Fault {
-        Fault::new(place, format!("cannot be read: {error}"), "fetch or record the file again")
-    }
-}
-
-/// Collects references while a file is read.
-#[derive(Default)]
-struct Recorder {
-    index_of: HashMap<u64, u32>,
-    trace: Trace,
-}
-
-/// References that a trace can have: positions are kept in 32 bits.
-const MOST_REFERENCES: usize = u32::MAX as usize - 1;
-/// Blocks that one request of a trace may touch (1 GiB): more is a damaged line, not a request.
-const MOST_BLOCKS_OF_A_REQUEST: u64 = 1 << 18;
-/// Blocks of a file or disk: [`libos_fs::cache::reference`] leaves 32 bits for them.
-const MOST_BLOCKS_OF_A_DISK: u64 = 1 << 32;
-
-/// The trace is longer than [`MOST_REFERENCES`].
-#[derive(Debug)]
-struct TooLong;
-
-impl Recorder {
-    fn push(&mut self, block: u64) -> std::result::Result<(), TooLong> {
-        if self.trace.references.len() >= MOST_REFERENCES {
-            return Err(TooLong);
-        }
-        let next = self.trace.blocks.len() as u32;
-        let index = *self.index_of.entry(block).or_insert(next);
-        if index == next {
-            self.trace.blocks.push(block);
-        }
-        self.trace.references.push(index);
-        Ok(())
-    }
-
-    /// Records a block; `place` is for the error.
-    fn block(&mut self, block: u64, place: Place) -> std::result::Result<(), Fault> {
-        self.push(block).map_err(|TooLong| {
-            let reason = format!("more than {MOST_REFERENCES} references");
-            Fault::new(place, reason, "cut the trace, for instance with `head -n 4000000000`")
-        })
-    }
-
-    /// Records the blocks that `bytes` from `offset` touch, on a disk or file with a number of its own.
-    fn bytes(&mut self, disk: u64, offset: u64, bytes: u64, place: Place) -> std::result::Result<(), Fault> {
-        let size = BLOCK_BYTES as u64;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let last = offset.checked_add(bytes - 1).ok_or_else(|| {
-            Fault::new(place, format!("{bytes} bytes from {offset} on: that is beyond 2^64"), NO_LINE)
-        })?;
-        self.run(Some(disk), offset / size, last / size - offset / size + 1, place)
-    }
-
-    /// Records a run of blocks: of a disk or file, or, with `None`, of all there are.
-    fn run(
-        &mut self,
-        disk: Option<u64>,
-        first: u64,
-        count: u64,
-        place: Place,
-    ) -> std::result::Result<(), Fault> {
-        let fault = |reason| Fault::new(place, reason, NO_LINE);
-        if count > MOST_BLOCKS_OF_A_REQUEST {
-            return Err(fault(format!(
-                "a request of {count} blocks; at most {MOST_BLOCKS_OF_A_REQUEST} make sense"
-            )));
-        }
-        let (base, limit) = match disk {
-            None => (0, u64::MAX),
-            Some(disk) if disk < 1 << 32 => (disk << 32, MOST_BLOCKS_OF_A_DISK),
-            Some(disk) => return Err(fault(format!("disk {disk}: there are 2^32 at most"))),
-        };
-        let end = first.checked_add(count).filter(|end| *end <= limit);
-        let end =
-            end.ok_or_else(|| fault(format!("{count} blocks from {first} on; the last can be {limit}")))?;
-        (first..end).try_for_each(|block| self.block(base | block, place))
-    }
-}
-
-/// What to do about a line that can't be meant.
-const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
-
-/// Reads a trace. `format` is found out if it is not given; `columns` are for `csv`; `progress` is told of
-/// the bytes read.
+/// Reads a trace. `progress` is told of the bytes read.
 ///
 /// # Errors
 ///
 /// [`Error::Trace`] names the line or byte.
-pub fn read(
-    path: &Path,
-    format: Option<Format>,
-    columns: Option<&Columns>,
-    progress: &ProgressBar,
-) -> Result<Trace> {
+pub fn read(path: &Path, description: &Description, progress: &ProgressBar) -> Result<Trace> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     // The length is for the bar alone; a pipe has none.
     progress.set_length(file.metadata().map_or(0, |metadata| metadata.len()));
-    let judged = |fault: Fault| Error::Trace {
-        path: path.to_path_buf(),
-        place: fault.place.to_string(),
-        reason: fault.reason,
-        fix: fault.fix,
-    };
-    let mut input =
-        decompressed(BufReader::with_capacity(1 << 20, progress.wrap_read(file))).map_err(judged)?;
-    let mut recorder = Recorder::default();
-    read_stream(&mut input, path, format, columns, &mut recorder).map_err(judged)?;
-    if recorder.trace.references.is_empty() {
-        let fix = "name a file with block references, and its format with --format if it has no usual one";
-        return Err(judged(Fault::new(Place::File, "has no references", fix)));
+    let packed = BufReader::with_capacity(1 << 20, progress.wrap_read(file));
+    read_packed(packed, path, description).map_err(|fault| fault.of(path))
+}
+
+/// Reads a trace that may be compressed; `path` is for its name.
+fn read_packed(mut packed: impl BufRead, path: &Path, description: &Description) -> Read<Trace> {
+    let mut start = Vec::new();
+    let taken = (&mut packed).take(detect::ENOUGH_PACKED).read_to_end(&mut start);
+    taken.map_err(|error| Fault::unreadable(Place::Byte(0), &error))?;
+    if let Some(fault) = detect::broken_promise(path, &start) {
+        return Err(fault);
     }
-    Ok(recorder.trace)
+    let packed = start.as_slice().chain(packed);
+    let mut recorder = Recorder::default();
+    read_stream(&mut unpack::unpacked(&start, packed)?, path, description, &mut recorder)?;
+    let trace = recorder.finish();
+    if trace.length() == 0 {
+        let fix = "name a file with block references, and its format with --format if it has no usual one";
+        return Err(Fault::new(Place::File, "has no references", fix));
+    }
+    Ok(trace)
 }
 
 /// Reads a stream that is no longer compressed.
 fn read_stream(
     input: &mut dyn BufRead,
     path: &Path,
-    format: Option<Format>,
-    columns: Option<&Columns>,
+    description: &Description,
     recorder: &mut Recorder,
-) -> std::result::Result<(), Fault> {
+) -> Read<()> {
     // A compressed stream may give little at first: enough for a guess is asked for.
-    let mut start = Vec::new();
-    let taken = Read::take(&mut *input, detect::ENOUGH).read_to_end(&mut start);
-    taken.map_err(|error| Fault::unreadable(Place::Byte(start.len() as u64), &error))?;
-    if start.is_empty() {
+    let mut bytes = Vec::new();
+    let taken = (&mut *input).take(detect::ENOUGH).read_to_end(&mut bytes);
+    taken.map_err(|error| Fault::unreadable(Place::Byte(bytes.len() as u64), &error))?;
+    if bytes.is_empty() {
         return Ok(());
     }
-    let format = match (format, columns) {
+    let start = Start { bytes: &bytes, whole: (bytes.len() as u64) < detect::ENOUGH };
+    let format = match (description.format, &description.columns) {
         (Some(format), _) => format,
         (None, Some(_)) => Format::Csv,
-        (None, None) => detect::detect(path, &start)?,
+        (None, None) => detect::detect(path, start)?,
     };
-    if columns.is_some() && format != Format::Csv {
-        let reason = format!("--columns are for csv, and this is {format}");
-        return Err(Fault::new(Place::File, reason, "leave --columns out, or add --format csv"));
-    }
-    let mut whole = BufReader::with_capacity(1 << 16, start.as_slice().chain(input));
-    match (format, columns) {
-        (Format::OracleGeneral, _) => oracle_general::read(&mut whole, recorder),
-        (Format::Csv, Some(columns)) => columns.read(&mut whole, recorder),
-        (Format::Msr, _) => columns::read_msr(&mut whole, recorder),
-        (Format::Csv, None) => numbers::read(&mut whole, numbers::Dialect::Csv, recorder),
-        (Format::Lirs, _) => numbers::read(&mut whole, numbers::Dialect::Lirs, recorder),
-        (Format::References, _) => numbers::read(&mut whole, numbers::Dialect::References, recorder),
+    description.fits(format)?;
+    let whole = &mut BufReader::with_capacity(1 << 16, bytes.as_slice().chain(input));
+    let source = if description.format.is_some() { Source::User } else { Source::Guess };
+    let unit = |default| description.unit.map_or(default, |Unit(bytes)| bytes);
+    match (format, &description.columns) {
+        (Format::OracleGeneral, _) => libcachesim::read_oracle_general(whole, source, recorder),
+        (Format::Lcs, _) => libcachesim::read_lcs(whole, recorder),
+        (Format::Vscsi, _) => vscsi::read(whole, &bytes, unit(disk::SECTOR_BYTES), recorder),
+        (Format::Csv, Some(columns)) => {
+            columns.table(&start.lines(), description.separator, unit(1))?.read(whole, recorder)
+        }
+        (Format::Msr, _) => disk::msr(&start.lines())?.read(whole, recorder),
+        (Format::Spc, _) => disk::spc(unit(disk::SECTOR_BYTES)).read(whole, recorder),
+        (Format::Arc, _) => disk::arc().read(whole, recorder),
+        (Format::Csv, None) => numbers::read(whole, Dialect::Csv, recorder),
+        (Format::Lirs, _) => numbers::read(whole, Dialect::Lirs, recorder),
+        (Format::References, _) => numbers::read(whole, Dialect::References, recorder),
     }
 }
 
-/// The stream without its zstd or gzip compression, which its first bytes show.
-fn decompressed<'r>(mut input: impl BufRead + 'r) -> std::result::Result<Box<dyn BufRead + 'r>, Fault> {
-    const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes(); // RFC 8878, section 3.1.1
-    const GZIP: [u8; 2] = [0x1f, 0x8b]; // RFC 1952, section 2.3.1
-    let start = input.fill_buf().map_err(|error| Fault::unreadable(Place::Byte(0), &error))?;
-    if start.starts_with(&ZSTD) {
-        let decoder = ruzstd::decoding::StreamingDecoder::new(input).map_err(|error| {
-            let reason = format!("looks like zstd, but can't be unpacked: {error}");
-            Fault::new(Place::Byte(0), reason, "unpack it with `zstd -d`, or fetch it again")
-        })?;
-        return Ok(Box::new(BufReader::with_capacity(1 << 20, decoder)));
+impl Description {
+    /// Whether all that was said means something for this format.
+    fn fits(&self, format: Format) -> Read<()> {
+        let columns = self.columns.as_ref();
+        let has_unit = match format {
+            Format::Csv => columns.is_some_and(Columns::have_offsets),
+            Format::Spc | Format::Vscsi => true,
+            _ => false,
+        };
+        let fault = |reason, fix: &str| Err(Fault::new(Place::File, reason, fix));
+        if columns.is_some() && format != Format::Csv {
+            let reason = format!("--columns are for csv, and this is {format}");
+            return fault(reason, "leave --columns out, or add --format csv");
+        }
+        if self.separator.is_some() && columns.is_none() {
+            let reason = format!("--separator is for csv with columns, and this is {format}");
+            return fault(reason, "leave --separator out, or name the columns with --columns");
+        }
+        if self.unit.is_some() && !has_unit {
+            let reason = format!("--unit is for addresses in units, and this is {format} without them");
+            return fault(
+                reason,
+                "leave --unit out, or name the column of addresses with --columns offset=NAME",
+            );
+        }
+        Ok(())
     }
-    if start.starts_with(&GZIP) {
-        return Ok(Box::new(BufReader::with_capacity(1 << 20, flate2::bufread::MultiGzDecoder::new(input))));
-    }
-    Ok(Box::new(input))
 }
 
 #[cfg(test)]

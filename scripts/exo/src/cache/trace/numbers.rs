@@ -1,8 +1,11 @@
 //! Text with one block number a line, in three dialects.
 
 use super::detect::REFERENCES_TITLE;
-use super::{Fault, Place, Recorder};
-use std::io::{BufRead, Read};
+use super::fault::{Fault, Place, Read, shown};
+use super::fields::number;
+use super::lines::Lines;
+use super::recorder::Recorder;
+use std::io::BufRead;
 
 /// What else a line may hold. Empty lines may be everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +26,11 @@ pub const REFERENCES_VERSION: &str = "1";
 const LONGEST_LINE: u64 = 1024;
 
 /// Reads all lines.
-pub(super) fn read(input: &mut dyn BufRead, dialect: Dialect, recorder: &mut Recorder) -> Result<(), Fault> {
-    let mut line = Vec::new();
-    let mut number = 0;
-    loop {
-        number += 1;
-        let place = Place::Line(number);
-        line.clear();
-        let length = Read::take(&mut *input, LONGEST_LINE).read_until(b'\n', &mut line);
-        if length.map_err(|error| Fault::unreadable(place, &error))? == 0 {
-            return Ok(());
-        }
-        if line.len() as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
-            let reason = format!("is longer than {LONGEST_LINE} bytes");
-            return Err(Fault::new(place, reason, "a trace has one block number a line: name its --format"));
-        }
+pub(super) fn read(input: &mut dyn BufRead, dialect: Dialect, recorder: &mut Recorder) -> Read<()> {
+    let mut lines = Lines::new(input, LONGEST_LINE);
+    while let Some((line, place)) = lines.next()? {
         let text = line.trim_ascii();
-        if number == 1 && dialect == Dialect::References {
+        if dialect == Dialect::References && place == Place::Line(1) {
             title(text)?;
             continue;
         }
@@ -49,28 +40,31 @@ pub(super) fn read(input: &mut dyn BufRead, dialect: Dialect, recorder: &mut Rec
         }
         recorder.block(block(text, place)?, place)?;
     }
+    Ok(())
 }
 
 /// A block number.
-fn block(text: &[u8], place: Place) -> Result<u64, Fault> {
-    let shown = || String::from_utf8_lossy(text).chars().take(60).collect::<String>();
-    let number = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let Some(number) = number else {
-        let fix = if text.contains(&b',') {
-            "name the column with --columns block=NAME, or --columns offset=NAME for bytes"
-        } else {
-            "write decimal numbers, one a line"
-        };
-        return Err(Fault::new(place, format!("{:?} is no block number", shown()), fix));
+fn block(text: &[u8], place: Place) -> Read<u64> {
+    if let Some(number) = number(text) {
+        return Ok(number);
+    }
+    if text.iter().all(u8::is_ascii_digit) {
+        let reason = format!("block number {} is larger than {}", shown(text), u64::MAX);
+        return Err(Fault::new(place, reason, "number the blocks from 0"));
+    }
+    let fix = if text.starts_with(b"*") {
+        "lines that begin with * are marks in the traces of LIRS: try --format lirs"
+    } else if text.iter().any(|byte| b",;\t ".contains(byte)) {
+        "name the column with --columns block=NAME, or --columns offset=NAME for bytes; for the ARC paper's \
+         traces, --format arc"
+    } else {
+        "write decimal numbers, one a line; for keys of text, --columns key=1"
     };
-    number.parse().map_err(|_| {
-        let reason = format!("block number {} is larger than {}", shown(), u64::MAX);
-        Fault::new(place, reason, "number the blocks from 0")
-    })
+    Err(Fault::new(place, format!("{} is no block number", shown(text)), fix))
 }
 
 /// Judges the first line of a file of references.
-fn title(text: &[u8]) -> Result<(), Fault> {
+fn title(text: &[u8]) -> Read<()> {
     let version = text.strip_prefix(REFERENCES_TITLE.as_bytes());
     let fault = |reason: String, fix| Err(Fault::new(Place::Line(1), reason, fix));
     match version.map(<[u8]>::trim_ascii) {

@@ -1,0 +1,156 @@
+//! Reference strings, and what collects them while a file is read.
+
+use super::fault::{Fault, Place, Read};
+use hyperexo_abi::BLOCK_BYTES;
+use std::collections::HashMap;
+
+/// A reference string.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// The distinct blocks, in the order of their first use.
+    blocks: Vec<u64>,
+    /// Indices into `blocks`.
+    references: Vec<u32>,
+    notes: Vec<String>,
+}
+
+impl Trace {
+    /// The block numbers referred to, in order.
+    pub fn references(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + '_ {
+        self.references.iter().map(|index| self.blocks[*index as usize])
+    }
+
+    /// Number of references.
+    pub fn length(&self) -> usize {
+        self.references.len()
+    }
+
+    /// Number of distinct blocks.
+    pub fn distinct(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// What was taken for granted while reading, in the words the user sees: that a line is a heading, say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// A trace of these references; `None` if they are too many.
+    pub fn of(references: &[u64]) -> Option<Trace> {
+        let mut recorder = Recorder::default();
+        references.iter().try_for_each(|block| recorder.push(*block)).ok()?;
+        Some(recorder.trace)
+    }
+}
+
+/// Collects references while a file is read.
+#[derive(Default)]
+pub(super) struct Recorder {
+    index_of: HashMap<u64, u32>,
+    trace: Trace,
+}
+
+/// References that a trace can have: positions are kept in 32 bits.
+const MOST_REFERENCES: usize = u32::MAX as usize - 1;
+/// Blocks that one request of a trace may touch (1 GiB): more is a damaged line, not a request.
+const MOST_BLOCKS_OF_A_REQUEST: u64 = 1 << 18;
+/// Blocks of a file or disk: [`libos_fs::cache::reference`] leaves 32 bits for them.
+const MOST_BLOCKS_OF_A_DISK: u64 = 1 << 32;
+
+/// What to do about a line that can't be meant.
+const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
+
+/// The trace is longer than [`MOST_REFERENCES`].
+#[derive(Debug)]
+struct TooLong;
+
+impl Recorder {
+    fn push(&mut self, block: u64) -> std::result::Result<(), TooLong> {
+        if self.trace.references.len() >= MOST_REFERENCES {
+            return Err(TooLong);
+        }
+        let next = self.trace.blocks.len() as u32;
+        let index = *self.index_of.entry(block).or_insert(next);
+        if index == next {
+            self.trace.blocks.push(block);
+        }
+        self.trace.references.push(index);
+        Ok(())
+    }
+
+    /// Tells the user what was taken for granted.
+    pub(super) fn note(&mut self, text: String) {
+        self.trace.notes.push(text);
+    }
+
+    /// What was collected.
+    pub(super) fn finish(self) -> Trace {
+        self.trace
+    }
+
+    /// Records a block; `place` is for the error.
+    pub(super) fn block(&mut self, block: u64, place: Place) -> Read<()> {
+        self.push(block).map_err(|TooLong| {
+            let reason = format!("more than {MOST_REFERENCES} references");
+            Fault::new(place, reason, "cut the trace, for instance with `head -n 4000000000`")
+        })
+    }
+
+    /// Records the blocks that `bytes` from `offset` touch, on a disk or file with a number of its own.
+    pub(super) fn bytes(&mut self, disk: u64, offset: u64, bytes: u64, place: Place) -> Read<()> {
+        let size = BLOCK_BYTES as u64;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let last = offset.checked_add(bytes - 1).ok_or_else(|| {
+            Fault::new(place, format!("{bytes} bytes from {offset} on: that is beyond 2^64"), NO_LINE)
+        })?;
+        self.run(Some(disk), offset / size, last / size - offset / size + 1, place)
+    }
+
+    /// Records a run of blocks: of a disk or file, or, with `None`, of all there are.
+    pub(super) fn run(&mut self, disk: Option<u64>, first: u64, count: u64, place: Place) -> Read<()> {
+        let fault = |reason| Fault::new(place, reason, NO_LINE);
+        if count > MOST_BLOCKS_OF_A_REQUEST {
+            return Err(fault(format!(
+                "a request of {count} blocks; at most {MOST_BLOCKS_OF_A_REQUEST} make sense"
+            )));
+        }
+        let (base, limit) = match disk {
+            None => (0, u64::MAX),
+            Some(disk) if disk < 1 << 32 => (disk << 32, MOST_BLOCKS_OF_A_DISK),
+            Some(disk) => return Err(fault(format!("disk {disk}: there are 2^32 at most"))),
+        };
+        let end = first.checked_add(count).filter(|end| *end <= limit);
+        let end =
+            end.ok_or_else(|| fault(format!("{count} blocks from {first} on; the last can be {limit}")))?;
+        (first..end).try_for_each(|block| self.block(base | block, place))
+    }
+}
+
+/// Numbers for names (of files, disks, keys), in the order in which they appear: the same name always has the
+/// same number, and no two names share one.
+#[derive(Default)]
+pub(super) struct Names {
+    known: HashMap<Vec<u8>, u64>,
+    name: Vec<u8>,
+}
+
+impl Names {
+    /// The number of a name, which may be in several fields.
+    pub(super) fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+        self.name.clear();
+        for field in fields {
+            let field = field.trim_ascii();
+            // With their lengths, so that "a,b" and "c" is not "a" and "b,c".
+            self.name.extend_from_slice(&(field.len() as u64).to_le_bytes());
+            self.name.extend_from_slice(field);
+        }
+        if let Some(number) = self.known.get(&self.name) {
+            return *number;
+        }
+        let number = self.known.len() as u64;
+        self.known.insert(self.name.clone(), number);
+        number
+    }
+}
