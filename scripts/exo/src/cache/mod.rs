@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`criteria`] | `exo cache criteria`: what a division between managers keeps, with figures |
 //! | [`simulate`] | `exo cache simulate`: from a trace to tables, lines and curves |
+//! | [`record`] | `exo cache record`: what a program of this host refers to |
 //! | [`trace`] | reference strings and the formats they come in |
 //! | [`sizes`] | cache sizes as the user names them |
 //! | [`replay`] | every policy at every size, on several cores |
@@ -13,6 +14,7 @@
 mod criteria;
 pub mod page;
 mod plot;
+mod record;
 pub mod replay;
 mod simulate;
 pub mod sizes;
@@ -25,14 +27,28 @@ use crate::error::Result;
 pub enum CacheVerb {
     /// Replays a trace of block references under several policies and sizes, and counts misses
     Simulate(Box<simulate::SimulateArgs>),
+    /// Runs a program of this host, and records which blocks of files it reads and writes
+    Record(record::RecordArgs),
+    /// The process that becomes the program to record
+    #[command(name = "record-command", hide = true)]
+    RecordCommand(record::CommandArgs),
     /// Judges how managers share a cache: oblivious, foolish and smart programs, in calculated time
     Criteria(criteria::CriteriaArgs),
+}
+
+impl CacheVerb {
+    /// Whether signals to this tool are the verb's own affair: a command that is recorded is to get them.
+    pub fn takes_signals(&self) -> bool {
+        matches!(self, CacheVerb::Record(_) | CacheVerb::RecordCommand(_))
+    }
 }
 
 /// The verb.
 pub fn cache(verb: &CacheVerb) -> Result<()> {
     match verb {
         CacheVerb::Simulate(args) => simulate::simulate(args),
+        CacheVerb::Record(args) => record::record(args),
+        CacheVerb::RecordCommand(args) => record::become_command(args),
         CacheVerb::Criteria(args) => criteria::criteria(args),
     }
 }
