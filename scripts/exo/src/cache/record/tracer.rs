@@ -169,7 +169,7 @@ impl<'a> Tracer<'a> {
         if signal.is_none() && self.lost.insert(number) {
             eprintln!(
                 "exo: warning: real-time signal {number} to thread {thread} is lost: a command that is recorded \
-                 gets none; if it hangs now, that is why"
+                 gets none; if it hangs now (in pthread_cancel, or setuid with threads), that is why"
             );
         }
         self.resume(thread, signal)
