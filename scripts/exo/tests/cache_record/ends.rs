@@ -64,6 +64,17 @@ fn input_output_and_signals_are_the_commands_own() {
     assert!(text(&output.stderr).starts_with("err\nexo: "), "{}", text(&output.stderr));
 }
 
+#[test]
+fn nobody_needs_to_read_what_is_said() {
+    let Some(recorder) = Recorder::offered("nobody_needs_to_read_what_is_said", &["sh"]) else { return };
+    recorder.file("a", 3 * 4096);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = recorder.command(&["--", "sh", "-c", "cat a > /dev/null; exit 4"]).stderr(writer).status();
+    assert_eq!(status.expect("exo starts").code(), Some(4));
+    assert_eq!(recorder.read().blocks("a"), all(3));
+}
+
 /// A command that says a line and then waits, with the recorder in a process group of its own.
 fn waiting(recorder: &Recorder, script: &str) -> (Child, Pid) {
     let mut child = recorder

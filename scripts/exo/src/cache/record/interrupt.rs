@@ -3,6 +3,7 @@
 //! Ctrl-C and its like reach the command by themselves: it shares the terminal. What is sent to this tool
 //! alone is passed on. Either way the tool stays until the command has ended, and writes the record.
 
+use super::report;
 use crate::error::{Error, Result};
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -107,10 +108,10 @@ impl Running {
         let late = state.ended.is_some_and(|ended| ended.elapsed() > PATIENCE);
         if late && !state.told && !state.threads.is_empty() {
             state.told = true;
-            eprintln!(
-                "exo: the command has ended, but {} threads that it started have not; Ctrl-C ends them",
+            report::say(&format!(
+                "exo: the command has ended, but {} threads that it started have not; Ctrl-C ends them\n",
                 state.threads.len()
-            );
+            ));
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn record(args: &RecordArgs) -> Result<()> {
         let words: Vec<String> =
             args.command.iter().map(|word| shell_quote(&word.to_string_lossy())).collect();
         let (files, tally) = log.finish(&words.join(" "))?;
-        eprint!("{}", report::report(&args.output, &files, &tally, ended.filtered, begin.elapsed()));
+        report::say(&report::report(&args.output, &files, &tally, ended.filtered, begin.elapsed()));
     }
     // A command that could not be run has said so itself (`become_command`).
     std::process::exit(status)

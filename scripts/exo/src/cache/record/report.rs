@@ -4,6 +4,7 @@ use super::files::{File, Files};
 use super::log::{Tally, one_line};
 use crate::cache::simulate::aligned;
 use crate::units::{human_bytes, thousands};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +12,11 @@ use std::time::Duration;
 const FILES: usize = 10;
 /// Mapped files that are named.
 const NAMED: usize = 3;
+
+/// Says something on standard error. Whoever reads that may have gone, which must not end the command.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
 
 /// The lines, each with `exo: ` in front of it.
 pub fn report(path: &Path, files: &Files, tally: &Tally, filtered: bool, time: Duration) -> String {

@@ -9,6 +9,7 @@ use super::filter::FOREIGN;
 use super::interrupt::Running;
 use super::launch::{FILTERED, UNFILTERED};
 use super::log::Log;
+use super::report;
 use super::stopped::Stopped;
 use super::underway::Underway;
 use crate::error::{Error, Result};
@@ -167,10 +168,10 @@ impl<'a> Tracer<'a> {
             return self.resume(thread, None);
         }
         if signal.is_none() && self.lost.insert(number) {
-            eprintln!(
+            report::say(&format!(
                 "exo: warning: real-time signal {number} to thread {thread} is lost: a command that is recorded \
-                 gets none; if it hangs now (in pthread_cancel, or setuid with threads), that is why"
-            );
+                 gets none; if it hangs now (in pthread_cancel, or setuid with threads), that is why\n"
+            ));
         }
         self.resume(thread, signal)
     }
