@@ -93,6 +93,7 @@ mod tests {
     #[test]
     fn programs_are_found() {
         assert!(program("programs_are_found", "sh").is_some());
+        assert!(permission("programs_are_found", "nothing", true));
         assert_eq!(find("sh", vec!["/nowhere".into()]), None);
     }
 }

@@ -19,6 +19,7 @@ use super::files::{File, FileIndex, Files};
 use crate::error::{Error, Result};
 use hyperexo_abi::BLOCK_BYTES;
 use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// First line of a record.
@@ -62,8 +63,14 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If no file can be made there.
+    /// If no file can be made there, or there is something that is no file.
     pub fn create(path: &Path) -> Result<Log> {
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::Argument {
+                what: format!("{} is no file, and the record would take its place", path.display()),
+                fix: "name a file with --output".into(),
+            });
+        }
         let waiting =
             tempfile::tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))?;
         Ok(Log {
@@ -131,7 +138,9 @@ impl Log {
             self.waiting.flush()?;
             let references = self.waiting.get_mut();
             references.rewind()?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            // Readable to whom the user's mask allows: scratch files are to nobody else otherwise.
+            let mode = PermissionsExt::from_mode(0o666);
+            let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
             file.write_all(head.as_bytes())?;
             io::copy(references, &mut file)?;
             file.persist(&self.path).map_err(|error| error.error)?;
@@ -208,6 +217,9 @@ mod tests {
     fn where_no_file_can_be_made_is_told_before_anything_runs() {
         let error = Log::create(Path::new("/no/such/folder/refs")).unwrap_err();
         assert!(error.to_string().contains("/no/such/folder"));
+        assert!(
+            Log::create(Path::new("/dev/null")).unwrap_err().to_string().contains("/dev/null is no file")
+        );
         assert_eq!(folder_of(Path::new("refs")), Path::new("."));
     }
 }
