@@ -139,6 +139,25 @@ pub enum Error {
         /// What to do about it.
         fix: String,
     },
+    /// The system lets nobody watch a program.
+    #[error("a command can't be recorded here: ptrace is forbidden: {0}")]
+    NoPtrace(std::io::Error),
+    /// A step of watching a program failed.
+    #[error("recording: {what}: {source}")]
+    Tracing {
+        /// The step.
+        what: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A command can't be run.
+    #[error("cannot run {command:?}: {source}")]
+    CannotRun {
+        /// Its name.
+        command: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A file system on a disk image can't be used.
     #[error("{}: {reason}", .image.display())]
     FileSystem {
@@ -173,6 +192,15 @@ impl Error {
             )),
             Error::Argument { fix, .. } | Error::Trace { fix, .. } => Some(fix.clone()),
             Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
+            Error::NoPtrace(_) => Some(
+                "not under strace or gdb; in a container, allow it with --cap-add=SYS_PTRACE; elsewhere, with \
+                 `sysctl kernel.yama.ptrace_scope=1`"
+                    .into(),
+            ),
+            Error::CannotRun { source, .. } => Some(match source.kind() {
+                std::io::ErrorKind::NotFound => "name a program on PATH, or one with its path".into(),
+                _ => "make it executable, or name what runs it".into(),
+            }),
             Error::Elf { .. } => Some("build it again, or run `exo build` to see why it fails".into()),
             _ => None,
         }
@@ -183,6 +211,9 @@ impl Error {
         match self {
             Error::Interrupted => 130,
             Error::Argument { .. } | Error::UnknownApp { .. } => 2,
+            // As shells have it.
+            Error::CannotRun { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
+            Error::CannotRun { .. } => 126,
             _ => 1,
         }
     }

@@ -77,7 +77,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Runs workloads under several cache policies and compares block reads, hits and time
     Compare(Box<compare::CompareArgs>),
-    /// Replays traces of block references under replacement policies, on the host
+    /// Records block references of programs and replays them under replacement policies, on the host
     #[command(subcommand)]
     Cache(cache::CacheVerb),
     /// Measures
@@ -102,7 +102,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    host::children::end_with_this_process();
+    if !matches!(&cli.verb, Verb::Cache(verb) if verb.takes_signals()) {
+        host::children::end_with_this_process();
+    }
     let done = match &cli.verb {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Build(args) => build::build(args),

@@ -39,6 +39,15 @@ pub fn file(test: &str, path: &Path) -> bool {
     there
 }
 
+/// Whether the host permits what `test` needs, as the caller has found out; where it does not, says that the
+/// test is not offered.
+pub fn permission(test: &str, what: &str, granted: bool) -> bool {
+    if !granted {
+        say(test, what);
+    }
+    granted
+}
+
 fn say(test: &str, what: &str) {
     // In one piece, and on a line of its own: other tests print at the same time.
     let line = format!("\n{PREFIX}{test}: needs {what}\n");
@@ -84,6 +93,7 @@ mod tests {
     #[test]
     fn programs_are_found() {
         assert!(program("programs_are_found", "sh").is_some());
+        assert!(permission("programs_are_found", "nothing", true));
         assert_eq!(find("sh", vec!["/nowhere".into()]), None);
     }
 }
