@@ -30,6 +30,20 @@
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
 
+// These stand before the modules, and so take the place of the standard library's in all of them: see
+// `host/streams.rs`.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::host::streams::print(format_args!($($text)*)) };
+}
+macro_rules! println {
+    () => { $crate::host::streams::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::host::streams::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! eprintln {
+    () => { $crate::host::streams::complain(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::host::streams::complain(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod bench;
 mod build;
 mod bundle;
@@ -118,6 +132,11 @@ fn main() -> ExitCode {
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => fs::files(verb),
     };
+    let written = host::streams::finish();
+    if host::streams::reader_is_gone() {
+        return ExitCode::from(host::streams::READER_GONE);
+    }
+    let done = written.map_err(error::Error::io("write", std::path::Path::new("standard output"))).and(done);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

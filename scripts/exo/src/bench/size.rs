@@ -6,7 +6,7 @@
 
 use crate::error::Result;
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::source;
 use crate::units::thousands;
 use serde::Serialize;
@@ -55,6 +55,7 @@ impl Size {
 
 /// The verb.
 pub fn size(args: &SizeArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let sizes = measure(&Checkout::find()?)?;
     print!("{}", table(&sizes));
     args.json.as_deref().map_or(Ok(()), |path| write_lines(path, sizes.iter()))

@@ -1,6 +1,8 @@
 //! `exo fs`: file systems on disk images, from the host.
 
 use crate::error::{Error, Result};
+use crate::host::disk_image::{self, Access};
+use crate::host::output::{self, Output, write_made};
 use crate::units::{human_bytes, parse_size};
 use libos_fs::extent_fs;
 use libos_fs::{BLOCK_BYTES, BlockDevice, CacheOptions, EntryKind, File, FileDisk, FsError, Volume};
@@ -38,7 +40,7 @@ pub enum FsVerb {
         image: PathBuf,
         /// Path in the image
         path: String,
-        /// File of the host; standard output if left out
+        /// File of the host; standard output if left out or `-`
         to: Option<PathBuf>,
     },
     /// Lists a directory of an image (own format or ext4)
@@ -98,19 +100,10 @@ fn failed(image: &Path) -> impl Fn(FsError) -> Error {
     move |error| Error::FileSystem { image: image.clone(), reason: error.to_string() }
 }
 
-/// Whether the image will be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-}
-
 fn device(image: &Path, access: Access) -> Result<Box<dyn BlockDevice>> {
-    let opened = match access {
-        Access::Read => FileDisk::open_read_only(image),
-        Access::Write => FileDisk::open(image),
-    };
-    Ok(Box::new(opened.map_err(Error::io("open disk image", image))?))
+    let file = disk_image::open(image, access)?;
+    let disk = FileDisk::from_file(file, access == Access::Read);
+    Ok(Box::new(disk.map_err(Error::io("open disk image", image))?))
 }
 
 fn make(image: &Path, bytes: u64, from: Option<&Path>) -> Result<()> {
@@ -119,23 +112,16 @@ fn make(image: &Path, bytes: u64, from: Option<&Path>) -> Result<()> {
         let fix = format!("at most {} blocks of {BLOCK_BYTES} bytes are possible", MOST_BLOCKS);
         return Err(Error::Argument { what: format!("an image of {blocks} blocks"), fix });
     }
-    // The image appears under its name only when it is complete.
-    let partial = image.with_extension("partial");
-    let disk = FileDisk::create(&partial, blocks).map_err(Error::io("create", &partial))?;
-    let made = extent_fs::make(Box::new(disk)).map_err(failed(image)).and_then(|()| match from {
-        None => Ok(()),
-        Some(folder) => {
-            let volume = Mounted::open(&partial, Access::Write)?;
-            volume.copy_in_entries(folder, "")?;
-            volume.commit()
-        }
-    });
-    if let Err(error) = made {
-        // The error that matters is the first.
-        let _ = std::fs::remove_file(&partial);
-        return Err(error);
-    }
-    std::fs::rename(&partial, image).map_err(Error::io("create", image))?;
+    output::expect(&[Some(image)])?;
+    disk_image::check_unused(image)?;
+    write_made(image, |partial| {
+        let disk = FileDisk::create(partial, blocks).map_err(Error::io("create", image))?;
+        extent_fs::make(Box::new(disk)).map_err(failed(image))?;
+        let Some(folder) = from else { return Ok(()) };
+        let volume = Mounted { image: image.to_path_buf(), ..Mounted::open(partial, Access::Write)? };
+        volume.copy_in_entries(folder, "")?;
+        volume.commit()
+    })?;
     eprintln!("exo: {}: {} blocks, {}", image.display(), blocks, human_bytes(blocks * BLOCK_BYTES as u64));
     Ok(())
 }
@@ -173,13 +159,10 @@ fn put(image: &Path, sources: &[PathBuf], to: Option<&str>) -> Result<()> {
 fn get(image: &Path, path: &str, to: Option<&Path>) -> Result<()> {
     let volume = Mounted::open(image, Access::Read)?;
     let file = volume.volume.open(path).map_err(failed(image))?;
-    match to {
-        None => volume.copy_out(&file, &mut std::io::stdout().lock(), Path::new("standard output")),
-        Some(to) => {
-            let mut output = std::fs::File::create(to).map_err(Error::io("create", to))?;
-            volume.copy_out(&file, &mut output, to)
-        }
-    }
+    let to = to.unwrap_or(Path::new("-"));
+    let mut output = Output::create(to)?;
+    volume.copy_out(&file, &mut output, to)?;
+    output.finish()
 }
 
 fn check(image: &Path) -> Result<()> {
@@ -286,7 +269,7 @@ impl Mounted {
         loop {
             let count = file.read_at(offset, &mut buffer).map_err(failed(&self.image))?;
             if count == 0 {
-                return output.flush().map_err(Error::io("write", to));
+                return Ok(());
             }
             output.write_all(&buffer[..count]).map_err(Error::io("write", to))?;
             offset += count as u64;

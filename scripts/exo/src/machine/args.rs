@@ -4,6 +4,7 @@ use crate::bundle::Writable;
 use crate::bundle::environments::Supply;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::disk_image;
 use crate::machine::accel::{Accel, Host};
 use crate::machine::bochs;
 use crate::machine::firmware::Firmware;
@@ -291,6 +292,7 @@ impl MachineArgs {
 
     fn disk(&self) -> Result<Option<Disk>> {
         let Some(image) = &self.disk else { return Ok(None) };
+        disk_image::check_raw(image)?;
         let absolute = |path: &Path| path.canonicalize().map_err(Error::io("open disk image", path));
         Ok(Some(Disk {
             image: absolute(image)?,
