@@ -306,7 +306,8 @@ fn names_that_are_not_text_stay_apart() {
         listed.push(bytes);
     }
     let mut expected = names.map(<[u8]>::to_vec);
-    (listed.sort(), expected.sort());
+    listed.sort();
+    expected.sort();
     assert_eq!(listed, expected);
 }
 

@@ -66,7 +66,9 @@ fn flip(image: &[u8], files: &Files, unit: usize, unseen: &BTreeSet<usize>, judg
     let disk = RamDisk::from_bytes(image.to_vec());
     let mut dice = Dice::new(12);
     let metadata: Vec<usize> = (0..image.len() / unit)
-        .filter(|block| !unseen.contains(block) && image[block * unit..][..unit].iter().any(|byte| *byte != 0))
+        .filter(|block| {
+            !unseen.contains(block) && image[block * unit..][..unit].iter().any(|byte| *byte != 0)
+        })
         .collect();
     let mut failed = 0;
     for case in 0..CASES {
@@ -93,7 +95,8 @@ fn cut(image: &[u8], files: &Files) {
     let mut dice = Dice::new(13);
     for _ in 0..CASES / 10 {
         let bytes = dice.below(image.len() as u64) as usize;
-        if let Ok(found) = read_all(RamDisk::from_bytes(image[..bytes / BLOCK_BYTES * BLOCK_BYTES].to_vec())) {
+        if let Ok(found) = read_all(RamDisk::from_bytes(image[..bytes / BLOCK_BYTES * BLOCK_BYTES].to_vec()))
+        {
             assert!(found == *files, "cut at {bytes}");
         }
     }

@@ -5,12 +5,13 @@
 //! ```text
 //! node    magic, entries, room for entries, depth (2 bytes each), 4 more; entries; checksum behind the room
 //! index   first block of the file (4), block of the child, low (4) and high (2), 2 more
-//! leaf    first block of the file (4), blocks (2; more than 32768: that many less, never written), where, high (2)
-//!         and low (4)
+//! leaf    first block of the file (4), blocks (2; more than 32768: that many less, never written),
+//!         where they are, high (2) and low (4)
 //! ```
 //!
-//! Else they are the map of ext2: twelve numbers of blocks, then one of a block of numbers, of a block of such
-//! blocks, and one level more. A number 0 is a hole at every level: of a block, or of all that would be below it.
+//! Else they are the map of ext2: twelve numbers of blocks, then one of a block of numbers, of a block of
+//! such blocks, and one level more. A number 0 is a hole at every level: of a block, or of all that would
+//! be below it.
 
 use super::superblock::{Geometry, checksum, word};
 use super::{Reader, corrupt};
@@ -141,7 +142,7 @@ impl Nodes {
                     return Ok(0);
                 }
                 let step = per_block.pow(below);
-                found = number(&*self.node(u64::from(found))?, rest / step);
+                found = number(&self.node(u64::from(found))?, rest / step);
                 rest %= step;
             }
             return Ok(found);

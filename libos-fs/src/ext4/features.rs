@@ -1,7 +1,8 @@
 //! Features of an image that reading has to understand, looked at before anything else is read.
 //!
-//! Numbers and names: the kernel's `fs/ext4/ext4.h`, and `mke2fs`, which takes the names after `-O`. Features that
-//! only writing has to understand (`bigalloc`, `quota`, `verity`, ...) are no reason to refuse an image.
+//! Numbers and names: the kernel's `fs/ext4/ext4.h`, and `mke2fs`, which takes the names after `-O`.
+//! Features that only writing has to understand (`bigalloc`, `quota`, `verity`, ...) are no reason to
+//! refuse an image.
 
 use super::superblock::Superblock;
 use crate::error::FsError;
@@ -22,8 +23,8 @@ pub(super) const WIDE: u32 = 0x80;
 /// `INCOMPAT_MMP`.
 const MULTIPLE_MOUNT: u32 = 0x100;
 
-/// Features that are read: `filetype`, `extents`, `64bit`, `flex_bg`, `metadata_csum_seed`; `encrypt` as long as
-/// nothing that is encrypted is asked for.
+/// Features that are read: `filetype`, `extents`, `64bit`, `flex_bg`, `metadata_csum_seed`; `encrypt` as
+/// long as nothing that is encrypted is asked for.
 const READ: u32 = FILETYPE | 0x40 | WIDE | 0x200 | 0x2000 | 0x1_0000;
 
 /// Names of the others.

@@ -1,23 +1,25 @@
 //! Read-only images of ext2, ext3 and ext4, such as `mke2fs -d` makes, with the crate `ext4-view`.
 //!
-//! * That crate finds names, follows links, and checks superblock, descriptors, inodes and directories. It reads
-//!   through a callback, past the buffer cache (it has a small cache of its own); that is counted as
+//! * That crate finds names, follows links, and checks superblock, descriptors, inodes and directories. It
+//!   reads through a callback, past the buffer cache (it has a small cache of its own); that is counted as
 //!   [`metadata_reads`](crate::CacheStatistics::metadata_reads).
-//! * Where the contents of a file lie is found here (`contents.rs`): the crate knows no hole that covers a whole
-//!   indirect block, takes preallocated extents for written ones, and panics where it seeks in a damaged tree.
-//! * Contents go through the buffer cache, by their number on the device, as blocks of [`FileId::WHOLE_DEVICE`]. So
-//!   priorities can be given to the volume as a whole, not to a file or a range.
+//! * Where the contents of a file lie is found here (`contents.rs`): the crate knows no hole that covers a
+//!   whole indirect block, takes preallocated extents for written ones, and panics where it seeks in a
+//!   damaged tree.
+//! * Contents go through the buffer cache, by their number on the device, as blocks of
+//!   [`FileId::WHOLE_DEVICE`]. So priorities can be given to the volume as a whole, not to a file or a
+//!   range.
 //!
-//! An image with a feature that is not read is refused by the feature's name before anything else (`features.rs`).
-//! One of these is a journal that was not replayed: the crate knows newer journals only, and the contents of files
-//! would be read past it.
+//! An image with a feature that is not read is refused by the feature's name before anything else
+//! (`features.rs`). One of these is a journal that was not replayed: the crate knows newer journals only,
+//! and the contents of files would be read past it.
 //!
 //! Inodes of 128 bytes, which `mke2fs` made by default for small disks, have room for half a checksum only,
 //! and the crate takes such an inode for damaged. So it is told that images with such inodes have no
 //! checksums of metadata: they are read, and none of their metadata is checked.
 //!
-//! Files are known by number in the order in which they are first opened. Names that are not UTF-8 are text all the
-//! same: see [`name_from_bytes`].
+//! Files are known by number in the order in which they are first opened. Names that are not UTF-8 are text
+//! all the same: see [`name_from_bytes`].
 
 mod contents;
 mod features;
@@ -236,8 +238,8 @@ impl Ext4Volume {
     }
 }
 
-/// The number of a file's inode. The crate tells it nowhere but in the text for debugging, so its version is fixed
-/// in Cargo.toml.
+/// The number of a file's inode. The crate tells it nowhere but in the text for debugging, so its version
+/// is fixed in Cargo.toml.
 fn inode_number(file: &ext4_view::File) -> Option<u32> {
     let text = format!("{file:?}");
     let digits = text.strip_prefix("File { inode: ")?;

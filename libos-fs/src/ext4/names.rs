@@ -1,9 +1,9 @@
 //! Names that are not UTF-8.
 //!
-//! A name on ext4 is any bytes but `/` and zero; a name here is text. A byte that is no UTF-8 becomes a character
-//! of its own at the end of Unicode's private area, U+10FF80 for 0x80 to U+10FFFF for 0xff. Where a name has such
-//! a character itself, each of its bytes is written that way. So different names stay different, and every text
-//! leads back to the bytes.
+//! A name on ext4 is any bytes but `/` and zero; a name here is text. A byte that is no UTF-8 becomes a
+//! character of its own at the end of Unicode's private area, U+10FF80 for 0x80 to U+10FFFF for 0xff. Where
+//! a name has such a character itself, each of its bytes is written that way. So different names stay
+//! different, and every text leads back to the bytes.
 
 use alloc::string::String;
 use alloc::vec::Vec;

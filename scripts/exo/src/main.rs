@@ -5,7 +5,8 @@
 //!
 //! | row, from below | what |
 //! |---|---|
-//! | [`error`], [`units`] | what can go wrong, in the user's words; sizes and numbers |
+//! | [`units`] | sizes and numbers |
+//! | [`error`] | what can go wrong, in the user's words |
 //! | [`source`] | Rust sources, counted |
 //! | [`host`] | this computer: the checkout, files, programs, children |
 //! | [`build`] | images: cargo makes them, they are cut down to what is booted; `exo build` |
@@ -22,7 +23,7 @@
 //! says what the marks mean:
 //!
 //! ```text
-//! rows: error units · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
+//! rows: units · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
 //! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
 //! rows: suite::+
 //! ```

@@ -1,6 +1,8 @@
 //! Where output goes: what `exo` does with files, links, pipes and devices that a user names for it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -165,5 +167,47 @@ fn a_full_disk_is_said() {
         let output = folder.command(verb).stdout(full).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{verb:?}");
         assert!(text(&output.stderr).contains("No space left"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn names_that_are_not_text_are_neither_merged_nor_lost() {
+    let Some(mke2fs) = host_needs::program("names_that_are_not_text_are_neither_merged_nor_lost", "mke2fs")
+    else {
+        return;
+    };
+    let folder = Folder::new();
+    let name = |bytes| OsStr::from_bytes(bytes);
+    fs::write(folder.path("tree").join(name(b"caf\xe9")), "one").unwrap();
+    fs::write(folder.path("tree").join(name(b"caf\xe8")), "two").unwrap();
+    let made =
+        Command::new(mke2fs).args(["-qF", "-d", "tree", "b.img", "1M"]).current_dir(folder.0.path()).status();
+    assert!(made.unwrap().success());
+    let listed = text(&folder.ends_well(&["fs", "ls", "b.img"]).stdout);
+    assert!(listed.contains("/caf\\xe8\n") && listed.contains("/caf\\xe9\n"), "{listed}");
+    let output = folder.command(&["fs", "get", "b.img"]).arg(name(b"caf\xe9")).output().unwrap();
+    assert_eq!(text(&output.stdout), "one");
+    // Our own format has no such names: better none of the two than one for both.
+    let refused = folder.exo(&["fs", "make", "c.img", "--from", "tree"]);
+    assert!(
+        !refused.status.success() && text(&refused.stderr).contains("caf\\xe8 is no name"),
+        "{refused:?}"
+    );
+    assert!(!folder.path("c.img").exists());
+}
+
+#[test]
+fn images_of_other_formats_are_refused_by_name() {
+    let folder = Folder::new();
+    fs::write(folder.path("q.qcow2"), [b"QFI\xfb".as_slice(), &[0; 4096]].concat()).unwrap();
+    for verb in [
+        &["fs", "ls", "q.qcow2"][..],
+        &["fs", "put", "q.qcow2", "tree"],
+        &["run", "hello", "--disk", "q.qcow2"],
+        &["compare", "filecache", "--disk", "q.qcow2"],
+    ] {
+        let said = text(&folder.exo(verb).stderr);
+        let fix = "qemu-img convert -f qcow2 -O raw q.qcow2 q.raw";
+        assert!(said.contains("q.qcow2 is a qcow2 image") && said.contains(fix), "{verb:?}: {said}");
     }
 }

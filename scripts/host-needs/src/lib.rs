@@ -43,8 +43,8 @@ pub fn file(test: &str, path: &Path) -> bool {
 const CASES: &str = "HYPEREXO_CASES";
 
 /// A file of the folder of reported inputs that `test` needs: inputs of others, which are no part of the
-/// repository. The folder is named by `HYPEREXO_CASES`, or lies beside the checkout, as `shared/cases`. Where the
-/// file is not there, says that the test is not offered.
+/// repository. The folder is named by `HYPEREXO_CASES`, or lies beside the checkout, as `shared/cases`.
+/// Where the file is not there, says that the test is not offered.
 pub fn case(test: &str, name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
     let folder = std::env::var_os(CASES).map_or_else(beside, PathBuf::from);

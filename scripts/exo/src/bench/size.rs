@@ -24,7 +24,7 @@ pub struct SizeArgs {
 const PARTS: [(&str, &str, Option<u64>); 5] = [
     ("hyperexo", "hyperexo/src", Some(11_250)),
     ("hyperexo-abi", "hyperexo/abi/src", Some(980)),
-    ("hyperexo-hw", "hyperexo/hw/src", Some(2_930)),
+    ("hyperexo-hw", "hyperexo/hw/src", Some(2_940)),
     ("libos-core", "libos-core/src", None),
     ("libos-fs", "libos-fs/src", None),
 ];

@@ -1,9 +1,9 @@
 //! Raw disk images on this host: looked at before they are used, and locked as QEMU locks them.
 //!
-//! QEMU (`block/file-posix.c`, "raw_apply_lock_bytes") knows a byte of the file for each thing that an opener may
-//! do: 100 + N for "I do it", 200 + N for "nobody else may". An opener takes shared locks on the bytes that
-//! concern it, and then asks whether somebody holds the opposite ones. The locks belong to the open file, and end
-//! with it.
+//! QEMU (`block/file-posix.c`, "raw_apply_lock_bytes") knows a byte of the file for each thing that an
+//! opener may do: 100 + N for "I do it", 200 + N for "nobody else may". An opener takes shared locks on the
+//! bytes that concern it, and then asks whether somebody holds the opposite ones. The locks belong to the
+//! open file, and end with it.
 
 use crate::error::{Error, Result};
 use nix::errno::Errno;

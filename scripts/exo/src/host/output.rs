@@ -1,9 +1,9 @@
 //! Files that this tool writes: the one way out for all of them.
 //!
-//! * A regular file is written beside its place and takes it when it is complete: readers see the old content or
-//!   the new, and after a failure the old. It keeps mode and owner.
-//! * A file that has several names, or that can't be replaced where it is, keeps its place. It is overwritten,
-//!   once all of the new content is there.
+//! * A regular file is written beside its place and takes it when it is complete: readers see the old
+//!   content or the new, and after a failure the old. It keeps mode and owner.
+//! * A file that has several names, or that can't be replaced where it is, keeps its place. It is
+//!   overwritten, once all of the new content is there.
 //! * Symbolic links are followed: the file they lead to is replaced.
 //! * Pipes, devices, and standard output (`-`, `/dev/stdout`) are written as the content comes.
 

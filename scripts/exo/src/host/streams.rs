@@ -1,9 +1,9 @@
 //! Standard output and standard error.
 //!
-//! The macros of the standard library panic where nobody reads any more, as after `| head`. Those of the same
-//! names in `main.rs` lead here instead: the first failure ends the work quietly, as SIGPIPE ends other tools.
-//! SIGPIPE itself stays ignored, for it would also end the tool where a child closes its pipe, and leave the
-//! other children behind.
+//! The macros of the standard library panic where nobody reads any more, as after `| head`. Those of the
+//! same names in `main.rs` lead here instead: the first failure ends the work quietly, as SIGPIPE ends
+//! other tools. SIGPIPE itself stays ignored, for it would also end the tool where a child closes its pipe,
+//! and leave the other children behind.
 
 use super::children;
 use std::fmt::Arguments;
@@ -18,8 +18,8 @@ pub const READER_GONE: u8 = 128 + 13;
 static FAILURE: OnceLock<Error> = OnceLock::new();
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
-/// From now on standard output is for a file that the user has named `-`: what would else be printed there goes
-/// to standard error.
+/// From now on standard output is for a file that the user has named `-`: what would else be printed there
+/// goes to standard error.
 pub fn claim() {
     CLAIMED.store(true, Ordering::SeqCst);
 }
@@ -62,6 +62,11 @@ pub fn finish() -> Result<()> {
     FAILURE.get().map_or(Ok(()), |error| Err(copy(error)))
 }
 
+/// Whether nothing more can be written to standard output.
+pub fn failed() -> bool {
+    FAILURE.get().is_some()
+}
+
 /// Whether the reader of standard output has gone.
 pub fn reader_is_gone() -> bool {
     FAILURE.get().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
@@ -69,14 +74,10 @@ pub fn reader_is_gone() -> bool {
 
 /// Keeps the first failure, and ends what runs: nobody would see its lines.
 fn seen<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| {
-        if error.kind() == ErrorKind::Interrupted {
-            return error;
-        }
-        if FAILURE.set(copy(&error)).is_ok() {
+    result.inspect_err(|error| {
+        if error.kind() != ErrorKind::Interrupted && FAILURE.set(copy(error)).is_ok() {
             children::interrupt();
         }
-        error
     })
 }
 

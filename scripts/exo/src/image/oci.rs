@@ -23,12 +23,10 @@ pub type Entry = (String, Vec<u8>);
 /// Writes an image layout to the directory `folder`; what the labels say is `labels`. An older layout is
 /// replaced.
 pub fn write_layout(folder: &Path, entries: &[Entry], labels: &Value) -> Result<()> {
-    if folder.exists() {
-        if !folder.join("oci-layout").is_file() {
-            let fix = "name another by --out, or remove it".to_owned();
-            let what = format!("{} is there, and is no OCI layout", folder.display());
-            return Err(Error::Argument { what, fix });
-        }
+    if folder.exists() && !folder.join("oci-layout").is_file() {
+        let fix = "name another by --out, or remove it".to_owned();
+        let what = format!("{} is there, and is no OCI layout", folder.display());
+        return Err(Error::Argument { what, fix });
     }
     // Made beside its place, which it takes when it is complete.
     let place = match folder.canonicalize() {
