@@ -1,7 +1,8 @@
 //! Names in images: as the command line has them, and as they are shown.
 //!
-//! On ext4 a name is any bytes. They come from the command line as they are, and are shown as `ls -b` shows them:
-//! `\xNN` for a byte that is no text, `\\` for a backslash. HyperExo's own format has names of UTF-8 only.
+//! On ext4 a name is any bytes. They come from the command line as they are, and are shown as `ls -b` shows
+//! them: `\xNN` for a byte that is no text, `\\` for a backslash. HyperExo's own format has names of UTF-8
+//! only.
 
 use crate::error::{Error, Result};
 use libos_fs::Format;
