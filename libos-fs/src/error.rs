@@ -85,6 +85,13 @@ pub enum FsError {
     LostWrite,
     /// The format can't do this.
     Unsupported(&'static str),
+    /// The image has features of its format that are not read here.
+    UnsupportedFeatures {
+        /// Their names, as the format's own tools have them.
+        names: String,
+        /// What to do about it.
+        fix: String,
+    },
 }
 
 impl fmt::Display for FsError {
@@ -130,6 +137,9 @@ impl fmt::Display for FsError {
                 f.write_str("the device lost written data: mount the volume again before writing")
             }
             FsError::Unsupported(what) => write!(f, "not supported: {what}"),
+            FsError::UnsupportedFeatures { names, fix } => {
+                write!(f, "the image has features of ext4 that are not supported: {names}; {fix}")
+            }
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Images made by `mke2fs -d`, read through the cache.
 
 use libos_fs::device::fault::DelayedDevice;
+use libos_fs::ext4::{name_from_bytes, name_to_bytes};
 use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, Volume};
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -133,17 +137,201 @@ fn checksums_of_other_images_are_still_checked() {
     assert!(matches!(result.err(), Some(FsError::Corrupt(_))));
 }
 
-/// An image that somebody else made, beside the repository.
+/// Mounts an image; what `mke2fs` and `debugfs` have made is not damaged.
+fn mount(bytes: Vec<u8>) -> Result<Volume, FsError> {
+    Volume::mount(Box::new(RamDisk::from_bytes(bytes)), CacheOptions::default())
+}
+
+fn read(volume: &Volume, path: &str) -> Result<Vec<u8>, FsError> {
+    let file = volume.open(path)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    let length = file.read_at(0, &mut bytes)?;
+    assert_eq!(length, bytes.len());
+    Ok(bytes)
+}
+
+/// An image with the files of a folder that `fill` fills, changed by the commands of `debugfs`.
+fn image_of(mke2fs: &Path, arguments: &[&str], fill: impl FnOnce(&Path), commands: &[&str]) -> Vec<u8> {
+    let folder = tempfile();
+    let (tree, image) = (folder.join("tree"), folder.join("image"));
+    fs::create_dir_all(&tree).unwrap();
+    fill(&tree);
+    let made = Command::new(mke2fs)
+        .arg("-qF")
+        .args(arguments)
+        .arg("-d")
+        .args([&tree, &image])
+        .arg("8M")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+    for command in commands {
+        let done = Command::new("debugfs").args(["-w", "-R", command]).arg(&image).output().unwrap();
+        assert!(done.status.success(), "{command}: {done:?}");
+    }
+    let bytes = fs::read(&image).unwrap();
+    remove(&folder);
+    bytes
+}
+
+/// A folder for one image.
+fn tempfile() -> PathBuf {
+    static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+    let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("libos-fs-ext4-made-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 #[test]
-fn a_reported_image_with_small_inodes_is_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/inode128.img.gz");
-    if !host_needs::file("a_reported_image_with_small_inodes_is_read", &path) {
+fn features_that_are_not_read_are_named() {
+    let Some(mke2fs) = host_needs::program("features_that_are_not_read_are_named", "mke2fs") else { return };
+    for (feature, name) in [
+        ("inline_data", "inline_data"),
+        ("casefold", "casefold"),
+        ("meta_bg,^resize_inode", "meta_bg"),
+        ("mmp", "mmp"),
+        ("ea_inode", "ea_inode"),
+        ("large_dir", "large_dir"),
+        ("casefold,inline_data", "inline_data, casefold"),
+    ] {
+        let bytes = image_of(&mke2fs, &["-t", "ext4", "-O", feature], |_| {}, &[]);
+        match mount(bytes).err() {
+            Some(FsError::UnsupportedFeatures { names, fix }) => {
+                assert!(names == name && !fix.is_empty(), "{names}")
+            }
+            other => panic!("{feature}: {other:?}"),
+        }
+    }
+    // What is set by hand, because `mke2fs` does not offer it: feature, byte, bit.
+    for (name, byte, bit) in [
+        ("compression", 0x60, 0x1),
+        ("needs_recovery", 0x60, 0x4),
+        ("journal_dev", 0x60, 0x8),
+        ("dirdata", 0x61, 0x10),
+        ("0x80000000", 0x63, 0x80),
+        ("no filetype", 0x60, 0x2),
+    ] {
+        let mut bytes = image_of(&mke2fs, &["-t", "ext4"], |_| {}, &[]);
+        bytes[1024 + byte] ^= bit;
+        let error = mount(bytes).err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains("not supported"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn features_that_change_nothing_for_a_reader_are_read() {
+    let test = "features_that_change_nothing_for_a_reader_are_read";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
+    for arguments in [
+        &["-t", "ext4", "-O", "bigalloc", "-C", "16384"][..],
+        &["-t", "ext4", "-O", "64bit"],
+        &["-t", "ext4", "-O", "^64bit,^metadata_csum"],
+        &["-t", "ext4", "-O", "encrypt,quota,project,verity"],
+        &["-t", "ext4", "-O", "metadata_csum_seed,sparse_super2"],
+        &["-t", "ext3"],
+        &["-t", "ext2", "-b", "1024"],
+        &["-t", "ext4", "-b", "2048"],
+    ] {
+        let content = contents(3, 3_000_001);
+        let bytes = image_of(&mke2fs, arguments, |tree| fs::write(tree.join("f"), &content).unwrap(), &[]);
+        let volume = mount(bytes).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        assert!(read(&volume, "f").unwrap() == content, "{arguments:?}");
+    }
+}
+
+#[test]
+fn holes_are_zeros_however_large() {
+    let Some(mke2fs) = host_needs::program("holes_are_zeros_however_large", "mke2fs") else { return };
+    // With blocks of 1 KiB an indirect block stands for 256 KiB, and a doubly indirect one for 64 MiB.
+    let lengths = [13 << 10, 300 << 10, 5 << 20, 70 << 20, (80 << 20) + 5];
+    for arguments in
+        [&["-t", "ext2", "-b", "1024"][..], &["-t", "ext2", "-b", "4096"], &["-t", "ext4", "-b", "1024"]]
+    {
+        let fill = |tree: &Path| {
+            for length in lengths {
+                let file = fs::File::create(tree.join(length.to_string())).unwrap();
+                file.set_len(length).unwrap();
+                file.write_all_at(b"middle", length / 2).unwrap();
+                file.write_all_at(b"x", length).unwrap();
+            }
+        };
+        let volume = mount(image_of(&mke2fs, arguments, fill, &[])).unwrap();
+        for length in lengths {
+            let mut expected = vec![0; length as usize + 1];
+            expected[length as usize / 2..][..6].copy_from_slice(b"middle");
+            expected[length as usize] = b'x';
+            let found = read(&volume, &length.to_string());
+            assert!(found.as_ref() == Ok(&expected), "{arguments:?} {length}: {:?}", found.err());
+        }
+    }
+}
+
+/// Blocks that were allocated and never written hold what somebody else left there.
+#[test]
+fn preallocated_blocks_are_zeros() {
+    let test = "preallocated_blocks_are_zeros";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
+    if host_needs::program(test, "debugfs").is_none() {
         return;
     }
+    let old = vec![0xaa; 2 << 20];
+    let fill = |tree: &Path| {
+        fs::write(tree.join("old"), &old).unwrap();
+        fs::write(tree.join("f"), b"start").unwrap();
+    };
+    let commands = ["rm old", "fallocate f 1 400", "set_inode_field f size 1600000"];
+    let volume = mount(image_of(&mke2fs, &["-t", "ext4", "-b", "4096"], fill, &commands)).unwrap();
+    let found = read(&volume, "f").unwrap();
+    assert_eq!((&found[..5], found.len()), (&b"start"[..], 1_600_000));
+    assert!(found[5..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn names_that_are_not_text_stay_apart() {
+    let Some(mke2fs) = host_needs::program("names_that_are_not_text_stay_apart", "mke2fs") else { return };
+    let names: [&[u8]; 4] = [b"caf\xe9", b"caf\xe8", "caf\u{fffd}".as_bytes(), "\u{10ffe9}".as_bytes()];
+    let fill = |tree: &Path| {
+        fs::create_dir(tree.join(OsStr::from_bytes(b"d\xff"))).unwrap();
+        for name in names {
+            fs::write(tree.join(OsStr::from_bytes(b"d\xff")).join(OsStr::from_bytes(name)), name).unwrap();
+        }
+    };
+    let volume = mount(image_of(&mke2fs, &["-t", "ext4"], fill, &[])).unwrap();
+    let folder = name_from_bytes(b"d\xff");
+    let mut listed: Vec<Vec<u8>> = Vec::new();
+    for entry in volume.list(&folder).unwrap() {
+        let bytes = name_to_bytes(&entry.name);
+        assert_eq!(read(&volume, &format!("{folder}/{}", entry.name)).unwrap(), bytes);
+        listed.push(bytes);
+    }
+    let mut expected = names.map(<[u8]>::to_vec);
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+}
+
+/// Images that somebody else made, beside the repository: see [`host_needs::case`].
+fn reported(test: &str, name: &str) -> Option<Volume> {
+    let path = host_needs::case(test, name)?;
     let unpacked = Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
     assert!(unpacked.status.success());
-    let disk = RamDisk::from_bytes(unpacked.stdout);
-    let volume = Volume::mount(Box::new(disk), CacheOptions::default()).unwrap();
+    Some(mount(unpacked.stdout).unwrap())
+}
+
+#[test]
+fn a_reported_image_with_small_inodes_is_read() {
+    let test = "a_reported_image_with_small_inodes_is_read";
+    let Some(volume) = reported(test, "inode128.img.gz") else { return };
     let names: Vec<_> = volume.list("/").unwrap().into_iter().map(|entry| entry.name).collect();
     assert!(names.contains(&"small".into()), "{names:?}");
+}
+
+#[test]
+fn a_reported_image_with_a_large_hole_is_read() {
+    let test = "a_reported_image_with_a_large_hole_is_read";
+    let Some(volume) = reported(test, "ext2-hole.img.gz") else { return };
+    let found = read(&volume, "/hole").unwrap();
+    assert_eq!((found.len(), found.last()), (307_201, Some(&b'x')));
+    assert!(found[..307_200].iter().all(|byte| *byte == 0));
 }

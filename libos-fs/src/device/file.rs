@@ -6,7 +6,7 @@ use super::{
 use alloc::collections::VecDeque;
 use core::task::Waker;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -32,16 +32,18 @@ impl FileDisk {
 
     /// Opens an image for reading and writing; an incomplete block at the end is not reachable.
     pub fn open(path: &Path) -> io::Result<FileDisk> {
-        FileDisk::over(OpenOptions::new().read(true).write(true).open(path)?, false)
+        FileDisk::from_file(OpenOptions::new().read(true).write(true).open(path)?, false)
     }
 
     /// Opens an image for reading only.
     pub fn open_read_only(path: &Path) -> io::Result<FileDisk> {
-        FileDisk::over(File::open(path)?, true)
+        FileDisk::from_file(File::open(path)?, true)
     }
 
-    fn over(file: File, read_only: bool) -> io::Result<FileDisk> {
-        let blocks = file.metadata()?.len() / BLOCK_BYTES as u64;
+    /// An image that is open already, for example because it is locked, or a block device of the host.
+    pub fn from_file(mut file: File, read_only: bool) -> io::Result<FileDisk> {
+        // The metadata of a block device do not tell its length.
+        let blocks = file.seek(SeekFrom::End(0))? / BLOCK_BYTES as u64;
         Ok(FileDisk { file, blocks, read_only, completions: VecDeque::new() })
     }
 

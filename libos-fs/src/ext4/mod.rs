@@ -1,26 +1,32 @@
-//! Read-only ext4 images, such as `mke2fs -d` makes, through the crate `ext4-view`.
+//! Read-only images of ext2, ext3 and ext4, such as `mke2fs -d` makes, with the crate `ext4-view`.
 //!
-//! That crate finds names, follows links, checks metadata checksums and replays the journal in memory. It
-//! reads through a callback, which we lead two ways:
+//! * That crate finds names, follows links, and checks superblock, descriptors, inodes and directories. It
+//!   reads through a callback, past the buffer cache (it has a small cache of its own); that is counted as
+//!   [`metadata_reads`](crate::CacheStatistics::metadata_reads).
+//! * Where the contents of a file lie is found here (`contents.rs`): the crate knows no hole that covers a
+//!   whole indirect block, takes preallocated extents for written ones, and panics where it seeks in a
+//!   damaged tree.
+//! * Contents go through the buffer cache, by their number on the device, as blocks of
+//!   [`FileId::WHOLE_DEVICE`]. So priorities can be given to the volume as a whole, not to a file or a
+//!   range.
 //!
-//! * metadata past the buffer cache (the crate has a small cache of its own), counted as
-//!   [`metadata_reads`](crate::CacheStatistics::metadata_reads);
-//! * contents of files through the buffer cache. There, blocks go by their number on the device, as blocks of
-//!   [`FileId::WHOLE_DEVICE`]: the crate does not tell which block of a file is where. So priorities can be
-//!   given to the volume as a whole, not to a file or a range. The crate asks for groups of up to 8 adjacent
-//!   blocks, which act as read-ahead above our own, and keeps 64 of them.
+//! An image with a feature that is not read is refused by the feature's name before anything else
+//! (`features.rs`). One of these is a journal that was not replayed: the crate knows newer journals only,
+//! and the contents of files would be read past it.
 //!
 //! Inodes of 128 bytes, which `mke2fs` made by default for small disks, have room for half a checksum only,
 //! and the crate takes such an inode for damaged. So it is told that images with such inodes have no
 //! checksums of metadata: they are read, and none of their metadata is checked.
 //!
-//! The crate knows no hole that covers a whole indirect block (files of ext2 and ext3 that are longer than 12
-//! blocks): it reports such a file as damaged.
-//!
-//! The crate borrows its own state while it reads, so the reads of one ext4 volume don't overlap with each
-//! other; those of our read-ahead do.
-//!
-//! Files are known by number in the order in which they are first opened.
+//! Files are known by number in the order in which they are first opened. Names that are not UTF-8 are text
+//! all the same: see [`name_from_bytes`].
+
+mod contents;
+mod features;
+mod names;
+mod superblock;
+
+pub use names::{name_from_bytes, name_to_bytes};
 
 use crate::cache::{BufferCache, Run};
 use crate::device::BLOCK_BYTES;
@@ -28,79 +34,84 @@ use crate::error::FsError;
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use contents::{Nodes, ROOT_BYTES, Root};
+use core::cell::RefCell;
 use core::error::Error;
 use core::ops::Range;
-use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, PathBuf};
-
-/// Where the superblock begins.
-const SUPERBLOCK_BYTE: u64 = 1024;
+use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType, Metadata, PathBuf};
+use superblock::{SUPERBLOCK_BYTE, Superblock, checksum, word};
 
 /// The byte that holds the feature of metadata checksums (`RO_COMPAT_METADATA_CSUM`, 0x400 of four bytes).
 const CHECKSUM_FEATURE_BYTE: u64 = SUPERBLOCK_BYTE + 0x65;
-
 /// Its bit in that byte.
 const CHECKSUM_FEATURE_BIT: u8 = 0x04;
+/// Bytes of an inode that every inode has.
+const INODE_BYTES: usize = 128;
+/// Flags of an inode: its contents are encrypted.
+const ENCRYPTED: u32 = 0x800;
+/// Its contents are found by extents.
+const EXTENTS: u32 = 0x8_0000;
+/// Its contents are in the inode.
+const INLINE_DATA: u32 = 0x1000_0000;
 
-/// Bytes of an inode that ends before the second half of its checksum.
-const SMALL_INODE_BYTES: u16 = 128;
+/// What the crate tells of a mode.
+const PERMISSIONS: u16 = 0o7777;
 
-/// What the callback is reading for.
-type ForContents = Rc<Cell<bool>>;
+/// Says that the image contradicts itself.
+fn corrupt(what: &str) -> FsError {
+    FsError::Corrupt(what.to_string())
+}
 
-/// The callback.
+/// How bytes of the image are read; the callback of the crate, and our own.
+#[derive(Clone)]
 struct Reader {
     cache: Rc<BufferCache>,
-    for_contents: ForContents,
     /// Whether the superblock is shown without the feature of metadata checksums.
     hides_checksums: bool,
 }
 
 impl Reader {
-    fn read_contents(&self, block: u64, last: u64, show: &mut dyn FnMut(&[u8])) -> Result<(), FsError> {
-        let blocks = self.cache.device_blocks();
-        let locate = |_, block: u64, most: u64| match blocks.saturating_sub(block).min(most) {
+    /// The blocks of the device that hold these bytes, and where in the first they begin.
+    fn blocks(&self, start_byte: u64, bytes: usize) -> Result<(Range<u64>, usize), FsError> {
+        let end = start_byte.checked_add(bytes as u64).map(|end| end.div_ceil(BLOCK_BYTES as u64));
+        let end = end.filter(|end| *end <= self.cache.device_blocks());
+        let end =
+            end.ok_or_else(|| corrupt("the image is cut off: something lies beyond the end of the device"))?;
+        Ok((start_byte / BLOCK_BYTES as u64..end, (start_byte % BLOCK_BYTES as u64) as usize))
+    }
+
+    /// Reads past the cache.
+    fn metadata(&self, start_byte: u64, into: &mut [u8]) -> Result<(), FsError> {
+        let (blocks, skip) = self.blocks(start_byte, into.len())?;
+        let blocks: Vec<u64> = blocks.collect();
+        let pages = self.cache.read_metadata(&blocks)?;
+        let found = pages.iter().flat_map(|page| page.0.iter()).skip(skip);
+        into.iter_mut().zip(found).for_each(|(to, from)| *to = *from);
+        Ok(())
+    }
+
+    /// Reads through the cache.
+    fn contents(&self, start_byte: u64, mut into: &mut [u8]) -> Result<(), FsError> {
+        let (blocks, mut skip) = self.blocks(start_byte, into.len())?;
+        let device_blocks = self.cache.device_blocks();
+        let locate = |_, block: u64, most: u64| match device_blocks.saturating_sub(block).min(most) {
             0 => Ok(None),
             count => Ok(Some(Run { disk: block, count, checksums: None })),
         };
-        let key = (FileId::WHOLE_DEVICE, block);
-        if self.cache.read(key, last.saturating_sub(block), &locate, |page| show(&page.0))? {
-            Ok(())
-        } else {
-            Err(FsError::Corrupt("a block lies beyond the end of the device".into()))
-        }
-    }
-
-    fn read_bytes(&self, start_byte: u64, into: &mut [u8]) -> Result<(), FsError> {
-        if into.is_empty() {
-            return Ok(());
-        }
-        let first = start_byte / BLOCK_BYTES as u64;
-        let last = (start_byte + (into.len() as u64 - 1)) / BLOCK_BYTES as u64;
-        let mut skip = (start_byte % BLOCK_BYTES as u64) as usize;
-        let mut into = into;
-        let mut take = |contents: &[u8]| {
-            let bytes = into.len().min(BLOCK_BYTES - skip);
-            let (part, rest) = core::mem::take(&mut into).split_at_mut(bytes);
-            part.copy_from_slice(&contents[skip..skip + bytes]);
-            into = rest;
-            skip = 0;
-        };
-        if self.for_contents.get() {
-            for block in first..=last {
-                self.read_contents(block, last, &mut take)?;
-            }
-        } else {
-            if last >= self.cache.device_blocks() {
-                let what = "metadata lies beyond the end of the device".into();
-                return Err(FsError::Corrupt(what));
-            }
-            let blocks: Vec<u64> = (first..=last).collect();
-            for page in self.cache.read_metadata(&blocks)? {
-                take(&page.0);
+        for block in blocks.clone() {
+            let mut take = |page: &[u8]| {
+                let bytes = into.len().min(BLOCK_BYTES - skip);
+                let (part, rest) = core::mem::take(&mut into).split_at_mut(bytes);
+                part.copy_from_slice(&page[skip..skip + bytes]);
+                (into, skip) = (rest, 0);
+            };
+            let key = (FileId::WHOLE_DEVICE, block);
+            if !self.cache.read(key, blocks.end - 1 - block, &locate, |page| take(&page.0))? {
+                return Err(corrupt("a block lies beyond the end of the device"));
             }
         }
         Ok(())
@@ -113,7 +124,7 @@ impl Ext4Read for Reader {
         start_byte: u64,
         into: &mut [u8],
     ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
-        self.read_bytes(start_byte, into)?;
+        self.metadata(start_byte, into)?;
         if self.hides_checksums && start_byte <= CHECKSUM_FEATURE_BYTE {
             let at = usize::try_from(CHECKSUM_FEATURE_BYTE - start_byte).ok();
             if let Some(byte) = at.and_then(|at| into.get_mut(at)) {
@@ -128,14 +139,14 @@ impl Ext4Read for Reader {
 struct Open {
     path: PathBuf,
     bytes: u64,
-    file: ext4_view::File,
+    root: Root,
 }
 
 /// A mounted image.
 pub(crate) struct Ext4Volume {
     cache: Rc<BufferCache>,
     image: Ext4,
-    for_contents: ForContents,
+    nodes: Nodes,
     opened: RefCell<Vec<Open>>,
 }
 
@@ -146,10 +157,14 @@ fn error(path: &str, error: Ext4Error) -> FsError {
         Ext4Error::NotADirectory => FsError::NotADirectory(path),
         Ext4Error::IsADirectory => FsError::IsADirectory(path),
         Ext4Error::IsASpecialFile => FsError::Unsupported("special files"),
+        Ext4Error::MalformedPath => FsError::BadPath(path, "no path of ext4"),
         Ext4Error::PathTooLong => FsError::BadPath(path, "too long"),
         Ext4Error::TooManySymlinks => FsError::BadPath(path, "too many symbolic links"),
-        Ext4Error::Incompatible(_) => FsError::Unsupported("a feature of this ext4 image"),
-        Ext4Error::Encrypted => FsError::Unsupported("encrypted files"),
+        Ext4Error::Incompatible(what) => FsError::UnsupportedFeatures {
+            names: what.to_string(),
+            fix: "copy the files out on Linux".to_string(),
+        },
+        Ext4Error::Encrypted => encrypted(&path),
         Ext4Error::Io(below) => match below.downcast::<FsError>() {
             Ok(error) => *error,
             Err(other) => FsError::Corrupt(other.to_string()),
@@ -158,25 +173,64 @@ fn error(path: &str, error: Ext4Error) -> FsError {
     }
 }
 
+fn encrypted(path: &str) -> FsError {
+    let fix = "copy it on Linux, with its key".to_string();
+    FsError::UnsupportedFeatures { names: format!("encrypt, which {path} is"), fix }
+}
+
 impl Ext4Volume {
     /// Mounts the image on the cache's device; [`FsError::UnknownFormat`] if there is none.
     pub(crate) fn mount(cache: Rc<BufferCache>) -> Result<Ext4Volume, FsError> {
-        let inode_bytes = inode_bytes(&cache)?.ok_or(FsError::UnknownFormat)?;
-        let for_contents = ForContents::default();
-        let reader = Reader {
-            cache: Rc::clone(&cache),
-            for_contents: Rc::clone(&for_contents),
-            hides_checksums: inode_bytes == SMALL_INODE_BYTES,
-        };
-        let image = Ext4::load(Box::new(reader)).map_err(|e| error("/", e))?;
-        Ok(Ext4Volume { cache, image, for_contents, opened: RefCell::default() })
+        if cache.device_blocks() == 0 {
+            return Err(FsError::UnknownFormat);
+        }
+        let first = cache.read_metadata(&[0])?;
+        let superblock = Superblock::of(&first[0].0).ok_or(FsError::UnknownFormat)?;
+        features::check(&superblock)?;
+        let reader = Reader { cache: Rc::clone(&cache), hides_checksums: superblock.has_small_inodes() };
+        let image = Ext4::load(Box::new(reader.clone())).map_err(|e| error("/", e))?;
+        let nodes = Nodes::new(reader, superblock.geometry()?);
+        Ok(Ext4Volume { cache, image, nodes, opened: RefCell::default() })
+    }
+
+    /// Where the contents of a file are, as its inode says.
+    fn root(&self, path: &str, file: &ext4_view::File) -> Result<Root, FsError> {
+        let (reader, geometry) = (&self.nodes.reader, &self.nodes.geometry);
+        let number =
+            inode_number(file).ok_or(FsError::Unsupported("files of another version of `ext4-view`"))?;
+        let mut descriptor = [0; 64];
+        let descriptor = &mut descriptor[..geometry.descriptor_bytes()];
+        reader.metadata(geometry.descriptor(number), descriptor)?;
+        let start = geometry.inode(number, descriptor).ok_or_else(|| corrupt("where an inode is"))?;
+        let mut inode = [0; INODE_BYTES];
+        reader.metadata(start, &mut inode)?;
+        // It is the inode that the crate has read, and whose checksum it has checked.
+        if !is_inode_of(&inode, file.metadata()) {
+            return Err(corrupt("an inode is not what it was"));
+        }
+        let mut root = [0; ROOT_BYTES];
+        root.copy_from_slice(&inode[0x28..0x28 + ROOT_BYTES]);
+        let flags = word(&inode, 0x20);
+        if flags & ENCRYPTED != 0 {
+            return Err(encrypted(path));
+        }
+        if flags & INLINE_DATA != 0 {
+            return Err(corrupt("a file has its contents in its inode, and the image has no such feature"));
+        }
+        if flags & EXTENTS == 0 {
+            return Ok(Root::Map(root));
+        }
+        let seed = geometry.checksum_seed.map(|seed| {
+            let generation = &inode[0x64..0x68];
+            checksum(checksum(seed, &number.to_le_bytes()), generation)
+        });
+        Ok(Root::Extents(root, seed))
     }
 
     /// The path from the root, whether or not it starts with a slash.
-    fn absolute(path: &str) -> String {
-        let mut absolute = String::from("/");
-        absolute.push_str(path.trim_start_matches('/'));
-        absolute
+    fn absolute(path: &str) -> Result<PathBuf, FsError> {
+        let absolute = [b"/", &name_to_bytes(path.trim_start_matches('/'))[..]].concat();
+        PathBuf::try_from(absolute).map_err(|_| FsError::BadPath(path.to_string(), "no path of ext4"))
     }
 
     fn number(file: FileId) -> usize {
@@ -184,16 +238,20 @@ impl Ext4Volume {
     }
 }
 
-/// Bytes of an inode, if the device holds the magic number of ext2, ext3 and ext4.
-fn inode_bytes(cache: &BufferCache) -> Result<Option<u16>, FsError> {
-    const MAGIC: usize = SUPERBLOCK_BYTE as usize + 0x38;
-    const INODE_SIZE: usize = SUPERBLOCK_BYTE as usize + 0x58;
-    if cache.device_blocks() == 0 {
-        return Ok(None);
-    }
-    let bytes = &cache.read_metadata(&[0])?[0].0;
-    let is_ext = bytes[MAGIC..MAGIC + 2] == [0x53, 0xef];
-    Ok(is_ext.then(|| u16::from_le_bytes([bytes[INODE_SIZE], bytes[INODE_SIZE + 1]])))
+/// The number of a file's inode. The crate tells it nowhere but in the text for debugging, so its version
+/// is fixed in Cargo.toml.
+fn inode_number(file: &ext4_view::File) -> Option<u32> {
+    let text = format!("{file:?}");
+    let digits = text.strip_prefix("File { inode: ")?;
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|number| *number > 0)
+}
+
+/// Whether mode, owner and length are those of an inode.
+fn is_inode_of(inode: &[u8; INODE_BYTES], metadata: &Metadata) -> bool {
+    let length = u64::from(word(inode, 0x4)) | u64::from(word(inode, 0x6c)) << 32;
+    // Owner: the lower half is behind the mode, the upper one in the part that Linux has for itself.
+    let (mode, owner) = (word(inode, 0) as u16, word(inode, 0) >> 16 | word(inode, 0x78) << 16);
+    (metadata.mode(), metadata.uid(), metadata.len()) == (mode & PERMISSIONS, owner, length)
 }
 
 impl FileSystem for Ext4Volume {
@@ -206,14 +264,15 @@ impl FileSystem for Ext4Volume {
     }
 
     fn open(&self, path: &str) -> Result<FileId, FsError> {
-        let absolute = Ext4Volume::absolute(path);
-        let real = self.image.canonicalize(absolute.as_str()).map_err(|e| error(path, e))?;
+        let absolute = Ext4Volume::absolute(path)?;
+        let real = self.image.canonicalize(&absolute).map_err(|e| error(path, e))?;
         let opened = &mut *self.opened.borrow_mut();
         if let Some(number) = opened.iter().position(|open| open.path == real) {
             return Ok(FileId(number as u64 + 1));
         }
         let file = self.image.open(&real).map_err(|e| error(path, e))?;
-        opened.push(Open { path: real, bytes: file.metadata().len(), file });
+        let root = self.root(path, &file)?;
+        opened.push(Open { path: real, bytes: file.metadata().len(), root });
         Ok(FileId(opened.len() as u64))
     }
 
@@ -234,11 +293,11 @@ impl FileSystem for Ext4Volume {
     }
 
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
-        let absolute = Ext4Volume::absolute(path);
+        let absolute = Ext4Volume::absolute(path)?;
         let mut entries = Vec::new();
-        for entry in self.image.read_dir(absolute.as_str()).map_err(|e| error(path, e))? {
+        for entry in self.image.read_dir(&absolute).map_err(|e| error(path, e))? {
             let entry = entry.map_err(|e| error(path, e))?;
-            let name = entry.file_name().display().to_string();
+            let name = name_from_bytes(entry.file_name().as_ref());
             if name == "." || name == ".." {
                 continue;
             }
@@ -260,29 +319,27 @@ impl FileSystem for Ext4Volume {
     }
 
     fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
-        let opened = &mut *self.opened.borrow_mut();
-        let open = opened.get_mut(Ext4Volume::number(file)).ok_or(FsError::Removed)?;
-        if offset >= open.bytes || into.is_empty() {
-            return Ok(0);
-        }
-        if open.file.position() != offset {
-            open.file.seek_to(offset).map_err(|e| error("", e))?;
-        }
+        let opened = self.opened.borrow();
+        let open = opened.get(Ext4Volume::number(file)).ok_or(FsError::Removed)?;
+        let left = usize::try_from(open.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let bytes = left.min(into.len());
+        let block_bytes = self.nodes.geometry.block_bytes;
         let mut done = 0;
-        self.for_contents.set(true);
-        let result = loop {
-            match open.file.read_bytes(&mut into[done..]) {
-                Ok(0) => break Ok(done),
-                Ok(bytes) => done += bytes,
-                Err(e) => break Err(error("", e)),
+        while done < bytes {
+            let at = offset + done as u64;
+            let (block, skip) = (at / block_bytes, at % block_bytes);
+            let found = self.nodes.stretch(&open.root, block)?;
+            let there = found.blocks.saturating_mul(block_bytes) - skip;
+            let count = usize::try_from(there).unwrap_or(usize::MAX).min(bytes - done);
+            let part = &mut into[done..done + count];
+            match found.start {
+                // The stretch lies within the image, so this is no more than its length.
+                Some(start) => self.nodes.reader.contents(start.saturating_mul(block_bytes) + skip, part)?,
+                None => part.fill(0),
             }
-        };
-        self.for_contents.set(false);
-        if result.is_err() {
-            // After an error the position and the block it belongs to may disagree.
-            open.file = self.image.open(&open.path).map_err(|e| error("", e))?;
+            done += count;
         }
-        result
+        Ok(bytes)
     }
 
     /// The cache knows blocks by their number on the device, the application by that in the file.

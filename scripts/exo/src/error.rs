@@ -166,6 +166,22 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A disk image is in a format of its own, and a raw one is needed.
+    #[error("{} is a {format} image, and a raw one is needed", .image.display())]
+    ImageFormat {
+        /// The image.
+        image: PathBuf,
+        /// Its format, as `qemu-img` calls it.
+        format: &'static str,
+    },
+    /// Another program has a disk image open.
+    #[error("{} is in use: another program {does} it, such as QEMU", .image.display())]
+    ImageInUse {
+        /// The image.
+        image: PathBuf,
+        /// What the other does with it.
+        does: &'static str,
+    },
     /// Tests failed.
     #[error("{0} of the tests failed")]
     Tests(usize),
@@ -191,6 +207,12 @@ impl Error {
                 known.join(", ")
             )),
             Error::Argument { fix, .. } | Error::Trace { fix, .. } => Some(fix.clone()),
+            Error::ImageFormat { image, format } => {
+                let [from, to] = [image.clone(), image.with_extension("raw")]
+                    .map(|path| crate::units::shell_quote(&path.to_string_lossy()));
+                Some(format!("qemu-img convert -f {format} -O raw {from} {to}"))
+            }
+            Error::ImageInUse { .. } => Some("end that program first, or work on a copy".into()),
             Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
             Error::NoPtrace(_) => Some(
                 "not under strace or gdb; in a container, allow it with --cap-add=SYS_PTRACE; elsewhere, with \

@@ -5,7 +5,8 @@
 //!
 //! | row, from below | what |
 //! |---|---|
-//! | [`error`], [`units`] | what can go wrong, in the user's words; sizes and numbers |
+//! | [`units`] | sizes and numbers |
+//! | [`error`] | what can go wrong, in the user's words |
 //! | [`source`] | Rust sources, counted |
 //! | [`host`] | this computer: the checkout, files, programs, children |
 //! | [`build`] | images: cargo makes them, they are cut down to what is booted; `exo build` |
@@ -22,13 +23,27 @@
 //! says what the marks mean:
 //!
 //! ```text
-//! rows: error units · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
+//! rows: units · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
 //! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
 //! rows: suite::+
 //! ```
 //!
 //! What the user asked for goes to standard output; what the tool says about it goes to standard error.
 #![forbid(unsafe_code)]
+
+// These stand before the modules, and so take the place of the standard library's in all of them: see
+// `host/streams.rs`.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::host::streams::print(format_args!($($text)*)) };
+}
+macro_rules! println {
+    () => { $crate::host::streams::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::host::streams::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! eprintln {
+    () => { $crate::host::streams::complain(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::host::streams::complain(format_args!("{}\n", format_args!($($text)*))) };
+}
 
 mod bench;
 mod build;
@@ -120,6 +135,11 @@ fn main() -> ExitCode {
         Verb::Data(args) => data::data(args),
         Verb::Fs(verb) => fs::files(verb),
     };
+    let written = host::streams::finish();
+    if host::streams::reader_is_gone() {
+        return ExitCode::from(host::streams::READER_GONE);
+    }
+    let done = written.map_err(error::Error::io("write", std::path::Path::new("standard output"))).and(done);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -48,6 +48,19 @@ pub fn permission(test: &str, what: &str, granted: bool) -> bool {
     granted
 }
 
+/// Variable that names the folder of cases.
+const CASES: &str = "HYPEREXO_CASES";
+
+/// A file of the folder of reported inputs that `test` needs: inputs of others, which are no part of the
+/// repository. The folder is named by `HYPEREXO_CASES`, or lies beside the checkout, as `shared/cases`.
+/// Where the file is not there, says that the test is not offered.
+pub fn case(test: &str, name: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
+    let folder = std::env::var_os(CASES).map_or_else(beside, PathBuf::from);
+    let path = folder.join(name);
+    file(test, &path).then_some(path)
+}
+
 fn say(test: &str, what: &str) {
     // In one piece, and on a line of its own: other tests print at the same time.
     let line = format!("\n{PREFIX}{test}: needs {what}\n");

@@ -11,7 +11,7 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::linux::{Kernel, LinuxGuest, Step};
 use crate::machine::args::MachineArgs;
 use crate::machine::direct;
@@ -123,6 +123,7 @@ struct BootLine<'a> {
 
 /// The verb.
 pub fn boot(args: &BootArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let source = Source::of(&args.app, &checkout)?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };

@@ -8,7 +8,7 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::machine::accel::Accel;
 use crate::machine::args::{Emulator, MachineArgs};
 use crate::machine::conditions::Conditions;
@@ -90,6 +90,7 @@ struct JsonLine<'a, T: Serialize> {
 
 /// The verb.
 pub fn exits(args: &ExitsArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let sources = ["primitives", "filecache"].map(|name| Source::Member(name.to_owned()));

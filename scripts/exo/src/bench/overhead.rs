@@ -11,7 +11,7 @@ use crate::build::{Built, Freshness, Source, images};
 use crate::bundle::environments::{Environment, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::machine::Machine;
 use crate::machine::args::{AccelChoice, MachineArgs};
 use crate::machine::direct;
@@ -68,6 +68,7 @@ struct Counted {
 
 /// The verb.
 pub fn overhead(args: &OverheadArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let source = Source::Member("filecache".into());

@@ -6,7 +6,7 @@
 
 use crate::error::Result;
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::source;
 use crate::units::thousands;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub struct SizeArgs {
 const PARTS: [(&str, &str, Option<u64>); 5] = [
     ("hyperexo", "hyperexo/src", Some(11_250)),
     ("hyperexo-abi", "hyperexo/abi/src", Some(980)),
-    ("hyperexo-hw", "hyperexo/hw/src", Some(2_930)),
+    ("hyperexo-hw", "hyperexo/hw/src", Some(2_940)),
     ("libos-core", "libos-core/src", None),
     ("libos-fs", "libos-fs/src", None),
 ];
@@ -55,6 +55,7 @@ impl Size {
 
 /// The verb.
 pub fn size(args: &SizeArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let sizes = measure(&Checkout::find()?)?;
     print!("{}", table(&sizes));
     args.json.as_deref().map_or(Ok(()), |path| write_lines(path, sizes.iter()))

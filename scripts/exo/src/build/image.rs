@@ -40,6 +40,15 @@ impl Image {
     }
 }
 
+/// The first address behind all that an ELF file has in memory; `None` if it is no such file.
+pub fn memory_end(file: &[u8]) -> Option<u64> {
+    let header = FileHeader64::<Endianness>::parse(file).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, file).ok()?;
+    let loaded = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
+    loaded.filter_map(|segment| segment.p_paddr(endian).checked_add(segment.p_memsz(endian))).max()
+}
+
 /// Drops everything behind the last byte of the last segment (section headers, symbols, debug information),
 /// and returns the rest with the bytes it takes in memory. Offsets stay as they are.
 pub fn cut_down(file: &[u8]) -> std::result::Result<(Vec<u8>, u64), String> {
@@ -119,6 +128,12 @@ pub(crate) mod tests {
         assert_eq!(header.e_shnum.get(Endianness::Little), 0);
         assert_eq!(header.e_shoff.get(Endianness::Little), 0);
         assert_eq!(cut_down(&cut).unwrap().0, cut, "cutting twice changes nothing");
+    }
+
+    #[test]
+    fn memory_ends_behind_the_last_segment() {
+        assert_eq!(memory_end(&sample(100, 8192)), Some(0x10_0000 + 8192));
+        assert_eq!(memory_end(b"hello"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::simulate::aligned;
 use crate::error::{Error, Result};
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use crate::units::thousands;
 use libos_fs::cache::Allocation;
 use libos_fs::cache::criteria::{CACHE_BLOCKS, Case, Criterion, Mix, run};
@@ -54,6 +54,7 @@ struct Judged {
 
 /// The verb. Fails if LRU-SP does not keep a criterion.
 pub fn criteria(args: &CriteriaArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     if args.cache.contains(&0) {
         let fix = "name a number of blocks, like 819".to_owned();
         return Err(Error::Argument { what: "a cache of 0 blocks".into(), fix });

@@ -7,7 +7,7 @@ use super::replay::{Misses, replay, steps};
 use super::sizes::{Sizes, ascending};
 use super::trace::{Description, read};
 use crate::error::{Error, Result};
-use crate::host::output::{write_atomically, write_lines};
+use crate::host::output::{expect, write_atomically, write_lines};
 use crate::units::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::num::NonZero;
@@ -51,6 +51,7 @@ pub struct SimulateArgs {
 
 /// The verb.
 pub fn simulate(args: &SimulateArgs) -> Result<()> {
+    expect(&[args.json.as_deref(), args.html.as_deref()])?;
     let policies = args.policies()?;
     let reading = bar("reading", "{bytes} of {total_bytes}");
     let trace = read(&args.file, &args.description, &reading)?;
@@ -70,20 +71,12 @@ pub fn simulate(args: &SimulateArgs) -> Result<()> {
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let found = replay(&trace, &policies, &sizes, args.threads.unwrap_or_else(cores), &replaying);
     replaying.finish_and_clear();
-    let to_standard_output = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    if to_standard_output {
-        for line in &found {
-            let json = serde_json::to_string(line).map_err(|error| Error::Measurement(error.to_string()))?;
-            println!("{json}");
-        }
-    } else {
-        print!("{}", table(&found, &sizes));
-        if sizes.len() > 1 {
-            print!("\n{}", plot("blocks of cache", "misses, share of references", &curves(&found)));
-        }
-        if let Some(path) = &args.json {
-            write_lines(path, found.iter())?;
-        }
+    print!("{}", table(&found, &sizes));
+    if sizes.len() > 1 {
+        print!("\n{}", plot("blocks of cache", "misses, share of references", &curves(&found)));
+    }
+    if let Some(path) = &args.json {
+        write_lines(path, found.iter())?;
     }
     if let Some(path) = &args.html {
         let name = args.file.file_name().unwrap_or(args.file.as_os_str()).to_string_lossy();

@@ -32,7 +32,8 @@ mod verify;
 use crate::build::{Built, Freshness, Source, images};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::{write_atomically, write_lines};
+use crate::host::disk_image;
+use crate::host::output::{expect, write_atomically, write_lines};
 use crate::machine::args::MachineArgs;
 use crate::machine::conditions::Conditions;
 use analysis::{Analysis, HostProgram};
@@ -142,6 +143,7 @@ struct Variant<'a> {
 
 /// The verb.
 pub fn compare(args: &CompareArgs) -> Result<()> {
+    expect(&[args.json.as_deref(), args.csv.as_deref(), args.html.as_deref()])?;
     let comparison = Comparison::prepare(args)?;
     if args.verify {
         return verify::verify(&comparison);
@@ -176,6 +178,7 @@ impl<'a> Comparison<'a> {
     fn prepare(args: &'a CompareArgs) -> Result<Comparison<'a>> {
         let checkout = Checkout::find()?;
         let source = Source::of(&args.app, &checkout)?;
+        args.machine.disk.as_deref().map_or(Ok(()), disk_image::check_raw)?;
         if args.direct {
             check_direct(&args.machine, args.peer)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::output::{write_atomically, write_made};
 use crate::units::human_bytes;
 use filecache::data::{Origin, Progress, Sizes, Summary};
 use filecache::{DataFamily, Workload};
@@ -138,8 +139,8 @@ fn made(
     let fresh = image.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
     if !fresh || force {
         eprintln!("exo: making {} (a minute or so, once)", image.display());
-        make(&image)?;
-        std::fs::write(&stamp, wanted).map_err(Error::io("write", &stamp))?;
+        write_made(&image, make)?;
+        write_atomically(&stamp, wanted.as_bytes())?;
     }
     Ok(image)
 }

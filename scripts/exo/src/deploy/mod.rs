@@ -21,6 +21,7 @@ use crate::build::Freshness;
 use crate::bundle::environments::EnvironmentArgs;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::disk_image;
 use crate::host::output::write_atomically;
 use crate::image::{Payload, PayloadArgs};
 use crate::units::Extent;
@@ -129,6 +130,7 @@ pub fn deploy(args: &DeployArgs) -> Result<()> {
     let extent = args.disk.as_ref().map(|_| Extent::ALL);
     let mut payload = Payload::make(&checkout, &args.environments, &args.payload, extent, freshness)?;
     let disk = args.disk.as_deref().map(|disk| disk.canonicalize().map_err(Error::io("open", disk)));
+    args.disk.as_deref().map_or(Ok(()), disk_image::check_raw)?;
     let folder = args.out.as_deref().map(|out| std::path::absolute(out).map_err(Error::io("resolve", out)));
     let folder = folder.transpose()?;
     if let Some(folder) = &folder {
@@ -181,7 +183,8 @@ fn move_to(folder: &Path, payload: &mut Payload) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let copy = |path: &mut PathBuf, name: String| {
         let place = folder.join(name);
-        std::fs::copy(&*path, &place).map_err(Error::io("copy", path))?;
+        let bytes = std::fs::read(&*path).map_err(Error::io("copy", path))?;
+        write_atomically(&place, &bytes)?;
         *path = place;
         Ok(())
     };

@@ -1,9 +1,15 @@
 //! `exo fs`: file systems on disk images, from the host.
 
+mod names;
+
 use crate::error::{Error, Result};
+use crate::host::disk_image::{self, Access};
+use crate::host::output::{self, Output, write_made};
+use crate::host::streams;
 use crate::units::{human_bytes, parse_size};
 use libos_fs::extent_fs;
 use libos_fs::{BLOCK_BYTES, BlockDevice, CacheOptions, EntryKind, File, FileDisk, FsError, Volume};
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,15 +36,15 @@ pub enum FsVerb {
         sources: Vec<PathBuf>,
         /// Path in the image: a directory, or the new name if one file is copied (default: /)
         #[arg(long)]
-        to: Option<String>,
+        to: Option<OsString>,
     },
     /// Copies a file out of an image (own format or ext4)
     Get {
         /// Image
         image: PathBuf,
         /// Path in the image
-        path: String,
-        /// File of the host; standard output if left out
+        path: OsString,
+        /// File of the host; standard output if left out or `-`
         to: Option<PathBuf>,
     },
     /// Lists a directory of an image (own format or ext4)
@@ -47,7 +53,7 @@ pub enum FsVerb {
         image: PathBuf,
         /// Directory in the image
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// Directories in it as well
         #[arg(long, short)]
         recursive: bool,
@@ -57,7 +63,7 @@ pub enum FsVerb {
         /// Image
         image: PathBuf,
         /// Path in the image
-        path: String,
+        path: OsString,
     },
     /// Reads everything on a volume of HyperExo's own format and says what is wrong
     Check {
@@ -81,11 +87,11 @@ pub fn files(verb: &FsVerb) -> Result<()> {
         FsVerb::Get { image, path, to } => get(image, path, to.as_deref()),
         FsVerb::Ls { image, path, recursive } => {
             let volume = Mounted::open(image, Access::Read)?;
-            volume.list(path, *recursive)
+            volume.list(&names::path(volume.volume.format(), path)?, *recursive)
         }
         FsVerb::Rm { image, path } => {
             let volume = Mounted::open(image, Access::Write)?;
-            volume.volume.remove(path).map_err(failed(image))?;
+            volume.volume.remove(names::text(path)?).map_err(failed(image))?;
             volume.commit()
         }
         FsVerb::Check { image } => check(image),
@@ -95,22 +101,13 @@ pub fn files(verb: &FsVerb) -> Result<()> {
 /// Makes an error about `image` of what the file system says.
 fn failed(image: &Path) -> impl Fn(FsError) -> Error {
     let image = image.to_path_buf();
-    move |error| Error::FileSystem { image: image.clone(), reason: error.to_string() }
-}
-
-/// Whether the image will be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
+    move |error| Error::FileSystem { image: image.clone(), reason: names::shown_message(&error.to_string()) }
 }
 
 fn device(image: &Path, access: Access) -> Result<Box<dyn BlockDevice>> {
-    let opened = match access {
-        Access::Read => FileDisk::open_read_only(image),
-        Access::Write => FileDisk::open(image),
-    };
-    Ok(Box::new(opened.map_err(Error::io("open disk image", image))?))
+    let file = disk_image::open(image, access)?;
+    let disk = FileDisk::from_file(file, access == Access::Read);
+    Ok(Box::new(disk.map_err(Error::io("open disk image", image))?))
 }
 
 fn make(image: &Path, bytes: u64, from: Option<&Path>) -> Result<()> {
@@ -119,37 +116,30 @@ fn make(image: &Path, bytes: u64, from: Option<&Path>) -> Result<()> {
         let fix = format!("at most {} blocks of {BLOCK_BYTES} bytes are possible", MOST_BLOCKS);
         return Err(Error::Argument { what: format!("an image of {blocks} blocks"), fix });
     }
-    // The image appears under its name only when it is complete.
-    let partial = image.with_extension("partial");
-    let disk = FileDisk::create(&partial, blocks).map_err(Error::io("create", &partial))?;
-    let made = extent_fs::make(Box::new(disk)).map_err(failed(image)).and_then(|()| match from {
-        None => Ok(()),
-        Some(folder) => {
-            let volume = Mounted::open(&partial, Access::Write)?;
-            volume.copy_in_entries(folder, "")?;
-            volume.commit()
-        }
-    });
-    if let Err(error) = made {
-        // The error that matters is the first.
-        let _ = std::fs::remove_file(&partial);
-        return Err(error);
-    }
-    std::fs::rename(&partial, image).map_err(Error::io("create", image))?;
+    output::expect(&[Some(image)])?;
+    disk_image::check_unused(image)?;
+    write_made(image, |partial| {
+        let disk = FileDisk::create(partial, blocks).map_err(Error::io("create", image))?;
+        extent_fs::make(Box::new(disk)).map_err(failed(image))?;
+        let Some(folder) = from else { return Ok(()) };
+        let volume = Mounted { image: image.to_path_buf(), ..Mounted::open(partial, Access::Write)? };
+        volume.copy_in_entries(folder, "")?;
+        volume.commit()
+    })?;
     eprintln!("exo: {}: {} blocks, {}", image.display(), blocks, human_bytes(blocks * BLOCK_BYTES as u64));
     Ok(())
 }
 
-fn put(image: &Path, sources: &[PathBuf], to: Option<&str>) -> Result<()> {
+fn put(image: &Path, sources: &[PathBuf], to: Option<&OsStr>) -> Result<()> {
     let volume = Mounted::open(image, Access::Write)?;
-    let target = to.unwrap_or("/");
+    let target = names::text(to.unwrap_or(OsStr::new("/")))?;
     let into_directory = target.ends_with('/') || volume.is_directory(target);
     if sources.len() > 1 && !into_directory {
         let fix = format!("end the path with / to make a directory: --to {target}/");
         return Err(Error::Argument { what: format!("several files can't all become {target}"), fix });
     }
     for source in sources {
-        let name = source.file_name().unwrap_or_default().to_string_lossy();
+        let name = names::text(source.file_name().unwrap_or_default())?;
         let is_input = source.as_os_str() == "-";
         if is_input && into_directory {
             let fix = "--to PATH names it".to_owned();
@@ -170,16 +160,14 @@ fn put(image: &Path, sources: &[PathBuf], to: Option<&str>) -> Result<()> {
     volume.commit()
 }
 
-fn get(image: &Path, path: &str, to: Option<&Path>) -> Result<()> {
+fn get(image: &Path, path: &OsStr, to: Option<&Path>) -> Result<()> {
     let volume = Mounted::open(image, Access::Read)?;
-    let file = volume.volume.open(path).map_err(failed(image))?;
-    match to {
-        None => volume.copy_out(&file, &mut std::io::stdout().lock(), Path::new("standard output")),
-        Some(to) => {
-            let mut output = std::fs::File::create(to).map_err(Error::io("create", to))?;
-            volume.copy_out(&file, &mut output, to)
-        }
-    }
+    let path = names::path(volume.volume.format(), path)?;
+    let file = volume.volume.open(&path).map_err(failed(image))?;
+    let to = to.unwrap_or(Path::new("-"));
+    let mut output = Output::create(to)?;
+    volume.copy_out(&file, &mut output, to)?;
+    output.finish()
 }
 
 fn check(image: &Path) -> Result<()> {
@@ -242,11 +230,11 @@ impl Mounted {
     /// Copies what is in a directory of the host, with the directories in it. Symbolic links are followed.
     fn copy_in_entries(&self, folder: &Path, to: &str) -> Result<()> {
         let listing = std::fs::read_dir(folder).map_err(Error::io("list", folder))?;
-        let mut paths: Vec<PathBuf> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let paths: std::io::Result<Vec<PathBuf>> = listing.map(|entry| Ok(entry?.path())).collect();
+        let mut paths = paths.map_err(Error::io("list", folder))?;
         paths.sort();
         for source in paths {
-            let name = source.file_name().unwrap_or_default().to_string_lossy();
-            let path = format!("{to}/{name}");
+            let path = format!("{to}/{}", names::text(source.file_name().unwrap_or_default())?);
             if source.is_dir() {
                 self.make_directory(&path)?;
                 self.copy_in_entries(&source, &path)?;
@@ -286,7 +274,7 @@ impl Mounted {
         loop {
             let count = file.read_at(offset, &mut buffer).map_err(failed(&self.image))?;
             if count == 0 {
-                return output.flush().map_err(Error::io("write", to));
+                return Ok(());
             }
             output.write_all(&buffer[..count]).map_err(Error::io("write", to))?;
             offset += count as u64;
@@ -295,11 +283,15 @@ impl Mounted {
 
     fn list(&self, path: &str, recursive: bool) -> Result<()> {
         for entry in self.volume.list(path).map_err(failed(&self.image))? {
+            if streams::failed() {
+                return Ok(());
+            }
             let full = format!("{}/{}", path.trim_end_matches('/'), entry.name);
+            let shown = names::shown(self.volume.format(), &full);
             match entry.kind {
-                EntryKind::File => println!("{:>12}  {full}", entry.bytes),
-                EntryKind::Directory => println!("{:>12}  {full}/", "-"),
-                EntryKind::Other => println!("{:>12}  {full}", "special"),
+                EntryKind::File => println!("{:>12}  {shown}", entry.bytes),
+                EntryKind::Directory => println!("{:>12}  {shown}/", "-"),
+                EntryKind::Other => println!("{:>12}  {shown}", "special"),
             }
             // An ext4 directory may list itself and its parent.
             let real = entry.name != "." && entry.name != "..";
@@ -327,17 +319,17 @@ mod tests {
         make(&image, 16 << 20, Some(&tree)).unwrap();
         check(&image).unwrap();
         let out = scratch.path().join("out");
-        get(&image, "deep/er/big", Some(&out)).unwrap();
+        get(&image, OsStr::new("deep/er/big"), Some(&out)).unwrap();
         assert_eq!(std::fs::read(&out).unwrap(), content);
 
-        put(&image, &[tree.join("small")], Some("/other/name")).unwrap();
+        put(&image, &[tree.join("small")], Some(OsStr::new("/other/name"))).unwrap();
         put(&image, std::slice::from_ref(&tree), None).unwrap();
-        get(&image, "/other/name", Some(&out)).unwrap();
+        get(&image, OsStr::new("/other/name"), Some(&out)).unwrap();
         assert_eq!(std::fs::read(&out).unwrap(), b"text");
-        get(&image, "tree/deep/er/big", Some(&out)).unwrap();
+        get(&image, OsStr::new("tree/deep/er/big"), Some(&out)).unwrap();
         assert_eq!(std::fs::read(&out).unwrap(), content);
         files(&FsVerb::Rm { image: image.clone(), path: "other/name".into() }).unwrap();
-        assert!(get(&image, "other/name", Some(&out)).is_err());
+        assert!(get(&image, OsStr::new("other/name"), Some(&out)).is_err());
         check(&image).unwrap();
     }
 

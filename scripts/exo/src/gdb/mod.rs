@@ -14,6 +14,7 @@ use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
 use crate::host::children::{self, Group, Progress};
+use crate::host::output::write_atomically;
 use crate::host::programs::program_path;
 use crate::machine::Machine;
 use crate::machine::args::MachineArgs;
@@ -89,7 +90,7 @@ pub fn gdb(args: &GdbArgs) -> Result<()> {
     let (socket, control) = (scratch.path().join("stub"), scratch.path().join("qmp"));
     let file = scratch.path().join("commands");
     let text = script::text(&levels, &breakpoints, &socket, style);
-    std::fs::write(&file, text).map_err(Error::io("write", &file))?;
+    write_atomically(&file, text.as_bytes())?;
     let machine = Machine { qmp: Some(control), ..stubbed(&machine, &socket) };
     debug(&machine, &file, style)
 }

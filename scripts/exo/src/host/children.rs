@@ -24,14 +24,19 @@ pub fn end_with_this_process() {
         if LEFT_TO_OTHERS.load(Ordering::SeqCst) {
             return;
         }
-        INTERRUPTED.store(true, Ordering::SeqCst);
-        for (pid, signal) in groups().iter() {
-            // A group that has just ended is no failure.
-            let _ = kill_process_group(*pid, *signal);
-        }
+        interrupt();
     });
     if let Err(error) = installed {
         eprintln!("exo: warning: Ctrl-C will not be caught: {error}");
+    }
+}
+
+/// Ends all groups, as Ctrl-C does.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    for (pid, signal) in groups().iter() {
+        // A group that has just ended is no failure.
+        let _ = kill_process_group(*pid, *signal);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::qcow2;
 use crate::error::{Error, Result};
+use crate::host::output::Output;
 use crate::machine::iso::{self, Contents};
 use crate::units::Extent;
 use hyperexo_abi::BLOCK_BYTES;
@@ -45,10 +46,10 @@ pub fn write_raw(image: &Path, contents: &Contents<'_>, data: Option<&Path>, scr
     Ok(())
 }
 
-/// Writes the raw image `raw` as a qcow2 image.
-pub fn convert_to_qcow2(raw: &Path, image: &Path) -> Result<()> {
+/// Writes the raw image `raw` as a qcow2 image to `output`, which the user calls `image`.
+pub fn convert_to_qcow2(raw: &Path, output: &mut Output, image: &Path) -> Result<()> {
     let mut source = File::open(raw).map_err(Error::io("open", raw))?;
-    let mut out = BufWriter::new(File::create(image).map_err(Error::io("create", image))?);
+    let mut out = BufWriter::new(output);
     qcow2::write(&mut source, &mut out).map_err(Error::io("write", image))
 }
 

@@ -18,7 +18,8 @@ use crate::build::Freshness;
 use crate::bundle::environments::EnvironmentArgs;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::write_atomically;
+use crate::host::disk_image;
+use crate::host::output::{self, Output, write_atomically, write_made};
 use crate::machine::iso;
 use crate::units::human_bytes;
 pub use payload::{BUNDLE_PATH, KERNEL_PATH, Payload, PayloadArgs};
@@ -97,6 +98,9 @@ impl Format {
 /// The verb.
 pub fn image(args: &ImageArgs) -> Result<()> {
     let checkout = Checkout::find()?;
+    if args.format != Format::Oci {
+        output::expect(&[args.out.as_deref()])?;
+    }
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let data = args.data.as_deref().map(|data| Data::of(data, args)).transpose()?;
     let place = data.as_ref().map(|data| data.place(args.format)).transpose()?;
@@ -105,7 +109,10 @@ pub fn image(args: &ImageArgs) -> Result<()> {
     let name = format!("{}.{}", payload.name, args.format.ending());
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(name));
     write(&payload, args.format, data.as_ref().map(|data| data.path), &out)?;
-    println!("{} ({})", out.display(), human_bytes(bytes_of(&out)));
+    match bytes_of(&out) {
+        0 => println!("{}", out.display()),
+        bytes => println!("{} ({})", out.display(), human_bytes(bytes)),
+    }
     Ok(())
 }
 
@@ -128,6 +135,7 @@ impl Data<'_> {
                 return refuse("a unikernel alone takes a whole disk, not a part of the boot disk", fix);
             }
         }
+        disk_image::check_raw(path)?;
         let bytes = path.metadata().map_err(Error::io("read", path))?.len();
         Ok(Data { path, bytes })
     }
@@ -157,13 +165,15 @@ fn write(payload: &Payload, format: Format, data: Option<&Path>, out: &Path) -> 
         Format::Elf => write_atomically(out, &one_elf(payload)?),
         Format::Iso => {
             modules.extend(data);
-            iso::write(out, &contents(&modules), scratch.path())
+            write_made(out, |out| iso::write(out, &contents(&modules), scratch.path()))
         }
-        Format::Raw => disk::write_raw(out, &contents(&modules), data, scratch.path()),
+        Format::Raw => write_made(out, |out| disk::write_raw(out, &contents(&modules), data, scratch.path())),
         Format::Qcow2 => {
             let raw = scratch.path().join("disk.raw");
             disk::write_raw(&raw, &contents(&modules), data, scratch.path())?;
-            disk::convert_to_qcow2(&raw, out)
+            let mut output = Output::create(out)?;
+            disk::convert_to_qcow2(&raw, &mut output, out)?;
+            output.finish()
         }
         Format::Oci => write_oci(payload, data, out),
     }

@@ -23,21 +23,30 @@ pub type Entry = (String, Vec<u8>);
 /// Writes an image layout to the directory `folder`; what the labels say is `labels`. An older layout is
 /// replaced.
 pub fn write_layout(folder: &Path, entries: &[Entry], labels: &Value) -> Result<()> {
-    if folder.exists() {
-        if !folder.join("oci-layout").is_file() {
-            let fix = "name another by --out, or remove it".to_owned();
-            let what = format!("{} is there, and is no OCI layout", folder.display());
-            return Err(Error::Argument { what, fix });
-        }
-        std::fs::remove_dir_all(folder).map_err(Error::io("replace", folder))?;
+    if folder.exists() && !folder.join("oci-layout").is_file() {
+        let fix = "name another by --out, or remove it".to_owned();
+        let what = format!("{} is there, and is no OCI layout", folder.display());
+        return Err(Error::Argument { what, fix });
     }
+    // Made beside its place, which it takes when it is complete.
+    let place = match folder.canonicalize() {
+        Ok(place) => place,
+        Err(_) => std::path::absolute(folder).map_err(Error::io("resolve", folder))?,
+    };
+    let above = place.parent().unwrap_or(&place);
+    std::fs::create_dir_all(above).map_err(Error::io("create", above))?;
+    let scratch = tempfile::tempdir_in(above).map_err(Error::io("create a directory in", above))?;
+    let layout = scratch.path().join("layout");
     for (path, bytes) in files(entries, labels).map_err(Error::io("pack", folder))? {
-        let path = folder.join(path);
-        let parent = path.parent().unwrap_or(folder);
+        let path = layout.join(path);
+        let parent = path.parent().unwrap_or(&layout);
         std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         write_atomically(&path, &bytes)?;
     }
-    Ok(())
+    if place.exists() {
+        std::fs::rename(&place, scratch.path().join("old")).map_err(Error::io("replace", folder))?;
+    }
+    std::fs::rename(&layout, &place).map_err(Error::io("create", folder))
 }
 
 /// Writes an image layout as one tar file.

@@ -1,16 +1,18 @@
 //! The machine as the user describes it: arguments that several verbs share.
 
+use crate::build::image::memory_end;
 use crate::bundle::Writable;
 use crate::bundle::environments::Supply;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::disk_image;
 use crate::machine::accel::{Accel, Host};
 use crate::machine::bochs;
 use crate::machine::firmware::Firmware;
 use crate::machine::iso;
 use crate::machine::network::Network;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
-use crate::units::parse_size;
+use crate::units::{human_bytes, parse_size};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -228,6 +230,7 @@ impl MachineArgs {
                 return refuse("Bochs has no virtio", "leave it out, or use --on qemu");
             }
         }
+        self.check_room(kernel)?;
         let by_pvh = accel != Accel::Bochs && self.boot == Boot::Pvh;
         if self.firmware == Firmware::Qboot && !by_pvh {
             return Err(Error::Argument {
@@ -289,8 +292,25 @@ impl MachineArgs {
         Ok(())
     }
 
+    /// Refuses a machine in whose memory the kernel would not lie: it could not even say so.
+    fn check_room(&self, kernel: &Path) -> Result<()> {
+        let file = std::fs::read(kernel).map_err(Error::io("read", kernel))?;
+        match memory_end(&file) {
+            Some(end) if end > self.memory => Err(Error::Argument {
+                what: format!(
+                    "--memory {}: {} alone reaches up to {end} bytes",
+                    human_bytes(self.memory),
+                    kernel.display()
+                ),
+                fix: format!("give the machine more, such as --memory {}M", (end >> 20) + 8),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn disk(&self) -> Result<Option<Disk>> {
         let Some(image) = &self.disk else { return Ok(None) };
+        disk_image::check_raw(image)?;
         let absolute = |path: &Path| path.canonicalize().map_err(Error::io("open disk image", path));
         Ok(Some(Disk {
             image: absolute(image)?,

@@ -6,6 +6,7 @@
 //! fault, a panic of Bochs) ends it with another.
 
 use crate::error::{Error, Result};
+use crate::host::output::write_atomically;
 use crate::host::programs::program_path;
 use crate::machine::iso;
 use crate::machine::network::Network;
@@ -140,7 +141,7 @@ pub fn prepare(machine: &Machine, folder: &Path) -> Result<Prepared> {
     };
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(Error::io("write", &path))
+        write_atomically(&path, text.as_bytes())
     };
     write("bochsrc", &configuration(machine, &prepared)?)?;
     write("commands", "c\nq\n")?;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::children::describe;
+use crate::host::output::write_atomically;
 use crate::host::programs::program_path;
 use crate::units::shell_quote;
 use std::ffi::OsString;
@@ -40,7 +41,7 @@ pub fn write(image: &Path, contents: &Contents<'_>, scratch: &Path) -> Result<()
         return Err(Error::NotInstalled { program: program.into(), package });
     }
     let menu = scratch.join("grub.cfg");
-    std::fs::write(&menu, menu_text(contents)).map_err(Error::io("write", &menu))?;
+    write_atomically(&menu, menu_text(contents).as_bytes())?;
     let mut command = Command::new(PROGRAM);
     command.arg("-o").arg(image).args(["-d", MODULES]);
     // Only what is used: the CD is a tenth as large, and made in a tenth of the time.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::output::write_atomically;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `exo new`.
@@ -64,7 +65,7 @@ pub fn write(root: &Path, name: &str, path: &Path) -> Result<()> {
             .replace("@NAME@", name)
             .replace("@ROOT@", &root.display().to_string())
             .replace("@CHANNEL@", channel);
-        std::fs::write(&target, text).map_err(Error::io("write", &target))?;
+        write_atomically(&target, text.as_bytes())?;
     }
     Ok(())
 }

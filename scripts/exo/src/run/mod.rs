@@ -9,7 +9,8 @@ use crate::bundle;
 use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::output::write_lines;
+use crate::host::disk_image;
+use crate::host::output::{expect, write_lines};
 use crate::machine::accel::Accel;
 use crate::machine::args::MachineArgs;
 use crate::machine::bochs;
@@ -60,6 +61,8 @@ pub struct RunArgs {
 
 /// The verb.
 pub fn run(args: &RunArgs) -> Result<()> {
+    expect(&[args.json.as_deref(), args.record_references.as_deref()])?;
+    args.machine.disk.as_deref().map_or(Ok(()), disk_image::check_raw)?;
     let checkout = Checkout::find()?;
     let mut symbols = Symbols::default();
     let Prepared { mut machine, count, why } = prepare(args, &checkout, &mut symbols)?;

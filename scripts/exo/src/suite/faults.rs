@@ -48,6 +48,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-full", &[Need::Disk], disk_full),
         Test::new("disk-read-only", &[Need::Disk], disk_read_only),
         Test::new("machine-without-virtualization", &[Need::Exokernel], without_virtualization),
+        Test::new("processor-too-old", &[Need::QemuMachine], processor_too_old),
+        Test::new("memory-too-small", &[], memory_too_small),
         Test::new("core-missing", &[Need::Exokernel, Need::Cores(2)], core_missing),
         Test::new("unknown-application", &[], unknown_application),
         Test::new("time-limit", &[], time_limit),
@@ -192,6 +194,20 @@ fn without_virtualization(context: &Context) -> Verdict {
     let (arguments, word) = context.platform.without_virtualization();
     let said = context.run(&[&["hello"], arguments].concat())?;
     said.fails_with(&[KERNEL, word])
+}
+
+/// The first instructions see that nothing behind them would work.
+fn processor_too_old(context: &Context) -> Verdict {
+    for model in ["qemu32", "qemu64,-nx", "qemu64,-lm"] {
+        let arguments = ["hello", "--accel", "tcg", "--cpu", model, "--timeout", "60"];
+        context.run(&arguments)?.fails_with(&["lacks 64-bit mode or NX"])?;
+    }
+    Ok(())
+}
+
+/// Where the kernel does not lie in memory, nobody but the tool can say so.
+fn memory_too_small(context: &Context) -> Verdict {
+    context.run(&["hello", "--memory", "1M"])?.fails_with(&["--memory 1.0 MiB", "reaches up to"])
 }
 
 /// The kernel, not only the tool, refuses a core that is not there.

@@ -48,7 +48,7 @@ use crate::build::{Freshness, Source, images};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
 use crate::host::children::interrupted;
-use crate::host::output::write_lines;
+use crate::host::output::{expect, write_lines};
 use context::Context;
 use platform::{Need, Platform};
 use serde::Serialize;
@@ -125,6 +125,7 @@ struct Entry {
 
 /// The verb.
 pub fn test(args: &TestArgs) -> Result<()> {
+    expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let names = ["hello", "hostile", "filecache", "cores", "network", "primitives"]
