@@ -23,7 +23,7 @@
 //! says what the marks mean:
 //!
 //! ```text
-//! rows: units · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
+//! rows: units recorded · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
 //! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
 //! rows: suite::+
 //! ```
@@ -62,6 +62,7 @@ mod linux;
 mod machine;
 mod new;
 mod page;
+mod recorded;
 #[cfg(test)]
 mod rows;
 mod run;

@@ -1,7 +1,8 @@
 //! Every policy at every size over one trace, on several cores.
 //!
 //! The policies are those that run in unikernels ([`libos_fs::cache`]). LRU and the optimum are stack
-//! algorithms, and a fixed set takes counts only: all their sizes take one pass. Every other policy takes a pass for each size.
+//! algorithms, and a fixed set takes counts only: all their sizes take one pass. Every other policy takes a
+//! pass for each size.
 
 use super::policy::{Policy, Tuned};
 use super::trace::Trace;

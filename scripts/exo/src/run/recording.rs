@@ -5,9 +5,9 @@
 //! (`# file NUMBER: PATH`), then one number a line, file number × 2³² + block.
 
 use crate::bundle::environments::Environment;
-use crate::cache::advise::name_line;
 use crate::error::{Error, Result};
 use crate::host::output::write_atomically;
+use crate::recorded::{name_line, title};
 use crate::session::serial::{Line, parse};
 use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
 use libos_fs::{CacheOptions, EntryKind, FileDisk, FileId, Format, Volume};
@@ -15,8 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// First line of the file.
-const HEADER: &str = "# hyperexo references 1";
 /// Word of the command line that has a unikernel print its references.
 const WORD: &str = "record-references=1";
 
@@ -81,7 +79,7 @@ impl Recording {
                     .into(),
             ));
         }
-        let mut text = format!("{HEADER}\n");
+        let mut text = format!("{}\n", title());
         let used: BTreeSet<u64> = self.references.iter().map(|reference| reference >> 32).collect();
         for (file, name) in disk.map(names).unwrap_or_default() {
             if used.contains(&file.0) {
@@ -144,7 +142,7 @@ mod tests {
         assert!(recording.write(&path, None).is_err(), "the end is missing");
         assert!(recording.line(LOG_END));
         recording.write(&path, None).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{HEADER}\n7\n8\n9\n"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n7\n8\n9\n", title()));
         assert!(recording.line("refs all 1+x"));
         assert!(recording.write(&path, None).unwrap_err().to_string().contains("1+x"));
     }

@@ -3,9 +3,9 @@
 //! Default: it says nothing, and every scan of half of the store sweeps out what the point reads want (LRU).
 //!
 //! Own: [`ScansAside`]. The program knows which requests are scans. Blocks that came in with a scan are the
-//! first to go, last come first; a point read makes a block an ordinary one, and of ordinary ones the one goes
-//! that point reads have wanted least often since the program began ([`Counted`]). A scan does not count as a
-//! use of ordinary blocks.
+//! first to go, last come first; a point read makes a block an ordinary one, and of ordinary ones the one
+//! goes that point reads have wanted least often since the program began ([`Counted`]). A scan does not count
+//! as a use of ordinary blocks.
 
 use super::policy::Counted;
 use crate::files::WorkFile;

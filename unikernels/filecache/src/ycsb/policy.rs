@@ -2,15 +2,15 @@
 //!
 //! Default: it says nothing, and the library operating system keeps what was used last (LRU).
 //!
-//! Own: which record comes next is chance, but some are asked for far more often than others, and in all mixes
-//! but one they stay the same. Who knows that can count for as long as the program runs: [`Counted`] gives up
-//! the block that has been used least often, and remembers the counts of blocks that have left. A policy for
-//! everybody can't: it has to forget, because elsewhere what was wanted yesterday is in the way today. In mix D
-//! it is so here, too, as what was added last is read most: there SIEVE finds out what is wanted now, of the
-//! index as well.
+//! Own: which record comes next is chance, but some are asked for far more often than others, and in all
+//! mixes but one they stay the same. Who knows that can count for as long as the program runs: [`Counted`]
+//! gives up the block that has been used least often, and remembers the counts of blocks that have left. A
+//! policy for everybody can't: it has to forget, because elsewhere what was wanted yesterday is in the way
+//! today. In mix D it is so here, too, as what was added last is read most: there SIEVE finds out what is
+//! wanted now, of the index as well.
 //!
-//! A node of the index leads to hundreds of leaves: else the index goes last. And reading ahead is in vain where
-//! neighbours have nothing to do with each other.
+//! A node of the index leads to hundreds of leaves: else the index goes last. And reading ahead is in vain
+//! where neighbours have nothing to do with each other.
 
 use super::Mix;
 use crate::files::WorkFile;
@@ -33,9 +33,10 @@ pub fn choose_own(cache: &BufferCache, index: &WorkFile, mix: Mix) {
     cache.set_policy(0, Box::<Counted>::default() as Box<dyn ReplacementPolicy>);
 }
 
-/// Replaces the block that has been used least often since the program began; of several, the one used longest
-/// ago. Where each reference is independent of the last, that comes near the best fixed set of blocks as soon
-/// as the counts tell them apart. It takes some ten bytes for each block of the data, and O(log n) a use.
+/// Replaces the block that has been used least often since the program began; of several, the one used
+/// longest ago. Where each reference is independent of the last, that comes near the best fixed set of blocks
+/// as soon as the counts tell them apart. It takes some ten bytes for each block of the data, and O(log n) a
+/// use.
 #[derive(Default)]
 pub struct Counted {
     /// Uses of every block, in the cache or not.

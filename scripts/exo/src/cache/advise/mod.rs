@@ -6,19 +6,15 @@
 //! | [`plan`] | priorities and policies, and what they would miss |
 //! | [`search`] | from the best general policy to a plan, step by step |
 //! | [`units`] | files, or directories of them, that a plan can name |
-//! | [`names`] | what the files are called |
 //! | [`report`] | tables, the lines to paste, JSON |
 //! | [`page`] | the same as a page |
 
 mod character;
-mod names;
 mod page;
 mod plan;
 mod report;
 mod search;
 mod units;
-
-pub use names::line as name_line;
 
 use super::policy::Policy;
 use super::replay::{self, buffers};
@@ -26,7 +22,8 @@ use super::simulate::bar;
 use super::sizes::{Sizes, ascending};
 use super::trace::{Description, read};
 use crate::error::Result;
-use crate::host::output::{write_atomically, write_lines};
+use crate::host::output::{expect, write_atomically, write_lines};
+use crate::recorded;
 use character::Reference;
 use libos_fs::{FileId, PolicyKind};
 use report::Advice;
@@ -58,7 +55,7 @@ pub struct AdviseArgs {
     /// plan for a long trace
     #[arg(long, default_value_t = 400)]
     effort: u64,
-    /// Writes a JSON line for each size
+    /// Writes a JSON line for each size; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Writes a page with tables and pictures
@@ -68,10 +65,11 @@ pub struct AdviseArgs {
 
 /// The verb.
 pub fn advise(args: &AdviseArgs) -> Result<()> {
+    expect(&[args.json.as_deref(), args.html.as_deref()])?;
     let reading = bar("reading", "{bytes} of {total_bytes}");
     let trace = read(&args.file, &args.description, &reading)?;
     reading.finish_and_clear();
-    let names = names::read(&args.file);
+    let names = recorded::names(&args.file);
     let references: Vec<Reference> =
         trace.references().map(|number| (FileId(number >> 32), number & 0xffff_ffff)).collect();
     let files = character::characters(&references);

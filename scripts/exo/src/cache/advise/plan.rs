@@ -24,8 +24,8 @@ impl Plan {
         Plan { policies: [(0, policy)].into(), priorities: vec![0; units] }
     }
 
-    /// The same with a unit at another priority, which has this policy if it is new. With a priority of −1 all
-    /// others are raised.
+    /// The same with a unit at another priority, which has this policy if it is new. With a priority of −1
+    /// all others are raised.
     pub fn with_unit(&self, unit: usize, priority: i32, policy: PolicyKind) -> Plan {
         let mut plan = self.clone();
         plan.policies.entry(priority).or_insert(policy);

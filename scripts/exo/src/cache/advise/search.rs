@@ -1,8 +1,8 @@
 //! The search for a plan: from the best general policies, step by step, as long as a step gains.
 //!
-//! A step gives one unit of files another priority, with a policy if nobody has that priority yet, or gives a priority
-//! another policy. Of all steps the one that gains most is taken (hill climbing). The search does not try
-//! every plan, so a better one may exist; what it finds is exact for what it found.
+//! A step gives one unit of files another priority, with a policy if nobody has that priority yet, or gives a
+//! priority another policy. Of all steps the one that gains most is taken (hill climbing). The search does
+//! not try every plan, so a better one may exist; what it finds is exact for what it found.
 
 use super::character::Reference;
 use super::plan::Plan;
@@ -46,8 +46,8 @@ pub struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The steps from a general policy to the best plan that is found for a cache of so many blocks. `general`
-    /// has the misses of each policy alone. The first step is the policy that the rest begins from.
+    /// The steps from a general policy to the best plan that is found for a cache of so many blocks.
+    /// `general` has the misses of each policy alone. The first step is the policy that the rest begins from.
     pub fn best(&self, blocks: usize, general: &[(PolicyKind, u64)]) -> Vec<Step> {
         let mut ranked = general.to_vec();
         ranked.sort_by_key(|(_, misses)| *misses);
@@ -179,7 +179,8 @@ mod tests {
             assert_eq!(step.plan.misses(60, &references(), &units(2), u64::MAX).0, Some(step.misses));
         }
         let best = steps.last().unwrap();
-        // The index stays, the text gets what is left: 100 + 30 blocks once, then 100 - 30 of the text a pass.
+        // The index stays, the text gets what is left: 100 + 30 blocks once, then 100 - 30 of the text a
+        // pass.
         assert!(best.misses <= 130 + 19 * 71, "{best:?}");
         assert_ne!(best.plan.priorities[0], best.plan.priorities[1]);
     }

@@ -17,13 +17,12 @@
 use super::calls::Access;
 use super::files::{File, FileIndex, Files};
 use crate::error::{Error, Result};
+use crate::recorded::title;
 use hyperexo_abi::BLOCK_BYTES;
 use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// First line of a record.
-const HEADER: &str = "# hyperexo references 1";
 /// Characters of a path or command in the head: readers refuse lines of more than 1,024 bytes.
 const MOST_CHARACTERS: usize = 200;
 
@@ -161,7 +160,7 @@ fn head(files: &Files, command: &str) -> String {
     let mut numbered: Vec<(u32, &File)> =
         files.all().iter().filter_map(|file| Some((file.number?, file))).collect();
     numbered.sort_by_key(|(number, _)| *number);
-    let mut text = format!("{HEADER}\n# recorded: {}\n", one_line(command));
+    let mut text = format!("{}\n# recorded: {}\n", title(), one_line(command));
     for (number, file) in numbered {
         text.push_str(&format!(
             "# file {number}: {} reads, {} writes, {} distinct blocks, {} bytes: {}\n",

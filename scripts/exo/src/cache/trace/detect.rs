@@ -4,6 +4,7 @@ use super::fault::{Fault, Place, Read, shown};
 use super::lines::{sample, without_mark};
 use super::table::is_empty;
 use super::{disk, libcachesim, unpack, vscsi};
+use crate::recorded::TITLE;
 use std::fmt;
 use std::path::Path;
 
@@ -52,9 +53,6 @@ pub(super) const ENOUGH: u64 = 1 << 16;
 /// Bytes of a file, compressed or not, that show whether it is.
 pub(super) const ENOUGH_PACKED: u64 = 64;
 
-/// First line of a file of references, without its version.
-pub(super) const REFERENCES_TITLE: &str = "# hyperexo references ";
-
 /// The first bytes of a file, after decompression.
 #[derive(Clone, Copy)]
 pub(super) struct Start<'s> {
@@ -95,7 +93,7 @@ fn lower_name(path: &Path) -> String {
 pub(super) fn detect(path: &Path, start: Start<'_>) -> Read<Format> {
     let name = lower_name(path);
     let name = unpack::promised(&name).1;
-    if without_mark(start.bytes).starts_with(REFERENCES_TITLE.as_bytes()) {
+    if without_mark(start.bytes).starts_with(TITLE.as_bytes()) {
         return Ok(Format::References);
     }
     if start.bytes.starts_with(&libcachesim::LCS_MAGIC) {

@@ -1,10 +1,10 @@
 //! Text with one block number a line, in three dialects.
 
-use super::detect::REFERENCES_TITLE;
 use super::fault::{Fault, Place, Read, shown};
 use super::fields::number;
 use super::lines::Lines;
 use super::recorder::Recorder;
+use crate::recorded::{TITLE, VERSION};
 use std::io::BufRead;
 
 /// What else a line may hold. Empty lines may be everywhere.
@@ -17,10 +17,6 @@ pub enum Dialect {
     /// The first line is a title with the version; comments begin with `#`.
     References,
 }
-
-/// Version of the format `references` that is written and read: after the title, one decimal number a line,
-/// which is file number × 2^32 + block.
-pub const REFERENCES_VERSION: &str = "1";
 
 /// Longest line; a block number has 20 digits at most.
 const LONGEST_LINE: u64 = 1024;
@@ -65,17 +61,16 @@ fn block(text: &[u8], place: Place) -> Read<u64> {
 
 /// Judges the first line of a file of references.
 fn title(text: &[u8]) -> Read<()> {
-    let version = text.strip_prefix(REFERENCES_TITLE.as_bytes());
+    let version = text.strip_prefix(TITLE.as_bytes());
     let fault = |reason: String, fix| Err(Fault::new(Place::Line(1), reason, fix));
     match version.map(<[u8]>::trim_ascii) {
-        Some(version) if version == REFERENCES_VERSION.as_bytes() => Ok(()),
+        Some(version) if version == VERSION.as_bytes() => Ok(()),
         Some(version) => {
             let reason = format!("references of version {}", String::from_utf8_lossy(version));
             fault(reason, "this exo reads version 1: use the exo that recorded them, or record again")
         }
         None => {
-            let reason =
-                format!("the first line is not {:?}", format!("{REFERENCES_TITLE}{REFERENCES_VERSION}"));
+            let reason = format!("the first line is not {:?}", format!("{TITLE}{VERSION}"));
             fault(reason, "for block numbers without a title, --format csv")
         }
     }

@@ -183,7 +183,7 @@ proptest! {
     fn numbers_survive_each_format(blocks in proptest::collection::vec(any::<u64>(), 1..50)) {
         let lines: String = blocks.iter().map(|block| format!("{block}\n")).collect();
         prop_assert_eq!(&read_bytes("a.csv", lines.as_bytes(), None, None).unwrap(), &blocks);
-        let titled = format!("{}1\n{lines}", detect::REFERENCES_TITLE);
+        let titled = format!("{}1\n{lines}", crate::recorded::TITLE);
         prop_assert_eq!(&read_bytes("a", titled.as_bytes(), None, None).unwrap(), &blocks);
         prop_assert_eq!(&read_bytes("a.oracleGeneral", &records(&blocks), None, None).unwrap(), &blocks);
     }

@@ -1,21 +1,37 @@
-//! Names of the files of a recorded trace: comments at its head, `# file NUMBER: PATH`, or with something else
-//! that is told of the file before its path, `# file NUMBER: 12 reads, 0 writes: PATH`.
+//! The head of a file of recorded references: its first line, and the names of the files, as comments.
+//!
+//! ```text
+//! # hyperexo references 1
+//! # file 4: /gli/index
+//! # file 5: 12 reads, 0 writes: /gli/partitions
+//! ```
+//!
+//! What stands between the number of a file and its path is for people.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+/// First line of the file, without its version.
+pub const TITLE: &str = "# hyperexo references ";
+/// Version of the format that is written and read: one decimal number a line, file number × 2^32 + block.
+pub const VERSION: &str = "1";
 /// What a line with a name begins with.
-pub const NAMED: &str = "# file ";
+const NAMED: &str = "# file ";
+
+/// The first line.
+pub fn title() -> String {
+    format!("{TITLE}{VERSION}")
+}
 
 /// The line that names a file.
-pub fn line(number: u64, path: &str) -> String {
+pub fn name_line(number: u64, path: &str) -> String {
     format!("{NAMED}{number}: {path}")
 }
 
 /// The names in the comments at the head of a text. A file of another kind has none.
-pub fn read(path: &Path) -> BTreeMap<u64, String> {
+pub fn names(path: &Path) -> BTreeMap<u64, String> {
     let Ok(file) = File::open(path) else { return BTreeMap::new() };
     let lines = BufReader::new(file).lines().map_while(|line| line.ok().filter(|line| line.starts_with('#')));
     lines.filter_map(|line| parsed(&line)).collect()
@@ -37,12 +53,12 @@ mod tests {
         let path = folder.path().join("refs");
         let text = format!(
             "# hyperexo references 1\n{}\n# file x y\n# file 3: 2 reads: /c: d\n4294967296\n{}\n",
-            line(1, "/a b"),
-            line(2, "/c")
+            name_line(1, "/a b"),
+            name_line(2, "/c")
         );
         std::fs::write(&path, text).unwrap();
-        assert_eq!(read(&path), [(1, "/a b".to_owned()), (3, "/c: d".to_owned())].into());
+        assert_eq!(names(&path), [(1, "/a b".to_owned()), (3, "/c: d".to_owned())].into());
         std::fs::write(&path, [0xff, 0xfe, b'\n']).unwrap();
-        assert!(read(&path).is_empty() && read(&folder.path().join("nothing")).is_empty());
+        assert!(names(&path).is_empty() && names(&folder.path().join("nothing")).is_empty());
     }
 }
