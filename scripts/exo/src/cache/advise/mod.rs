@@ -21,27 +21,34 @@ use super::replay::{self, buffers};
 use super::simulate::bar;
 use super::sizes::{Sizes, ascending};
 use super::trace::{Description, read};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::output::{expect, write_atomically, write_lines};
 use crate::recorded;
 use character::Reference;
 use libos_fs::{FileId, PolicyKind};
 use report::Advice;
 use search::Search;
+use std::ffi::OsString;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 
 /// Arguments of `exo cache advise`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  exo run filecache --disk data.img --record-references refs -- workload=gli
-  exo cache advise refs
+  exo cache record -- rg -l foo src && exo cache advise refs
+  exo cache advise filecache --disk gli.img -- workload=gli
   exo cache advise refs --sizes 1000,80% --html advice.html
   exo cache advise w106.oracleGeneral.zst --sizes 10%")]
 pub struct AdviseArgs {
-    /// References: a record of `exo run --record-references`, or a trace that `exo cache simulate` reads
+    /// A record of `exo cache record` or of `exo run --record-references`, or a trace that `exo cache
+    /// simulate` reads; or an application, which is run and recorded first
+    #[arg(value_name = "FILE | APP")]
     file: PathBuf,
+    /// If an application is named: what `exo run` is told besides
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "RUN OPTIONS")]
+    run: Vec<OsString>,
     /// Cache sizes, separated by commas: blocks (1000), shares of the distinct blocks (80%), bytes (64M), or
     /// ranges FIRST..LAST:COUNT of these
     #[arg(long, value_delimiter = ',', default_value = "10%,20%,40%,80%")]
@@ -66,10 +73,13 @@ pub struct AdviseArgs {
 /// The verb.
 pub fn advise(args: &AdviseArgs) -> Result<()> {
     expect(&[args.json.as_deref(), args.html.as_deref()])?;
+    // Kept until the end: the record may be in it.
+    let scratch = tempfile::tempdir().map_err(Error::io("make a directory in", &std::env::temp_dir()))?;
+    let file = args.record(&scratch.path().join("refs"))?;
     let reading = bar("reading", "{bytes} of {total_bytes}");
-    let trace = read(&args.file, &args.description, &reading)?;
+    let trace = read(&file, &args.description, &reading)?;
     reading.finish_and_clear();
-    let names = recorded::names(&args.file);
+    let names = recorded::names(&file);
     let references: Vec<Reference> =
         trace.references().map(|number| (FileId(number >> 32), number & 0xffff_ffff)).collect();
     let files = character::characters(&references);
@@ -136,4 +146,32 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
         eprintln!("exo: report in {}", path.display());
     }
     Ok(())
+}
+
+impl AdviseArgs {
+    /// The file with the references: the one that is named, or `record`, to which the application that is
+    /// named has been recorded.
+    fn record(&self, record: &Path) -> Result<PathBuf> {
+        if self.file.exists() && !self.file.is_dir() {
+            return match self.run.first() {
+                None => Ok(self.file.clone()),
+                Some(extra) => Err(Error::Argument {
+                    what: format!("{extra:?} after a file of references"),
+                    fix: "options come before the file; what follows it is for an application".into(),
+                }),
+            };
+        }
+        let exo = std::env::current_exe().map_err(Error::io("find", Path::new("exo")))?;
+        let mut run = Command::new(exo);
+        run.args(["run", "--record-references"]).arg(record).arg(&self.file).args(&self.run);
+        // What the application prints is not what is asked for here.
+        let status = run.stdout(Stdio::null()).status().map_err(Error::io("run", &self.file))?;
+        if status.success() {
+            return Ok(record.to_path_buf());
+        }
+        Err(Error::Argument {
+            what: format!("{} is no file, and running it as an application failed", self.file.display()),
+            fix: "name a file of references, or an application with the options that `exo run` wants".into(),
+        })
+    }
 }
