@@ -173,7 +173,6 @@ impl Workload {
             Workload::Gli => "gli/policy.rs",
             Workload::Ldk => "ldk/policy.rs",
             Workload::Pjn => "pjn/policy.rs",
-            Workload::Ycsb(Mix::GetScan) => "ycsb/get_scan.rs",
             Workload::Ycsb(_) => "ycsb/policy.rs",
         }
     }

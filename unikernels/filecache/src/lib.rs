@@ -9,7 +9,7 @@
 //! | [`gli`] | text searches by a two-level index | [`gli::policy`]: the index before all, MRU |
 //! | [`ldk`] | a link of archives | [`ldk::policy`]: MRU, done with |
 //! | [`pjn`] | a join by an index | [`pjn::policy`]: the index before all |
-//! | [`ycsb`] | a key-value store | [`ycsb::policy`]: S3-FIFO; [`ycsb::get_scan`]: scans aside |
+//! | [`ycsb`] | a key-value store | [`ycsb::policy`]: least often used since the start |
 //!
 //! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the
 //! interface is that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994).

@@ -8,7 +8,6 @@
 //! Every byte that is read goes into a digest, which must be the one that the same requests to a map in
 //! memory gave.
 
-pub mod get_scan;
 pub mod policy;
 mod requests;
 
@@ -22,7 +21,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use serde::{Deserialize, Serialize};
 
 /// Path of the index of the store.
@@ -89,8 +88,6 @@ pub fn version(record: &[u8]) -> u64 {
 pub struct Files {
     mix: Mix,
     tree: RefCell<Tree>,
-    /// Whether a scan is under way: what `get_scan` wants to know.
-    scanning: alloc::rc::Rc<Cell<bool>>,
 }
 
 impl Files {
@@ -102,7 +99,7 @@ impl Files {
     pub fn open(context: &Context<'_>, mix: Mix) -> Result<Files, RunError> {
         let (index, leaves) = (open(context, INDEX_PATH)?, open(context, LEAVES_PATH)?);
         let tree = RefCell::new(Tree::open(index, leaves).map_err(wrong)?);
-        Ok(Files { mix, tree, scanning: alloc::rc::Rc::default() })
+        Ok(Files { mix, tree })
     }
 
     /// Carries out one request.
@@ -133,10 +130,8 @@ impl Files {
                 answers.added += 1;
             }
             Request::Scan(record, length) => {
-                self.scanning.set(true);
                 let show = |key, bytes: &[u8]| answers.add_read(key, bytes);
                 self.tree.borrow().scan(key_of(record), length, show)?;
-                self.scanning.set(false);
             }
         }
         Ok(())
@@ -160,9 +155,6 @@ impl Program for Files {
         let tree = self.tree.borrow();
         match advice {
             Advice::None => {}
-            Advice::Own(cache) if self.mix == Mix::GetScan => {
-                get_scan::choose_own(cache, tree.index(), &self.scanning);
-            }
             Advice::Own(cache) => policy::choose_own(cache, tree.index(), self.mix),
             Advice::Hints(hints) => {
                 hints.read_at_random(tree.index());
