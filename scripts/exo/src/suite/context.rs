@@ -118,6 +118,12 @@ impl Context {
             .prefix("exo-test-")
             .tempdir()
             .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
+        // Applications that tests make here are built from the same libraries: once, for all of them.
+        let settings = scratch.path().join(".cargo");
+        let (file, target) = (settings.join("config.toml"), scratch.path().join("target"));
+        std::fs::create_dir(&settings).map_err(Error::io("create", &settings))?;
+        let text = format!("[build]\ntarget-dir = {:?}\n", target.to_string_lossy());
+        std::fs::write(&file, text).map_err(Error::io("write", &file))?;
         Ok(Context { checkout, built, data, scratch, platform: Platform::QemuSvm })
     }
 
