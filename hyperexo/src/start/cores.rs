@@ -24,8 +24,9 @@ static SHARED: Once<SharedKernel> = Once::new();
 
 /// Frames of the stack on which a core runs its loop, the guard page below included.
 const STACK_FRAMES: u64 = 17;
-/// How long a core may take to come up.
-const PATIENCE_US: u64 = 200_000;
+/// How long a core may take to come up. A host that emulates many may be long in running one for the first
+/// time.
+const PATIENCE_US: u64 = 2_000_000;
 
 /// Where a core that is being started finds its stacks: one run of frames, its loop's stack first.
 const RUN_FRAMES: u64 = STACK_FRAMES + 3 * TRAP_STACK_FRAMES;
@@ -45,8 +46,9 @@ pub fn start_all(kernel: &mut Kernel, machine: Option<&Machine>, apic: &LocalApi
     if machine.apic_ids().len() < 2 || limit < 2 || !set_trampoline(kernel, Access::All) {
         return;
     }
-    start_each(kernel, machine, apic, limit);
-    set_trampoline(kernel, Access::ReadWrite);
+    if start_each(kernel, machine, apic, limit) {
+        set_trampoline(kernel, Access::ReadWrite);
+    }
 }
 
 /// Sets what may be done with the page of the trampoline. Returns whether that worked.
@@ -71,19 +73,20 @@ fn guard_stacks(kernel: &mut Kernel, run: u64) -> bool {
     set_access(kernel, &[run, trap(0), trap(1), trap(2)], Access::Nothing)
 }
 
-fn start_each(kernel: &mut Kernel, machine: &Machine, apic: &LocalApic, limit: usize) {
+/// Returns whether nobody can come any more: one that did not come in time may still, by the trampoline.
+fn start_each(kernel: &mut Kernel, machine: &Machine, apic: &LocalApic, limit: usize) -> bool {
     let own = apic.id();
     for apic_id in machine.apic_ids().iter().copied().filter(|id| *id != own) {
         if kernel.slices.len() >= limit {
-            return;
+            break;
         }
         let Some(run) = take_run(&mut kernel.pages.frames, RUN_FRAMES) else {
             log!("warning: no memory for the stacks of processor {apic_id}");
-            return;
+            break;
         };
         if !guard_stacks(kernel, run) {
             log!("warning: no memory for the page tables of the stacks of processor {apic_id}");
-            return;
+            break;
         }
         let before = SIGNALS.cores();
         let deadline_of = |us| ticks().saturating_add(kernel.clock.ticks_of_us(us));
@@ -102,11 +105,12 @@ fn start_each(kernel: &mut Kernel, machine: &Machine, apic: &LocalApic, limit: u
         while SIGNALS.cores() == before {
             if ticks() > deadline {
                 log!("warning: processor {apic_id} did not start; going on with {before}");
-                return;
+                return false;
             }
         }
         kernel.slices.push(SliceVector::default());
     }
+    true
 }
 
 /// First Rust code of a core. `base`: its run of frames.
@@ -127,7 +131,10 @@ extern "C" fn enter(base: u64) -> ! {
                     None => interrupt::halt(),
                 }
             };
-            Core::new(number, apic, backend, shared).run(shared);
+            // One that came after it had been given up has no slices, and halts.
+            if number < shared.lock().slices.len() {
+                Core::new(number, apic, backend, shared).run(shared);
+            }
         }
         Err(error) => log!("warning: a processor can't be used: {error}"),
     }

@@ -35,11 +35,11 @@ pub fn choose_own(cache: &BufferCache, index: &WorkFile, mix: Mix) {
 }
 
 /// Replaces the block that has been used least often since the program began; of several, the one used last.
-/// So a scan over many blocks, all of which have been used as often as each other, finds room in one: each makes
-/// room for the next, and what is wanted more often stays.
+/// So a scan over many blocks, all of which have been used as often as each other, finds room in one: each
+/// makes room for the next, and what is wanted more often stays.
 ///
-/// Where each reference is independent of the last, that comes near the best fixed set of blocks as soon as the
-/// counts tell them apart. It takes some ten bytes for each block of the data, and O(log n) a use.
+/// Where each reference is independent of the last, that comes near the best fixed set of blocks as soon as
+/// the counts tell them apart. It takes some ten bytes for each block of the data, and O(log n) a use.
 #[derive(Default)]
 pub struct Counted {
     /// Uses of every block, in the cache or not.
