@@ -10,6 +10,7 @@ use crate::file_system::{DirectoryEntry, EntryKind, FileSystem, Format, Space};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -84,18 +85,31 @@ impl Volume {
     ///
     /// If there is no such directory, or a file belongs to another manager.
     pub fn set_priority_below(&self, directory: &str, priority: i32) -> Result<(), FsError> {
+        for path in self.files_below(directory)? {
+            self.manager().set_priority(&self.open(&path)?, priority)?;
+        }
+        Ok(())
+    }
+
+    /// Paths of all files that are below a directory, whose own path has no `/` at its end.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such directory.
+    pub fn files_below(&self, directory: &str) -> Result<Vec<String>, FsError> {
+        let mut files = Vec::new();
         for entry in self.list(if directory.is_empty() { "/" } else { directory })? {
             let path = format!("{directory}/{}", entry.name);
             match entry.kind {
-                EntryKind::File => self.manager().set_priority(&self.open(&path)?, priority)?,
+                EntryKind::File => files.push(path),
                 // An ext4 directory may list itself and its parent.
                 EntryKind::Directory if entry.name != "." && entry.name != ".." => {
-                    self.set_priority_below(&path, priority)?;
+                    files.extend(self.files_below(&path)?);
                 }
                 EntryKind::Directory | EntryKind::Other => {}
             }
         }
-        Ok(())
+        Ok(files)
     }
 
     /// How full it is. An ext4 volume has nothing free: it is read-only.

@@ -12,6 +12,7 @@ use crate::machine::id::EnvironmentId;
 use crate::resource::capability::Verified;
 use crate::resource::frame::account::Account;
 use crate::resource::frame::nested::Counted;
+use crate::resource::frame::stale::Stale;
 use crate::resource::frame::table::{Owner, Search};
 use crate::resource::frame::{Pages, Place};
 use core::ops::Range;
@@ -182,16 +183,21 @@ pub fn bind(kernel: &mut Kernel, id: EnvironmentId, capability: &Capability, wan
     if (claim.count(), view) == (1, 0)
         && let Some(bound) = kernel.pages.bind_one(id, &claim, rights)
     {
-        return match bound {
-            Ok(stale) => {
-                let _ = kernel.settle(stale);
-                DONE.into()
-            }
-            Err(status) => status.into(),
-        };
+        return at_once(kernel, bound);
     }
     match kernel.pages.place(id, view) {
         Ok(place) => bind_piece(kernel, id, bind_from_start(claim, place, rights)),
+        Err(status) => status.into(),
+    }
+}
+
+/// Ends a call for one frame that needed no pieces.
+fn at_once(kernel: &mut Kernel, outcome: Result<Stale, Status>) -> Step {
+    match outcome {
+        Ok(stale) => {
+            let _ = kernel.settle(stale);
+            DONE.into()
+        }
         Err(status) => status.into(),
     }
 }
@@ -293,15 +299,11 @@ fn map_part(
 
 /// `PageUnbind`.
 pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, first: u64, count: u64, view: u64) -> Step {
-    if (count, view) == (1, 0) && first < kernel.pages.frames.len() {
-        match kernel.pages.unbind_one(id, first) {
-            Some(Ok(stale)) => {
-                let _ = kernel.settle(stale);
-                return DONE.into();
-            }
-            Some(Err(status)) => return status.into(),
-            None => {}
-        }
+    if (count, view) == (1, 0)
+        && first < kernel.pages.frames.len()
+        && let Some(unbound) = kernel.pages.unbind_one(id, first)
+    {
+        return at_once(kernel, unbound);
     }
     let begun = run(first, count).and_then(|frames| {
         if frames.end > kernel.pages.frames.len() {

@@ -168,7 +168,7 @@ impl Core {
     /// lock is not held.
     fn write_out(&mut self, of: Option<EnvironmentId>) {
         let of = of.map(EnvironmentId::number);
-        if self.console.is_waiting(of) && self.console_due.is_some_and(|due| ticks() < due) {
+        if self.console_due.is_some_and(|due| ticks() < due) && self.console.is_waiting(of) {
             return;
         }
         // If another core has written what was left, there is nothing to come back for.
@@ -211,11 +211,6 @@ impl Core {
         while self.goes_on(&mut held, holder, now) {
             let mut after = After::Continue;
             while after == After::Continue {
-                // Another core may have ended it.
-                let Some(slot) = held.live_vcpu_slot(holder.who) else { return };
-                if slot.posted || self.signals.pending(self.number) {
-                    break;
-                }
                 (held, after) = self.step(held, holder);
             }
             match after {
@@ -233,7 +228,13 @@ impl Core {
     /// Goes on with the call that a virtual CPU has made, or else runs it until its next exit.
     fn step<'k>(&mut self, mut held: Held<'k>, holder: &mut Holder) -> (Held<'k>, After) {
         let Holder { who, vcpu, .. } = holder;
-        let Some(slot) = held.vcpu_slot(*who) else { return (held, After::Look) };
+        // Another core may have ended it; or something has come that `run_slice` must look at.
+        let Some(slot) = held.live_vcpu_slot(*who).filter(|slot| !slot.posted) else {
+            return (held, After::Look);
+        };
+        if self.signals.pending(self.number) {
+            return (held, After::Look);
+        }
         if slot.underway.is_some() {
             let after = call::go_on(&mut held, *who, &mut **vcpu);
             return (held, after);

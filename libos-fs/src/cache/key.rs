@@ -14,6 +14,11 @@ pub fn reference(file: FileId, block: u64) -> u64 {
     file.0 << 32 | block & 0xffff_ffff
 }
 
+/// The block that [`reference()`] has named.
+pub fn block_of(reference: u64) -> (FileId, u64) {
+    (FileId(reference >> 32), reference & 0xffff_ffff)
+}
+
 /// Slots of the blocks of a range that are in an index, in the order of the blocks. Looks at no more blocks
 /// than there are in the index.
 pub(super) fn known_slots(index: &HashMap<Key, usize>, file: FileId, blocks: Range<u64>) -> Vec<usize> {

@@ -41,7 +41,7 @@ mod shared;
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
 pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Observer};
 pub(crate) use buffer::{Locate, Run};
-pub use key::reference;
+pub use key::{block_of, reference};
 pub use model::{
     LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
     optimal_misses, simulate,

@@ -23,7 +23,8 @@
 //! says what the marks mean:
 //!
 //! ```text
-//! rows: units recorded · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+ · linux::+ · page::+
+//! rows: units recorded · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+
+//! rows: linux::+ · page::+
 //! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
 //! rows: suite::+
 //! ```

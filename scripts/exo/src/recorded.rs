@@ -17,6 +17,8 @@ use std::path::Path;
 pub const TITLE: &str = "# hyperexo references ";
 /// Version of the format that is written and read: one decimal number a line, file number × 2^32 + block.
 pub const VERSION: &str = "1";
+/// Characters of a path or command in the head: readers refuse lines of more than 1,024 bytes.
+const MOST_CHARACTERS: usize = 200;
 /// What a line with a name begins with.
 const NAMED: &str = "# file ";
 
@@ -25,9 +27,17 @@ pub fn title() -> String {
     format!("{TITLE}{VERSION}")
 }
 
-/// The line that names a file.
-pub fn name_line(number: u64, path: &str) -> String {
-    format!("{NAMED}{number}: {path}")
+/// The line that names a file; `told` is nothing, or ends with `: `.
+pub fn name_line(number: u64, told: &str, path: &str) -> String {
+    format!("{NAMED}{number}: {told}{}", one_line(path))
+}
+
+/// A text without control characters; of a long one, its end: that tells files apart.
+pub fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let skip = text.chars().count().saturating_sub(MOST_CHARACTERS);
+    let start = if skip > 0 { "…" } else { "" };
+    start.chars().chain(text.chars().skip(skip).map(plain)).collect()
 }
 
 /// The names in the comments at the head of a text. A file of another kind has none.
@@ -53,8 +63,8 @@ mod tests {
         let path = folder.path().join("refs");
         let text = format!(
             "# hyperexo references 1\n{}\n# file x y\n# file 3: 2 reads: /c: d\n4294967296\n{}\n",
-            name_line(1, "/a b"),
-            name_line(2, "/c")
+            name_line(1, "", "/a b"),
+            name_line(2, "", "/c")
         );
         std::fs::write(&path, text).unwrap();
         assert_eq!(names(&path), [(1, "/a b".to_owned()), (3, "/c: d".to_owned())].into());

@@ -93,6 +93,11 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
+/// A fraction as a percentage with its sign.
+pub fn signed_percent(fraction: f64) -> String {
+    format!("{:+.1} %", fraction * 100.0).replace('-', "−")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,9 @@ use filecache::data::{DataSet, ImageFile, Origin, Sizes, collect, gli, ldk, writ
 use filecache::files::FileError;
 use filecache::ycsb::Mix;
 use filecache::{CacheSize, DataFamily, Options, Outcome, Policy, RunError, Workload, din, run};
-use libos_fs::cache::{Allocation, ManagedSimulation, ManagerId, Referenced, optimal_misses, simulate};
+use libos_fs::cache::{
+    Allocation, ManagedSimulation, ManagerId, Referenced, block_of, optimal_misses, simulate,
+};
 use libos_fs::{
     BlockDevice, CacheOptions, CachePlan, Completion, FileId, FsError, Operation, PolicyKind, RamDisk,
     ReadAheadKind, Rejected, Request, Volume,
@@ -246,14 +248,14 @@ fn plans_miss_what_is_foretold() {
         }
         // The volume's own cache knows which file has which priority.
         plan.apply(&volume).expect("the files are there");
-        let files: BTreeSet<FileId> = outcome.references.iter().map(|number| FileId(number >> 32)).collect();
+        let files: BTreeSet<FileId> = outcome.references.iter().map(|number| block_of(*number).0).collect();
         for file in files {
             cache.set_priority(ManagerId::DEFAULT, file, volume.cache().get_priority(file));
         }
-        let foretold = outcome
-            .references
-            .iter()
-            .filter(|number| cache.refer(FileId(*number >> 32), *number & 0xffff_ffff) != Referenced::Hit);
+        let foretold = outcome.references.iter().filter(|number| {
+            let (file, block) = block_of(**number);
+            cache.refer(file, block) != Referenced::Hit
+        });
         assert_eq!(outcome.line.misses, foretold.count() as u64, "{} {plan}", workload.name());
     }
 }

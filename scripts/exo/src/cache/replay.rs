@@ -92,6 +92,11 @@ pub fn replay(
     found
 }
 
+/// Threads that this host has cores for.
+pub fn cores() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
 /// Does work on so many threads; the results are in the order of the work.
 pub fn in_parallel<W: Send, R: Send>(
     work: Vec<W>,

@@ -3,7 +3,7 @@
 use super::page;
 use super::plot::{Curve, plot};
 use super::policy::Policy;
-use super::replay::{Misses, replay, steps};
+use super::replay::{Misses, cores, replay, steps};
 use super::sizes::{Sizes, ascending};
 use super::trace::{Description, read};
 use crate::error::{Error, Result};
@@ -68,7 +68,6 @@ pub fn simulate(args: &SimulateArgs) -> Result<()> {
     }
     let replaying = bar("replaying", "{percent} %, {eta} to go");
     replaying.set_length(steps(&trace, &policies, &sizes));
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let found = replay(&trace, &policies, &sizes, args.threads.unwrap_or_else(cores), &replaying);
     replaying.finish_and_clear();
     print!("{}", table(&found, &sizes));

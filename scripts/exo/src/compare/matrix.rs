@@ -2,8 +2,8 @@
 //! comparison at a glance where there are several sizes.
 
 use super::summary::Row;
-use super::table::{aligned, cache_size, signed_percent};
-use crate::units::thousands;
+use super::table::{aligned, cache_size};
+use crate::units::{signed_percent, thousands};
 use results::Role;
 
 /// Heads and cells of the matrix.

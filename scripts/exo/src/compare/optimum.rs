@@ -5,27 +5,30 @@ use libos_fs::cache::{fixed_set_misses, optimal_misses, simulate};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// The references of a workload, and the optimum for the cache sizes asked for so far.
+/// The references of a workload, and the limits for the cache sizes asked for so far.
 pub struct Optimum {
     references: Vec<u64>,
-    known: RefCell<BTreeMap<u64, u64>>,
+    optima: RefCell<BTreeMap<u64, u64>>,
+    fixed: RefCell<BTreeMap<u64, u64>>,
 }
 
 impl Optimum {
     /// For these references.
     pub fn of(references: Vec<u64>) -> Optimum {
-        Optimum { references, known: RefCell::default() }
+        Optimum { references, optima: RefCell::default(), fixed: RefCell::default() }
     }
 
     /// Fewest misses that any policy can have with so many blocks of cache.
     pub fn misses(&self, cache_blocks: u64) -> u64 {
         let compute = || optimal_misses(cache_blocks as usize, &self.references);
-        *self.known.borrow_mut().entry(cache_blocks).or_insert_with(compute)
+        *self.optima.borrow_mut().entry(cache_blocks).or_insert_with(compute)
     }
 
     /// Misses of the best fixed set of so many blocks.
     pub fn fixed_misses(&self, cache_blocks: u64) -> u64 {
-        fixed_set_misses(&[cache_blocks as usize], self.references.iter().copied())[0]
+        let references = || self.references.iter().copied();
+        let compute = || fixed_set_misses(&[cache_blocks as usize], references())[0];
+        *self.fixed.borrow_mut().entry(cache_blocks).or_insert_with(compute)
     }
 
     /// Misses of LRU, simulated.

@@ -3,15 +3,10 @@
 use super::boot::{DIRECT, Sample};
 use super::optimum::Optimum;
 use super::summary::{Row, several_read_aheads};
-use crate::units::thousands;
+use crate::units::{signed_percent, thousands};
 use results::Role;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-/// A fraction as a percentage with its sign.
-pub fn signed_percent(fraction: f64) -> String {
-    format!("{:+.1} %", fraction * 100.0).replace('-', "−")
-}
 
 /// A column of the table.
 pub struct Column {

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::host::output::write_atomically;
 use crate::recorded::{name_line, title};
 use crate::session::serial::{Line, parse};
+use libos_fs::cache::block_of;
 use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
-use libos_fs::{CacheOptions, EntryKind, FileDisk, FileId, Format, Volume};
+use libos_fs::{CacheOptions, FileDisk, FileId, Format, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -80,10 +81,10 @@ impl Recording {
             ));
         }
         let mut text = format!("{}\n", title());
-        let used: BTreeSet<u64> = self.references.iter().map(|reference| reference >> 32).collect();
+        let used: BTreeSet<FileId> = self.references.iter().map(|number| block_of(*number).0).collect();
         for (file, name) in disk.map(names).unwrap_or_default() {
-            if used.contains(&file.0) {
-                let _ = writeln!(text, "{}", name_line(file.0, &name));
+            if used.contains(&file) {
+                let _ = writeln!(text, "{}", name_line(file.0, "", &name));
             }
         }
         for reference in &self.references {
@@ -96,35 +97,16 @@ impl Recording {
     }
 }
 
-/// Numbers and paths of the files on a disk. None if it holds no volume that the library reads; then the
-/// record has no names.
+/// Numbers and paths of the files on a disk. None if it holds no volume that the library reads, or one of
+/// ext4, whose cache does not know files; then the record has no names.
 fn names(disk: &Path) -> BTreeMap<FileId, String> {
-    let mut names = BTreeMap::new();
-    if let Ok(device) = FileDisk::open_read_only(disk)
-        && let Ok(volume) = Volume::mount(Box::new(device), CacheOptions::default())
-    {
-        name_all(&volume, "", &mut names);
-    }
-    names
-}
-
-fn name_all(volume: &Volume, directory: &str, names: &mut BTreeMap<FileId, String>) {
-    // An ext4 volume's cache does not know files.
-    if volume.format() == Format::Ext4 {
-        return;
-    }
-    for entry in volume.list(if directory.is_empty() { "/" } else { directory }).unwrap_or_default() {
-        let path = format!("{directory}/{}", entry.name);
-        match entry.kind {
-            EntryKind::Directory => name_all(volume, &path, names),
-            EntryKind::File => {
-                if let Ok(file) = volume.open(&path) {
-                    names.insert(file.id(), path);
-                }
-            }
-            EntryKind::Other => {}
-        }
-    }
+    let device = FileDisk::open_read_only(disk).ok();
+    let volume = device.and_then(|device| Volume::mount(Box::new(device), CacheOptions::default()).ok());
+    let Some(volume) = volume.filter(|volume| volume.format() != Format::Ext4) else {
+        return BTreeMap::new();
+    };
+    let paths = volume.files_below("").unwrap_or_default();
+    paths.into_iter().filter_map(|path| Some((volume.open(&path).ok()?.id(), path))).collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::host::output::{expect, write_atomically, write_lines};
 use crate::recorded;
 use character::Reference;
-use libos_fs::{FileId, PolicyKind};
+use libos_fs::PolicyKind;
+use libos_fs::cache::block_of;
 use report::Advice;
 use search::Search;
 use std::ffi::OsString;
@@ -80,12 +81,10 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
     let trace = read(&file, &args.description, &reading)?;
     reading.finish_and_clear();
     let names = recorded::names(&file);
-    let references: Vec<Reference> =
-        trace.references().map(|number| (FileId(number >> 32), number & 0xffff_ffff)).collect();
+    let references: Vec<Reference> = trace.references().map(block_of).collect();
     let files = character::characters(&references);
     let sizes = ascending(&args.sizes, trace.distinct());
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let threads = args.threads.unwrap_or_else(cores);
+    let threads = args.threads.unwrap_or_else(replay::cores);
 
     let policies: Vec<Policy> = Policy::all().collect();
     let replaying = bar("every policy", "{percent} %, {eta} to go");

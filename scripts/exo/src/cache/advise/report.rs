@@ -5,7 +5,7 @@ use super::character::{Character, Kind};
 use super::plan::Plan;
 use super::search::Step;
 use super::units::{Unit, nameless};
-use crate::units::thousands;
+use crate::units::{signed_percent, thousands};
 use libos_fs::{CachePlan, PolicyKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -277,11 +277,11 @@ const LIMITS: &str = "fixed set: the blocks most used in the whole run kept, all
                       often each block is used, but not when. Belady: the limit of who knows the future.\n";
 
 /// A change in hundredths.
-pub fn change(misses: u64, from: u64) -> String {
+fn change(misses: u64, from: u64) -> String {
     if from == 0 {
         return String::new();
     }
-    format!("{:+.1} %", (misses as f64 / from as f64 - 1.0) * 100.0).replace('-', "−")
+    signed_percent(misses as f64 / from as f64 - 1.0)
 }
 
 /// The lines for a program, after it has mounted its volume.

@@ -17,14 +17,11 @@
 use super::calls::Access;
 use super::files::{File, FileIndex, Files};
 use crate::error::{Error, Result};
-use crate::recorded::title;
+use crate::recorded::{name_line, one_line, title};
 use hyperexo_abi::BLOCK_BYTES;
 use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-/// Characters of a path or command in the head: readers refuse lines of more than 1,024 bytes.
-const MOST_CHARACTERS: usize = 200;
 
 /// What was seen beside references.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,24 +159,16 @@ fn head(files: &Files, command: &str) -> String {
     numbered.sort_by_key(|(number, _)| *number);
     let mut text = format!("{}\n# recorded: {}\n", title(), one_line(command));
     for (number, file) in numbered {
-        text.push_str(&format!(
-            "# file {number}: {} reads, {} writes, {} distinct blocks, {} bytes: {}\n",
+        let told = format!(
+            "{} reads, {} writes, {} distinct blocks, {} bytes: ",
             file.reads,
             file.writes,
             file.blocks.count(),
-            file.bytes,
-            one_line(&file.name)
-        ));
+            file.bytes
+        );
+        text += &format!("{}\n", name_line(number.into(), &told, &file.name));
     }
     text
-}
-
-/// A text without control characters; of a long one, its end: that tells files apart.
-pub fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let skip = text.chars().count().saturating_sub(MOST_CHARACTERS);
-    let start = if skip > 0 { "…" } else { "" };
-    start.chars().chain(text.chars().skip(skip).map(plain)).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What is said at the end of a recording.
 
 use super::files::{File, Files};
-use super::log::{Tally, one_line};
+use super::log::Tally;
 use crate::cache::simulate::aligned;
+use crate::recorded::one_line;
 use crate::units::{human_bytes, thousands};
 use std::io::Write;
 use std::path::Path;

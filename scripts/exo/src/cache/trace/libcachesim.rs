@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0–3 | time in seconds, `u32` |
 //! | 4–11 | object, `u64` |
-//! | 12–15 | its size in bytes, `u32`; LCS from version 3 on has an `i64` here, and the rest 4 bytes further on |
+//! | 12–15 | its size in bytes, `u32`; LCS from version 3 on has an `i64` here, the rest 4 bytes later |
 //! | LCS from version 2 on: 4 | operation and tenant |
 //! | LCS from version 3 on: 4 | time to live in seconds |
 //! | 8 | when it is next referred to, as a position in the trace, `i64`; -1 or the largest number if never |

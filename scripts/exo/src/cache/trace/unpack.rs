@@ -2,9 +2,9 @@
 //!
 //! | compression | what may follow one another | what is checked |
 //! |---|---|---|
-//! | zstd (RFC 8878) | frames and skippable frames | content checksum and size of each frame that states them |
+//! | zstd (RFC 8878) | frames, also skippable | content checksum and size of each frame that states them |
 //! | gzip (RFC 1952) | members; zeros after the last | CRC-32 and size of each member |
-//! | xz (its format 1.2.1) | streams, with zeros between them | the check of each block, the index, the footer |
+//! | xz (its format 1.2.1) | streams, zeros between them | the check of each block, the index, the footer |
 //!
 //! A stream ends only where the file does: what follows the end and is none of these is an error.
 
