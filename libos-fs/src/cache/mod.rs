@@ -43,7 +43,7 @@ pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Obs
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use model::{
-    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
+    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Replay, Simulation, criteria, fixed_set_misses,
     optimal_misses, simulate,
 };
 pub use order::{Lists, Order};

@@ -3,6 +3,8 @@
 
 #[path = "workloads/disclosure.rs"]
 mod disclosure;
+#[path = "workloads/read_ahead.rs"]
+mod read_ahead;
 
 use filecache::data::sources::SourceFile;
 use filecache::data::{DataSet, ImageFile, Origin, Sizes, collect, gli, ldk, write};
