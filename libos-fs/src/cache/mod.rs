@@ -26,6 +26,7 @@
 //!   allocation                        decides which manager pays
 //!   buffer                            moves blocks: BufferCache
 //!   model, shared                     caches without contents; a cache for several cores
+//!   replay                            the whole cache on recorded references
 //! ```
 
 mod allocation;
@@ -36,6 +37,7 @@ mod model;
 mod order;
 mod policies;
 pub mod references;
+mod replay;
 mod shared;
 
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
@@ -43,9 +45,10 @@ pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Obs
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use model::{
-    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Replay, Simulation, criteria, fixed_set_misses,
+    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
     optimal_misses, simulate,
 };
 pub use order::{Lists, Order};
 pub use policies::*;
+pub use replay::Replay;
 pub use shared::SharedCache;

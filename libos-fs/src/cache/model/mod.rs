@@ -4,13 +4,11 @@ pub mod criteria;
 mod fixed_set;
 mod managed;
 mod optimum;
-mod replay;
 mod simulation;
 mod stack;
 
 pub use fixed_set::fixed_set_misses;
 pub use managed::ManagedSimulation;
 pub use optimum::{Opt, optimal_misses};
-pub use replay::Replay;
 pub use simulation::{Referenced, Simulation, simulate};
 pub use stack::{LruStack, OptStack};
