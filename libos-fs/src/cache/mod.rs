@@ -45,8 +45,8 @@ pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Obs
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use model::{
-    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
-    optimal_misses, simulate,
+    LruStack, ManagedSimulation, Numbering, Opt, OptStack, ReferenceString, Referenced, Sample, SampleLimit,
+    Sampler, Simulation, TooLong, criteria, fixed_set_misses, optimal_misses, simulate,
 };
 pub use order::{Lists, Order};
 pub use policies::*;

@@ -2,32 +2,35 @@
 
 use super::fault::{Fault, Place, Read};
 use hyperexo_abi::BLOCK_BYTES;
+use libos_fs::cache::{Numbering, ReferenceString, TooLong};
 use std::collections::HashMap;
 
-/// A reference string.
+/// A reference string, and what was said while it was read.
 #[derive(Debug, Default)]
 pub struct Trace {
-    /// The distinct blocks, in the order of their first use.
-    blocks: Vec<u64>,
-    /// Indices into `blocks`.
-    references: Vec<u32>,
+    string: ReferenceString,
     notes: Vec<String>,
 }
 
 impl Trace {
+    /// The references.
+    pub fn string(&self) -> &ReferenceString {
+        &self.string
+    }
+
     /// The block numbers referred to, in order.
     pub fn references(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + '_ {
-        self.references.iter().map(|index| self.blocks[*index as usize])
+        self.string.references()
     }
 
     /// Number of references.
     pub fn length(&self) -> usize {
-        self.references.len()
+        self.string.numbers().len()
     }
 
     /// Number of distinct blocks.
     pub fn distinct(&self) -> usize {
-        self.blocks.len()
+        self.string.blocks().len()
     }
 
     /// What was taken for granted while reading, in the words the user sees: that a line is a heading, say.
@@ -37,21 +40,18 @@ impl Trace {
 
     /// A trace of these references; `None` if they are too many.
     pub fn of(references: &[u64]) -> Option<Trace> {
-        let mut recorder = Recorder::default();
-        references.iter().try_for_each(|block| recorder.push(*block)).ok()?;
-        Some(recorder.trace)
+        let string = ReferenceString::of(references.iter().copied())?;
+        Some(Trace { string, notes: Vec::new() })
     }
 }
 
 /// Collects references while a file is read.
 #[derive(Default)]
 pub(super) struct Recorder {
-    index_of: HashMap<u64, u32>,
-    trace: Trace,
+    numbering: Numbering,
+    notes: Vec<String>,
 }
 
-/// References that a trace can have: positions are kept in 32 bits.
-const MOST_REFERENCES: usize = u32::MAX as usize - 1;
 /// Blocks that one request of a trace may touch (1 GiB): more is a damaged line, not a request.
 const MOST_BLOCKS_OF_A_REQUEST: u64 = 1 << 18;
 /// Blocks of a file or disk: [`libos_fs::cache::reference`] leaves 32 bits for them.
@@ -60,38 +60,21 @@ const MOST_BLOCKS_OF_A_DISK: u64 = 1 << 32;
 /// What to do about a line that can't be meant.
 const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
 
-/// The trace is longer than [`MOST_REFERENCES`].
-#[derive(Debug)]
-struct TooLong;
-
 impl Recorder {
-    fn push(&mut self, block: u64) -> std::result::Result<(), TooLong> {
-        if self.trace.references.len() >= MOST_REFERENCES {
-            return Err(TooLong);
-        }
-        let next = self.trace.blocks.len() as u32;
-        let index = *self.index_of.entry(block).or_insert(next);
-        if index == next {
-            self.trace.blocks.push(block);
-        }
-        self.trace.references.push(index);
-        Ok(())
-    }
-
     /// Tells the user what was taken for granted.
     pub(super) fn note(&mut self, text: String) {
-        self.trace.notes.push(text);
+        self.notes.push(text);
     }
 
     /// What was collected.
     pub(super) fn finish(self) -> Trace {
-        self.trace
+        Trace { string: self.numbering.finish(), notes: self.notes }
     }
 
     /// Records a block; `place` is for the error.
     pub(super) fn block(&mut self, block: u64, place: Place) -> Read<()> {
-        self.push(block).map_err(|TooLong| {
-            let reason = format!("more than {MOST_REFERENCES} references");
+        self.numbering.push(block).map_err(|TooLong| {
+            let reason = format!("more than {} references", Numbering::MOST);
             Fault::new(place, reason, "cut the trace, for instance with `head -n 4000000000`")
         })
     }
