@@ -2,8 +2,9 @@
 
 use super::fault::{Fault, Place, Read};
 use hyperexo_abi::BLOCK_BYTES;
-use libos_fs::cache::{Numbering, ReferenceString, TooLong};
+use libos_fs::cache::{Numbering, ReferenceString, Sample, Sampler, TooLong};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 /// A reference string, and what was said while it was read.
 #[derive(Debug, Default)]
@@ -40,8 +41,13 @@ impl Trace {
 
     /// A trace of these references; `None` if they are too many.
     pub fn of(references: &[u64]) -> Option<Trace> {
-        let string = ReferenceString::of(references.iter().copied())?;
-        Some(Trace { string, notes: Vec::new() })
+        ReferenceString::of(references.iter().copied()).map(Trace::from)
+    }
+}
+
+impl From<ReferenceString> for Trace {
+    fn from(string: ReferenceString) -> Trace {
+        Trace { string, notes: Vec::new() }
     }
 }
 
@@ -49,6 +55,8 @@ impl Trace {
 #[derive(Default)]
 pub(super) struct Recorder {
     numbering: Numbering,
+    /// If a sample is asked for, it has the references, and `numbering` none.
+    sampler: Option<Sampler>,
     notes: Vec<String>,
 }
 
@@ -61,6 +69,19 @@ const MOST_BLOCKS_OF_A_DISK: u64 = 1 << 32;
 const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
 
 impl Recorder {
+    /// Collects a sample.
+    pub(super) fn sample(sampler: Sampler) -> Recorder {
+        Recorder { sampler: Some(sampler), ..Recorder::default() }
+    }
+
+    /// References so far.
+    pub(super) fn references(&self) -> u64 {
+        match &self.sampler {
+            Some(sampler) => sampler.references(),
+            None => self.numbering.string().numbers().len() as u64,
+        }
+    }
+
     /// Tells the user what was taken for granted.
     pub(super) fn note(&mut self, text: String) {
         self.notes.push(text);
@@ -71,12 +92,34 @@ impl Recorder {
         Trace { string: self.numbering.finish(), notes: self.notes }
     }
 
+    /// The sample, if it was to be one, and the notes.
+    pub(super) fn finish_sample(self) -> Option<(Sample, Vec<String>)> {
+        Some((self.sampler?.finish(), self.notes))
+    }
+
     /// Records a block; `place` is for the error.
     pub(super) fn block(&mut self, block: u64, place: Place) -> Read<()> {
-        self.numbering.push(block).map_err(|TooLong| {
+        match &mut self.sampler {
+            None => self.numbering.push(block),
+            Some(sampler) => sampler.push(block),
+        }
+        .map_err(|TooLong| {
             let reason = format!("more than {} references", Numbering::MOST);
-            Fault::new(place, reason, "cut the trace, for instance with `head -n 4000000000`")
+            Fault::new(place, reason, "simulate a smaller sample of it: `exo cache simulate --sample auto`")
         })
+    }
+
+    /// Records the block that has these names: each name another block. A sample makes the hash of a name its
+    /// number, for it need not remember which names there were; that two of them are the same, of a thousand
+    /// million, is improbable, and would not be noticed in an estimate.
+    pub(super) fn key<'f>(
+        &mut self,
+        names: &mut Names,
+        fields: impl Iterator<Item = &'f [u8]>,
+        place: Place,
+    ) -> Read<()> {
+        let number = if self.sampler.is_some() { names.hash(fields) } else { names.number(fields) };
+        self.block(number, place)
     }
 
     /// Records the blocks that `bytes` from `offset` touch, on a disk or file with a number of its own.
@@ -120,8 +163,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The number of a name, which may be in several fields.
-    pub(super) fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+    /// Takes a name together, which may be in several fields.
+    fn set<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) {
         self.name.clear();
         for field in fields {
             let field = field.trim_ascii();
@@ -129,6 +172,19 @@ impl Names {
             self.name.extend_from_slice(&(field.len() as u64).to_le_bytes());
             self.name.extend_from_slice(field);
         }
+    }
+
+    /// The hash of a name, the same in each run.
+    fn hash<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+        self.set(fields);
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.name);
+        hasher.finish()
+    }
+
+    /// The number of a name, which may be in several fields.
+    pub(super) fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+        self.set(fields);
         if let Some(number) = self.known.get(&self.name) {
             return *number;
         }

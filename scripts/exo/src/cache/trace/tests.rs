@@ -12,8 +12,9 @@ use std::io::Write;
 /// Reads bytes as if they were a file of this name, as `description` says.
 fn read_as(name: &str, bytes: &[u8], description: &Description) -> Result<Vec<u64>> {
     let path = Path::new(name);
-    let trace = read_packed(bytes, path, description).map_err(|fault| fault.of(path))?;
-    Ok(trace.references().collect())
+    let recorder =
+        read_packed(bytes, path, description, Recorder::default()).map_err(|fault| fault.of(path))?;
+    Ok(recorder.finish().references().collect())
 }
 
 /// A description of columns and what separates them.
