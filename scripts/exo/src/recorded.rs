@@ -16,7 +16,7 @@ use libos_fs::FileId;
 use libos_fs::cache::block_of;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// First line of the file, without its version.
@@ -31,6 +31,10 @@ const LONGEST_CALL: u64 = 1 << 24;
 const MOST_CHARACTERS: usize = 200;
 /// What a line with a name begins with.
 const NAMED: &str = "# file ";
+
+/// Bytes at the start of a file in which names are looked for: a file without line ends, such as one of another
+/// kind, must not fill the memory.
+const MOST_HEAD_BYTES: u64 = 1 << 26;
 
 /// The first line.
 pub fn title() -> String {
@@ -77,7 +81,8 @@ pub struct Named {
 /// The files in the comments at the head of a record, by number. A file of another kind has none.
 pub fn names(path: &Path) -> BTreeMap<u64, Named> {
     let Ok(file) = File::open(path) else { return BTreeMap::new() };
-    let lines = BufReader::new(file).lines().map_while(|line| line.ok().filter(|line| line.starts_with('#')));
+    let head = BufReader::new(file).take(MOST_HEAD_BYTES);
+    let lines = head.lines().map_while(|line| line.ok().filter(|line| line.starts_with('#')));
     lines.filter_map(|line| parse_name(&line)).collect()
 }
 
@@ -90,10 +95,12 @@ fn parse_name(line: &str) -> Option<(u64, Named)> {
 
 /// The calls of a record: file, first block, number of blocks. `None` for a file of another kind.
 pub fn calls(path: &Path) -> Option<Vec<(FileId, u64, u64)>> {
-    let mut lines = BufReader::new(File::open(path).ok()?).split(b'\n').map_while(|line| line.ok());
-    if !lines.next()?.starts_with(TITLE.as_bytes()) {
-        return None;
-    }
+    let mut file = BufReader::new(File::open(path).ok()?);
+    let mut title = [0; TITLE.len()];
+    file.read_exact(&mut title).ok().filter(|()| title == TITLE.as_bytes())?;
+    // Past the rest of the first line.
+    let mut lines = file.split(b'\n').map_while(|line| line.ok());
+    lines.next()?;
     let calls = lines.filter(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#"));
     calls
         .map(|line| {

@@ -48,6 +48,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::str::FromStr;
+use unpack::Unchecked;
 
 /// What the user says about a trace; the rest is found out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -143,7 +144,11 @@ fn read_packed(
         return Err(fault);
     }
     let packed = start.as_slice().chain(packed);
-    read_stream(&mut unpack::unpacked(&start, packed)?, path, description, &mut recorder)?;
+    let unchecked = Unchecked::default();
+    read_stream(&mut unpack::unpacked(&start, packed, &unchecked)?, path, description, &mut recorder)?;
+    if unchecked.get() {
+        recorder.note("is compressed without checksums: if it is damaged, that may go unnoticed".into());
+    }
     if recorder.references() == 0 { Err(no_references()) } else { Ok(recorder) }
 }
 

@@ -1,3 +1,4 @@
+mod altered;
 mod damage;
 mod packed;
 mod records;
