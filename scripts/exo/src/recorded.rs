@@ -34,7 +34,7 @@ const NAMED: &str = "# file ";
 
 /// Bytes at the start of a file in which names are looked for: a file without line ends, such as one of another
 /// kind, must not fill the memory.
-const MOST_HEAD_BYTES: u64 = 1 << 26;
+const MOST_HEAD_BYTES: u64 = 1 << 24;
 
 /// The first line.
 pub fn title() -> String {
@@ -129,6 +129,11 @@ mod tests {
         assert_eq!(names(&path), [(1, named("/a b", Some(4097))), (3, named("/c: d", None))].into());
         std::fs::write(&path, [0xff, 0xfe, b'\n']).unwrap();
         assert!(names(&path).is_empty() && names(&folder.path().join("nothing")).is_empty());
+        // A comment without an end: of a file that is larger than the memory, no more than its head is read.
+        let endless = File::create(&path).unwrap();
+        endless.set_len(1 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&endless, b"# file 1: /a", 0).unwrap();
+        assert!(names(&path).len() <= 1);
     }
 
     #[test]

@@ -286,7 +286,7 @@ fn formats() -> Vec<(&'static str, Description, Vec<Vec<u8>>, Plain)> {
         let lines = (0..60_u64).map(|number| line(number * number % 37));
         vec![lines.clone().collect::<String>().into_bytes(), lines.take(7).collect::<String>().into_bytes()]
     };
-    let objects: Vec<u64> = (0..40).map(|number| number * number % 23 << 20).collect();
+    let objects: Vec<u64> = (0..40).map(|number| (number * number % 23) << 20).collect();
     let requests: Vec<(u64, u32)> =
         (0..40).map(|number| (number * number % 23, 512 * number as u32)).collect();
     let numbers = some(&|number| format!("{number}\n"));
