@@ -32,8 +32,8 @@ const MOST_CHARACTERS: usize = 200;
 /// What a line with a name begins with.
 const NAMED: &str = "# file ";
 
-/// Bytes at the start of a file in which names are looked for: a file without line ends, such as one of another
-/// kind, must not fill the memory.
+/// Bytes at the start of a file in which names are looked for: a file without line ends, such as one of
+/// another kind, must not fill the memory.
 const MOST_HEAD_BYTES: u64 = 1 << 24;
 
 /// The first line.

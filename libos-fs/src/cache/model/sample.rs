@@ -23,9 +23,9 @@ const FALL: f64 = 0.75;
 
 /// Takes a sample of a reference string while it is read: all references to some blocks, chosen by a hash of
 /// their numbers (C. Waldspurger, N. Park, A. Garthwaite, I. Ahmad, "Efficient MRC construction with SHARDS",
-/// FAST 2015). Under every policy that does not look at block numbers, a cache of a hundredth of the size then
-/// misses about a hundredth as often on a hundredth of the blocks (C. Waldspurger, T. Saemundsson, I. Ahmad,
-/// N. Park, "Cache modeling and optimization using miniature simulations", USENIX ATC 2017).
+/// FAST 2015). Under every policy that does not look at block numbers, a cache of a hundredth of the size
+/// then misses about a hundredth as often on a hundredth of the blocks (C. Waldspurger, T. Saemundsson, I.
+/// Ahmad, N. Park, "Cache modeling and optimization using miniature simulations", USENIX ATC 2017).
 ///
 /// Where SHARDS of fixed size scales what it counted before the share fell, here all references to the blocks
 /// that fell out are left out: the sample is at any time the one of its present share.

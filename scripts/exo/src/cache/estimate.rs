@@ -1,19 +1,19 @@
 //! What a whole trace would miss, from a sample of its blocks, and how far that may be off.
 //!
-//! A cache of n blocks is simulated as one of n × rate blocks on the references to the chosen blocks alone, and
-//! its misses are divided by the rate. References of the whole trace were counted, so a block that is used
-//! very often weighs nothing if it is not chosen, and does not weigh too much if it is: it hits. For LRU that
-//! is the correction that SHARDS calls *adj*.
+//! A cache of n blocks is simulated as one of n × rate blocks on the references to the chosen blocks alone,
+//! and its misses are divided by the rate. References of the whole trace were counted, so a block that is
+//! used very often weighs nothing if it is not chosen, and does not weigh too much if it is: it hits. For LRU
+//! that is the correction that SHARDS calls *adj*.
 //!
-//! The error is found in the sample itself: it is divided into [`PARTS`] by other bits of the same hash, which
-//! are simulated by themselves.
+//! The error is found in the sample itself: it is divided into [`PARTS`] by other bits of the same hash,
+//! which are simulated by themselves.
 //!
 //! * From one to the next they differ by chance.
-//! * Their mean differs from what the whole sample says by what smaller caches are unlike larger ones, rounding
-//!   included, which is so much less for the whole sample as that is larger.
-//! * The whole trace has more or fewer references than the sample's share foretells, for a few blocks have very
-//!   many. Under most policies these hit, and it does not matter; if parts with more references miss more, it
-//!   does. (Under MRU, say, where they miss like all others.)
+//! * Their mean differs from what the whole sample says by what smaller caches are unlike larger ones,
+//!   rounding included, which is so much less for the whole sample as that is larger.
+//! * The whole trace has more or fewer references than the sample's share foretells, for a few blocks have
+//!   very many. Under most policies these hit, and it does not matter; if parts with more references miss
+//!   more, it does. (Under MRU, say, where they miss like all others.)
 
 use super::policy::Policy;
 use super::replay::{Misses, replay, steps};
@@ -28,8 +28,8 @@ use std::num::NonZero;
 /// Parts of a sample.
 const PARTS: usize = 8;
 
-/// Half of the interval that has a mean of eight normal values in 99 of 100 cases, in standard errors: Student's
-/// t for seven degrees of freedom.
+/// Half of the interval that has a mean of eight normal values in 99 of 100 cases, in standard errors:
+/// Student's t for seven degrees of freedom.
 const STANDARD_ERRORS: f64 = 3.499;
 
 /// Blocks of a simulated cache below which its size is not rounded: the two sizes about it are simulated.

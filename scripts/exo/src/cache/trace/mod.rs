@@ -13,8 +13,8 @@
 //! | [`binary`], [`libcachesim`], [`vscsi`] | binary records: `oracle-general`, `lcs`, `vscsi` |
 //!
 //! A file is read as a stream, once, compressed or not, whatever its size. What is kept is 4 bytes for each
-//! reference and about 30 for each distinct block; or a sample of them. What can't be read to its end, or is damaged as far as
-//! that can be told, is an error: there is no result of a part of a file.
+//! reference and about 30 for each distinct block; or a sample of them. What can't be read to its end, or is
+//! damaged as far as that can be told, is an error: there is no result of a part of a file.
 
 mod binary;
 mod columns;

@@ -8,8 +8,8 @@
 //!
 //! A stream ends only where the file does: what follows the end and is none of these is an error.
 //!
-//! zstd and xz may leave their checks out. Then damage can go unnoticed, and what is unpacked of a damaged file
-//! need not be what another program makes of it; the user is told ([`Unchecked`]).
+//! zstd and xz may leave their checks out. Then damage can go unnoticed, and what is unpacked of a damaged
+//! file need not be what another program makes of it; the user is told ([`Unchecked`]).
 
 mod gzip;
 mod zstd;

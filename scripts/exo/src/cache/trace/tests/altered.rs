@@ -1,6 +1,6 @@
-//! Files of every format that are cut off, or have flipped bits and misplaced pieces, by the thousand: an error
-//! that names the file and what to do, or what another reader finds in the same bytes. For compressed files
-//! that is the compression's own program; for the others, readers that are as plain as the format is.
+//! Files of every format that are cut off, or have flipped bits and misplaced pieces, by the thousand: an
+//! error that names the file and what to do, or what another reader finds in the same bytes. For compressed
+//! files that is the compression's own program; for the others, readers that are as plain as the format is.
 //!
 //! `HYPEREXO_ALTERED=10000` asks for so many files of each format; there are 100 otherwise.
 
