@@ -180,6 +180,17 @@ fn of_numbers(file: &[u8], comment: char) -> Option<Vec<u64>> {
     lines(file, comment).iter().map(|line| line.parse().ok()).collect()
 }
 
+/// Blocks of lines with a first block, and how many from there on if there are several.
+fn of_calls(file: &[u8]) -> Option<Vec<u64>> {
+    let call = |line: &String| {
+        let (first, count) = line.split_once('+').unwrap_or((line, "1"));
+        let (first, count): (u64, u64) = (first.parse().ok()?, count.parse().ok()?);
+        (count < MOST_BLOCKS).then_some(())?;
+        Some((first..first.checked_add(count)?).collect::<Vec<u64>>())
+    };
+    lines(file, '#').iter().map(call).collect::<Option<Vec<_>>>().map(|calls| calls.concat())
+}
+
 /// Blocks of requests, each a disk, a first byte and a length in bytes. Disks have numbers as they come.
 fn of_requests<D: std::hash::Hash + Eq>(
     requests: impl IntoIterator<Item = Option<(D, u64, u64)>>,
@@ -290,16 +301,18 @@ fn formats() -> Vec<(&'static str, Description, Vec<Vec<u8>>, Plain)> {
     let requests: Vec<(u64, u32)> =
         (0..40).map(|number| (number * number % 23, 512 * number as u32)).collect();
     let numbers = some(&|number| format!("{number}\n"));
-    let titled: Vec<Vec<u8>> = numbers
-        .iter()
-        .map(|numbers| [b"# hyperexo references 1\n# file 1: /a\n".as_slice(), numbers].concat())
-        .collect();
+    let titled = |version: u8, lines: &[u8]| {
+        let title = format!("# hyperexo references {version}\n# file 1: 81920 bytes: /a\n");
+        [title.as_bytes(), lines].concat()
+    };
+    let calls = some(&|number| format!("{number}\n{number}+{}\n", number % 5 + 1));
+    let references = vec![titled(1, &numbers[0]), titled(2, &numbers[1]), titled(2, &calls[0])];
     vec![
         ("a.csv", of(Format::Csv), numbers, |file| of_numbers(file, '#')),
         ("a.lirs", of(Format::Lirs), some(&|number| format!("*\n{number}\r\n")), |file| {
             of_numbers(file, '*')
         }),
-        ("a.refs", of(Format::References), titled, |file| of_numbers(file, '#')),
+        ("a.refs", of(Format::References), references, of_calls),
         ("a.oracleGeneral", of(Format::OracleGeneral), vec![super::records(&objects)], |file| {
             of_objects(file, 24)
         }),
