@@ -160,7 +160,7 @@ pub fn run_observed(
     }
     let start_ns = now_ns();
     let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
-    let context = Context { storage: &volume, advice };
+    let context = Context { storage: &volume, advice, now_ns };
     let mut resize = |blocks: u64| {
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
         volume.cache().resize(blocks).map_err(|error| RunError::file("the cache", error))
@@ -230,6 +230,7 @@ fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checke
         expected: checked.expected.clone(),
         actual: checked.actual.clone(),
         reads_digest: None,
+        point_reads: checked.point_reads,
     }
 }
 
