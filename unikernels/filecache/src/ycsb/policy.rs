@@ -12,7 +12,7 @@
 //! out what is wanted now, of the index as well.
 //!
 //! A node of the index leads to hundreds of leaves: else the index goes last. And reading ahead is in vain
-//! where neighbours have nothing to do with each other.
+//! where neighbours have nothing to do with each other; only scans of half of the store are worth it.
 
 use super::Mix;
 use crate::btree::Tree;
@@ -27,7 +27,9 @@ const INDEX: i32 = 1;
 
 /// Tells the cache what is worth keeping of the store. `history` says how often each leaf was used before.
 pub fn choose_own(cache: &BufferCache, tree: &Tree, history: &[u16], mix: Mix) {
-    cache.set_read_ahead(ReadAheadKind::None);
+    if mix != Mix::GetScan {
+        cache.set_read_ahead(ReadAheadKind::None);
+    }
     if mix == Mix::D {
         cache.set_policy(0, PolicyKind::Sieve);
         return;

@@ -3,8 +3,9 @@
 use super::{data_of, options, run_on};
 use filecache::files::{Advice, FileAccess, FileError, Storage, WorkFile};
 use filecache::workload::Context;
-use filecache::{CacheSize, Options, Policy, Workload, run_program};
-use libos_fs::cache::{block_of, fixed_set_misses, optimal_misses};
+use filecache::{CacheSize, Options, Outcome, Policy, Workload, run_observed, run_program};
+use libos_fs::cache::{Event, Observer, block_of, fixed_set_misses, optimal_misses};
+use libos_fs::device::{DiskTime, SimulatedClock, TimedDisk};
 use libos_fs::{CacheOptions, FileId, RamDisk, ReadAheadKind, Volume};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -185,5 +186,45 @@ fn a_join_that_looks_ahead_misses_less_than_the_best_fixed_set() {
         let fixed = fixed_set_misses(&[own.cache_blocks as usize], default.references)[0];
         println!("{} blocks: {} misses, fixed {fixed}", own.cache_blocks, own.misses);
         assert!(own.misses * 100 <= fixed * 105, "{} misses, fixed {fixed}", own.misses);
+    }
+}
+
+/// What a workload takes in calculated time under its own policy, on a disk of 20 MB/s, and its result.
+fn takes(workload: Workload, read_ahead: ReadAheadKind, compute_ns: u64) -> (u64, Outcome) {
+    let time = DiskTime { request_ns: 50_000, block_ns: 4096 * 1_000_000_000 / 20_000_000 };
+    let clock = SimulatedClock::default();
+    let disk = RamDisk::from_bytes(data_of(workload).image.clone());
+    let disk = TimedDisk::new(disk, time, clock.clone(), 16);
+    let computing = clock.clone();
+    let observer: Observer = Box::new(move |event| {
+        if !matches!(event, Event::Evicted(_)) {
+            computing.advance(compute_ns);
+        }
+    });
+    let asked = Options { read_ahead, policy: Policy::Own, ..Options::new(workload) };
+    let outcome = run_observed(Box::new(disk), &asked, &|| clock.now_ns(), Some(observer)).expect("runs");
+    (clock.now_ns(), outcome)
+}
+
+/// However much a workload computes for each block: fetching what it discloses never takes longer than
+/// fetching nothing ahead, and hardly more is read.
+#[test]
+fn prefetching_costs_no_workload_time() {
+    use Workload::{Cs, Din, Gli, Ldk, Pjn, Search, Sort};
+    for workload in [Din, Cs, Search, Sort, Gli, Ldk, Pjn] {
+        for compute_ns in [0, 50_000, 200_000, 800_000] {
+            let (none_ns, none) = takes(workload, ReadAheadKind::None, compute_ns);
+            let (aggressive_ns, aggressive) = takes(workload, ReadAheadKind::Aggressive, compute_ns);
+            let (none, aggressive) = (none.line, aggressive.line);
+            let what = format!("{} computing {compute_ns} ns a block", workload.name());
+            println!("{what}: {none_ns} to {aggressive_ns} ns, {} to {} reads", none.reads, aggressive.reads);
+            assert!(aggressive_ns <= none_ns, "{what}: {none_ns} to {aggressive_ns} ns");
+            assert!(
+                aggressive.reads * 100 <= none.reads * 110,
+                "{what}: {} to {} reads",
+                none.reads,
+                aggressive.reads
+            );
+        }
     }
 }
