@@ -32,6 +32,9 @@ pub fn plan<'f>(cache: &BufferCache, files: impl IntoIterator<Item = &'f WorkFil
 /// These blocks will be read, as far as the file has them, in this order, after all that was planned before.
 pub fn plan_blocks(cache: &BufferCache, file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
     let blocks = blocks.start..blocks.end.min(blocks_of(file));
+    if blocks.is_empty() {
+        return Ok(());
+    }
     cache.advise(file, blocks.clone(), Advice::WillNeed);
     if cache.uses_disclosures() { file.will_need(blocks) } else { Ok(()) }
 }

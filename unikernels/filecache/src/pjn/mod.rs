@@ -121,6 +121,7 @@ impl Program for Files {
         let plan;
         if let Advice::Own(cache) = context.advice {
             plan = policy::plan(cache);
+            policy::will_read_index(cache, &self.index).map_err(TreeError::from).map_err(wrong)?;
             let distance = policy::look_ahead_blocks(cache, &self.index);
             join.look_ahead(distance, &plan).map_err(TreeError::from).map_err(wrong)?;
         }

@@ -11,8 +11,9 @@
 //! That has its price: outer tuples are read twice, and wait in the cache in between. A cache that holds
 //! little more than the index can't afford a far look, so its distance follows from the room.
 //!
-//! Read-ahead policies that fetch what was disclosed (`directed`, `aggressive`) get the same plan. For others
-//! reading ahead is in vain, as inner tuples are fetched here and there.
+//! Read-ahead policies that fetch what was disclosed (`directed`, `aggressive`) get the same plan, and before it
+//! the index, which comes in a few large requests if there is room for it. For others reading ahead is in vain,
+//! as inner tuples are fetched here and there.
 
 use crate::btree::Tree;
 use crate::files::{FileError, WorkFile};
@@ -38,10 +39,23 @@ pub fn choose_own(cache: &BufferCache, index: &Tree) {
     cache.set_priority(index.leaves(), INDEX);
 }
 
+/// Blocks of the cache that the index leaves.
+fn room_beside(cache: &BufferCache, index: &Tree) -> u64 {
+    let of_index = blocks_of(index.index()) + blocks_of(index.leaves());
+    (cache.blocks() as u64).saturating_sub(of_index)
+}
+
+/// All of the index will be read, in whatever order.
+pub fn will_read_index(cache: &BufferCache, index: &Tree) -> Result<(), FileError> {
+    if !cache.uses_disclosures() || room_beside(cache, index) == 0 {
+        return Ok(());
+    }
+    index.leaves().will_need(0..blocks_of(index.leaves()))
+}
+
 /// How far to look ahead, in blocks of the outer relation.
 pub fn look_ahead_blocks(cache: &BufferCache, index: &Tree) -> u64 {
-    let of_index = blocks_of(index.index()) + blocks_of(index.leaves());
-    (cache.blocks() as u64).saturating_sub(of_index) / WAITING
+    room_beside(cache, index) / WAITING
 }
 
 /// Takes blocks of a relation that will be read, after all that was planned before.
