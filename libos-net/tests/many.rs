@@ -158,6 +158,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 /// The SYN as if it came from another address and port.
 fn from_another(syn: &[u8], number: u32) -> Frame {
     let mut bytes = syn.to_vec();
+    bytes[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
     bytes[14 + 12..14 + 16].copy_from_slice(&(0x0a01_0000 + number % 60_000).to_be_bytes());
     bytes[34..36].copy_from_slice(&((1024 + number % 50_000) as u16).to_be_bytes());
     bytes[24..26].fill(0);
@@ -184,6 +185,7 @@ fn a_flood_of_requests_takes_no_more_than_the_backlog_and_passes() {
             assert!(server.statistics().connections <= 16);
         }
     }
+    assert_eq!(server.statistics().connections, 16);
     let counted = server.statistics();
     assert!(counted.refused_connections > 90_000, "{counted:?}");
     pair::advance(11_000_000_000);

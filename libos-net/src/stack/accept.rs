@@ -35,6 +35,17 @@ impl fmt::Display for ListenError {
 
 impl core::error::Error for ListenError {}
 
+/// What becomes of a segment of no connection.
+pub(super) enum Accepted {
+    /// It is the first of the connection at this place.
+    At(usize),
+    /// It asks for a connection, and there are too many: neither an answer nor a reset, so that the other end
+    /// asks again.
+    NoRoom,
+    /// It belongs to nobody.
+    NobodyListens,
+}
+
 /// Who waits for connections to a port.
 pub(super) struct Listener {
     policy: Rc<dyn TcpPolicy>,
@@ -87,22 +98,24 @@ impl Stack {
     }
 
     /// Makes a connection for a flow that has none, if it asks for one and somebody listens.
-    pub(super) fn accept(&mut self, flow: Flow, opens: bool, now_us: i64) -> Option<usize> {
-        let listener = self.listeners.get_mut(&flow.local.port).filter(|_| opens)?;
+    pub(super) fn accept(&mut self, flow: Flow, opens: bool, now_us: i64) -> Accepted {
+        let listener = self.listeners.get_mut(&flow.local.port).filter(|_| opens);
+        let Some(listener) = listener else { return Accepted::NobodyListens };
         if listener.half_open + listener.established.len() >= listener.backlog {
-            // Neither an answer nor a reset: the other end asks again.
             self.statistics.refused_connections += 1;
-            return None;
+            return Accepted::NoRoom;
         }
         let mut socket = socket(&*listener.policy);
         let local = IpListenEndpoint { addr: Some(flow.local.addr), port: flow.local.port };
-        socket.listen(local).ok()?;
+        if socket.listen(local).is_err() {
+            return Accepted::NobodyListens;
+        }
         listener.half_open += 1;
         let id = self.table.insert(socket, flow, Owner::Backlog(flow.local.port));
         if let Some(connection) = self.table.at(id.slot) {
             connection.expires_us = Some(now_us + HANDSHAKE_US);
         }
-        Some(id.slot)
+        Accepted::At(id.slot)
     }
 
     /// A handshake of a listener has ended, well or not.

@@ -12,7 +12,7 @@ mod table;
 use crate::flow::{Deadlines, Kind, classify};
 use crate::link::{Frame, Link};
 pub use accept::ListenError;
-use accept::Listener;
+use accept::{Accepted, Listener};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub(crate) use connection::ConnectionId;
@@ -166,10 +166,10 @@ impl Stack {
                     // The other end has begun anew before we have forgotten (RFC 9293, section 3.6.1).
                     found.take().map(|slot| self.remove(slot));
                 }
-                match found.or_else(|| self.accept(flow, opens, now_us)) {
-                    Some(slot) => self.take_segment(slot, &frame, now_us),
-                    None if !resets => self.answer_stranger(&frame, now_us),
-                    None => {}
+                match found.map_or_else(|| self.accept(flow, opens, now_us), Accepted::At) {
+                    Accepted::At(slot) => self.take_segment(slot, &frame, now_us),
+                    Accepted::NobodyListens if !resets => self.answer_stranger(&frame, now_us),
+                    Accepted::NobodyListens | Accepted::NoRoom => {}
                 }
             }
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
