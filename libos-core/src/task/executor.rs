@@ -156,6 +156,20 @@ impl Executor {
         self.sleep_until_ns(self.now_ns().saturating_add(ns))
     }
 
+    /// Runs a future for so long at most. `None` if the time was over first: then the future is dropped.
+    pub async fn within<T>(
+        &self,
+        duration: core::time::Duration,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let (mut future, mut end) = (pin!(future), pin!(self.sleep(duration)));
+        core::future::poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => end.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    }
+
     /// Polls a future once, with a waker that does nothing: what it has come to, if it has.
     pub fn now_or_never<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -428,6 +442,16 @@ mod tests {
             executor.run_ready();
         }
         assert_eq!(*order.borrow(), [10, 10, 20, 30]);
+        let late = executor.clone();
+        let late = executor.spawn(async move {
+            let second = core::time::Duration::from_nanos(10);
+            (late.within(second, core::future::pending::<()>()).await, late.within(second, async { 5 }).await)
+        });
+        executor.run_ready();
+        NOW.store(50, Ordering::Relaxed);
+        executor.run_ready();
+        assert_eq!(executor.now_or_never(late), Some(Ok((None, Some(5)))));
+        NOW.store(40, Ordering::Relaxed);
         let sleep = executor.sleep_until_ns(50);
         let mut sleep = Box::pin(sleep);
         assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
