@@ -17,7 +17,7 @@
 //!
 //! # Order of the modules
 //!
-//! rows: link::+ flow::+ · tcp::policy · stack::+ · net · tcp::+ udp
+//! rows: link::+ flow::+ · tcp::policy · stack::+ · tcp::+ udp · net
 #![no_std]
 #![forbid(unsafe_code)]
 

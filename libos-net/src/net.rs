@@ -1,13 +1,12 @@
 //! The network of a program.
 
 use crate::link::Link;
-use crate::stack::{ListenError, Stack, Statistics};
+use crate::stack::{Handle, ListenError, Stack, Statistics, micros};
 use crate::tcp::policy::TcpPolicy;
 use crate::tcp::{ConnectError, TcpListener, TcpStream};
 use crate::udp::{UdpError, UdpSocket};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::cell::{RefCell, RefMut};
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
@@ -43,8 +42,7 @@ pub struct Config {
 /// The network of a program, on one core. Clones are the same.
 #[derive(Clone)]
 pub struct Net {
-    stack: Rc<RefCell<Stack>>,
-    now_ns: fn() -> u64,
+    handle: Handle,
 }
 
 impl Net {
@@ -67,13 +65,13 @@ impl Net {
                 }
             }
         }
-        Net { stack: Rc::new(RefCell::new(stack)), now_ns: config.now_ns }
+        Net { handle: Handle::new(stack, config.now_ns) }
     }
 
     /// Waits until there is an address, and returns it.
     pub async fn address(&self) -> IpCidr {
         poll_fn(|context| {
-            let stack = &mut *self.stack();
+            let stack = &mut *self.handle.stack();
             match stack.interface().ip_addrs().first() {
                 Some(address) => Poll::Ready(*address),
                 None => {
@@ -96,8 +94,8 @@ impl Net {
         backlog: usize,
         policy: impl TcpPolicy + 'static,
     ) -> Result<TcpListener, ListenError> {
-        self.stack().listen(port, backlog, Rc::new(policy))?;
-        Ok(TcpListener::new(self.clone(), port))
+        self.handle.stack().listen(port, backlog, Rc::new(policy))?;
+        Ok(TcpListener::new(self.handle.clone(), port))
     }
 
     /// Opens a connection.
@@ -110,9 +108,10 @@ impl Net {
         remote: IpEndpoint,
         policy: &dyn TcpPolicy,
     ) -> Result<TcpStream, ConnectError> {
-        let now_us = self.now_us();
-        let id = self.stack().connect(remote, policy, now_us).ok_or(ConnectError::Unreachable(remote))?;
-        TcpStream::new(self.clone(), id).established(remote).await
+        let now_us = self.handle.now_us();
+        let id =
+            self.handle.stack().connect(remote, policy, now_us).ok_or(ConnectError::Unreachable(remote))?;
+        TcpStream::new(self.handle.clone(), id).established(remote).await
     }
 
     /// Binds a port of UDP.
@@ -121,24 +120,24 @@ impl Net {
     ///
     /// [`UdpError::NoPort`].
     pub fn bind_udp(&self, port: u16) -> Result<UdpSocket, UdpError> {
-        UdpSocket::bind(self.clone(), port)
+        UdpSocket::bind(self.handle.clone(), port)
     }
 
     /// What was counted.
     pub fn statistics(&self) -> Statistics {
-        self.stack().statistics()
+        self.handle.stack().statistics()
     }
 
     /// Takes the frames that have come, and sends what is to be sent. Returns whether there is more to do at
     /// once. For programs with a loop of their own; others have [`Net::run`].
     pub fn poll(&self) -> bool {
-        let now_us = self.now_us();
-        self.stack().poll(now_us)
+        let now_us = self.handle.now_us();
+        self.handle.stack().poll(now_us)
     }
 
     /// When [`Net::poll`] is to be called at the latest, in nanoseconds.
     pub fn due_ns(&self) -> Option<u64> {
-        let stack = &mut *self.stack();
+        let stack = &mut *self.handle.stack();
         if stack.common_is_pending() {
             return Some(0);
         }
@@ -164,21 +163,9 @@ impl Net {
 
     fn wait(&self, executor: &Executor) {
         let due_ns = self.due_ns().into_iter().chain(executor.next_timer_ns()).min();
-        let timeout = due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub((self.now_ns)())));
+        let timeout = due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(self.handle.now_ns())));
         if timeout != Some(Duration::ZERO) {
-            self.stack().link().wait(timeout);
+            self.handle.stack().link().wait(timeout);
         }
     }
-
-    pub(crate) fn stack(&self) -> RefMut<'_, Stack> {
-        self.stack.borrow_mut()
-    }
-
-    pub(crate) fn now_us(&self) -> i64 {
-        micros((self.now_ns)())
-    }
-}
-
-fn micros(ns: u64) -> i64 {
-    (ns / 1000) as i64
 }

@@ -1,6 +1,6 @@
 //! Datagrams.
 
-use crate::net::Net;
+use crate::stack::Handle;
 use core::fmt;
 use core::future::poll_fn;
 use core::task::Poll;
@@ -41,14 +41,14 @@ impl fmt::Display for UdpError {
 
 impl core::error::Error for UdpError {}
 
-/// A port for datagrams; see [`Net::bind_udp`].
+/// A port for datagrams; see [`Net::bind_udp`](crate::Net::bind_udp).
 pub struct UdpSocket {
-    net: Net,
+    net: Handle,
     handle: SocketHandle,
 }
 
 impl UdpSocket {
-    pub(crate) fn bind(net: Net, port: u16) -> Result<UdpSocket, UdpError> {
+    pub(crate) fn bind(net: Handle, port: u16) -> Result<UdpSocket, UdpError> {
         let buffer =
             || PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; DATAGRAMS], alloc::vec![0; BYTES]);
         let mut socket = Socket::new(buffer(), buffer());

@@ -8,8 +8,8 @@ use core::time::Duration;
 
 type Queue = Rc<RefCell<VecDeque<Frame>>>;
 
-/// One end of a wire between two stacks of one program. Frames that the other end does not take are kept up to
-/// a number, then there is no room.
+/// One end of a wire between two stacks of one program. Frames that the other end does not take are kept up
+/// to a number, then there is no room.
 pub struct Wire {
     address: [u8; 6],
     incoming: Queue,

@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod handle;
 mod port;
 mod table;
 
@@ -18,6 +19,7 @@ use alloc::vec::Vec;
 pub(crate) use connection::ConnectionId;
 use connection::Owner;
 use core::task::Waker;
+pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
 use port::Port;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -162,9 +164,10 @@ impl Stack {
         match classify(&frame) {
             Kind::Tcp { flow, opens, resets } => {
                 let mut found = self.table.find(&flow);
-                if opens && found.is_some_and(|slot| self.is_over(slot)) {
-                    // The other end has begun anew before we have forgotten (RFC 9293, section 3.6.1).
-                    found.take().map(|slot| self.remove(slot));
+                // The other end may begin anew before we have forgotten (RFC 9293, section 3.6.1).
+                if let Some(slot) = found.filter(|slot| opens && self.is_over(*slot)) {
+                    self.remove(slot);
+                    found = None;
                 }
                 match found.map_or_else(|| self.accept(flow, opens, now_us), Accepted::At) {
                     Accepted::At(slot) => self.take_segment(slot, &frame, now_us),
@@ -309,14 +312,13 @@ impl Stack {
                 self.half_open_ended(port);
                 self.established(port, slot);
             }
-            (Owner::Nobody, State::Closed) => drop(self.remove(slot)),
-            (Owner::Nobody, _) if expired => drop(self.remove(slot)),
-            (Owner::Nobody, State::TimeWait) => {
-                if connection.expires_us.take().is_some() {
-                    let id = ConnectionId { slot, generation: connection.generation };
-                    self.in_time_wait.push_back(id);
-                    self.bound_time_wait();
-                }
+            (Owner::Nobody, State::Closed) => self.remove(slot),
+            (Owner::Nobody, _) if expired => self.remove(slot),
+            // It is not given up any more, but forgotten in its turn.
+            (Owner::Nobody, State::TimeWait) if connection.expires_us.take().is_some() => {
+                let id = ConnectionId { slot, generation: connection.generation };
+                self.in_time_wait.push_back(id);
+                self.bound_time_wait();
             }
             _ => {}
         }

@@ -1,19 +1,19 @@
 //! Waiting for connections.
 
 use super::TcpStream;
-use crate::net::Net;
+use crate::stack::Handle;
 use core::future::poll_fn;
 use core::task::Poll;
 
-/// Takes connections to a port; see [`Net::listen`]. When it is dropped nobody listens any more; connections
-/// that were accepted go on.
+/// Takes connections to a port; see [`Net::listen`](crate::Net::listen). When it is dropped nobody listens
+/// any more; connections that were accepted go on.
 pub struct TcpListener {
-    net: Net,
+    net: Handle,
     port: u16,
 }
 
 impl TcpListener {
-    pub(crate) fn new(net: Net, port: u16) -> TcpListener {
+    pub(crate) fn new(net: Handle, port: u16) -> TcpListener {
         TcpListener { net, port }
     }
 

@@ -1,7 +1,6 @@
 //! A connection, for the application.
 
-use crate::net::Net;
-use crate::stack::ConnectionId;
+use crate::stack::{ConnectionId, Handle};
 use core::fmt;
 use core::future::poll_fn;
 use core::task::Poll;
@@ -60,12 +59,12 @@ impl embedded_io_async::Error for TcpError {
 
 /// A connection. When it is dropped, what was written is still sent, and then the connection is closed.
 pub struct TcpStream {
-    net: Net,
+    net: Handle,
     id: ConnectionId,
 }
 
 impl TcpStream {
-    pub(crate) fn new(net: Net, id: ConnectionId) -> TcpStream {
+    pub(crate) fn new(net: Handle, id: ConnectionId) -> TcpStream {
         TcpStream { net, id }
     }
 
