@@ -25,8 +25,8 @@ pub const TITLE: &str = "# hyperexo references ";
 pub const VERSION: &str = "2";
 /// Versions that are read.
 pub const VERSIONS: [&str; 2] = ["1", VERSION];
-/// Blocks that a call has at most: more is a damaged line.
-const LONGEST_CALL: u64 = 1 << 24;
+/// Blocks that a line has at most, 4 GiB: more is a damaged line.
+const LONGEST_CALL: u64 = 1 << 20;
 /// Characters of a path or command in the head: readers refuse lines of more than 1,024 bytes.
 const MOST_CHARACTERS: usize = 200;
 /// What a line with a name begins with.
@@ -46,8 +46,12 @@ pub fn name_line(number: u64, bytes: u64, told: &str, path: &str) -> String {
     format!("{NAMED}{number}: {bytes} bytes{told}: {}", one_line(path))
 }
 
-/// The line of a call that asked for so many blocks.
+/// The line of a call that asked for so many blocks; several lines for one that asked for very many.
 pub fn call_line(first: u64, blocks: u64) -> String {
+    if blocks > LONGEST_CALL {
+        let rest = call_line(first + LONGEST_CALL, blocks - LONGEST_CALL);
+        return format!("{first}+{LONGEST_CALL}\n{rest}");
+    }
     if blocks == 1 { first.to_string() } else { format!("{first}+{blocks}") }
 }
 
@@ -144,6 +148,9 @@ mod tests {
         let text = format!("{}\n# x\n{}\n\n{}\n", title(), call_line(first, 1), call_line(first + 1, 16));
         std::fs::write(&path, text).unwrap();
         assert_eq!(calls(&path), Some(vec![(FileId(3), 7, 1), (FileId(3), 8, 16)]));
+        let long = call_line(5, 2 * LONGEST_CALL + 1);
+        let parts: Vec<_> = long.lines().map(|line| parse_call(line.as_bytes()).unwrap()).collect();
+        assert_eq!(parts, [(5, LONGEST_CALL), (5 + LONGEST_CALL, LONGEST_CALL), (5 + 2 * LONGEST_CALL, 1)]);
         std::fs::write(&path, "1\n2\n").unwrap();
         assert_eq!(calls(&path), None);
         for bad in ["", "+", "1+", "1+0", "1+x", "-1", "1++2", "1+99999999999", "18446744073709551615+2"] {

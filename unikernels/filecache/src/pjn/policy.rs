@@ -5,14 +5,14 @@
 //! Own: the index is asked for every tuple, so all of it is worth more than any tuple: it has a priority of
 //! its own. Which inner tuples will be fetched is chance to the cache, but not to the join. It looks ahead in
 //! the outer relation and asks the index for tuples whose turn has not come: so the next few hundred fetches
-//! are known, and [`Planned`] gives up the block that is needed last. (R. H. Patterson et al. had Postgres look
-//! up tuples first and fetch them in a second loop, "Informed prefetching and caching", SOSP 1995.)
+//! are known, and [`Planned`] gives up the block that is needed last. (R. H. Patterson et al. had Postgres
+//! look up tuples first and fetch them in a second loop, "Informed prefetching and caching", SOSP 1995.)
 //!
 //! That has its price: outer tuples are read twice, and wait in the cache in between. A cache that holds
 //! little more than the index can't afford a far look, so its distance follows from the room.
 //!
-//! Read-ahead policies that fetch what was disclosed (`directed`, `aggressive`) get the same plan, and before it
-//! the index, which comes in a few large requests if there is room for it. For others reading ahead is in vain,
+//! Read-ahead policies that fetch what was disclosed (`directed`, `aggressive`) get the same plan, and before
+//! it the index, which comes in a few large requests if there is room for it. For others reading ahead is in vain,
 //! as inner tuples are fetched here and there.
 
 use crate::btree::Tree;
