@@ -357,7 +357,8 @@ fn a_history_is_not_of_the_run_itself() {
 }
 
 /// No policy that comes with the library misses less than what the application says of itself. `sort` is left
-/// out, as it removes files, of which references tell nothing; and mix D, whose policy is one of the library's.
+/// out, as it removes files, of which references tell nothing; and mix D, whose policy is one of the
+/// library's.
 #[test]
 fn own_policies_miss_no_more_than_any_of_the_library() {
     let others = [Workload::Sort, Workload::Ycsb(Mix::D)];

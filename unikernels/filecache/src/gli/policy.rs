@@ -8,8 +8,8 @@
 //! as L. A. Belady's optimum does ("A study of replacement algorithms for a virtual-storage computer", IBM
 //! Systems Journal 5(2), 1966); R. H. Patterson et al. call that informed caching (SOSP 1995).
 //!
-//! Read-ahead policies that fetch what was disclosed while it compares (`directed`, `aggressive`) get the same
-//! plan.
+//! Read-ahead policies that fetch what was disclosed while it compares (`directed`, `aggressive`) get the
+//! same plan.
 
 use crate::files::{FileError, WorkFile};
 use crate::workload::blocks_of;

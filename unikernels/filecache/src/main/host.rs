@@ -1,8 +1,8 @@
 //! On the host: the first argument is a disk image, which is read into memory and left as it is; the others
 //! are the words of the command line.
 //!
-//! With `disk_mbps=N` time is calculated, and so the same in every run: the disk moves N megabytes a second and
-//! takes 50 µs a request besides, and the program computes `compute_us=N` microseconds for each block (15
+//! With `disk_mbps=N` time is calculated, and so the same in every run: the disk moves N megabytes a second
+//! and takes 50 µs a request besides, and the program computes `compute_us=N` microseconds for each block (15
 //! unless given, about what an emulated machine takes).
 //!
 //! With the feature `linux` it can also be `/FOLDER@DISK`: then the workload runs over the files there, on
@@ -60,8 +60,8 @@ fn run() -> Result<bool, String> {
 /// Time that the program computes for a block, in microseconds.
 const COMPUTE_US: u32 = 15;
 
-/// Runs a workload in calculated time: on a disk of so many megabytes a second, computing so many microseconds
-/// for each block.
+/// Runs a workload in calculated time: on a disk of so many megabytes a second, computing so many
+/// microseconds for each block.
 fn run_calculated(disk: RamDisk, options: &Options, mbps: u32, compute_us: u32) -> Result<Outcome, RunError> {
     let block_ns = BLOCK_BYTES as u64 * 1000 / u64::from(mbps);
     let clock = SimulatedClock::default();

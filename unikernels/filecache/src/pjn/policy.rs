@@ -12,8 +12,8 @@
 //! little more than the index can't afford a far look, so its distance follows from the room.
 //!
 //! Read-ahead policies that fetch what was disclosed (`directed`, `aggressive`) get the same plan, and before
-//! it the index, which comes in a few large requests if there is room for it. For others reading ahead is in vain,
-//! as inner tuples are fetched here and there.
+//! it the index, which comes in a few large requests if there is room for it. For others reading ahead is in
+//! vain, as inner tuples are fetched here and there.
 
 use crate::btree::Tree;
 use crate::files::{FileError, WorkFile};

@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 /// Bytes of a count.
 const COUNT_BYTES: usize = 2;
 
-/// Reads the counts, from the first leaf on. None for who has no use for them: without a policy of its own, and
-/// under the mix whose policy does not count.
+/// Reads the counts, from the first leaf on. None for who has no use for them: without a policy of its own,
+/// and under the mix whose policy does not count.
 pub(super) fn read(context: &Context<'_>, mix: Mix) -> Result<Vec<u16>, RunError> {
     let (Some(path), Advice::Own(_)) = (mix.history(), context.advice) else { return Ok(Vec::new()) };
     let file = open(context, path)?;

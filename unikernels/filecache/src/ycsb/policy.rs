@@ -6,10 +6,10 @@
 //! mixes but one they stay the same. Who knows that can count for as long as the store exists: [`Counted`]
 //! gives up the block that has been used least often, and remembers the counts of blocks that have left. The
 //! counts of earlier runs lie in a small file beside the store (two bytes a leaf), as real stores keep
-//! statistics; without it, what is popular would have to be learned anew each time, at 2 to 10 % more misses. A
-//! policy for everybody can't count like that: it has to forget, because elsewhere what was wanted yesterday
-//! is in the way today. In mix D it is so here, too, as what was added last is read most: there SIEVE finds
-//! out what is wanted now, of the index as well.
+//! statistics; without it, what is popular would have to be learned anew each time, at 2 to 10 % more misses.
+//! A policy for everybody can't count like that: it has to forget, because elsewhere what was wanted
+//! yesterday is in the way today. In mix D it is so here, too, as what was added last is read most: there
+//! SIEVE finds out what is wanted now, of the index as well.
 //!
 //! A node of the index leads to hundreds of leaves: else the index goes last. And reading ahead is in vain
 //! where neighbours have nothing to do with each other; only scans of half of the store are worth it.

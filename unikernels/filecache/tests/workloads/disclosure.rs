@@ -158,8 +158,8 @@ fn outer_blocks() -> u64 {
     outer.bytes.len().div_ceil(4096) as u64
 }
 
-/// Knowing what the next query reads, `gli` misses what the optimum does, and one block: the last it read of the
-/// first query may have been the wrong one.
+/// Knowing what the next query reads, `gli` misses what the optimum does, and one block: the last it read of
+/// the first query may have been the wrong one.
 #[test]
 fn a_known_next_query_comes_to_the_optimum() {
     for cache in CacheSize::PAPER {
