@@ -25,13 +25,14 @@
 //!   policies                          decide what leaves, what comes early, what is written early
 //!   allocation                        decides which manager pays
 //!   buffer                            moves blocks: BufferCache
-//!   model, shared                     caches without contents; a cache for several cores
+//!   managed, model, shared            priorities as a policy; caches without contents, for several cores
 //! ```
 
 mod allocation;
 mod buffer;
 mod chains;
 mod key;
+mod managed;
 mod model;
 mod order;
 mod policies;
@@ -42,6 +43,7 @@ pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation
 pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Observer};
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
+pub use managed::Managed;
 pub use model::{
     LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
     optimal_misses, simulate,

@@ -221,13 +221,57 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Whether a block is in the cache. Does not count as a use.
     pub fn contains(&self, block: u64) -> bool {
+        self.peek(block).is_some()
+    }
+
+    /// The word of a block, if it is in the cache. Does not count as a use.
+    pub fn peek(&self, block: u64) -> Option<u64> {
         let hash = mix(block);
         let shard = self.shard(hash);
-        match shard.find_unlocked(block, hash) {
-            Ok((_, found)) => found.is_some(),
+        let found = match shard.find_unlocked(block, hash) {
+            Ok((_, found)) => found,
             Err(Changing) => {
                 let _keeper = shard.keeper.lock();
-                shard.find(block, hash).is_some()
+                shard.find(block, hash)
+            }
+        };
+        found.map(|(_, word)| word)
+    }
+
+    /// Gives a block another word, if it is in the cache. Does not count as a use.
+    pub fn set(&self, block: u64, word: u64) {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let _keeper = shard.keeper.lock();
+        if let Some((slot, _)) = shard.find(block, hash) {
+            shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
+        }
+    }
+
+    /// Tells the policy of each shard something, under the shard's lock.
+    pub fn tell(&self, mut what: impl FnMut(&mut P)) {
+        self.shards.iter().for_each(|shard| what(&mut shard.keeper.lock().policy));
+    }
+
+    /// Tells the policy something of a block, if it is in the cache.
+    pub fn tell_of(&self, block: u64, what: impl FnOnce(&mut P, Cached)) {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let keeper = &mut *shard.keeper.lock();
+        if let Some((slot, _)) = shard.find(block, hash) {
+            what(&mut keeper.policy, Cached { slot, block });
+        }
+    }
+
+    /// Tells the policies something of each block in the cache.
+    pub fn tell_of_all(&self, mut what: impl FnMut(&mut P, Cached)) {
+        for shard in &self.shards {
+            let keeper = &mut *shard.keeper.lock();
+            for slot in 0..keeper.used {
+                let (block, _) = shard.slots[slot].load();
+                if !keeper.free.contains(&slot) {
+                    what(&mut keeper.policy, Cached { slot, block });
+                }
             }
         }
     }

@@ -97,7 +97,7 @@ fn open<P: ReplacementPolicy>(
 
 /// One JSON line.
 fn report(path: &str, blocks: u64, cores: u64, gets: u64, statistics: &SharedStatistics, seen: &Seen) {
-    let SharedStatistics { hits, misses, mount_reads, waits, read_requests, read_errors } = statistics;
+    let SharedStatistics { hits, misses, mount_reads, waits, read_requests, read_errors, .. } = statistics;
     println!(
         "{{\"file\":\"{path}\",\"blocks\":{blocks},\"sum\":{},\"readers\":{cores},\"gets\":{gets},\
         \"hits\":{hits},\"misses\":{misses},\"mount_reads\":{mount_reads},\"waits\":{waits},\

@@ -57,7 +57,8 @@ pub enum Advice {
 ///
 /// So a wrong policy costs time, never data.
 ///
-/// All methods should take constant time: they run on every access.
+/// All methods should take constant time: they run on every access. A policy can be handed from core to core
+/// (`Send`), as a cache that several use needs it.
 ///
 /// ```
 /// use libos_fs::cache::{Cached, ReplacementPolicy, simulate};
@@ -76,7 +77,7 @@ pub enum Advice {
 ///
 /// assert_eq!(simulate(&mut Highest::default(), 2, &[1, 2, 3, 1, 2, 3]), 5);
 /// ```
-pub trait ReplacementPolicy {
+pub trait ReplacementPolicy: Send {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
 

@@ -1,0 +1,40 @@
+//! What an application tells the cache of a shared volume: as it tells the ordinary one.
+
+use super::SharedVolume;
+use crate::cache::{Cached, Managed, ReplacementPolicy, reference};
+use crate::device::BLOCK_BYTES;
+use crate::file_id::FileId;
+use alloc::boxed::Box;
+use core::ops::Range;
+
+impl SharedVolume<Managed> {
+    /// Gives the blocks of a priority another policy. It is told of those in the cache. Each shard of the
+    /// cache gets one from `make`.
+    pub fn set_policy(&self, priority: i32, make: impl Fn() -> Box<dyn ReplacementPolicy>) {
+        self.0.index.tell(|policy| policy.set_policy(priority, make()));
+    }
+
+    /// Gives a file a priority; files that were given none have 0. Blocks of lower priority are replaced
+    /// first.
+    pub fn set_priority(&self, file: FileId, priority: i32) {
+        self.0.index.tell(|policy| policy.set_priority(file, priority));
+    }
+
+    /// Says that blocks of a file will not be needed soon: priority −1 until each is next referenced or
+    /// replaced. Blocks that are not in the cache are not concerned.
+    pub fn done_with(&self, file: FileId, blocks: Range<u64>) {
+        let most = self.0.index.capacity() as u64;
+        // Of a range that is longer than the cache, all that can be there is looked for.
+        let end = blocks.end.min(self.0.names.bytes(file).unwrap_or(0).div_ceil(BLOCK_BYTES as u64));
+        let low = |policy: &mut Managed, block: Cached| policy.set_temporary_priority(block.slot, -1);
+        if end.saturating_sub(blocks.start) <= most {
+            (blocks.start..end).for_each(|block| self.0.index.tell_of(reference(file, block), low));
+        } else {
+            self.0.index.tell_of_all(|policy, block| {
+                if (reference(file, blocks.start)..reference(file, end)).contains(&block.block) {
+                    low(policy, block);
+                }
+            });
+        }
+    }
+}
