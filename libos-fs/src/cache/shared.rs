@@ -4,6 +4,7 @@ use super::chains::{Chains, mix};
 use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 use spin::Mutex;
 
@@ -263,17 +264,17 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         }
     }
 
-    /// Tells the policies something of each block in the cache.
-    pub fn tell_of_all(&self, mut what: impl FnMut(&mut P, Cached)) {
+    /// The blocks of a range that are in the cache, in their order. Looks at each slot.
+    pub fn blocks_of(&self, range: Range<u64>) -> Vec<u64> {
+        let mut blocks = Vec::new();
         for shard in &self.shards {
-            let keeper = &mut *shard.keeper.lock();
-            for slot in 0..keeper.used {
-                let (block, _) = shard.slots[slot].load();
-                if !keeper.free.contains(&slot) {
-                    what(&mut keeper.policy, Cached { slot, block });
-                }
-            }
+            let keeper = shard.keeper.lock();
+            let in_use = (0..keeper.used).filter(|slot| !keeper.free.contains(slot));
+            blocks
+                .extend(in_use.map(|slot| shard.slots[slot].load().0).filter(|block| range.contains(block)));
         }
+        blocks.sort_unstable();
+        blocks
     }
 
     /// Blocks it has room for.

@@ -5,7 +5,6 @@ use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, EntryKind, FileSystem};
-use crate::path::names;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -117,7 +116,7 @@ impl Ext4Names {
 
     /// The node of a path, links followed.
     fn resolve(&self, path: &str) -> Result<(String, &Node), FsError> {
-        let mut left: Vec<String> = names(path)?.into_iter().rev().map(str::to_string).collect();
+        let mut left: Vec<String> = path.split('/').rev().map(str::to_string).collect();
         let mut at: Vec<String> = Vec::new();
         let mut links = 0;
         while let Some(name) = left.pop() {

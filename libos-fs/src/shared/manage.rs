@@ -23,18 +23,15 @@ impl SharedVolume<Managed> {
     /// Says that blocks of a file will not be needed soon: priority −1 until each is next referenced or
     /// replaced. Blocks that are not in the cache are not concerned.
     pub fn done_with(&self, file: FileId, blocks: Range<u64>) {
-        let most = self.0.index.capacity() as u64;
-        // Of a range that is longer than the cache, all that can be there is looked for.
-        let end = blocks.end.min(self.0.names.bytes(file).unwrap_or(0).div_ceil(BLOCK_BYTES as u64));
+        // Of a range that is longer than the cache, what is there is looked for.
+        let bytes = self.0.names.bytes(file).unwrap_or(0);
+        let range = reference(file, blocks.start)
+            ..reference(file, 0) + blocks.end.min(bytes.div_ceil(BLOCK_BYTES as u64));
         let low = |policy: &mut Managed, block: Cached| policy.set_temporary_priority(block.slot, -1);
-        if end.saturating_sub(blocks.start) <= most {
-            (blocks.start..end).for_each(|block| self.0.index.tell_of(reference(file, block), low));
+        if range.end.saturating_sub(range.start) <= self.0.index.capacity() as u64 {
+            range.for_each(|block| self.0.index.tell_of(block, low));
         } else {
-            self.0.index.tell_of_all(|policy, block| {
-                if (reference(file, blocks.start)..reference(file, end)).contains(&block.block) {
-                    low(policy, block);
-                }
-            });
+            self.0.index.blocks_of(range).into_iter().for_each(|block| self.0.index.tell_of(block, low));
         }
     }
 }

@@ -132,7 +132,8 @@ impl<P: ReplacementPolicy> Shared<P> {
             let written = self.write_in_memory(&mut desk, metadata, (state, piece, want), from, counted);
             drop(desk);
             if let Some(written) = written {
-                self.house_quietly();
+                // What could not be written is still homeless, and who takes room next will be told.
+                let _ = self.house_all_but(Some(block));
                 return written;
             }
             let wish = Want { block, certain: 1, ahead: 0, offset: 0 };
@@ -240,10 +241,15 @@ impl<P: ReplacementPolicy> Shared<P> {
 impl<P: ReplacementPolicy> Shared<P> {
     /// Writes the blocks that had to make room, and their dirty neighbours on the device.
     pub(super) fn house_the_homeless(&self) -> Result<(), FsError> {
+        self.house_all_but(None)
+    }
+
+    /// The same without the block that has just been written to, and may be again at once.
+    fn house_all_but(&self, spared: Option<u64>) -> Result<(), FsError> {
         self.collect();
         loop {
             let mut desk = self.desk.lock();
-            let idle = |block| !desk.is_on_its_way(block);
+            let idle = |block| Some(block) != spared && !desk.is_on_its_way(block);
             let Some(placed) = desk.dirty.homeless(idle) else { return Ok(()) };
             let run = desk.dirty.around(placed.disk, self.max_request_blocks, idle);
             match self.submit_write(&mut desk, &run) {
