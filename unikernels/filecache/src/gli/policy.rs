@@ -8,15 +8,15 @@
 //! while it compares (`directed`, `aggressive`): the index, then the articles to search, and the index for
 //! the next query.
 
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::workload::blocks_of;
-use libos_fs::{BufferCache, PolicyKind};
+use libos_fs::PolicyKind;
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
 /// Tells the cache to keep the index, and to replace the most recently used block of anything else.
-pub fn choose_own(cache: &BufferCache, index: &WorkFile) {
+pub fn choose_own(cache: OwnCache<'_>, index: &WorkFile) {
     cache.set_priority(index, INDEX);
     cache.set_policy(0, PolicyKind::Mru);
 }
@@ -24,7 +24,7 @@ pub fn choose_own(cache: &BufferCache, index: &WorkFile) {
 /// Discloses that these files will be read, each from its start to its end, after all that was disclosed
 /// before.
 pub fn disclose<'f>(
-    cache: &BufferCache,
+    cache: OwnCache<'_>,
     files: impl IntoIterator<Item = &'f WorkFile>,
 ) -> Result<(), FileError> {
     if !cache.uses_disclosures() {

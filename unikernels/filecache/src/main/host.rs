@@ -35,6 +35,9 @@ fn run() -> Result<bool, String> {
     let bytes = std::fs::read(&image).map_err(|error| format!("{image}: {error}"))?;
     let start = Instant::now();
     let now_ns = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    if options.cores.is_some() {
+        return Err("cores=: several cores are for the unikernel; the tests run them as threads".to_owned());
+    }
     let outcome = filecache::run(Box::new(RamDisk::from_bytes(bytes)), &options, &now_ns)
         .map_err(|error| format!("{}: {error}", options.workload.name()))?;
     outcome.report(&mut |line| println!("{line}"));

@@ -12,17 +12,17 @@
 //! (as R. H. Patterson et al. had Postgres do it, "Informed prefetching and caching", SOSP 1995).
 
 use crate::btree::Tree;
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::ycsb::policy::Counted;
 use alloc::boxed::Box;
 use core::ops::Range;
-use libos_fs::{BufferCache, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
 /// Tells the cache to keep the index.
-pub fn choose_own(cache: &BufferCache, index: &Tree) {
+pub fn choose_own(cache: OwnCache<'_>, index: &Tree) {
     if !cache.uses_disclosures() {
         cache.set_read_ahead(ReadAheadKind::None);
     }
@@ -32,7 +32,7 @@ pub fn choose_own(cache: &BufferCache, index: &Tree) {
 }
 
 /// Blocks of the outer relation have been read for the last time.
-pub fn has_read(cache: &BufferCache, outer: &WorkFile, blocks: Range<u64>) {
+pub fn has_read(cache: OwnCache<'_>, outer: &WorkFile, blocks: Range<u64>) {
     cache.done_with(outer, blocks);
 }
 

@@ -13,18 +13,18 @@
 //! where neighbours have nothing to do with each other.
 
 use super::Mix;
-use crate::files::WorkFile;
+use crate::files::{OwnCache, WorkFile};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
 use libos_fs::cache::Cached;
-use libos_fs::{BufferCache, PolicyKind, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{PolicyKind, ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
 /// Tells the cache what is worth keeping of the store.
-pub fn choose_own(cache: &BufferCache, index: &WorkFile, mix: Mix) {
+pub fn choose_own(cache: OwnCache<'_>, index: &WorkFile, mix: Mix) {
     cache.set_read_ahead(ReadAheadKind::None);
     if mix == Mix::D {
         cache.set_policy(0, PolicyKind::Sieve);
