@@ -1,11 +1,11 @@
 //! A cache that several cores use at once.
 
-use super::chains::{Chains, mix};
+use super::chains::mix;
 use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use spin::Mutex;
 
 /// Marks are counted up to here, which is what the most demanding policy, [`S3Fifo`], asks for.
@@ -28,8 +28,8 @@ const SLOT_BITS: u32 = 31;
 ///   not, which costs precision, not time.
 /// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device
 ///   under it.
-/// * **Memory**: from 8 to 12 bytes a block for the table, 16 for its number and word, 1 for its mark, and
-///   what the policy takes: 12 for the marking ones and LRU. No allocation after the start but for the
+/// * **Memory**: from 8 to 16 bytes a block for the table, 24 for its number and word, 1 for its mark, and
+///   what the policy takes: 8 for LRU, CLOCK and SIEVE, 12 for S3-FIFO. No allocation after the start but for the
 ///   policies' ghosts.
 ///
 /// With one shard, used by one core, it misses exactly as [`simulate`](crate::cache::simulate) says.
@@ -49,10 +49,10 @@ pub struct SharedCache<P> {
 /// Apart from its neighbours, so that cores at different shards do not share cache lines.
 #[repr(align(128))]
 struct Shard<P> {
-    /// Odd while the holder of the lock changes `table` or `slots`.
+    /// Odd while the holder of the lock changes `heads` or `slots`.
     version: AtomicU64,
-    /// Slots by block.
-    table: Chains,
+    /// By bits of the hash: the first slot of the chain + 1, or 0 if there is none. A power of two of them.
+    heads: Box<[AtomicU32]>,
     slots: Box<[Slot]>,
     /// Where hits are marked; `None`: the policy itself is told.
     marks: Option<SharedMarks>,
@@ -62,6 +62,8 @@ struct Shard<P> {
 struct Slot {
     block: AtomicU64,
     word: AtomicU64,
+    /// The next slot of its chain + 1, or 0 if it is the last.
+    next: AtomicU32,
 }
 
 /// What only the holder of a shard's lock sees.
@@ -137,10 +139,12 @@ impl<P: ReplacementPolicy> SharedCache<P> {
             let slots = slots(number);
             let (mut policy, marks) = make(slots);
             policy.resized(slots);
-            let empty = |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0) };
+            let empty =
+                |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0), next: AtomicU32::new(0) };
+            let heads = (0..2 * slots.next_power_of_two()).map(|_| AtomicU32::new(0));
             Shard {
                 version: AtomicU64::new(0),
-                table: Chains::new(slots),
+                heads: heads.collect(),
                 slots: (0..slots).map(empty).collect(),
                 marks,
                 keeper: Mutex::new(Keeper { policy, used: 0, free: Vec::new() }),
@@ -187,25 +191,20 @@ impl<P: ReplacementPolicy> SharedCache<P> {
             keeper.used += 1;
             Some(next)
         });
-        let (slot, evicted) = match vacant {
-            Some(slot) => (slot, None),
-            None => {
-                let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
-                let (old, word) = shard.slots[slot].load();
-                keeper.policy.evicted(Cached { slot, block: old });
-                (slot, Some((old, word)))
-            }
+        let new = |slot| Cached { slot, block };
+        let Some(slot) = vacant else {
+            let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
+            let (old, old_word) = shard.slots[slot].load();
+            shard.change(|| {
+                shard.unlink(mix(old), slot);
+                shard.link(hash, slot, block, word);
+            });
+            keeper.policy.replaced(Cached { slot, block: old }, new(slot));
+            return Some((old, old_word));
         };
-        shard.change(|| {
-            if let Some((old, _)) = evicted {
-                shard.table.unlink(mix(old), slot);
-            }
-            shard.slots[slot].block.store(block, Ordering::Relaxed);
-            shard.slots[slot].word.store(word, Ordering::Relaxed);
-            shard.table.link(hash, slot);
-        });
-        keeper.policy.inserted(Cached { slot, block });
-        evicted
+        shard.change(|| shard.link(hash, slot, block, word));
+        keeper.policy.inserted(new(slot));
+        None
     }
 
     /// Takes a block out. Returns its word.
@@ -214,7 +213,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         let shard = self.shard(hash);
         let keeper = &mut *shard.keeper.lock();
         let (slot, word) = shard.find(block, hash)?;
-        shard.change(|| shard.table.unlink(hash, slot));
+        shard.change(|| shard.unlink(hash, slot));
         keeper.policy.removed(Cached { slot, block });
         keeper.free.push(slot);
         Some(word)
@@ -310,17 +309,53 @@ impl Slot {
 }
 
 impl<P: ReplacementPolicy> Shard<P> {
+    /// Where the chain of a hash begins. The lower half of the hash divides blocks among shards.
+    #[inline(always)]
+    fn head(&self, hash: u64) -> &AtomicU32 {
+        &self.heads[(hash >> 32) as usize & (self.heads.len() - 1)]
+    }
+
     /// Slot and word of a block, as long as nobody else changes the table.
     #[inline(always)]
     fn find(&self, block: u64, hash: u64) -> Option<(usize, u64)> {
-        let mut word = 0;
-        let slot = self.table.find(hash, |slot| {
+        let mut link = self.head(hash).load(Ordering::Relaxed);
+        // A chain that changes under a reader can look as if it had no end.
+        let mut left = self.slots.len();
+        while link != 0 && left > 0 {
             // While the table changes a place can hold any slot, but none that there is not.
-            let (found, of_it) = self.slots[slot].load();
-            word = of_it;
-            found == block
-        })?;
-        Some((slot, word))
+            let number = link as usize - 1;
+            let slot = self.slots.get(number)?;
+            if slot.block.load(Ordering::Relaxed) == block {
+                return Some((number, slot.word.load(Ordering::Relaxed)));
+            }
+            link = slot.next.load(Ordering::Relaxed);
+            left -= 1;
+        }
+        None
+    }
+
+    /// Puts a block, with its word, into a slot that is in no chain. The caller holds the lock.
+    #[inline]
+    fn link(&self, hash: u64, number: usize, block: u64, word: u64) {
+        let (head, slot) = (self.head(hash), &self.slots[number]);
+        slot.block.store(block, Ordering::Relaxed);
+        slot.word.store(word, Ordering::Relaxed);
+        slot.next.store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        head.store(number as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// Takes a slot out of the chain of this hash. The caller holds the lock.
+    #[inline]
+    fn unlink(&self, hash: u64, number: usize) {
+        let after = self.slots[number].next.load(Ordering::Relaxed);
+        let mut before = self.head(hash);
+        loop {
+            match before.load(Ordering::Relaxed) as usize {
+                0 => return,
+                found if found == number + 1 => return before.store(after, Ordering::Relaxed),
+                other => before = &self.slots[other - 1].next,
+            }
+        }
     }
 
     /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory
@@ -360,6 +395,7 @@ impl<P: ReplacementPolicy> Shard<P> {
     }
 
     /// Changes table or slots; the caller holds the lock.
+    #[inline(always)]
     fn change(&self, how: impl FnOnce()) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);

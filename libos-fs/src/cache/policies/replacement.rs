@@ -41,7 +41,8 @@ pub enum Advice {
 /// * [`removed`](ReplacementPolicy::removed): a block has gone, whatever the reason;
 /// * [`victim`](ReplacementPolicy::victim): name the slot that should make room.
 ///
-/// Three more do nothing unless you write them: [`resized`](ReplacementPolicy::resized) tells how many blocks
+/// Four more do nothing else unless you write them: [`replaced`](ReplacementPolicy::replaced) tells of a block
+/// that leaves and one that takes its slot, [`resized`](ReplacementPolicy::resized) tells how many blocks
 /// fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
 /// [`advised`](ReplacementPolicy::advised) passes on what the application says.
 ///
@@ -95,6 +96,13 @@ pub trait ReplacementPolicy: Send {
     /// named it. For policies that remember such blocks; the others need not write it.
     fn evicted(&mut self, block: Cached) {
         self.removed(block);
+    }
+
+    /// A block has made room, and another one has come into its slot: [`evicted`](ReplacementPolicy::evicted)
+    /// and [`inserted`](ReplacementPolicy::inserted) at once, for policies that can do both in fewer steps.
+    fn replaced(&mut self, old: Cached, new: Cached) {
+        self.evicted(old);
+        self.inserted(new);
     }
 
     /// The slot whose block should be replaced. The cache may ignore the answer; see
