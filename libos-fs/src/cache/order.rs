@@ -54,23 +54,35 @@ impl Lists {
     }
 
     /// Makes a place for the links of an item.
+    #[inline]
     fn reach(&mut self, item: usize) {
         let at = self.at(item);
         if at >= self.links.len() {
-            self.links.resize(at + 1, UNLINKED);
+            self.grow(at);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.links.resize(at + 1, UNLINKED);
+    }
+
+    /// Takes links out of those before and after them.
+    #[inline]
+    fn unlink(&mut self, Links { before, after, list }: Links) {
+        self.links[before as usize].after = after;
+        self.links[after as usize].before = before;
+        self.lengths[list as usize] -= 1;
     }
 
     /// Takes an item out of the list it is in.
     #[inline]
     pub fn remove(&mut self, item: usize) {
-        let Links { before, after, list } = self.links(item);
-        if list == NONE {
+        let links = self.links(item);
+        if links.list == NONE {
             return;
         }
-        self.links[before as usize].after = after;
-        self.links[after as usize].before = before;
-        self.lengths[list as usize] -= 1;
+        self.unlink(links);
         let at = self.at(item);
         self.links[at] = UNLINKED;
     }
@@ -94,11 +106,11 @@ impl Lists {
     #[inline]
     pub fn push_back(&mut self, list: usize, item: usize) {
         assert!(list < self.lengths.len(), "no list {list}");
-        if self.links[list].before as usize == self.at(item) {
-            return;
-        }
-        self.remove(item);
         self.reach(item);
+        let links = self.links[self.at(item)];
+        if links.list != NONE {
+            self.unlink(links);
+        }
         self.put_before(item, list);
     }
 

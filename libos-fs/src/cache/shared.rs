@@ -75,6 +75,14 @@ struct Keeper<P> {
     free: Vec<usize>,
 }
 
+impl<P> Keeper<P> {
+    /// Slots that hold a block.
+    #[inline]
+    fn in_use(&self) -> usize {
+        self.used - self.free.len()
+    }
+}
+
 impl SharedCache<Clock<SharedMarks>> {
     /// Under [`Clock`].
     ///
@@ -180,29 +188,29 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     pub fn insert(&self, block: u64, word: u64) -> Option<(u64, u64)> {
         let hash = mix(block);
         let shard = self.shard(hash);
+        let head = shard.head(hash);
         let keeper = &mut *shard.keeper.lock();
-        if let Some((slot, _)) = shard.find(block, hash) {
+        if let Some((slot, _)) = shard.find_from(head, block) {
             keeper.policy.accessed(Cached { slot, block });
             shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
             return None;
         }
-        let vacant = keeper.free.pop().or_else(|| {
-            let next = (keeper.used < shard.slots.len()).then_some(keeper.used)?;
-            keeper.used += 1;
-            Some(next)
-        });
         let new = |slot| Cached { slot, block };
-        let Some(slot) = vacant else {
+        if keeper.in_use() == shard.slots.len() {
             let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
             let (old, old_word) = shard.slots[slot].load();
             shard.change(|| {
                 shard.unlink(mix(old), slot);
-                shard.link(hash, slot, block, word);
+                shard.link(head, slot, block, word);
             });
             keeper.policy.replaced(Cached { slot, block: old }, new(slot));
             return Some((old, old_word));
-        };
-        shard.change(|| shard.link(hash, slot, block, word));
+        }
+        let slot = keeper.free.pop().unwrap_or_else(|| {
+            keeper.used += 1;
+            keeper.used - 1
+        });
+        shard.change(|| shard.link(head, slot, block, word));
         keeper.policy.inserted(new(slot));
         None
     }
@@ -283,13 +291,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Blocks in the cache. Takes the lock of each shard in turn.
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let keeper = shard.keeper.lock();
-                keeper.used - keeper.free.len()
-            })
-            .sum()
+        self.shards.iter().map(|shard| shard.keeper.lock().in_use()).sum()
     }
 
     /// Whether no block is in the cache.
@@ -318,7 +320,13 @@ impl<P: ReplacementPolicy> Shard<P> {
     /// Slot and word of a block, as long as nobody else changes the table.
     #[inline(always)]
     fn find(&self, block: u64, hash: u64) -> Option<(usize, u64)> {
-        let mut link = self.head(hash).load(Ordering::Relaxed);
+        self.find_from(self.head(hash), block)
+    }
+
+    /// The same from the head of its chain on.
+    #[inline(always)]
+    fn find_from(&self, head: &AtomicU32, block: u64) -> Option<(usize, u64)> {
+        let mut link = head.load(Ordering::Relaxed);
         // A chain that changes under a reader can look as if it had no end.
         let mut left = self.slots.len();
         while link != 0 && left > 0 {
@@ -334,10 +342,10 @@ impl<P: ReplacementPolicy> Shard<P> {
         None
     }
 
-    /// Puts a block, with its word, into a slot that is in no chain. The caller holds the lock.
+    /// Puts a block, with its word, into a slot that is in no chain, at the head of this one. The caller holds the lock.
     #[inline]
-    fn link(&self, hash: u64, number: usize, block: u64, word: u64) {
-        let (head, slot) = (self.head(hash), &self.slots[number]);
+    fn link(&self, head: &AtomicU32, number: usize, block: u64, word: u64) {
+        let slot = &self.slots[number];
         slot.block.store(block, Ordering::Relaxed);
         slot.word.store(word, Ordering::Relaxed);
         slot.next.store(head.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -139,6 +139,20 @@ impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
         self.removed(block);
     }
 
+    #[inline]
+    fn replaced(&mut self, old: Cached, new: Cached) {
+        // In the same slot.
+        if self.queues.contains(SMALL, old.slot) {
+            self.ghosts.push(old.block);
+        }
+        self.named = None;
+        let came_back = self.ghosts.forget(new.block);
+        self.ghosts.trim();
+        self.frequency.set(new.slot, 0);
+        self.queues.push_back(if came_back { MAIN } else { SMALL }, new.slot);
+    }
+
+    #[inline]
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.filled = true;
         let small = self.named.is_some() || self.queues.len(SMALL) >= self.small_target;
