@@ -6,10 +6,14 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 /// Marks are counted up to here, which is what the most demanding policy, [`S3Fifo`], asks for.
 const MOST_USES: u8 = 3;
+
+/// Looks at a lock before a thread of the host lets others go on.
+#[cfg(feature = "std")]
+const SPINS: u32 = 64;
 
 /// Slots of a shard are numbered in so many bits.
 const SLOT_BITS: u32 = 31;
@@ -189,7 +193,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         let hash = mix(block);
         let shard = self.shard(hash);
         let head = shard.head(hash);
-        let keeper = &mut *shard.keeper.lock();
+        let keeper = &mut *shard.lock();
         if let Some((slot, _)) = shard.find_from(head, block) {
             keeper.policy.accessed(Cached { slot, block });
             shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
@@ -219,7 +223,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     pub fn remove(&self, block: u64) -> Option<u64> {
         let hash = mix(block);
         let shard = self.shard(hash);
-        let keeper = &mut *shard.keeper.lock();
+        let keeper = &mut *shard.lock();
         let (slot, word) = shard.find(block, hash)?;
         shard.change(|| shard.unlink(hash, slot));
         keeper.policy.removed(Cached { slot, block });
@@ -239,7 +243,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
         let found = match shard.find_unlocked(block, hash) {
             Ok((_, found)) => found,
             Err(Changing) => {
-                let _keeper = shard.keeper.lock();
+                let _keeper = shard.lock();
                 shard.find(block, hash)
             }
         };
@@ -250,7 +254,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     pub fn set(&self, block: u64, word: u64) {
         let hash = mix(block);
         let shard = self.shard(hash);
-        let _keeper = shard.keeper.lock();
+        let _keeper = shard.lock();
         if let Some((slot, _)) = shard.find(block, hash) {
             shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
         }
@@ -258,14 +262,14 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Tells the policy of each shard something, under the shard's lock.
     pub fn tell(&self, mut what: impl FnMut(&mut P)) {
-        self.shards.iter().for_each(|shard| what(&mut shard.keeper.lock().policy));
+        self.shards.iter().for_each(|shard| what(&mut shard.lock().policy));
     }
 
     /// Tells the policy something of a block, if it is in the cache.
     pub fn tell_of(&self, block: u64, what: impl FnOnce(&mut P, Cached)) {
         let hash = mix(block);
         let shard = self.shard(hash);
-        let keeper = &mut *shard.keeper.lock();
+        let keeper = &mut *shard.lock();
         if let Some((slot, _)) = shard.find(block, hash) {
             what(&mut keeper.policy, Cached { slot, block });
         }
@@ -275,7 +279,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     pub fn blocks_of(&self, range: Range<u64>) -> Vec<u64> {
         let mut blocks = Vec::new();
         for shard in &self.shards {
-            let keeper = shard.keeper.lock();
+            let keeper = shard.lock();
             let in_use = (0..keeper.used).filter(|slot| !keeper.free.contains(slot));
             blocks
                 .extend(in_use.map(|slot| shard.slots[slot].load().0).filter(|block| range.contains(block)));
@@ -291,7 +295,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Blocks in the cache. Takes the lock of each shard in turn.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.keeper.lock().in_use()).sum()
+        self.shards.iter().map(|shard| shard.lock().in_use()).sum()
     }
 
     /// Whether no block is in the cache.
@@ -311,6 +315,30 @@ impl Slot {
 }
 
 impl<P: ReplacementPolicy> Shard<P> {
+    /// The lock. Who holds it needs it for some hundred instructions; a core of a unikernel waits for it, a
+    /// thread of the host, whose holder may have been taken off its processor, lets others go on after a
+    /// while.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Keeper<P>> {
+        self.keeper.try_lock().unwrap_or_else(|| self.lock_when_free())
+    }
+
+    #[cold]
+    fn lock_when_free(&self) -> MutexGuard<'_, Keeper<P>> {
+        #[cfg(feature = "std")]
+        loop {
+            for _ in 0..SPINS {
+                if let Some(keeper) = self.keeper.try_lock() {
+                    return keeper;
+                }
+                core::hint::spin_loop();
+            }
+            std::thread::yield_now();
+        }
+        #[cfg(not(feature = "std"))]
+        self.keeper.lock()
+    }
+
     /// Where the chain of a hash begins. The lower half of the hash divides blocks among shards.
     #[inline(always)]
     fn head(&self, hash: u64) -> &AtomicU32 {
@@ -380,7 +408,7 @@ impl<P: ReplacementPolicy> Shard<P> {
     /// The word of a block while others change the table all the time.
     #[cold]
     fn get_locked(&self, block: u64, hash: u64) -> Option<u64> {
-        let mut keeper = self.keeper.lock();
+        let mut keeper = self.lock();
         let (slot, word) = self.find(block, hash)?;
         match &self.marks {
             Some(marks) => marks.raise(slot, MOST_USES),
