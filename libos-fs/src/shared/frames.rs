@@ -5,7 +5,7 @@
 //! [`SPARE`] frames more than blocks, more than there are cores that could be taken off their processor in
 //! the middle of a copy. What no block has ever been in takes no memory.
 
-use crate::device::zeroed_page;
+use crate::device::BLOCK_BYTES;
 use alloc::boxed::Box;
 use hyperexo_abi::Page;
 use spin::RwLock;
@@ -23,13 +23,15 @@ struct Frame(RwLock<Contents>);
 struct Contents {
     /// Which block it holds.
     block: u64,
-    page: Option<Box<Page>>,
+    /// Not aligned to pages, as no device sees it: copies between places that are equal but for their page are
+    /// slow.
+    bytes: Option<Box<[u8; BLOCK_BYTES]>>,
 }
 
 impl Frames {
     /// For so many blocks.
     pub(super) fn new(blocks: usize) -> Frames {
-        let frame = |_| Frame(RwLock::new(Contents { block: u64::MAX, page: None }));
+        let frame = |_| Frame(RwLock::new(Contents { block: u64::MAX, bytes: None }));
         Frames((0..blocks + SPARE).map(frame).collect())
     }
 
@@ -43,9 +45,9 @@ impl Frames {
     #[inline]
     pub(super) fn copy(&self, frame: usize, block: u64, offset: usize, into: &mut [u8]) -> bool {
         let Some(contents) = self.0[frame].0.try_read() else { return false };
-        match &contents.page {
-            Some(page) if contents.block == block => {
-                into.copy_from_slice(&page.0[offset..offset + into.len()]);
+        match &contents.bytes {
+            Some(bytes) if contents.block == block => {
+                into.copy_from_slice(&bytes[offset..offset + into.len()]);
                 true
             }
             _ => false,
@@ -56,15 +58,15 @@ impl Frames {
     pub(super) fn fill(&self, frame: usize, block: u64, from: &Page) -> bool {
         let Some(mut contents) = self.0[frame].0.try_write() else { return false };
         contents.block = block;
-        contents.page.get_or_insert_with(zeroed_page).0.copy_from_slice(&from.0);
+        contents.bytes.get_or_insert_with(|| Box::new([0; BLOCK_BYTES])).copy_from_slice(&from.0);
         true
     }
 
     /// Changes part of the block in a frame. `false` if somebody is reading it.
     pub(super) fn change(&self, frame: usize, offset: usize, from: &[u8]) -> bool {
         let Some(mut contents) = self.0[frame].0.try_write() else { return false };
-        if let Some(page) = &mut contents.page {
-            page.0[offset..offset + from.len()].copy_from_slice(from);
+        if let Some(bytes) = &mut contents.bytes {
+            bytes[offset..offset + from.len()].copy_from_slice(from);
         }
         true
     }
@@ -73,7 +75,6 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::BLOCK_BYTES;
     use core::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
