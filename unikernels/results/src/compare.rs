@@ -190,6 +190,7 @@ mod tests {
 
     fn sample() -> CompareLine {
         CompareLine {
+            cores: None,
             bench: BENCH_COMPARE.to_owned(),
             workload: "din".to_owned(),
             policy: "own".to_owned(),
