@@ -10,6 +10,7 @@
 //! | [`net`] | Ethernet packets |
 //! | [`random`] | bytes that nobody can guess |
 //! | [`time`] | clock and sleeping |
+//! | [`task`] | asynchronous tasks: executor, timers, channels |
 //! | [`memory`] | address space and frames |
 //! | [`heap`] | the global allocator |
 //! | [`frames`] | runs of frames with an owner |
@@ -32,7 +33,7 @@
 //! `host` comes late, so nothing above it knows what the unikernel runs on: it asks `platform`.
 //!
 //! ```text
-//! arguments
+//! arguments · task
 //! platform/   what a host must offer; device · block · packet · entropy · facts
 //! cpu/        lock · upcall · trap
 //! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space
@@ -43,7 +44,7 @@
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
 //!
-//! rows: arguments · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · panic · host::* · entry
+//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · panic · host::* · entry
 //! ```
 #![no_std]
 
@@ -57,6 +58,7 @@ mod io;
 pub mod memory;
 pub mod panic;
 mod platform;
+pub mod task;
 pub mod time;
 
 pub use arguments::Arguments;

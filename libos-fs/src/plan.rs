@@ -1,15 +1,17 @@
-//! What an application tells its cache, as one value: priorities of files, and policies of priorities.
+//! What an application tells its cache, as one value: priorities of files, policies of priorities,
+//! read-ahead.
 //!
 //! Its text can be given on a command line, so that plans are tried without compiling anything:
 //!
 //! ```text
-//! 0=lirs,-1=mru,/cs/text=-1
+//! 0=lirs,-1=mru,read-ahead=cluster,/cs/text=-1
 //! ```
 //!
-//! says: LIRS for blocks of priority 0, MRU for those of priority −1, and the file `/cs/text` has that
-//! priority. Bytes of a path that mean something here are written `%2C`.
+//! says: LIRS for blocks of priority 0, MRU for those of priority −1, the file `/cs/text` has that priority,
+//! and with a block comes what follows it, as much as one request carries. Bytes of a path that mean
+//! something here are written `%2C`.
 
-use crate::cache::PolicyKind;
+use crate::cache::{PolicyKind, ReadAheadKind};
 use crate::error::FsError;
 use crate::volume::Volume;
 use alloc::string::String;
@@ -17,12 +19,16 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::str::FromStr;
 
-/// Priorities and policies. Files that are not named have priority 0; priorities without a policy have the
-/// cache's own. A program that always follows the same plan writes it down:
+/// What stands before the name of a read-ahead policy.
+const READ_AHEAD: &str = "read-ahead";
+
+/// Priorities, policies, read-ahead. Files that are not named have priority 0; priorities without a policy
+/// have the cache's own. A program that always follows the same plan writes it down:
 ///
 /// ```
-/// # use libos_fs::{FsError, PolicyKind, Volume};
+/// # use libos_fs::{FsError, PolicyKind, ReadAheadKind, Volume};
 /// # fn follow(volume: &Volume) -> Result<(), FsError> {
+/// volume.cache().set_read_ahead(ReadAheadKind::Cluster);
 /// volume.manager().set_policy(0, PolicyKind::Lirs);
 /// volume.manager().set_priority(&volume.open("/index")?, 1)?;
 /// volume.set_priority_below("/articles", -1)?;
@@ -35,6 +41,8 @@ pub struct CachePlan {
     pub policies: Vec<(i32, PolicyKind)>,
     /// The priority of a file, by its path; with `/` at its end, of all files that are below a directory now.
     pub files: Vec<(String, i32)>,
+    /// The read-ahead policy, if it is not to stay as it is.
+    pub read_ahead: Option<ReadAheadKind>,
 }
 
 impl CachePlan {
@@ -45,6 +53,9 @@ impl CachePlan {
     /// If a file is not there, or belongs to another manager.
     pub fn apply(&self, volume: &Volume) -> Result<(), FsError> {
         let manager = volume.manager();
+        if let Some(kind) = self.read_ahead {
+            volume.cache().set_read_ahead(kind);
+        }
         for (priority, policy) in &self.policies {
             manager.set_policy(*priority, *policy);
         }
@@ -66,6 +77,10 @@ fn is_special(byte: u8) -> bool {
 impl fmt::Display for CachePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
+        if let Some(kind) = self.read_ahead {
+            write!(f, "{READ_AHEAD}={}", kind.name())?;
+            comma = ",";
+        }
         for (priority, policy) in &self.policies {
             write!(f, "{comma}{priority}={}", policy.name())?;
             comma = ",";
@@ -90,7 +105,8 @@ impl fmt::Display for BadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is neither a priority and its policy (-1=mru) nor a file and its priority (/path=-1)",
+            "{:?} is neither a priority and its policy (-1=mru) nor a file and its priority (/path=-1) nor \
+             read-ahead=none and the like",
             self.0
         )
     }
@@ -115,6 +131,8 @@ impl CachePlan {
         let (name, value) = part.split_once('=')?;
         if name.starts_with('/') {
             self.files.push((decoded(name)?, value.parse().ok()?));
+        } else if name == READ_AHEAD {
+            self.read_ahead = Some(value.parse().ok()?);
         } else {
             self.policies.push((name.parse().ok()?, value.parse().ok()?));
         }
@@ -148,16 +166,19 @@ mod tests {
         let plan = CachePlan {
             policies: vec![(0, PolicyKind::Lirs), (-1, PolicyKind::Mru)],
             files: vec![("/a b,c=%/ü".into(), -1), ("/x".into(), 7)],
+            read_ahead: Some(ReadAheadKind::OneBlock),
         };
         let text = plan.to_string();
-        assert_eq!(text, "0=lirs,-1=mru,/a%20b%2Cc%3D%25/%C3%BC=-1,/x=7");
+        assert_eq!(text, "read-ahead=one-block,0=lirs,-1=mru,/a%20b%2Cc%3D%25/%C3%BC=-1,/x=7");
         assert_eq!(text.parse(), Ok(plan));
         assert_eq!("".parse(), Ok(CachePlan::default()));
     }
 
     #[test]
     fn what_is_no_plan_is_told() {
-        for bad in ["x", "0=lur", "a=lru", "/x=lru", "/x", "/%2=1", "/%zz=1", "/%ff=1", "1e9=lru"] {
+        for bad in
+            ["x", "0=lur", "a=lru", "/x=lru", "/x", "/%2=1", "/%zz=1", "/%ff=1", "1e9=lru", "read-ahead=1"]
+        {
             assert!(bad.parse::<CachePlan>().unwrap_err().to_string().contains(bad), "{bad}");
         }
     }

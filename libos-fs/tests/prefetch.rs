@@ -245,6 +245,36 @@ fn where_nothing_is_known_the_policy_chooses() {
     assert!(reads(ReadAheadKind::Aggressive, PolicyKind::Lru) > 930);
 }
 
+/// Blocks that the policy keeps are not given up because those that it would give up are dirty. The program
+/// copies a file and then reads another one, which was in the cache, once more.
+#[test]
+fn what_the_policy_keeps_stays_where_its_choice_is_dirty() {
+    let reads = |read_ahead| {
+        let options =
+            CacheOptions { blocks: 100, policy: PolicyKind::Mru, read_ahead, ..CacheOptions::default() };
+        let volume = Volume::mount(Box::new(disk(&[80, 150])), options).unwrap();
+        let (kept, copied) = (volume.open("0").unwrap(), volume.open("1").unwrap());
+        let target = volume.create("copy").unwrap();
+        let mut page = [0; BLOCK_BYTES];
+        let read_kept = || {
+            (0..80).for_each(|block| {
+                kept.read_at(block * BLOCK_BYTES as u64, &mut [0; BLOCK_BYTES]).unwrap();
+            })
+        };
+        read_kept();
+        copied.will_need(0..150).unwrap();
+        for offset in (0..150).map(|block| block * BLOCK_BYTES as u64) {
+            copied.read_at(offset, &mut page).unwrap();
+            target.write_at(offset, &page).unwrap();
+        }
+        read_kept();
+        volume.cache().statistics().blocks_read
+    };
+    let (none, aggressive) = (reads(ReadAheadKind::None), reads(ReadAheadKind::Aggressive));
+    assert!(none <= 240, "{none} reads without prefetching");
+    assert!(aggressive <= none + 16, "{aggressive} reads, {none} without prefetching");
+}
+
 /// A join: of the index nothing is disclosed, and it is used longer ago than tuples; but it has priority.
 #[test]
 fn what_was_given_priority_stays() {

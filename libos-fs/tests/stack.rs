@@ -1,18 +1,25 @@
 //! One pass for all sizes gives what one simulation for each size gives.
 
 use libos_fs::PolicyKind;
-use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation, optimal_misses, simulate};
+use libos_fs::cache::{
+    LruStack, OptStack, ReferenceString, Referenced, Simulation, fixed_set_misses, optimal_misses, simulate,
+};
 use proptest::prelude::*;
+
+fn string(references: &[u64]) -> ReferenceString {
+    ReferenceString::of(references.iter().copied()).expect("few references")
+}
 
 fn lru_stack(references: &[u64]) -> LruStack {
     let mut stack = LruStack::default();
-    references.iter().for_each(|block| stack.reference(*block));
+    string(references).numbers().iter().for_each(|number| stack.reference(*number));
     stack
 }
 
 fn opt_stack(sizes: &[usize], references: &[u64]) -> Vec<u64> {
-    let mut stack = OptStack::new(sizes, references.iter().copied());
-    references.iter().for_each(|block| stack.reference(*block));
+    let string = string(references);
+    let mut stack = OptStack::new(sizes, &string);
+    references.iter().for_each(|_| stack.reference());
     stack.misses()
 }
 
@@ -41,6 +48,22 @@ proptest! {
         let sizes: Vec<usize> = sizes.into_iter().collect();
         let single: Vec<u64> = sizes.iter().map(|size| optimal_misses(*size, &references)).collect();
         prop_assert_eq!(opt_stack(&sizes, &references), single);
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbered_blocks_miss_the_same(references in references(), capacity in 0..50usize) {
+        let string = string(&references);
+        for kind in PolicyKind::ALL {
+            let mut made = 0;
+            let misses = string.misses(kind, &[], capacity, &mut |more| made += more);
+            let one = simulate(&mut *kind.build(capacity), capacity, &references);
+            prop_assert_eq!(misses, one, "{}, {} buffers", kind.name(), capacity);
+            prop_assert_eq!(made, references.len() as u64);
+        }
+        let sizes = [0, 1, 7, capacity];
+        prop_assert_eq!(string.fixed_set_misses(&sizes), fixed_set_misses(&sizes, references));
     }
 }
 

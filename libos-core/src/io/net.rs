@@ -37,6 +37,23 @@ pub struct Packet {
     bytes: usize,
 }
 
+impl Packet {
+    /// A packet of `bytes` bytes, which this page holds.
+    ///
+    /// # Panics
+    ///
+    /// Beyond [`MAX_PACKET_BYTES`].
+    pub fn from_page(buffer: Box<Page>, bytes: usize) -> Packet {
+        assert!(bytes <= MAX_PACKET_BYTES, "a packet of {bytes} bytes");
+        Packet { buffer, bytes }
+    }
+
+    /// The page, and how many of its bytes are the packet.
+    pub fn into_page(self) -> (Box<Page>, usize) {
+        (self.buffer, self.bytes)
+    }
+}
+
 impl Deref for Packet {
     type Target = [u8];
 

@@ -1,10 +1,11 @@
 //! Priorities and policies of them, as one policy: for caches that know nothing of files.
 
 use super::allocation::{Allocation, ManagerId, ManagerStatistics, Managers, Place, Victim};
-use super::key::block_of;
-use super::policies::{Cached, PolicyKind, ReplacementPolicy};
+use super::key::{block_of, reference};
+use super::policies::{Advice, Cached, PolicyKind, ReplacementPolicy};
 use crate::file_id::FileId;
 use alloc::boxed::Box;
+use core::ops::Range;
 
 /// What [`BufferCache`](super::BufferCache) does for its default manager, as a [`ReplacementPolicy`]: files
 /// have priorities, and each priority has a policy of its own. For
@@ -36,6 +37,15 @@ impl Managed {
     /// Gives the block in a slot a priority until it is next used or replaced.
     pub fn set_temporary_priority(&mut self, slot: usize, priority: i32) {
         self.managers.set_temporary_priority(slot, priority);
+    }
+
+    /// Says something about blocks of a file to the policy of its priority.
+    pub fn advise(&mut self, file: FileId, blocks: Range<u64>, advice: Advice) {
+        let last = blocks.end.min(1 << 32).saturating_sub(1);
+        if blocks.start <= last {
+            let blocks = reference(file, blocks.start)..reference(file, last).saturating_add(1);
+            self.managers.advise(file, blocks, advice);
+        }
     }
 
     /// Counters.
@@ -80,7 +90,7 @@ impl ReplacementPolicy for Managed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{ManagedSimulation, Referenced, Simulation, reference};
+    use crate::cache::{ManagedSimulation, Referenced, Simulation};
     use crate::device::fault::Dice;
 
     /// The same misses as of the managers themselves, priorities included.

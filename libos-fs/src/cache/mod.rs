@@ -26,6 +26,7 @@
 //!   allocation                        decides which manager pays
 //!   buffer                            moves blocks: BufferCache
 //!   managed, model, shared            priorities as a policy; caches without contents, for several cores
+//!   replay                            the whole cache on recorded references
 //! ```
 
 mod allocation;
@@ -37,6 +38,7 @@ mod model;
 mod order;
 mod policies;
 pub mod references;
+mod replay;
 mod shared;
 
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
@@ -45,9 +47,10 @@ pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use managed::Managed;
 pub use model::{
-    LruStack, ManagedSimulation, Opt, OptStack, Referenced, Simulation, criteria, fixed_set_misses,
-    optimal_misses, simulate,
+    LruStack, ManagedSimulation, Numbering, Opt, OptStack, ReferenceString, Referenced, Sample, SampleLimit,
+    Sampler, Simulation, TooLong, criteria, fixed_set_misses, optimal_misses, simulate,
 };
 pub use order::{Lists, Order};
 pub use policies::*;
+pub use replay::Replay;
 pub use shared::SharedCache;

@@ -2,11 +2,13 @@
 //!
 //! [`BlockDevice`] is the only thing this crate knows about disks. [`RamDisk`] holds its blocks in memory,
 //! [`FileDisk`] in a file of the host (feature `std`), `RingDevice` is the disk of a HyperExo environment
-//! (feature `unikernel`). The wrappers of [`fault`] misbehave on demand, [`TimedDisk`] calculates time.
+//! (feature `unikernel`). The wrappers of [`fault`] misbehave on demand, [`TimedDisk`] calculates time,
+//! [`BlankDisk`] keeps nothing.
 //!
 //! A request gives its buffers away and gets them back with its completion, so nobody can touch a buffer that
 //! the device is using.
 
+mod blank;
 pub mod fault;
 #[cfg(feature = "std")]
 mod file;
@@ -18,6 +20,7 @@ mod timed;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+pub use blank::BlankDisk;
 use core::fmt;
 use core::task::Waker;
 #[cfg(feature = "std")]

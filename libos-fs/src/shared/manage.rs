@@ -1,7 +1,7 @@
 //! What an application tells the cache of a shared volume: as it tells the ordinary one.
 
 use super::SharedVolume;
-use crate::cache::{Cached, Managed, ReplacementPolicy, reference};
+use crate::cache::{Advice, Cached, Managed, ReplacementPolicy, reference};
 use crate::device::BLOCK_BYTES;
 use crate::file_id::FileId;
 use alloc::boxed::Box;
@@ -33,5 +33,16 @@ impl SharedVolume<Managed> {
         } else {
             self.0.index.blocks_of(range).into_iter().for_each(|block| self.0.index.tell_of(block, low));
         }
+    }
+
+    /// Says something about blocks of a file to the policy of its priority. What comes of it is up to that
+    /// policy; most ignore it.
+    pub fn advise(&self, file: FileId, blocks: Range<u64>, advice: Advice) {
+        self.0.index.tell(|policy| policy.advise(file, blocks.clone(), advice));
+    }
+
+    /// Blocks that the cache may hold, without staging.
+    pub fn blocks(&self) -> usize {
+        self.0.index.capacity()
     }
 }

@@ -131,3 +131,78 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
     std::fs::remove_file(folder.path("loop.csv")).expect("gone");
     assert!(failure(&[]).contains("cannot open loop.csv"));
 }
+
+#[test]
+fn a_sample_is_told_with_its_error() {
+    let folder = Folder::with_loop(5000, 4);
+    let arguments = ["--sample", "20%", "--policies", "mru,opt", "--sizes", "2000,4000"];
+    let output =
+        folder.simulate(&[&arguments[..], &["--json", "-", "--csv", "out.csv", "--html", "a.html"]].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("20,000 references to") && said.contains("±"), "{said}");
+    let table = std::fs::read_to_string(folder.path("out.csv")).expect("a table");
+    let mut rows = table.lines();
+    assert_eq!(rows.next(), Some("policy,size,references,misses,error,rate"));
+    let lines = text(&output.stdout);
+    assert_eq!(lines.lines().count(), 4);
+    for (line, row) in lines.lines().zip(rows) {
+        let found: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let number = |key: &str| found[key].as_u64().expect("a number");
+        // MRU and the optimum miss a loop alike, but for the last pass.
+        let exact = 5000 + 3 * (5000 - number("size"));
+        assert!(number("misses").abs_diff(exact) <= number("error"), "{exact}: {line}");
+        assert!(
+            number("error") < 5000 && found["rate"].as_f64().is_some_and(|rate| (0.19..0.21).contains(&rate))
+        );
+        assert!(row.contains(&format!(",20000,{},{},", number("misses"), number("error"))), "{row}");
+    }
+    let page = std::fs::read_to_string(folder.path("a.html")).expect("a page");
+    assert!(page.contains("99 of 100 cases") && page.contains("<dd>20 %</dd>"), "{page}");
+    let shown = text(&folder.simulate(&arguments).stdout);
+    assert!(shown.contains(" ± ") && shown.contains(" %)"), "{shown}");
+    let again = folder.simulate(&[&arguments[..], &["--json", "-"]].concat());
+    assert_eq!(text(&again.stdout), lines, "the same blocks are chosen each time");
+    let other = folder.simulate(&[&arguments[..], &["--json", "-", "--sample-seed", "1"]].concat());
+    assert_ne!(text(&other.stdout), lines);
+}
+
+#[test]
+fn a_sample_of_a_short_trace_is_all_of_it() {
+    let folder = Folder::with_loop(100, 3);
+    let exact = folder.simulate(&["--policies", "lru,2q", "--sizes", "1,60", "--json", "-"]);
+    let all =
+        folder.simulate(&["--policies", "lru,2q", "--sizes", "1,60", "--json", "-", "--sample", "auto"]);
+    assert_eq!(text(&all.stdout).replace(",\"error\":0,\"rate\":1.0", ""), text(&exact.stdout));
+}
+
+#[test]
+fn keys_are_sampled() {
+    let folder = Folder::with_loop(1, 1);
+    let lines: String = (0..30_000).map(|step| format!("key-{}\n", step % 10_000)).collect();
+    std::fs::write(folder.path("loop.csv"), lines).expect("a trace");
+    let arguments = ["--columns", "key=1", "--policies", "mru", "--sizes", "5000", "--json", "-"];
+    let output = folder.simulate(&[&arguments[..], &["--sample", "10%"]].concat());
+    let found: serde_json::Value = serde_json::from_str(text(&output.stdout).trim()).expect("JSON");
+    let off = found["misses"].as_u64().expect("misses").abs_diff(10_000 + 2 * 5000);
+    assert!(off <= found["error"].as_u64().expect("an error"), "{found}");
+}
+
+#[test]
+fn what_a_sample_cannot_tell_is_refused() {
+    let folder = Folder::with_loop(5000, 2);
+    let failure = |arguments: &[&str]| {
+        let output = folder.simulate(arguments);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        text(&output.stderr)
+    };
+    let said = failure(&["--sample", "1%", "--sizes", "100"]);
+    assert!(said.contains("nothing of a cache of 100 blocks, but of 1,600 and more"), "{said}");
+    assert!(
+        failure(&["--sample", "1%", "--policies", "lru,ubm"])
+            .contains("ubm looks for runs of adjacent blocks")
+    );
+    assert!(failure(&["--sample", "0"]).contains("write a share of the blocks"));
+    assert!(failure(&["--sample-seed", "1"]).contains("--sample"));
+    let said = text(&folder.simulate(&["--sample", "50%", "--sizes", "1000"]).stdout);
+    assert!(said.contains("sieve") && !said.contains("ubm"), "{said}");
+}

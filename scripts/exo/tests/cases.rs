@@ -83,6 +83,7 @@ fn inputs_of_users_are_read_or_refused() {
 }
 
 /// A line of `expected.csv`: what another simulator counts.
+#[derive(Clone, Copy)]
 struct Expected<'l> {
     references: u64,
     distinct: u64,
@@ -91,9 +92,8 @@ struct Expected<'l> {
     misses: u64,
 }
 
-#[test]
-fn misses_are_those_of_another_simulator() {
-    let test = "misses_are_those_of_another_simulator";
+/// Compares each trace with what another simulator counts of it.
+fn of_another_simulator(test: &str, mut compare: impl FnMut(&Path, &str, &[Expected<'_>])) {
     let Some(folder) = cases(test).map(|folder| folder.join("../data/traces")) else { return };
     let path = folder.join("expected.csv");
     if !host_needs::file(test, &path) {
@@ -114,7 +114,18 @@ fn misses_are_those_of_another_simulator() {
     }
 }
 
-fn compare(folder: &Path, trace: &str, expected: &[Expected<'_>]) {
+#[test]
+fn misses_are_those_of_another_simulator() {
+    of_another_simulator("misses_are_those_of_another_simulator", compare);
+}
+
+/// Simulates the policies and sizes of the lines, and with them what is asked for besides.
+fn simulate_expected(
+    folder: &Path,
+    trace: &str,
+    expected: &[Expected<'_>],
+    more: &[&str],
+) -> (String, String) {
     let list = |mut words: Vec<String>| {
         words.sort();
         words.dedup();
@@ -123,9 +134,14 @@ fn compare(folder: &Path, trace: &str, expected: &[Expected<'_>]) {
     let policies = list(expected.iter().map(|line| line.policy.to_owned()).collect());
     let sizes = list(expected.iter().map(|line| line.size.to_string()).collect());
     let arguments = ["--format", "lirs", "--policies", &policies, "--sizes", &sizes];
-    let output = simulate(&folder.join(trace), &arguments);
+    let output = simulate(&folder.join(trace), &[&arguments, more].concat());
     let (said, lines) = (text(&output.stderr), text(&output.stdout));
     assert!(output.status.success(), "{trace}: {said}");
+    (said, lines)
+}
+
+fn compare(folder: &Path, trace: &str, expected: &[Expected<'_>]) {
+    let (said, lines) = simulate_expected(folder, trace, expected, &[]);
     for Expected { references, size, policy, misses, .. } in expected {
         let line = format!(
             "{{\"policy\":\"{policy}\",\"size\":{size},\"references\":{references},\"misses\":{misses}}}"
@@ -135,4 +151,29 @@ fn compare(folder: &Path, trace: &str, expected: &[Expected<'_>]) {
     let digits: String = said.chars().filter(|letter| *letter != ',').collect();
     let distinct = format!("to {} distinct blocks", expected[0].distinct);
     assert!(digits.contains(&distinct), "{trace}: {said}");
+}
+
+/// A quarter of the blocks of these traces are few: some hundreds. So errors are large, and so are those that
+/// are stated.
+#[test]
+fn samples_are_within_the_error_that_they_state() {
+    let (mut outside, mut all) = (0, 0);
+    of_another_simulator("samples_are_within_the_error_that_they_state", |folder, trace, expected| {
+        let sampled: Vec<Expected<'_>> = expected.iter().filter(|line| line.size >= 200).copied().collect();
+        if sampled.is_empty() {
+            return;
+        }
+        let (_, lines) = simulate_expected(folder, trace, &sampled, &["--sample", "25%"]);
+        for Expected { references, size, policy, misses, .. } in sampled {
+            let start = format!("{{\"policy\":\"{policy}\",\"size\":{size},\"references\":{references},");
+            let line = lines.lines().find(|line| line.starts_with(&start)).expect("a line of each");
+            let found: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let number = |key: &str| found[key].as_u64().expect("a number");
+            let (off, error) = (number("misses").abs_diff(misses), number("error"));
+            assert!(off <= 3 * error, "{trace}: {line} instead of {misses}");
+            outside += u32::from(off > error);
+            all += 1;
+        }
+    });
+    assert!(outside * 50 <= all, "{outside} of {all} are outside of the error stated");
 }

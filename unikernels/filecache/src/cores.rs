@@ -159,7 +159,7 @@ type Results = Arc<Mutex<Vec<(u64, Result<Checked, RunError>)>>>;
 pub fn run_on_cores(
     device: impl BlockDevice + Send + 'static,
     options: &Options,
-    now_ns: &dyn Fn() -> u64,
+    now_ns: fn() -> u64,
     sleep: impl Sleep + 'static,
     cores: &dyn Cores,
 ) -> Result<Outcome, RunError> {
@@ -180,7 +180,7 @@ pub fn run_on_cores(
     let changes = options.workload.changes();
     let open = |volume: &SharedVolume<Managed>, place| {
         let files = CoreFiles::new(volume, place);
-        let context = Context { storage: &files, advice: advice(volume, options) };
+        let context = Context { storage: &files, advice: advice(volume, options), now_ns: &now_ns };
         options.workload.open(&context)
     };
     let mut program = open(&volume, 0)?;
@@ -207,7 +207,7 @@ pub fn run_on_cores(
             .iter()
             .try_for_each(|path| files.copy(path).map(drop).map_err(|error| RunError::file(path, error)))?;
     }
-    let checked = on_all(&volume, options, count, &*program, cores)?;
+    let checked = on_all(&volume, options, count, &*program, now_ns, cores)?;
     let end_ns = now_ns();
     drop(program);
     volume.commit().map_err(|error| RunError::file("the volume", error))?;
@@ -250,6 +250,7 @@ fn on_all(
     options: &Options,
     count: u64,
     program: &dyn Program,
+    now_ns: fn() -> u64,
     cores: &dyn Cores,
 ) -> Result<Checked, RunError> {
     let results = Results::default();
@@ -257,7 +258,7 @@ fn on_all(
         let (volume, options, results) = (volume.clone(), options.clone(), Arc::clone(&results));
         Arc::new(move |place| {
             let files = CoreFiles::new(&volume, place);
-            let context = Context { storage: &files, advice: advice(&volume, &options) };
+            let context = Context { storage: &files, advice: advice(&volume, &options), now_ns: &now_ns };
             let found = options.workload.open(&context).and_then(|program| program.run(&context));
             results.lock().push((place, found));
         })
@@ -265,7 +266,7 @@ fn on_all(
     let too_many = |reason| RunError::Argument { key: "cores", reason };
     let join = cores.start(count, work).map_err(too_many)?;
     let files = CoreFiles::new(volume, 0);
-    let own = program.run(&Context { storage: &files, advice: advice(volume, options) });
+    let own = program.run(&Context { storage: &files, advice: advice(volume, options), now_ns: &now_ns });
     join();
     let mut results = core::mem::take(&mut *results.lock());
     results.push((0, own));

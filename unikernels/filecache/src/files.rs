@@ -200,6 +200,22 @@ impl OwnCache<'_> {
         }
     }
 
+    /// Says something about blocks of a file to the policy of its priority.
+    pub fn advise(self, file: impl Into<FileId>, blocks: Range<u64>, advice: libos_fs::Advice) {
+        match self {
+            OwnCache::One(cache) => cache.advise(file, blocks, advice),
+            OwnCache::Shared(volume) => volume.advise(file.into(), blocks, advice),
+        }
+    }
+
+    /// Blocks it may hold.
+    pub fn blocks(self) -> usize {
+        match self {
+            OwnCache::One(cache) => cache.blocks(),
+            OwnCache::Shared(volume) => volume.blocks(),
+        }
+    }
+
     /// Chooses another read-ahead policy; those that follow disclosures are for one core.
     pub fn set_read_ahead(self, kind: ReadAheadKind) {
         match self {

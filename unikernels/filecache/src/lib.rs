@@ -6,10 +6,10 @@
 //! | [`cs`] | symbol and text search through a source tree | [`cs::policy`]: MRU |
 //! | [`din`] | cache simulations over a memory-reference trace | [`din::policy`]: MRU on the trace |
 //! | [`sort`] | external merge sort | [`sort::policy`]: done with, free behind |
-//! | [`gli`] | text searches by a two-level index | [`gli::policy`]: the index before all, MRU |
+//! | [`gli`] | text searches by a two-level index | [`gli::policy`]: the plan, as far as the next query |
 //! | [`ldk`] | a link of archives | [`ldk::policy`]: MRU, done with |
-//! | [`pjn`] | a join by an index | [`pjn::policy`]: the index before all |
-//! | [`ycsb`] | a key-value store | [`ycsb::policy`]: least often used since the start |
+//! | [`pjn`] | a join by an index | [`pjn::policy`]: the index before all, the plan |
+//! | [`ycsb`] | a key-value store | [`ycsb::policy`]: least often used, in earlier runs too |
 //!
 //! Each folder has a `policy.rs`: the few calls by which an application tells the cache what it knows (the
 //! interface is that of P. Cao, E. W. Felten and K. Li, "Application-controlled file caching", OSDI 1994).

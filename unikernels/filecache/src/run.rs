@@ -166,7 +166,7 @@ pub fn run_observed(
     let start_ns = now_ns();
     let advice =
         if options.policy == Policy::Own { Advice::Own(OwnCache::One(volume.cache())) } else { Advice::None };
-    let context = Context { storage: &volume, advice };
+    let context = Context { storage: &volume, advice, now_ns };
     let mut resize = |blocks: u64| {
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
         volume.cache().resize(blocks).map_err(|error| RunError::file("the cache", error))
@@ -237,6 +237,7 @@ pub(crate) fn result_line(statistics: &CacheStatistics, options: &Options, check
         actual: checked.actual.clone(),
         reads_digest: None,
         cores: options.cores,
+        point_reads: checked.point_reads,
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use results::PointReads;
 use serde::de::DeserializeOwned;
 
 /// What a workload runs on.
@@ -15,6 +16,8 @@ pub struct Context<'v> {
     pub storage: &'v dyn Storage,
     /// Whom it may tell what it knows.
     pub advice: Advice<'v>,
+    /// Tells the time in nanoseconds, from any origin.
+    pub now_ns: &'v dyn Fn() -> u64,
 }
 
 /// A workload with its files open.
@@ -82,7 +85,7 @@ impl fmt::Display for RunError {
 impl core::error::Error for RunError {}
 
 /// The comparison of what came out with what must come out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checked {
     /// Times the workload went through its data.
     pub passes: u64,
@@ -94,6 +97,8 @@ pub struct Checked {
     pub expected: String,
     /// Summary of the result.
     pub actual: String,
+    /// What point reads took, of a store.
+    pub point_reads: Option<PointReads>,
 }
 
 impl Checked {
@@ -129,6 +134,13 @@ pub fn open(context: &Context<'_>, path: &str) -> Result<WorkFile, RunError> {
     context.storage.open(path).map_err(|error| RunError::file(path, error))
 }
 
+/// A file was read once, and will not be again.
+pub(crate) fn done_with(context: &Context<'_>, file: &WorkFile) {
+    if let Advice::Own(cache) = context.advice {
+        cache.done_with(file, 0..blocks_of(file));
+    }
+}
+
 /// Size of a file in blocks.
 pub fn blocks_of(file: &WorkFile) -> u64 {
     file.length().div_ceil(crate::lines::BLOCK_BYTES as u64)
@@ -142,5 +154,6 @@ pub fn read_task<T: DeserializeOwned>(context: &Context<'_>, path: &str) -> Resu
     while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(path, error))? {
         text.extend_from_slice(batch);
     }
+    done_with(context, &file);
     serde_json::from_slice(&text).map_err(|error| RunError::malformed(path, error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! One workload under one cache policy.
 
+use crate::point_reads::PointReads;
 use alloc::string::{String, ToString};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,9 @@ pub struct CompareLine {
     /// for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_digest: Option<String>,
+    /// Point reads by themselves, of a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point_reads: Option<PointReads>,
     /// Summary of the expected result, for a reader of the line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub expected: String,
@@ -221,6 +225,7 @@ mod tests {
             mount_reads: 3,
             mount_ms: 0.25,
             reads_digest: None,
+            point_reads: None,
             expected: "9 caches, digest 0123".to_owned(),
             actual: "a \"quoted\" text".to_owned(),
         }
@@ -234,6 +239,7 @@ mod tests {
         line.fixed_misses = Some(2650);
         line.platform = Some("qemu-svm".to_owned());
         line.accel = Some("tcg".to_owned());
+        line.point_reads = PointReads::of(alloc::vec![1_000, 5_500]);
         let json = line.to_json_line();
         assert!(!json.contains('\n'));
         assert_eq!(CompareLine::parse(&json), Ok(line));

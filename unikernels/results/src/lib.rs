@@ -15,5 +15,7 @@
 extern crate alloc;
 
 mod compare;
+mod point_reads;
 
 pub use compare::{BENCH_COMPARE, CompareLine, ParseError, Role};
+pub use point_reads::PointReads;

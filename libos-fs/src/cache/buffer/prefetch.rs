@@ -87,9 +87,11 @@ fn room_for(state: &mut State, manager: ManagerId, position: u64, planned: &[Wan
     Some(if state.is_unknown(manager, slot) { Room::OfUnknown(slot) } else { Room::Of(slot) })
 }
 
-/// Which block of unknown future makes room for `missing`: the one that the manager's policies choose. If
-/// that one is dirty or its next use is known, it is the last of `planned`. It is not in `planned`
-/// afterwards.
+/// Which block of unknown future makes room for `missing`: the one that the manager's policies choose. It is
+/// not in `planned` afterwards.
+///
+/// None if that one is dirty, or if its next use is known. To take another in its place would be a guess
+/// against the policy, and what was guessed wrong is read once more: the reader waits for `missing` instead.
 fn choose_unknown(
     state: &mut State,
     manager: ManagerId,
@@ -98,7 +100,7 @@ fn choose_unknown(
 ) -> Option<usize> {
     let chosen = state.own_victim(manager, missing);
     let good = |slot: &usize| !state.dirty().contains(*slot) && state.is_unknown(manager, *slot);
-    let Some(slot) = chosen.filter(good) else { return planned.pop() };
+    let slot = chosen.filter(good)?;
     planned.retain(|other| *other != slot);
     Some(slot)
 }

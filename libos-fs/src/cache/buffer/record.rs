@@ -25,12 +25,14 @@ pub(super) struct Record {
     recording: Option<Vec<u64>>,
     log: Option<ReferenceLog>,
     observer: Option<Observer>,
+    /// What the call underway will refer to next.
+    goes_on: Option<Key>,
 }
 
 impl Record {
     /// Nobody observes, and nothing is logged.
     pub(super) fn new(recording: bool) -> Record {
-        Record { recording: recording.then(Vec::new), log: None, observer: None }
+        Record { recording: recording.then(Vec::new), log: None, observer: None, goes_on: None }
     }
 
     /// Prints all references from here on.
@@ -53,6 +55,11 @@ impl Record {
         self.observer = observer;
     }
 
+    /// The reference that was told last is one of a call that asks for `next`, too.
+    pub(super) fn call_goes_on(&mut self, next: Key) {
+        self.goes_on = Some(next);
+    }
+
     /// A block was referred to.
     pub(super) fn referred(&mut self, key: Key, event: impl FnOnce(u64) -> Event) {
         let block = reference(key.0, key.1);
@@ -60,7 +67,7 @@ impl Record {
             recording.push(block);
         }
         if let Some(log) = &mut self.log {
-            log.push(block);
+            log.push(block, self.goes_on.take() == Some(key));
         }
         if let Some(observer) = &mut self.observer {
             observer(event(block));

@@ -20,12 +20,15 @@ use hashbrown::HashMap;
 /// ```
 pub fn fixed_set_misses(sizes: &[usize], references: impl IntoIterator<Item = u64>) -> Vec<u64> {
     let mut uses: HashMap<u64, u64> = HashMap::new();
-    let mut total = 0;
     for block in references {
         *uses.entry(block).or_default() += 1;
-        total += 1;
     }
-    let mut uses: Vec<u64> = uses.into_values().collect();
+    of_uses(sizes, uses.into_values().collect())
+}
+
+/// The same where every block was used so often.
+pub(super) fn of_uses(sizes: &[usize], mut uses: Vec<u64>) -> Vec<u64> {
+    let total: u64 = uses.iter().sum();
     uses.sort_unstable_by(|one, other| other.cmp(one));
     // Hits of the `n` most used blocks: all their uses but the first.
     let mut hits = vec![0];

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 /// Never again.
-pub(super) const NEVER: usize = usize::MAX;
+const NEVER: usize = usize::MAX;
 
 /// For each reference, the position of the next one to the same block, or [`NEVER`].
-pub(super) fn next_uses(references: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator) -> Vec<usize> {
+fn next_uses(references: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator) -> Vec<usize> {
     let mut next_use = vec![NEVER; references.len()];
     let mut seen: HashMap<u64, usize> = HashMap::new();
     for (position, block) in references.enumerate().rev() {

@@ -53,23 +53,44 @@ impl<'p> Simulation<'p> {
             self.policy.accessed(Cached { slot, block });
             return Referenced::Hit;
         }
-        if self.capacity == 0 {
+        let Some((slot, evicted)) = admit(self.policy, &mut self.blocks, self.capacity, block, |held| held)
+        else {
             return Referenced::Miss { evicted: None };
-        }
-        let (slot, evicted) = if self.blocks.len() < self.capacity {
-            self.blocks.push(block);
-            (self.blocks.len() - 1, None)
-        } else {
-            let slot = self.policy.victim(Some(block)).filter(|slot| *slot < self.blocks.len()).unwrap_or(0);
-            let old = core::mem::replace(&mut self.blocks[slot], block);
-            self.policy.evicted(Cached { slot, block: old });
-            self.slot_of.remove(&old);
-            (slot, Some(old))
         };
+        if let Some(old) = evicted {
+            self.slot_of.remove(&old);
+        }
         self.slot_of.insert(block, slot);
-        self.policy.inserted(Cached { slot, block });
         Referenced::Miss { evicted }
     }
+}
+
+/// Takes a block in that is missing, in place of the policy's victim if all buffers are taken. `held` is what
+/// is in each slot, of which `block_of` says what block it is. Returns the slot and what left it; `None` if
+/// there is no buffer at all.
+#[inline]
+pub(super) fn admit<P: ReplacementPolicy + ?Sized, H: Copy>(
+    policy: &mut P,
+    held: &mut Vec<H>,
+    capacity: usize,
+    new: H,
+    block_of: impl Fn(H) -> u64,
+) -> Option<(usize, Option<H>)> {
+    if capacity == 0 {
+        return None;
+    }
+    let block = block_of(new);
+    let (slot, evicted) = if held.len() < capacity {
+        held.push(new);
+        (held.len() - 1, None)
+    } else {
+        let slot = policy.victim(Some(block)).filter(|slot| *slot < held.len()).unwrap_or(0);
+        let old = core::mem::replace(&mut held[slot], new);
+        policy.evicted(Cached { slot, block: block_of(old) });
+        (slot, Some(old))
+    };
+    policy.inserted(Cached { slot, block });
+    Some((slot, evicted))
 }
 
 /// Misses of a policy on a sequence of block references with `capacity` buffers, none of which holds anything

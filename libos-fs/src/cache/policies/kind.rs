@@ -139,30 +139,60 @@ impl PolicyKind {
     /// A policy of this kind for so many blocks, with nothing in its care. `values` are those of
     /// [`parameters`](PolicyKind::parameters), in the same order; what is missing or `None` is as by default.
     pub fn build_with(self, values: &[Option<Share>], blocks: usize) -> Box<dyn ReplacementPolicy> {
+        self.build_for(values, blocks, Boxed)
+    }
+
+    /// Hands the policy that [`build_with`](PolicyKind::build_with) would make to somebody who takes its very
+    /// type. So a loop over its methods is compiled for each policy, and calls none of them by a table.
+    pub fn build_for<T: TakePolicy>(self, values: &[Option<Share>], blocks: usize, taker: T) -> T::Output {
         let value = |number: usize| {
             let default =
                 self.parameters().get(number).map_or(Share::UNLIMITED, |parameter| parameter.default);
             values.get(number).copied().flatten().unwrap_or(default)
         };
-        let mut policy: Box<dyn ReplacementPolicy> = match self {
-            PolicyKind::Lru => Box::new(Lru::default()),
-            PolicyKind::Mru => Box::new(Mru::default()),
-            PolicyKind::Fifo => Box::new(Fifo::default()),
-            PolicyKind::Clock => Box::new(<Clock>::default()),
-            PolicyKind::Lfu => Box::new(Lfu::default()),
-            PolicyKind::Lru2 => Box::new(Lru2::with(value(0))),
-            PolicyKind::TwoQ => Box::new(TwoQ::with(value(0), value(1))),
-            PolicyKind::Lirs => Box::new(Lirs::with(value(0), value(1))),
-            PolicyKind::Arc => Box::new(Arc::default()),
-            PolicyKind::ClockPro => Box::new(ClockPro::default()),
-            PolicyKind::S3Fifo => Box::new(S3Fifo::default().with_shares(value(0), value(1))),
-            PolicyKind::Sieve => Box::new(<Sieve>::default()),
-            PolicyKind::WTinyLfu => Box::new(WTinyLfu::with(value(0), value(1))),
-            PolicyKind::Ubm => Box::new(Ubm::default()),
-            PolicyKind::Hinted => Box::new(Hinted::default()),
-        };
-        policy.resized(blocks);
-        policy
+        match self {
+            PolicyKind::Lru => hand(Lru::default(), blocks, taker),
+            PolicyKind::Mru => hand(Mru::default(), blocks, taker),
+            PolicyKind::Fifo => hand(Fifo::default(), blocks, taker),
+            PolicyKind::Clock => hand(<Clock>::default(), blocks, taker),
+            PolicyKind::Lfu => hand(Lfu::default(), blocks, taker),
+            PolicyKind::Lru2 => hand(Lru2::with(value(0)), blocks, taker),
+            PolicyKind::TwoQ => hand(TwoQ::with(value(0), value(1)), blocks, taker),
+            PolicyKind::Lirs => hand(Lirs::with(value(0), value(1)), blocks, taker),
+            PolicyKind::Arc => hand(Arc::default(), blocks, taker),
+            PolicyKind::ClockPro => hand(ClockPro::default(), blocks, taker),
+            PolicyKind::S3Fifo => hand(S3Fifo::default().with_shares(value(0), value(1)), blocks, taker),
+            PolicyKind::Sieve => hand(<Sieve>::default(), blocks, taker),
+            PolicyKind::WTinyLfu => hand(WTinyLfu::with(value(0), value(1)), blocks, taker),
+            PolicyKind::Ubm => hand(Ubm::default(), blocks, taker),
+            PolicyKind::Hinted => hand(Hinted::default(), blocks, taker),
+        }
+    }
+}
+
+/// Somebody who takes a policy whose type is known when it is compiled: see [`PolicyKind::build_for`].
+pub trait TakePolicy {
+    /// What comes of it.
+    type Output;
+
+    /// Takes a policy that knows its size and has nothing in its care.
+    fn take<P: ReplacementPolicy + 'static>(self, policy: P) -> Self::Output;
+}
+
+/// Tells a policy its size, and hands it over.
+fn hand<T: TakePolicy>(mut policy: impl ReplacementPolicy + 'static, blocks: usize, taker: T) -> T::Output {
+    policy.resized(blocks);
+    taker.take(policy)
+}
+
+/// Puts policies of all types into the same kind of box.
+struct Boxed;
+
+impl TakePolicy for Boxed {
+    type Output = Box<dyn ReplacementPolicy>;
+
+    fn take<P: ReplacementPolicy + 'static>(self, policy: P) -> Box<dyn ReplacementPolicy> {
+        Box::new(policy)
     }
 }
 

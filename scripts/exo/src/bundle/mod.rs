@@ -203,6 +203,34 @@ mod tests {
         }
     }
 
+    /// `HYPEREXO_ALTERED` says how many; 1000 otherwise.
+    #[test]
+    fn altered_bundles_are_refused_or_say_the_same() {
+        let asked = std::env::var("HYPEREXO_ALTERED").ok();
+        let count = asked.map_or(1000, |text| text.parse().expect("HYPEREXO_ALTERED is a number"));
+        let (bytes, mut random) = (sample(), libos_fs::device::fault::Dice::new(5));
+        let mut read = 0;
+        for number in 0..count {
+            let mut altered = bytes.clone();
+            if random.below(3) == 0 {
+                altered.truncate(random.below(bytes.len() as u64) as usize);
+            }
+            // Half of the flips hit the table, which is most of what can be wrong.
+            let table = size_of::<Header>() + 2 * ENTRY_BYTES;
+            for _ in 0..random.below(4) {
+                let end = if random.below(2) == 0 { table.min(altered.len()) } else { altered.len() };
+                if end > 0 {
+                    altered[random.below(end as u64) as usize] ^= 1 << random.below(8);
+                }
+            }
+            if let Ok(found) = names(Path::new("x"), &altered) {
+                assert_eq!(found, ["one", "two"], "bundle {number}");
+                read += 1;
+            }
+        }
+        assert!(read > 0 && read < count, "{read} of {count}");
+    }
+
     #[test]
     fn names_that_are_too_long_are_refused() {
         let long = manifest(&"x".repeat(NAME_BYTES + 1));

@@ -10,16 +10,20 @@
 //! | [`policy`] | policies and their parameters as the user names them |
 //! | [`sizes`] | cache sizes as the user names them |
 //! | [`replay`] | every policy at every size, on several cores |
+//! | [`sample`] | how large a sample is, as the user says it |
+//! | [`estimate`] | the misses of a whole trace from a sample, and their error |
 //! | [`plot`] | miss-ratio curves in the terminal |
 //! | [`page`] | the same as a page |
 
 pub mod advise;
 mod criteria;
+mod estimate;
 pub mod page;
 mod plot;
 pub mod policy;
 mod record;
 pub mod replay;
+mod sample;
 mod simulate;
 pub mod sizes;
 pub mod trace;

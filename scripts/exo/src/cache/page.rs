@@ -1,14 +1,25 @@
 //! The page of `exo cache simulate`.
 
 use super::replay::Misses;
-use super::trace::Trace;
 use crate::page::lines::{Chart, Line, Scale};
 use crate::page::{Table, document, facts, series_class};
 use crate::units::{human_bytes, thousands};
 use hyperexo_abi::BLOCK_BYTES;
 
-/// The page for a trace of this name.
-pub fn page(name: &str, trace: &Trace, found: &[Misses], sizes: &[u64]) -> String {
+/// What there is in a trace, and how much of it was simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// References of the whole trace.
+    pub references: u64,
+    /// Distinct blocks, which are an estimate if there was but a sample.
+    pub distinct: u64,
+    /// Share of the blocks that were simulated.
+    pub rate: f64,
+}
+
+/// The page for a trace of this name. `errors` are those of the results, in the same order, if they are of a
+/// sample.
+pub fn page(name: &str, counts: &Counts, found: &[Misses], sizes: &[u64], errors: &[u64]) -> String {
     let lines = miss_ratio_curves(found);
     let chart = Chart {
         title: "Misses, share of references",
@@ -16,21 +27,24 @@ pub fn page(name: &str, trace: &Trace, found: &[Misses], sizes: &[u64]) -> Strin
         scale: Scale::Share,
         lines: &lines,
     };
+    let mut tables = table(found, sizes).html();
+    if !errors.is_empty() {
+        let of_error = |(misses, error): (&Misses, &u64)| Misses { misses: *error, ..misses.clone() };
+        let errors: Vec<Misses> = found.iter().zip(errors).map(of_error).collect();
+        let caption = "By how many misses the table above may be off: half of the interval that has the right number in 99 of \
+                       100 cases. A sample of the blocks was simulated.";
+        tables += &Table { caption, ..table(&errors, sizes) }.html();
+    }
+    let distinct = thousands(counts.distinct);
+    let bytes = human_bytes(counts.distinct.saturating_mul(BLOCK_BYTES as u64));
     let body = format!(
-        "{}<section>\n<h2>Miss-ratio curves</h2>\n{}{}</section>\n",
+        "{}<section>\n<h2>Miss-ratio curves</h2>\n{}{tables}</section>\n",
         facts([
-            ("References", thousands(trace.length() as u64)),
-            (
-                "Distinct blocks",
-                format!(
-                    "{} ({})",
-                    thousands(trace.distinct() as u64),
-                    human_bytes(trace.distinct() as u64 * BLOCK_BYTES as u64)
-                )
-            ),
+            ("References", thousands(counts.references)),
+            ("Distinct blocks", format!("{distinct} ({bytes})")),
+            ("Simulated blocks", format!("{} %", (counts.rate * 1e5).round() / 1e3)),
         ]),
         chart.svg(),
-        table(found, sizes).html()
     );
     document(&format!("Misses of {name}"), &body)
 }
@@ -76,6 +90,7 @@ pub fn table(found: &[Misses], sizes: &[u64]) -> Table<'static> {
 mod tests {
     use super::super::policy::Policy;
     use super::super::replay::replay;
+    use super::super::trace::Trace;
     use super::*;
     use crate::page::browser::{browser, judge};
     use crate::page::tests::stands_alone;
@@ -94,7 +109,8 @@ mod tests {
         let trace = Trace::of(&references).unwrap();
         let (policies, sizes) = (Policy::all().collect::<Vec<_>>(), [10, 50, 90]);
         let found = replay(&trace, &policies, &sizes, NonZero::<usize>::MIN, &ProgressBar::hidden());
-        (page("a <trace>", &trace, &found, &sizes), policies.len(), sizes.len())
+        let counts = Counts { references: 400, distinct: 100, rate: 1.0 };
+        (page("a <trace>", &counts, &found, &sizes, &[]), policies.len(), sizes.len())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! `opt`.
 
 use libos_fs::PolicyKind;
-use libos_fs::cache::{Parameter, ReplacementPolicy, Share};
+use libos_fs::cache::{Parameter, ReferenceString, Share};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -38,9 +38,9 @@ impl From<PolicyKind> for Tuned {
 }
 
 impl Tuned {
-    /// The policy for so many blocks.
-    pub fn build(self, blocks: usize) -> Box<dyn ReplacementPolicy> {
-        self.kind.build_with(&self.values, blocks)
+    /// Its misses on a string with so many buffers. `progress` is told of references made.
+    pub fn misses(self, string: &ReferenceString, buffers: usize, progress: &mut dyn FnMut(u64)) -> u64 {
+        string.misses(self.kind, &self.values, buffers, progress)
     }
 
     /// Parameters that were set, and their values.

@@ -8,7 +8,7 @@ use super::policy::{Policy, Tuned};
 use super::trace::Trace;
 use indicatif::ProgressBar;
 use libos_fs::PolicyKind;
-use libos_fs::cache::{LruStack, OptStack, Referenced, Simulation, fixed_set_misses};
+use libos_fs::cache::{LruStack, OptStack};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::num::NonZero;
@@ -134,28 +134,23 @@ impl Pass<'_> {
         match self {
             Pass::Lru(sizes) => {
                 let mut stack = LruStack::default();
-                each(trace, progress, |block| stack.reference(block));
+                each(trace, progress, |number| stack.reference(number));
                 let lru = Policy::Kind(PolicyKind::Lru);
                 sizes.iter().map(|size| line(lru, *size, stack.misses(buffers(*size)))).collect()
             }
             Pass::Fixed(sizes) => {
-                let buffers: Vec<usize> = sizes.iter().map(|size| buffers(*size)).collect();
-                let misses = fixed_set_misses(&buffers, trace.references());
+                let misses = trace.string().fixed_set_misses(&all_buffers(sizes));
                 progress.inc(trace.length() as u64);
                 sizes.iter().zip(misses).map(|(size, misses)| line(Policy::Fixed, *size, misses)).collect()
             }
             Pass::Opt(sizes) => {
-                let buffers: Vec<usize> = sizes.iter().map(|size| buffers(*size)).collect();
-                let mut stack = OptStack::new(&buffers, trace.references());
-                each(trace, progress, |block| stack.reference(block));
-                sizes
-                    .iter()
-                    .zip(stack.misses())
-                    .map(|(size, misses)| line(Policy::Opt, *size, misses))
-                    .collect()
+                let mut stack = OptStack::new(&all_buffers(sizes), trace.string());
+                each(trace, progress, |_| stack.reference());
+                let misses = stack.misses();
+                sizes.iter().zip(misses).map(|(size, misses)| line(Policy::Opt, *size, misses)).collect()
             }
             Pass::One(tuned, size) => {
-                let misses = one(*tuned, buffers(*size), trace, progress);
+                let misses = tuned.misses(trace.string(), buffers(*size), &mut |made| progress.inc(made));
                 vec![line(Policy::Tuned(*tuned), *size, misses)]
             }
         }
@@ -167,42 +162,26 @@ pub fn buffers(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
-/// A policy at one size.
-fn one(policy: Tuned, size: usize, trace: &Trace, progress: &ProgressBar) -> u64 {
-    if size >= trace.distinct() {
-        // Nothing is ever replaced. Policies size their tables by the cache, which may be larger than the
-        // host.
-        progress.inc(trace.length() as u64);
-        return trace.distinct() as u64;
-    }
-    let mut policy = policy.build(size);
-    let mut cache = Simulation::new(&mut *policy, size);
-    let mut misses = 0;
-    each(trace, progress, |block| misses += u64::from(cache.reference(block) != Referenced::Hit));
-    misses
+/// Sizes as the simulator counts them.
+fn all_buffers(sizes: &[u64]) -> Vec<usize> {
+    sizes.iter().map(|size| buffers(*size)).collect()
 }
 
 /// References between two reports of progress.
-const REPORT_EVERY: u64 = 1 << 16;
+const REPORT_EVERY: usize = 1 << 16;
 
-/// Makes every reference of the trace.
-fn each(trace: &Trace, progress: &ProgressBar, mut reference: impl FnMut(u64)) {
-    let mut unreported = 0;
-    for block in trace.references() {
-        reference(block);
-        unreported += 1;
-        if unreported == REPORT_EVERY {
-            progress.inc(unreported);
-            unreported = 0;
-        }
+/// Makes every reference of the trace, to a block by its number.
+fn each(trace: &Trace, progress: &ProgressBar, mut reference: impl FnMut(u32)) {
+    for part in trace.string().numbers().chunks(REPORT_EVERY) {
+        part.iter().for_each(|number| reference(*number));
+        progress.inc(part.len() as u64);
     }
-    progress.inc(unreported);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libos_fs::cache::{optimal_misses, simulate};
+    use libos_fs::cache::{fixed_set_misses, optimal_misses, simulate};
 
     fn references() -> Vec<u64> {
         // A loop with a scan through it now and then.
@@ -229,7 +208,7 @@ mod tests {
                 Policy::Opt => optimal_misses(fits, &references),
                 Policy::Fixed => fixed_set_misses(&[fits], references.iter().copied())[0],
                 Policy::Kind(kind) => simulate(&mut *kind.build(fits), fits, &references),
-                Policy::Tuned(tuned) => simulate(&mut *tuned.build(fits), fits, &references),
+                Policy::Tuned(tuned) => tuned.misses(trace.string(), fits, &mut |_| ()),
             };
             assert_eq!(line.misses, single, "{policy} with {size}");
             assert_eq!(line.references, references.len() as u64);

@@ -237,8 +237,12 @@ impl<'a> Heard<'a> {
     pub fn line(&mut self, line: &str, symbols: &mut Symbols) {
         let text = match parse(line) {
             Line::Guest { name, text } => {
-                match references::parse_line(self.workload, text, &mut self.references) {
-                    Some(Ok(())) => return,
+                let mut runs = Vec::new();
+                match references::parse_line(self.workload, text, &mut runs) {
+                    Some(Ok(())) => {
+                        self.references.extend(runs.into_iter().flat_map(|run| run.references()));
+                        return;
+                    }
                     Some(Err(error)) => self.bad_reference = Some(error),
                     None => {}
                 }

@@ -10,6 +10,7 @@
 //! | [`summary`] | from samples to the rows |
 //! | [`matrix`] | blocks read by policy and size of the cache |
 //! | [`table`] | the rows as text, and what to say below them |
+//! | [`point_reads`] | requests of a store for one record each, by themselves |
 //! | [`analysis`], [`history`] | misses at other sizes, hits over time, ages of evicted blocks |
 //! | [`report`], [`charts`] | the page |
 //! | [`spreadsheet`] | comma-separated values |
@@ -22,6 +23,7 @@ mod history;
 mod matrix;
 mod optimum;
 mod peer;
+mod point_reads;
 mod policy_lines;
 mod report;
 mod spreadsheet;
@@ -157,6 +159,9 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     print!("{}", table::table(&rows));
     if let Some(matrix) = matrix::matrix(&rows) {
         print!("{}", matrix.text());
+    }
+    if let Some(point_reads) = point_reads::table(&rows, &samples) {
+        print!("{point_reads}");
     }
     print!("{}", table::remarks(&rows, &samples, &optima));
     if let Some(path) = &args.json {

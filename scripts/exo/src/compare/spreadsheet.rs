@@ -34,6 +34,9 @@ struct CsvLine<'a> {
     commit: &'a str,
     read_ahead: &'a str,
     policy_lines: Option<u64>,
+    gets_per_second: Option<f64>,
+    get_p50_us: Option<f64>,
+    get_p99_us: Option<f64>,
 }
 
 /// Writes the file.
@@ -77,6 +80,9 @@ fn line<'a>(sample: &'a Sample, conditions: &'a Conditions) -> CsvLine<'a> {
         commit: &conditions.commit,
         read_ahead: &line.read_ahead,
         policy_lines: sample.policy_lines,
+        gets_per_second: line.point_reads.map(|reads| reads.per_second),
+        get_p50_us: line.point_reads.map(|reads| reads.p50_us),
+        get_p99_us: line.point_reads.map(|reads| reads.p99_us),
     }
 }
 
@@ -93,7 +99,7 @@ mod tests {
         assert_eq!(rows.len(), 1 + samples().len());
         assert_eq!(rows[0][..4], ["workload", "policy", "role", "cache_blocks"]);
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
-        assert_eq!(rows[0][20..], ["commit", "read_ahead", "policy_lines"]);
+        assert_eq!(rows[0][20..23], ["commit", "read_ahead", "policy_lines"]);
         assert_eq!((rows[1][22], rows[2][22]), ("", "11"));
         assert_eq!(rows[1][..9], ["din", "default", "default", "80", "100", "0", "500", "0", "500"]);
     }

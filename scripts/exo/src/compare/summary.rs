@@ -88,11 +88,20 @@ pub fn rows(samples: &[Sample]) -> Vec<Row> {
         .collect()
 }
 
+/// Boots of a row, in the order of their number.
+pub fn of_row<'s>(samples: &'s [Sample], row: &'s Row) -> Vec<&'s Sample> {
+    of(samples, key_of(&row.line))
+}
+
 /// What a row is about: workload, blocks of cache, policy, read-ahead.
 type Key<'s> = (&'s str, u64, &'s str, &'s str);
 
 fn key(sample: &Sample) -> Key<'_> {
-    let CompareLine { workload, cache_blocks, policy, read_ahead, .. } = &sample.line;
+    key_of(&sample.line)
+}
+
+fn key_of(line: &CompareLine) -> Key<'_> {
+    let CompareLine { workload, cache_blocks, policy, read_ahead, .. } = line;
     (workload, *cache_blocks, policy, read_ahead)
 }
 

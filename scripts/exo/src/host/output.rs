@@ -38,6 +38,15 @@ pub fn write_lines(path: &Path, lines: impl Iterator<Item = impl Serialize>) -> 
     write_atomically(path, text.as_bytes())
 }
 
+/// Writes a table with commas between its columns (RFC 4180): a heading, and a line for each.
+pub fn write_table(path: &Path, lines: &[impl Serialize]) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |error: csv::Error| Error::Measurement(error.to_string());
+    lines.iter().try_for_each(|line| writer.serialize(line)).map_err(failed)?;
+    let text = writer.into_inner().map_err(|error| Error::Measurement(error.to_string()))?;
+    write_atomically(path, &text)
+}
+
 /// Writes a file that `make` makes under the name it is given, which is another until the file is complete.
 pub fn write_made(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut output = Output::create(path)?;

@@ -11,6 +11,7 @@ use crate::machine::bochs;
 use crate::machine::firmware::Firmware;
 use crate::machine::iso;
 use crate::machine::network::Network;
+use crate::machine::publish::Publish;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
 use crate::units::{human_bytes, parse_size};
 use std::path::{Path, PathBuf};
@@ -47,10 +48,17 @@ pub struct MachineArgs {
     #[arg(long, requires = "disk", value_name = "KEY=VALUE,...")]
     pub disk_device: Option<String>,
     /// Network: none, loopback (environments among each other), user (QEMU's own host 10.0.2.2, cut off from
-    /// the world) or dgram:LOCAL:REMOTE (another program, by UNIX datagram sockets). Each environment gets a
-    /// hardware address
+    /// the world but for --publish), tap:NAME (a tap device of the host) or dgram:LOCAL:REMOTE (another
+    /// program, by UNIX datagram sockets). Each environment gets a hardware address
     #[arg(long, default_value_t, value_name = "NET")]
     pub net: Network,
+    /// With --net user: a port of 127.0.0.1 that leads to one of the machine, such as 8080:80 or 5353:53/udp;
+    /// port 0 takes a free one. May be repeated
+    #[arg(long, value_name = "HOST:MACHINE")]
+    pub publish: Vec<Publish>,
+    /// Writes every packet of the network device to a file that tshark and Wireshark read
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
     /// A random-number device, for a unikernel that runs with --direct
     #[arg(long)]
     pub rng: bool,
@@ -255,7 +263,8 @@ impl MachineArgs {
             kernel_args: self.kernel_args.clone(),
             command_line: None,
             disk: self.disk()?,
-            network: self.net.clone(),
+            network: self.network()?,
+            pcap: self.pcap.clone(),
             rng: self.rng,
             console: self.console,
             console_file: None,
@@ -306,6 +315,20 @@ impl MachineArgs {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn network(&self) -> Result<Network> {
+        let network = self.net.prepared(&self.publish)?;
+        if self.pcap.is_some() && network.arguments(self.machine).is_empty() {
+            return Err(Error::Argument {
+                what: format!("--pcap with --net {network}: there is no network device"),
+                fix: "give it one, such as --net user".into(),
+            });
+        }
+        if let Network::User(publish) = &network {
+            publish.iter().for_each(|port| eprintln!("exo: {}", port.told()));
+        }
+        Ok(network)
     }
 
     fn disk(&self) -> Result<Option<Disk>> {

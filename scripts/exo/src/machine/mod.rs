@@ -8,6 +8,7 @@ pub mod direct;
 mod firmware;
 pub mod iso;
 mod network;
+mod publish;
 
 use crate::machine::accel::Accel;
 use crate::machine::network::Network;
@@ -49,6 +50,8 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// The network.
     pub network: Network,
+    /// Takes every packet of the network device, in the format of libpcap.
+    pub pcap: Option<PathBuf>,
     /// Whether there is a random-number device.
     pub rng: bool,
     /// The console, if it was asked for; else the serial port.
@@ -265,6 +268,7 @@ impl Machine {
             add("-device", disk.device(self.board));
         }
         args.extend(self.network.arguments(self.board));
+        args.extend(self.pcap.iter().flat_map(|file| network::dump(file)));
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         if self.rng {
             add("-device", self.board.rng().into());
@@ -360,6 +364,7 @@ mod tests {
             command_line: None,
             disk: None,
             network: Network::None,
+            pcap: None,
             rng: false,
             console: None,
             console_file: None,

@@ -1,16 +1,17 @@
 //! `exo run --record-references FILE`: the references of a unikernel to the blocks of its files, as it prints
 //! them, in a file that `exo cache simulate` reads.
 //!
-//! The file is text: a first line that says what it is, a line with the name of each file that is on the disk
-//! (`# file NUMBER: PATH`), then one number a line, file number × 2³² + block.
+//! The file is text: a first line that says what it is, a line with the name and length of each file that is
+//! on the disk, then a line for each call: the number of its first block, file number × 2³² + block, and `+`
+//! how many blocks in all, if more than one.
 
 use crate::bundle::environments::Environment;
 use crate::error::{Error, Result};
 use crate::host::output::write_atomically;
-use crate::recorded::{name_line, title};
+use crate::recorded::{call_line, name_line, title};
 use crate::session::serial::{Line, parse};
 use libos_fs::cache::block_of;
-use libos_fs::cache::references::{LOG_END, LOG_NAME, parse_line};
+use libos_fs::cache::references::{LOG_END, LOG_NAME, Run, parse_line};
 use libos_fs::{CacheOptions, FileDisk, FileId, Format, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -22,7 +23,7 @@ const WORD: &str = "record-references=1";
 /// References as they come in.
 #[derive(Default)]
 pub struct Recording {
-    references: Vec<u64>,
+    runs: Vec<Run>,
     ended: bool,
     bad: Option<String>,
 }
@@ -54,7 +55,7 @@ impl Recording {
             self.ended = true;
             return true;
         }
-        match parse_line(LOG_NAME, text, &mut self.references) {
+        match parse_line(LOG_NAME, text, &mut self.runs) {
             None => false,
             Some(Ok(())) => true,
             Some(Err(error)) => {
@@ -81,32 +82,37 @@ impl Recording {
             ));
         }
         let mut text = format!("{}\n", title());
-        let used: BTreeSet<FileId> = self.references.iter().map(|number| block_of(*number).0).collect();
-        for (file, name) in disk.map(names).unwrap_or_default() {
+        let used: BTreeSet<FileId> = self.runs.iter().map(|run| block_of(run.first).0).collect();
+        // Writing to a string does not fail.
+        for (file, (name, bytes)) in disk.map(files).unwrap_or_default() {
             if used.contains(&file) {
-                let _ = writeln!(text, "{}", name_line(file.0, "", &name));
+                let _ = writeln!(text, "{}", name_line(file.0, bytes, "", &name));
             }
         }
-        for reference in &self.references {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{reference}");
+        for (first, blocks) in self.runs.iter().flat_map(|run| run.calls()) {
+            let _ = writeln!(text, "{}", call_line(first, blocks));
         }
         write_atomically(path, text.as_bytes())?;
-        eprintln!("exo: {} references in {}", self.references.len(), path.display());
+        let references: u64 = self.runs.iter().map(|run| run.blocks).sum();
+        eprintln!("exo: {references} references in {}", path.display());
         Ok(())
     }
 }
 
-/// Numbers and paths of the files on a disk. None if it holds no volume that the library reads, or one of
-/// ext4, whose cache does not know files; then the record has no names.
-fn names(disk: &Path) -> BTreeMap<FileId, String> {
+/// Numbers, paths and bytes of the files on a disk. None if it holds no volume that the library reads, or one
+/// of ext4, whose cache does not know files; then the record has no names.
+fn files(disk: &Path) -> BTreeMap<FileId, (String, u64)> {
     let device = FileDisk::open_read_only(disk).ok();
     let volume = device.and_then(|device| Volume::mount(Box::new(device), CacheOptions::default()).ok());
     let Some(volume) = volume.filter(|volume| volume.format() != Format::Ext4) else {
         return BTreeMap::new();
     };
     let paths = volume.files_below("").unwrap_or_default();
-    paths.into_iter().filter_map(|path| Some((volume.open(&path).ok()?.id(), path))).collect()
+    let described = |path: String| {
+        let file = volume.open(&path).ok()?;
+        Some((file.id(), (path, file.len().ok()?)))
+    };
+    paths.into_iter().filter_map(described).collect()
 }
 
 #[cfg(test)]

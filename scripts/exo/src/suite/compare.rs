@@ -218,13 +218,21 @@ fn advice_holds(context: &Context) -> Verdict {
         let general = format!("0={}", foretold["general"].as_str().unwrap_or_default());
         let plan = foretold["plan"].as_str().unwrap_or(&general);
         let misses = foretold.get("plan_misses").unwrap_or(&foretold["general_misses"]).as_u64();
-        let words = [format!("cache={size}"), format!("plan={plan}")];
-        let run =
-            ["filecache", "--disk", &disk, "--", "workload=cs2", "read_ahead=none", &words[0], &words[1]];
-        let said = context.run(&run)?.succeeded()?;
-        let line = said.out.lines().find_map(|line| CompareLine::parse(line).ok()).ok_or("no result line")?;
+        let run = |words: &[&str]| {
+            let size = format!("cache={size}");
+            let run = ["filecache", "--disk", &disk, "--", "workload=cs2", &size];
+            let said = context.run(&[&run[..], words].concat())?.succeeded()?;
+            said.out.lines().find_map(|line| CompareLine::parse(line).ok()).ok_or("no result line".to_owned())
+        };
+        let line = run(&["read_ahead=none", &format!("plan={plan}")])?;
         if Some(line.misses) != misses || misses >= default {
             return Err(format!("{plan}: {} misses, {misses:?} foretold, default {default:?}", line.misses));
+        }
+        let advised = foretold["advised"].as_str().unwrap_or_default();
+        let line = run(&[&format!("plan={advised}")])?;
+        let blocks = line.reads - line.metadata_reads;
+        if Some(blocks) != foretold["reads"].as_u64() || !advised.contains("read-ahead=") {
+            return Err(format!("{advised}: {blocks} blocks read, foretold {}", foretold["reads"]));
         }
     }
     Ok(())

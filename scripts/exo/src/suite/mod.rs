@@ -42,6 +42,7 @@ mod platform;
 mod processor;
 mod protection;
 mod shares;
+mod web;
 mod work;
 
 use crate::build::{Freshness, Source, images};
@@ -128,7 +129,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives"]
+    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd"]
         .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
@@ -144,6 +145,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(end::tests());
     tests.extend(console::tests());
     tests.extend(network::tests());
+    tests.extend(web::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
     tests.extend(bench::tests());

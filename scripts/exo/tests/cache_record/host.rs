@@ -74,7 +74,7 @@ impl Recorder {
 impl Record {
     fn read(path: &Path) -> Record {
         let text = std::fs::read_to_string(path).expect("a record");
-        assert!(text.starts_with("# hyperexo references 1\n"), "{text}");
+        assert!(text.starts_with("# hyperexo references 2\n"), "{text}");
         let (mut names, mut references) = (BTreeMap::new(), Vec::new());
         for line in text.lines() {
             if let Some(file) = line.strip_prefix("# file ") {
@@ -82,7 +82,10 @@ impl Record {
                 let (_, name) = rest.split_once(": ").expect("a name");
                 names.insert(number.parse().expect("a number"), name.to_owned());
             } else if !line.starts_with('#') {
-                references.push(line.parse().expect("a reference"));
+                let (first, blocks) = line.split_once('+').unwrap_or((line, "1"));
+                let first: u64 = first.parse().expect("a reference");
+                references
+                    .extend((0..blocks.parse().expect("a number of blocks")).map(|block| first + block));
             }
         }
         Record { names, references, text }

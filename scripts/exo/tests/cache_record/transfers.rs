@@ -14,7 +14,7 @@ fn a_file_that_is_read_is_recorded_and_simulated() {
     assert_eq!(output.stdout, std::fs::read(recorder.path("a")).expect("a file"));
     let record = recorder.read();
     assert_eq!(record.blocks("a"), all(5));
-    assert!(record.text.contains(": 5 reads, 0 writes, 5 distinct blocks, 20479 bytes: "), "{}", record.text);
+    assert!(record.text.contains(": 20479 bytes, 5 reads, 0 writes, 5 distinct blocks: "), "{}", record.text);
     let said = text(&output.stderr);
     assert!(said.contains("calls were looked at") && said.contains("libraries: "), "{said}");
     assert!(said.lines().any(|line| line.contains("/a ") && line.contains("20.0 KiB")), "{said}");

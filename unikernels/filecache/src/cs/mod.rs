@@ -13,7 +13,7 @@ pub use search::{DEFINITION_MARKS, FILE_MARK, Found, SymbolSearch, TextSearch};
 
 use crate::files::{Advice, FileError, WorkFile};
 use crate::lines::{LineBatches, Source};
-use crate::workload::{Checked, Context, Program, RunError, open, read_task};
+use crate::workload::{Checked, Context, Program, RunError, done_with, open, read_task};
 use crate::{digest::mix, lines};
 use alloc::format;
 use alloc::string::String;
@@ -145,6 +145,7 @@ pub(crate) fn open_listed(context: &Context<'_>, list: &str) -> Result<Vec<WorkF
             listed.push(open(context, path)?);
         }
     }
+    done_with(context, &file);
     Ok(listed)
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong while the data are made.
 
 use crate::data::trace::TraceError;
+use crate::workload::RunError;
 use libos_fs::FsError;
 use std::fmt;
 use std::io;
@@ -53,6 +54,8 @@ pub enum DataError {
     },
     /// A task could not be written down.
     Task(serde_json::Error),
+    /// A workload that was run for its statistics failed.
+    Run(RunError),
 }
 
 impl fmt::Display for DataError {
@@ -68,6 +71,7 @@ impl fmt::Display for DataError {
             DataError::Trace(error) => write!(f, "memory-reference trace: {error}"),
             DataError::Volume { path, error } => write!(f, "image: {path}: {error}"),
             DataError::Task(error) => write!(f, "expected results: {error}"),
+            DataError::Run(error) => write!(f, "earlier runs: {error}"),
         }
     }
 }
@@ -77,6 +81,12 @@ impl std::error::Error for DataError {}
 impl From<TraceError> for DataError {
     fn from(error: TraceError) -> DataError {
         DataError::Trace(error)
+    }
+}
+
+impl From<RunError> for DataError {
+    fn from(error: RunError) -> DataError {
+        DataError::Run(error)
     }
 }
 

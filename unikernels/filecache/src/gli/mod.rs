@@ -62,28 +62,30 @@ impl Files {
         Ok(Files { index, partitions: crate::cs::open_listed(context, LIST_PATH)? })
     }
 
-    /// Reads the index: for each partition, whether it holds a word with the pattern.
-    fn look_up(&self, pattern: &str) -> Result<Vec<bool>, RunError> {
-        let finder = Finder::new(pattern.as_bytes());
-        let mut wanted = vec![false; self.partitions.len()];
+    /// Reads the index, for a pattern and, if there is one, for the next query's.
+    fn look_up(&self, pattern: &[u8], next: Option<&[u8]>) -> Result<Wanted, RunError> {
+        let none = || vec![false; self.partitions.len()];
+        let mut wanted = Wanted { now: none(), next: none() };
+        let (finder, next) = (Finder::new(pattern), next.map(Finder::new));
         let mut batches = LineBatches::new(&self.index);
         while let Some(batch) = batches.next_batch().map_err(|error| RunError::file(INDEX_PATH, error))? {
             for line in lines::lines(batch) {
                 let mut words = line.split(|byte| *byte == b' ');
-                if words.next().is_none_or(|word| finder.find(word).is_none()) {
-                    continue;
+                let Some(word) = words.next() else { continue };
+                if finder.find(word).is_some() {
+                    mark(&mut wanted.now, words.clone())?;
                 }
-                for number in words {
-                    let place = number.iter().fold(0usize, |number, digit| {
-                        number.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')))
-                    });
-                    *wanted.get_mut(place).ok_or_else(|| {
-                        RunError::malformed(INDEX_PATH, format!("there is no partition {place}"))
-                    })? = true;
+                if next.as_ref().is_some_and(|next| next.find(word).is_some()) {
+                    mark(&mut wanted.next, words)?;
                 }
             }
         }
         Ok(wanted)
+    }
+
+    /// The partitions that are marked.
+    fn chosen(&self, wanted: &[bool]) -> impl Iterator<Item = &WorkFile> {
+        self.partitions.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(partition, _)| partition)
     }
 
     /// Searches the partitions that are wanted. Returns what was found and the digest of each partition read.
@@ -101,13 +103,33 @@ impl Files {
     }
 }
 
+/// For each partition whether it holds a word with the pattern.
+struct Wanted {
+    now: Vec<bool>,
+    /// For the query after this one.
+    next: Vec<bool>,
+}
+
+/// Marks the partitions of these numbers.
+fn mark<'n>(wanted: &mut [bool], numbers: impl Iterator<Item = &'n [u8]>) -> Result<(), RunError> {
+    for number in numbers {
+        let place = number.iter().fold(0usize, |number, digit| {
+            number.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')))
+        });
+        *wanted
+            .get_mut(place)
+            .ok_or_else(|| RunError::malformed(INDEX_PATH, format!("there is no partition {place}")))? = true;
+    }
+    Ok(())
+}
+
 /// These files come next, each from its start to its end.
 fn will_read<'f>(
     context: &Context<'_>,
     files: impl IntoIterator<Item = &'f WorkFile>,
 ) -> Result<(), RunError> {
     match context.advice {
-        Advice::Own(cache) => policy::disclose(cache, files).map_err(|error| RunError::file("gli", error)),
+        Advice::Own(cache) => policy::plan(cache, files).map_err(|error| RunError::file("gli", error)),
         Advice::None | Advice::Hints(_) => Ok(()),
     }
 }
@@ -120,7 +142,7 @@ impl Program for Files {
     fn advise(&self, advice: Advice<'_>) {
         match advice {
             Advice::None => {}
-            Advice::Own(cache) => policy::choose_own(cache, &self.index),
+            Advice::Own(cache) => policy::choose_own(cache),
             Advice::Hints(hints) => {
                 hints.read_in_loops(&self.partitions.iter().collect::<Vec<_>>(), blocks_of(&self.index), 0);
             }
@@ -133,11 +155,14 @@ impl Program for Files {
         let (mut matches, mut expected_matches) = (0, 0);
         will_read(context, task.queries.first().map(|_| &self.index))?;
         for (number, query) in task.queries.iter().enumerate() {
-            let wanted = self.look_up(&query.pattern)?;
-            let partitions = self.partitions.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
-            let index = task.queries.get(number + 1).map(|_| &self.index);
-            will_read(context, partitions.map(|(partition, _)| partition).chain(index))?;
-            let (found, contents) = self.search(&query.pattern, &wanted)?;
+            let next = task.queries.get(number + 1).filter(|_| matches!(context.advice, Advice::Own(_)));
+            let wanted = self.look_up(query.pattern.as_bytes(), next.map(|next| next.pattern.as_bytes()))?;
+            let later = |by: usize| task.queries.get(number + by).map(|_| &self.index);
+            if number == 0 {
+                will_read(context, self.chosen(&wanted.now).chain(later(1)))?;
+            }
+            will_read(context, self.chosen(&wanted.next).chain(later(2)))?;
+            let (found, contents) = self.search(&query.pattern, &wanted.now)?;
             checked.compare(&format!("query {:?}", query.pattern), query.found, found);
             let expected = contents.iter().map(|(number, _)| task.partitions.get(*number).copied());
             let combined = |digests: &mut dyn Iterator<Item = u64>| digests.fold(0, mix);

@@ -84,7 +84,9 @@ pub fn run(
     let page_cache = Rc::new(PageCache::new(memory::Budget::new(memory::Group::make()?)?, options.record));
     let storage = HostStorage::new(root, Rc::clone(&page_cache));
     let advice = if peer.hints { Advice::Hints(&*page_cache) } else { Advice::None };
-    let context = Context { storage: &storage, advice };
+    let origin = Instant::now();
+    let now_ns = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let context = Context { storage: &storage, advice, now_ns: &now_ns };
     let mut start = None;
     let mut cache_blocks = 0;
     let (data_blocks, checked) = run_program(&context, options, &mut |blocks| {
@@ -120,6 +122,7 @@ pub fn run(
         mount_reads: before.blocks_read,
         expected: checked.expected,
         actual: checked.actual,
+        point_reads: checked.point_reads,
         ..CompareLine::default()
     };
     let outcome = Outcome {

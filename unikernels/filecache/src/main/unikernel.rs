@@ -21,7 +21,7 @@ pub fn main() -> Result<i32, String> {
     let device = RingDevice::open().map_err(|error| format!("filecache: {error}"))?;
     let outcome = match options.cores {
         None => filecache::run(Box::new(device), &options, &time::now_ns),
-        Some(_) => run_on_cores(device, &options, &time::now_ns, shared::Cores, &OtherCores),
+        Some(_) => run_on_cores(device, &options, time::now_ns, shared::Cores, &OtherCores),
     };
     let outcome = outcome.map_err(|error| format!("filecache: {}: {error}", options.workload.name()))?;
     outcome.report(&mut |line| println!("{line}"));

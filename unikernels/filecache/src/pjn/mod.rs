@@ -24,7 +24,7 @@ use crate::files::Advice;
 use crate::workload::{Checked, Context, Program, RunError, blocks_of, open, read_task};
 use alloc::format;
 use alloc::string::ToString;
-use operators::{Join, Scan, WillRead};
+use operators::Join;
 use serde::{Deserialize, Serialize};
 
 /// Path of the task, a [`Task`] in JSON.
@@ -117,11 +117,14 @@ impl Program for Files {
     fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
         let task: Task = read_task(context, TASK_PATH)?;
         let mut joined = Joined::default();
-        let will_read: Option<WillRead> = match context.advice {
-            Advice::Own(cache) if cache.uses_disclosures() => Some(policy::will_read),
-            _ => None,
-        };
-        let mut join = Join::new(Scan::new(&self.outer), &self.index, &self.inner, will_read);
+        let mut join = Join::new(&self.outer, &self.index, &self.inner);
+        let plan;
+        if let Advice::Own(cache) = context.advice {
+            plan = policy::plan(cache);
+            policy::will_read_index(cache, &self.index).map_err(TreeError::from).map_err(wrong)?;
+            let distance = policy::look_ahead_blocks(cache, &self.index);
+            join.look_ahead(distance, &plan).map_err(TreeError::from).map_err(wrong)?;
+        }
         while let Some((outer, inner)) = join.next().map_err(wrong)? {
             joined.outer += 1;
             if let Some(inner) = inner {
@@ -129,8 +132,8 @@ impl Program for Files {
             }
             let Some(finished) = join.finished_blocks() else { continue };
             match context.advice {
-                Advice::None => {}
-                Advice::Own(cache) => policy::has_read(cache, self.outer.file(), finished),
+                // The plan says what else will be read.
+                Advice::None | Advice::Own(_) => {}
                 Advice::Hints(hints) => hints.done_with(self.outer.file(), finished),
             }
         }

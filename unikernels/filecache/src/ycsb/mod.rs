@@ -8,6 +8,7 @@
 //! Every byte that is read goes into a digest, which must be the one that the same requests to a map in
 //! memory gave.
 
+pub(crate) mod history;
 pub mod policy;
 mod requests;
 
@@ -22,6 +23,7 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use results::PointReads;
 use serde::{Deserialize, Serialize};
 
 /// Path of the index of the store.
@@ -88,6 +90,8 @@ pub fn version(record: &[u8]) -> u64 {
 pub struct Files {
     mix: Mix,
     tree: RefCell<Tree>,
+    /// Of each leaf, how often it was used in earlier runs, if its policy wants to know.
+    history: Vec<u16>,
 }
 
 impl Files {
@@ -99,7 +103,25 @@ impl Files {
     pub fn open(context: &Context<'_>, mix: Mix) -> Result<Files, RunError> {
         let (index, leaves) = (open(context, INDEX_PATH)?, open(context, LEAVES_PATH)?);
         let tree = RefCell::new(Tree::open(index, leaves).map_err(wrong)?);
-        Ok(Files { mix, tree })
+        Ok(Files { mix, tree, history: history::read(context, mix)? })
+    }
+
+    /// Carries out requests. Returns the answers, and what each point read took, in nanoseconds.
+    pub(crate) fn perform_all(
+        &self,
+        context: &Context<'_>,
+        requests: Requests,
+    ) -> Result<(Answers, Vec<u64>), RunError> {
+        let mut answers = Answers::default();
+        let mut times_ns = Vec::new();
+        for request in requests {
+            let start_ns = (context.now_ns)();
+            self.perform(request, &mut answers).map_err(wrong)?;
+            if matches!(request, Request::Read(_)) {
+                times_ns.push((context.now_ns)().saturating_sub(start_ns));
+            }
+        }
+        Ok((answers, times_ns))
     }
 
     /// Carries out one request.
@@ -155,7 +177,7 @@ impl Program for Files {
         let tree = self.tree.borrow();
         match advice {
             Advice::None => {}
-            Advice::Own(cache) => policy::choose_own(cache, tree.index(), self.mix),
+            Advice::Own(cache) => policy::choose_own(cache, &tree, &self.history, self.mix),
             Advice::Hints(hints) => {
                 hints.read_at_random(tree.index());
                 hints.read_at_random(tree.leaves());
@@ -165,12 +187,10 @@ impl Program for Files {
 
     fn run(&self, context: &Context<'_>) -> Result<Checked, RunError> {
         let task: Task = read_task(context, self.mix.task())?;
-        let mut answers = Answers::default();
-        for request in Requests::new(self.mix, &task) {
-            self.perform(request, &mut answers).map_err(wrong)?;
-        }
+        let (answers, times_ns) = self.perform_all(context, Requests::new(self.mix, &task))?;
         context.storage.commit().map_err(|error: FileError| RunError::file("ycsb", error))?;
-        let mut checked = Checked { passes: 1, ..Checked::default() };
+        let point_reads = PointReads::of(times_ns);
+        let mut checked = Checked { passes: 1, point_reads, ..Checked::default() };
         checked.compare("answers", task.expected, answers);
         let summary = |answers: &Answers| format!("{} read, {} changed", answers.read, answers.changed);
         checked.expected = summary(&task.expected);

@@ -38,6 +38,19 @@ impl Mix {
             Mix::GetScan => "ycsb/get-scan.json",
         }
     }
+
+    /// Path of the counts of earlier runs; none where what is wanted moves, so that they say nothing.
+    pub fn history(self) -> Option<&'static str> {
+        match self {
+            Mix::A => Some("ycsb/a.counts"),
+            Mix::B => Some("ycsb/b.counts"),
+            Mix::C => Some("ycsb/c.counts"),
+            Mix::D => None,
+            Mix::E => Some("ycsb/e.counts"),
+            Mix::F => Some("ycsb/f.counts"),
+            Mix::GetScan => Some("ycsb/get-scan.counts"),
+        }
+    }
 }
 
 /// What a client asks of the store. Records are named by the order in which they were added.

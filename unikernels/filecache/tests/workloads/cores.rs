@@ -6,7 +6,7 @@ use libos_fs::shared::Threads;
 
 fn on_cores(image: &[u8], options: &Options) -> Outcome {
     let disk = RamDisk::from_bytes(image.to_vec());
-    run_on_cores(disk, options, &|| 0, Threads, &HostThreads).expect("the workload runs to its end")
+    run_on_cores(disk, options, || 0, Threads, &HostThreads).expect("the workload runs to its end")
 }
 
 /// Without read-ahead, and with a cache whose size is known before, one core counts through the shared cache
@@ -77,7 +77,7 @@ fn what_several_cores_can_not_have_is_refused() {
         Options { plan: Some("0=mru".parse().unwrap()), ..Options::new(Workload::Cs) },
     ] {
         let disk = RamDisk::from_bytes(image.clone());
-        let refused = run_on_cores(disk, &wanted, &|| 0, Threads, &HostThreads);
+        let refused = run_on_cores(disk, &wanted, || 0, Threads, &HostThreads);
         assert!(matches!(refused, Err(RunError::Argument { .. })), "{refused:?}");
     }
 }

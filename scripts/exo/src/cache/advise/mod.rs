@@ -5,6 +5,7 @@
 //! | [`character`] | what the references to each file look like |
 //! | [`plan`] | priorities and policies, and what they would miss |
 //! | [`search`] | from the best general policy to a plan, step by step |
+//! | [`read_ahead`] | what each read-ahead policy makes of the plan |
 //! | [`units`] | files, or directories of them, that a plan can name |
 //! | [`report`] | tables, the lines to paste, JSON |
 //! | [`page`] | the same as a page |
@@ -12,6 +13,7 @@
 mod character;
 mod page;
 mod plan;
+mod read_ahead;
 mod report;
 mod search;
 mod units;
@@ -27,7 +29,9 @@ use crate::recorded;
 use character::Reference;
 use libos_fs::PolicyKind;
 use libos_fs::cache::block_of;
-use report::Advice;
+use libos_fs::device::DiskTime;
+use read_ahead::Calls;
+use report::{Advice, Report};
 use search::Search;
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -63,6 +67,12 @@ pub struct AdviseArgs {
     /// plan for a long trace
     #[arg(long, default_value_t = 400)]
     effort: u64,
+    /// What the disk takes for a request, in microseconds: decides which read-ahead is advised
+    #[arg(long, default_value_t = 100)]
+    request_us: u32,
+    /// What it takes for each block of a request, in microseconds
+    #[arg(long, default_value_t = 20)]
+    block_us: u32,
     /// Writes a JSON line for each size; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -93,7 +103,20 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
     replaying.finish_and_clear();
 
     let units = units::units(&files, &names);
+    let calls = Calls::new(&file, &references, &names);
+    let time =
+        DiskTime { request_ns: u64::from(args.request_us) * 1000, block_ns: u64::from(args.block_us) * 1000 };
     let searching = bar("searching", "{human_pos} references simulated");
+    let mut report = Report {
+        name: args.file.display().to_string(),
+        references: trace.length() as u64,
+        distinct: trace.distinct() as u64,
+        files,
+        names,
+        units,
+        time,
+        advice: Vec::new(),
+    };
     let advice = sizes
         .iter()
         .map(|size| {
@@ -105,8 +128,8 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
             let effort = AtomicU64::new(args.effort.saturating_mul(1_000_000));
             let search = Search {
                 references: &references,
-                units: &units,
-                several_files: files.len() > 1,
+                units: &report.units,
+                several_files: report.files.len() > 1,
                 threads,
                 effort: &effort,
                 progress: &searching,
@@ -116,26 +139,25 @@ pub fn advise(args: &AdviseArgs) -> Result<()> {
             } else {
                 Vec::new()
             };
-            Advice {
+            let mut advice = Advice {
                 size: *size,
                 steps,
                 general,
                 fixed: of_size(&Policy::Fixed.name()).unwrap_or_default(),
                 opt: of_size(&Policy::Opt.name()).unwrap_or_default(),
                 cut_short: effort.into_inner() == 0,
+                read_ahead: None,
+            };
+            if calls.work() <= args.effort.saturating_mul(1_000_000) {
+                let plan = report.best_plan(&advice);
+                advice.read_ahead = calls.foretell(&plan, &report.units, *size, time, threads);
+                searching.inc(calls.work());
             }
+            advice
         })
         .collect::<Vec<_>>();
     searching.finish_and_clear();
-    let report = report::Report {
-        name: args.file.display().to_string(),
-        references: trace.length() as u64,
-        distinct: trace.distinct() as u64,
-        files,
-        names,
-        units,
-        advice,
-    };
+    report.advice = advice;
     print!("{}", report.text());
     if let Some(path) = &args.json {
         write_lines(path, report.lines().iter())?;

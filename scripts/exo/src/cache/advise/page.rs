@@ -2,11 +2,13 @@
 
 use super::super::page::miss_ratio_curves;
 use super::super::replay::Misses;
+use super::read_ahead;
 use super::report::{Report, rust};
 use crate::page::bars::{Bar, bars};
 use crate::page::lines::{Chart, Scale};
 use crate::page::{Table, document, escape, facts};
 use crate::units::thousands;
+use libos_fs::CachePlan;
 use std::fmt::Write;
 
 /// The page; `found` has the misses of every policy at every size.
@@ -55,19 +57,20 @@ pub fn page(report: &Report, found: &[Misses], sizes: &[u64]) -> String {
         all.push(bar("fixed set", advice.fixed, "other"));
         all.push(bar("Belady", advice.opt, "other"));
         body += &bars("Misses", "blocks", &all, None);
-        match plan {
-            Some(step) => {
-                let lines = rust(&report.named(&step.plan));
-                let _ = writeln!(
-                    body,
-                    "<div class=\"wide\" role=\"region\" aria-label=\"Lines for the program\" tabindex=\"0\">\
-                     <pre>{}</pre></div>",
-                    escape(&lines)
-                );
-            }
-            None => {
-                body.push_str("<p>No plan for single files gains more than the best general policy.</p>\n")
-            }
+        if plan.is_none() {
+            body.push_str("<p>No plan for single files gains more than the best general policy.</p>\n");
+        }
+        if let Some(all) = &advice.read_ahead {
+            body += &table("Read-ahead with that, and how long the disk takes", read_ahead::table(all));
+        }
+        let advised = report.advised(advice);
+        if advised != CachePlan::default() {
+            let _ = writeln!(
+                body,
+                "<div class=\"wide\" role=\"region\" aria-label=\"Lines for the program\" tabindex=\"0\">\
+                 <pre>{}</pre></div>",
+                escape(&rust(&advised))
+            );
         }
         body.push_str("</section>\n");
     }
@@ -78,13 +81,15 @@ pub fn page(report: &Report, found: &[Misses], sizes: &[u64]) -> String {
 mod tests {
     use super::super::character::characters;
     use super::super::plan::Plan;
+    use super::super::read_ahead::Ahead;
     use super::super::report::Advice;
     use super::super::search::Step;
     use super::super::units::units;
     use super::*;
     use crate::page::browser::{browser, judge};
     use crate::page::tests::stands_alone;
-    use libos_fs::{FileId, PolicyKind};
+    use libos_fs::device::DiskTime;
+    use libos_fs::{FileId, PolicyKind, ReadAheadKind};
     use std::collections::BTreeMap;
 
     fn sample() -> String {
@@ -94,9 +99,23 @@ mod tests {
         let plan = Plan::general(PolicyKind::Mru, 2).with_unit(1, 1, PolicyKind::Fifo);
         let general = PolicyKind::ALL.map(|kind| (kind, 90)).into();
         let steps = vec![Step { plan, misses: 60 }];
-        let advice = vec![Advice { size: 50, steps, general, fixed: 70, opt: 50, cut_short: false }];
+        let advice = vec![Advice {
+            size: 50,
+            steps,
+            general,
+            fixed: 70,
+            opt: 50,
+            cut_short: false,
+            read_ahead: Some(vec![Ahead {
+                kind: ReadAheadKind::None,
+                blocks_read: 60,
+                requests: 60,
+                wait_ns: 7_200_000,
+            }]),
+        }];
+        let time = DiskTime { request_ns: 100_000, block_ns: 20_000 };
         let name = "a <trace>".to_owned();
-        let report = Report { name, references: 100, distinct: 100, files, names, units, advice };
+        let report = Report { name, references: 100, distinct: 100, files, names, units, time, advice };
         let misses =
             |policy: &'static str, size| Misses { policy: policy.into(), size, references: 100, misses: 90 };
         page(&report, &[misses("lru", 50), misses("lru", 80)], &[50, 80])

@@ -45,9 +45,19 @@ impl Plan {
         plan
     }
 
+    /// Whether it is what the library does anyway.
+    pub fn is_default(&self) -> bool {
+        *self == Plan::general(PolicyKind::default(), self.priorities.len())
+    }
+
     /// Units whose priority is not 0, with it.
     pub fn raised(&self) -> impl Iterator<Item = (usize, i32)> + '_ {
         self.priorities.iter().copied().enumerate().filter(|(_, priority)| *priority != 0)
+    }
+
+    /// Whether blocks of priority 0 are not admitted: those of other files stay, and they replace each other.
+    pub fn keeps_out_lowest(&self) -> bool {
+        self.policies.len() > 1 && self.policies.get(&0) == Some(&PolicyKind::Mru)
     }
 
     /// Calls that it takes.
@@ -95,6 +105,7 @@ mod tests {
         let plan = Plan::general(PolicyKind::Lirs, 3).with_unit(1, -1, PolicyKind::Mru);
         assert_eq!(plan.priorities, [1, 0, 1]);
         assert_eq!(plan.policies, [(0, PolicyKind::Mru), (1, PolicyKind::Lirs)].into());
+        assert!(plan.keeps_out_lowest() && !Plan::general(PolicyKind::Mru, 3).keeps_out_lowest());
         let back = plan.with_unit(1, 1, PolicyKind::Fifo);
         assert_eq!(back.priorities, [1, 1, 1]);
         assert_eq!(back.calls(), 5, "and the policy of what is in no unit");

@@ -3,10 +3,13 @@
 use super::super::simulate::aligned;
 use super::character::{Character, Kind};
 use super::plan::Plan;
+use super::read_ahead::{self, Ahead};
 use super::search::Step;
 use super::units::{Unit, nameless};
+use crate::recorded::Named;
 use crate::units::{signed_percent, thousands};
-use libos_fs::{CachePlan, PolicyKind};
+use libos_fs::device::DiskTime;
+use libos_fs::{CachePlan, PolicyKind, ReadAheadKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,6 +28,8 @@ pub struct Advice {
     pub opt: u64,
     /// Whether the search ended because it had made the effort it was allowed.
     pub cut_short: bool,
+    /// What each read-ahead policy makes of the plan; nothing if that was not tried.
+    pub read_ahead: Option<Vec<Ahead>>,
 }
 
 /// All that is said.
@@ -38,9 +43,11 @@ pub struct Report {
     /// Files, the one with most references first.
     pub files: Vec<Character>,
     /// What files are called, by number.
-    pub names: BTreeMap<u64, String>,
+    pub names: BTreeMap<u64, Named>,
     /// What plans give priorities to.
     pub units: Vec<Unit>,
+    /// What the disk takes.
+    pub time: DiskTime,
     /// By size.
     pub advice: Vec<Advice>,
 }
@@ -88,6 +95,17 @@ pub struct Line {
     plan_misses: Option<u64>,
     fixed_misses: u64,
     opt_misses: u64,
+    /// What to run: the text of a `CachePlan`, empty if it is the default.
+    advised: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_ahead: Option<&'static str>,
+    /// Blocks read under what is advised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_requests: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_ms: Option<f64>,
 }
 
 impl Report {
@@ -96,6 +114,7 @@ impl Report {
         let line = |advice: &Advice| {
             let (general, general_misses) = advice.best_general();
             let plan = advice.plan(self.references);
+            let ahead = advice.read_ahead.as_deref().and_then(read_ahead::best);
             Line {
                 size: advice.size,
                 references: self.references,
@@ -106,6 +125,11 @@ impl Report {
                 plan_misses: plan.map(|step| step.misses),
                 fixed_misses: advice.fixed,
                 opt_misses: advice.opt,
+                advised: self.advised(advice).to_string(),
+                read_ahead: ahead.map(|ahead| ahead.kind.name()),
+                reads: ahead.map(|ahead| ahead.blocks_read),
+                read_requests: ahead.map(|ahead| ahead.requests),
+                wait_ms: ahead.map(|ahead| ahead.wait_ns as f64 / 1e6),
             }
         };
         self.advice.iter().map(line).collect()
@@ -113,13 +137,14 @@ impl Report {
 
     /// What a file is called.
     pub fn name(&self, file: u64) -> String {
-        self.names.get(&file).cloned().unwrap_or_else(|| nameless(file))
+        self.names.get(&file).map_or_else(|| nameless(file), |named| named.path.clone())
     }
 
     /// A plan as the library takes it.
     pub fn named(&self, plan: &Plan) -> CachePlan {
         CachePlan {
             policies: plan.policies.iter().map(|(priority, policy)| (*priority, *policy)).collect(),
+            read_ahead: None,
             files: plan.raised().map(|(unit, priority)| (self.units[unit].path.clone(), priority)).collect(),
         }
     }
@@ -185,30 +210,46 @@ impl Report {
         std::iter::once(heads.map(str::to_owned).to_vec()).chain(self.advice.iter().map(line)).collect()
     }
 
-    /// What each step gains at one size, and what to write.
+    /// What each step gains at one size, what read-ahead does, and what to write.
     fn explained(&self, advice: &Advice) -> String {
         let mut text = format!("With {} blocks of cache:\n", thousands(advice.size));
-        if advice.steps.is_empty() {
-            text.push_str("  all blocks fit: no policy makes a difference.\n");
+        text += &self.policies_explained(advice);
+        text += &self.read_ahead_explained(advice);
+        let plan = self.advised(advice);
+        if plan == CachePlan::default() {
             return text;
         }
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\n{}\n  On the command line of a program that takes it: plan={plan}\n",
+            indented(&rust(&plan))
+        );
+        if self.names.is_empty() && !plan.files.is_empty() {
+            text.push_str("  The trace does not name its files: put their paths in the place of /file-N.\n");
+        }
+        text
+    }
+
+    fn policies_explained(&self, advice: &Advice) -> String {
+        if advice.steps.is_empty() {
+            return "  all blocks fit: no policy makes a difference.\n".to_owned();
+        }
         let (general, misses) = advice.best_general();
-        let Some(best) = advice.plan(self.references) else {
-            let _ = match general == PolicyKind::default() || !self.is_worth(misses, advice.default_misses())
-            {
-                true => writeln!(text, "  nothing helps: keep the default. {}", self.why_not(advice)),
-                false => writeln!(
-                    text,
-                    "  {} for everything: {} misses, {} of the default's {}.\n  No plan for single files gains more.\n\n{}",
+        if advice.plan(self.references).is_none() {
+            return if self.keeps_default(advice) {
+                format!("  no policy helps: keep the default. {}\n", self.why_not(advice))
+            } else {
+                format!(
+                    "  {} for everything: {} misses, {} of the default's {}.\n  No plan for single files gains more.\n",
                     general.name(),
                     thousands(misses),
                     change(misses, advice.default_misses()),
                     thousands(advice.default_misses()),
-                    indented(&rust(&self.named(&Plan::general(general, 0)))),
-                ),
+                )
             };
-            return text;
-        };
+        }
+        let mut text = String::new();
         let mut before = advice.default_misses();
         let mut last: Option<&Plan> = None;
         for step in &advice.steps {
@@ -227,16 +268,51 @@ impl Report {
         if advice.cut_short {
             text.push_str("  The search ended at its limit of effort; --effort allows more.\n");
         }
-        let plan = self.named(&best.plan);
-        let _ = write!(
-            text,
-            "\n{}\n  On the command line of a program that takes it: plan={plan}\n",
-            indented(&rust(&plan))
-        );
-        if self.names.is_empty() && best.plan.raised().next().is_some() {
-            text.push_str("  The trace does not name its files: put their paths in the place of /file-N.\n");
-        }
         text
+    }
+
+    /// Whether no other policy is worth a line.
+    fn keeps_default(&self, advice: &Advice) -> bool {
+        let (general, misses) = advice.best_general();
+        general == PolicyKind::default() || !self.is_worth(misses, advice.default_misses())
+    }
+
+    fn read_ahead_explained(&self, advice: &Advice) -> String {
+        match &advice.read_ahead {
+            Some(all) => format!(
+                "\n  Read-ahead with that, on a disk that takes {} µs for a request and {} µs for a block:\n\n{}",
+                self.time.request_ns / 1000,
+                self.time.block_ns / 1000,
+                indented(&aligned(&read_ahead::table(all)))
+            ),
+            None => "\n  Read-ahead was not tried: that takes memory for every block of the cache, and time \
+                     (--effort).\n"
+                .to_owned(),
+        }
+    }
+
+    /// The plan without read-ahead: the best one, or the best policy, if it is worth a line.
+    pub fn best_plan(&self, advice: &Advice) -> Plan {
+        match advice.plan(self.references) {
+            Some(step) => step.plan.clone(),
+            None if advice.steps.is_empty() || self.keeps_default(advice) => {
+                Plan::general(PolicyKind::default(), self.units.len())
+            }
+            None => Plan::general(advice.best_general().0, self.units.len()),
+        }
+    }
+
+    /// All that is advised; nothing where the library's defaults do as well.
+    pub fn advised(&self, advice: &Advice) -> CachePlan {
+        let plan = self.best_plan(advice);
+        let mut named = if plan.is_default() { CachePlan::default() } else { self.named(&plan) };
+        named.read_ahead = advice
+            .read_ahead
+            .as_deref()
+            .and_then(read_ahead::best)
+            .map(|ahead| ahead.kind)
+            .filter(|kind| *kind != ReadAheadKind::default());
+        named
     }
 
     fn is_worth(&self, misses: u64, other: u64) -> bool {
@@ -268,6 +344,9 @@ impl Report {
                 said.push(format!("{} for priority {priority}", policy.name()));
             }
         }
+        if after.keeps_out_lowest() && !before.keeps_out_lowest() {
+            said.push("what is at 0 is kept out".to_owned());
+        }
         said.join(", ")
     }
 }
@@ -286,7 +365,10 @@ fn change(misses: u64, from: u64) -> String {
 
 /// The lines for a program, after it has mounted its volume.
 pub fn rust(plan: &CachePlan) -> String {
-    let mut text = String::from("// Found by `exo cache advise`; `PolicyKind` is libos_fs::PolicyKind.\n");
+    let mut text = String::from("// Found by `exo cache advise`; the types are in libos_fs.\n");
+    if let Some(kind) = plan.read_ahead {
+        let _ = writeln!(text, "volume.cache().set_read_ahead(ReadAheadKind::{kind:?});");
+    }
     for (priority, policy) in &plan.policies {
         let _ = writeln!(text, "volume.manager().set_policy({priority}, PolicyKind::{policy:?});");
     }
@@ -316,10 +398,11 @@ mod tests {
         let plan = CachePlan {
             policies: vec![(0, PolicyKind::Lirs)],
             files: vec![("/index".into(), 1), ("/articles/".into(), -1)],
+            read_ahead: Some(ReadAheadKind::Cluster),
         };
         let library = include_str!("../../../../../libos-fs/src/plan.rs");
         let lines = rust(&plan);
-        assert_eq!(lines.lines().count(), 4);
+        assert_eq!(lines.lines().count(), 5);
         for line in lines.lines().skip(1) {
             assert!(library.contains(&format!("/// {line}\n")), "{line}");
         }
@@ -328,12 +411,15 @@ mod tests {
     fn report(steps: Vec<Step>, lru: u64, opt: u64) -> Report {
         let references: Vec<_> = (0..2).flat_map(|_| (0..100).map(|block| (FileId(3), block))).collect();
         let files = characters(&references);
-        let names = BTreeMap::from([(3, "/a".to_owned())]);
+        let names = BTreeMap::from([(3, Named { path: "/a".to_owned(), bytes: None })]);
         let units = units(&files, &names);
         let general =
             PolicyKind::ALL.map(|kind| (kind, if kind == PolicyKind::Mru { 150 } else { lru })).into();
-        let advice = vec![Advice { size: 50, steps, general, fixed: 151, opt, cut_short: false }];
-        Report { name: "refs".into(), references: 200, distinct: 100, files, names, units, advice }
+        let ahead = |kind, requests| Ahead { kind, blocks_read: 200, requests, wait_ns: requests * 100_000 };
+        let read_ahead = Some(vec![ahead(ReadAheadKind::Sequential, 100), ahead(ReadAheadKind::Cluster, 50)]);
+        let advice = vec![Advice { size: 50, steps, general, fixed: 151, opt, cut_short: false, read_ahead }];
+        let time = DiskTime { request_ns: 100_000, block_ns: 20_000 };
+        Report { name: "refs".into(), references: 200, distinct: 100, files, names, units, time, advice }
     }
 
     fn step(plan: Plan, misses: u64) -> Step {
@@ -350,7 +436,9 @@ mod tests {
             "150  −25.0 %  mru for everything",
             "120  −20.0 %  /a at priority 1, fifo for priority 1",
             "volume.manager().set_priority(&volume.open(\"/a\")?, 1)?;",
-            "plan=0=mru,1=fifo,/a=1",
+            "plan=read-ahead=cluster,0=mru,1=fifo,/a=1",
+            "volume.cache().set_read_ahead(ReadAheadKind::Cluster);",
+            "cluster 200 50 5.0 −50.0 %",
         ] {
             let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
             let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -365,7 +453,7 @@ mod tests {
         let only_mru = report(vec![step(Plan::general(PolicyKind::Mru, 1), 150)], 200, 100).text();
         assert!(only_mru.contains("mru for everything: 150 misses") && only_mru.contains("PolicyKind::Mru"));
         let nothing = report(vec![step(Plan::general(PolicyKind::Lru, 1), 150)], 150, 100).text();
-        assert!(nothing.contains("nothing helps: keep the default. Only perfect foresight"), "{nothing}");
+        assert!(nothing.contains("no policy helps: keep the default. Only perfect foresight"), "{nothing}");
         let nobody = report(vec![step(Plan::general(PolicyKind::Lru, 1), 150)], 150, 150).text();
         assert!(nobody.contains("Not even perfect foresight"), "{nobody}");
         assert!(report(Vec::new(), 150, 100).text().contains("all blocks fit"));

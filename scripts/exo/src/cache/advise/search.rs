@@ -123,12 +123,12 @@ impl Search<'_> {
     }
 }
 
-/// Policies that are tried for a priority: the best general ones, and the simple ones that suit a file of
-/// one kind.
+/// Policies that are tried for a priority: the best general ones, the simple ones that suit a file of one
+/// kind, and those that admit: MRU keeps a file out, W-TinyLFU lets blocks in by their frequency.
 fn worth_trying(ranked: &[(PolicyKind, u64)]) -> Vec<PolicyKind> {
     const GENERAL: usize = 5;
     let mut worth: Vec<PolicyKind> = ranked.iter().take(GENERAL).map(|(policy, _)| *policy).collect();
-    for simple in [PolicyKind::Lru, PolicyKind::Mru, PolicyKind::Lfu] {
+    for simple in [PolicyKind::Lru, PolicyKind::Mru, PolicyKind::Lfu, PolicyKind::WTinyLfu] {
         if !worth.contains(&simple) {
             worth.push(simple);
         }

@@ -1,6 +1,7 @@
 //! What a plan gives priorities to: single files, or all files below a directory where there are many.
 
 use super::character::Character;
+use crate::recorded::Named;
 use libos_fs::FileId;
 use std::collections::BTreeMap;
 
@@ -18,13 +19,13 @@ pub struct Unit {
 
 /// The units of a program's files, which are sorted by their references. Files without a name are in none,
 /// unless nobody has a name: then the name is for the reader to fill in.
-pub fn units(files: &[Character], names: &BTreeMap<u64, String>) -> Vec<Unit> {
+pub fn units(files: &[Character], names: &BTreeMap<u64, Named>) -> Vec<Unit> {
     let unit = |file: &Character, path: String| Unit { path, files: vec![FileId(file.file)] };
     if names.is_empty() {
         return files.iter().take(MOST_UNITS).map(|file| unit(file, nameless(file.file))).collect();
     }
     let mut units: Vec<Unit> =
-        files.iter().filter_map(|file| Some(unit(file, names.get(&file.file)?.clone()))).collect();
+        files.iter().filter_map(|file| Some(unit(file, names.get(&file.file)?.path.clone()))).collect();
     while units.len() > MOST_UNITS {
         let Some(directory) = fullest_of_the_deepest(&units) else {
             units.truncate(MOST_UNITS);
@@ -66,7 +67,11 @@ mod tests {
 
     fn of(paths: &[String]) -> Vec<Unit> {
         let references: Vec<_> = (0..paths.len() as u64).map(|file| (FileId(file), 0)).collect();
-        let names = paths.iter().enumerate().map(|(file, path)| (file as u64, path.clone())).collect();
+        let names = paths
+            .iter()
+            .enumerate()
+            .map(|(file, path)| (file as u64, Named { path: path.clone(), bytes: None }))
+            .collect();
         units(&characters(&references), &names)
     }
 

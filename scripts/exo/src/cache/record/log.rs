@@ -3,21 +3,20 @@
 //! The file is in the format `references` ([`crate::cache::trace`]). Its head has the files, as comments:
 //!
 //! ```text
-//! # hyperexo references 1
+//! # hyperexo references 2
 //! # recorded: tar cf /tmp/a.tar src
-//! # file 0: 3 reads, 0 writes, 3 distinct blocks, 9216 bytes: /home/u/src/a.c
-//! 0
-//! 1
-//! 2
+//! # file 0: 9216 bytes, 3 reads, 0 writes, 3 distinct blocks: /home/u/src/a.c
+//! 0+3
 //! ```
 //!
-//! A reference is the file's number × 2³² + block. Until the end, references wait in a file without a name
-//! beside the record's own: what is known of a file is complete only then.
+//! The program asked for 3 blocks by one call. The bytes of a file are those up to the last that it moved.
+//! Until the end, references wait in a file without a name beside the record's own: what is known of a file
+//! is complete only then.
 
 use super::calls::Access;
 use super::files::{File, FileIndex, Files};
 use crate::error::{Error, Result};
-use crate::recorded::{name_line, one_line, title};
+use crate::recorded::{call_line, name_line, one_line, title};
 use hyperexo_abi::BLOCK_BYTES;
 use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -103,12 +102,10 @@ impl Log {
             Access::Read => file.reads += references,
             Access::Write(_) => file.writes += references,
         }
-        for block in blocks {
-            file.blocks.insert(block);
-            if let Err(error) = writeln!(self.waiting, "{}", u64::from(number) << 32 | u64::from(block)) {
-                self.failed = Some(error);
-                return;
-            }
+        let first = u64::from(number) << 32 | u64::from(*blocks.start());
+        blocks.for_each(|block| file.blocks.insert(block));
+        if let Err(error) = writeln!(self.waiting, "{}", call_line(first, references)) {
+            self.failed = Some(error);
         }
     }
 
@@ -160,13 +157,12 @@ fn head(files: &Files, command: &str) -> String {
     let mut text = format!("{}\n# recorded: {}\n", title(), one_line(command));
     for (number, file) in numbered {
         let told = format!(
-            "{} reads, {} writes, {} distinct blocks, {} bytes: ",
+            ", {} reads, {} writes, {} distinct blocks",
             file.reads,
             file.writes,
             file.blocks.count(),
-            file.bytes
         );
-        text += &format!("{}\n", name_line(number.into(), &told, &file.name));
+        text += &format!("{}\n", name_line(number.into(), file.bytes, &told, &file.name));
     }
     text
 }
@@ -197,8 +193,8 @@ mod tests {
         let trace = read(&path, &Description::default(), &ProgressBar::hidden()).unwrap();
         assert_eq!(trace.references().collect::<Vec<_>>(), [0, 1, 1 << 32]);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("# file 0: 2 reads, 0 writes, 2 distinct blocks, 4097 bytes: "), "{text}");
-        assert!(text.contains("# file 1: 0 reads, 1 writes, 1 distinct blocks, 4096 bytes: "), "{text}");
+        assert!(text.contains("# file 0: 4097 bytes, 2 reads, 0 writes, 2 distinct blocks: "), "{text}");
+        assert!(text.contains("# file 1: 4096 bytes, 0 reads, 1 writes, 1 distinct blocks: "), "{text}");
     }
 
     #[test]

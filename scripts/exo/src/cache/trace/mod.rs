@@ -13,8 +13,8 @@
 //! | [`binary`], [`libcachesim`], [`vscsi`] | binary records: `oracle-general`, `lcs`, `vscsi` |
 //!
 //! A file is read as a stream, once, compressed or not, whatever its size. What is kept is 4 bytes for each
-//! reference and about 30 for each distinct block. What can't be read to its end, or is damaged as far as
-//! that can be told, is an error: there is no result of a part of a file.
+//! reference and about 30 for each distinct block; or a sample of them. What can't be read to its end, or is
+//! damaged as far as that can be told, is an error: there is no result of a part of a file.
 
 mod binary;
 mod columns;
@@ -41,12 +41,14 @@ use detect::Start;
 use fault::{Fault, Place, Read};
 use indicatif::ProgressBar;
 use libcachesim::Source;
+use libos_fs::cache::{Sample, Sampler};
 use numbers::Dialect;
 use recorder::Recorder;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::str::FromStr;
+use unpack::Unchecked;
 
 /// What the user says about a trace; the rest is found out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -91,15 +93,50 @@ impl FromStr for Unit {
 ///
 /// [`Error::Trace`] names the line or byte.
 pub fn read(path: &Path, description: &Description, progress: &ProgressBar) -> Result<Trace> {
+    Ok(read_file(path, description, progress, Recorder::default())?.finish())
+}
+
+/// Reads a trace, and keeps a sample of it. With it come the notes, as those of a [`Trace`].
+///
+/// # Errors
+///
+/// As with [`read`].
+pub fn read_sample(
+    path: &Path,
+    description: &Description,
+    progress: &ProgressBar,
+    sampler: Sampler,
+) -> Result<(Sample, Vec<String>)> {
+    let recorder = read_file(path, description, progress, Recorder::sample(sampler))?;
+    recorder.finish_sample().ok_or_else(|| no_references().of(path))
+}
+
+/// Reads a file into a recorder.
+fn read_file(
+    path: &Path,
+    description: &Description,
+    progress: &ProgressBar,
+    recorder: Recorder,
+) -> Result<Recorder> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     // The length is for the bar alone; a pipe has none.
     progress.set_length(file.metadata().map_or(0, |metadata| metadata.len()));
     let packed = BufReader::with_capacity(1 << 20, progress.wrap_read(file));
-    read_packed(packed, path, description).map_err(|fault| fault.of(path))
+    read_packed(packed, path, description, recorder).map_err(|fault| fault.of(path))
+}
+
+fn no_references() -> Fault {
+    let fix = "name a file with block references, and its format with --format if it has no usual one";
+    Fault::new(Place::File, "has no references", fix)
 }
 
 /// Reads a trace that may be compressed; `path` is for its name.
-fn read_packed(mut packed: impl BufRead, path: &Path, description: &Description) -> Read<Trace> {
+fn read_packed(
+    mut packed: impl BufRead,
+    path: &Path,
+    description: &Description,
+    mut recorder: Recorder,
+) -> Read<Recorder> {
     let mut start = Vec::new();
     let taken = (&mut packed).take(detect::ENOUGH_PACKED).read_to_end(&mut start);
     taken.map_err(|error| Fault::unreadable(Place::Byte(0), &error))?;
@@ -107,14 +144,12 @@ fn read_packed(mut packed: impl BufRead, path: &Path, description: &Description)
         return Err(fault);
     }
     let packed = start.as_slice().chain(packed);
-    let mut recorder = Recorder::default();
-    read_stream(&mut unpack::unpacked(&start, packed)?, path, description, &mut recorder)?;
-    let trace = recorder.finish();
-    if trace.length() == 0 {
-        let fix = "name a file with block references, and its format with --format if it has no usual one";
-        return Err(Fault::new(Place::File, "has no references", fix));
+    let unchecked = Unchecked::default();
+    read_stream(&mut unpack::unpacked(&start, packed, &unchecked)?, path, description, &mut recorder)?;
+    if unchecked.get() {
+        recorder.note("is compressed without checksums: if it is damaged, that may go unnoticed".into());
     }
-    Ok(trace)
+    if recorder.references() == 0 { Err(no_references()) } else { Ok(recorder) }
 }
 
 /// Reads a stream that is no longer compressed.

@@ -4,7 +4,7 @@ use super::fault::{Fault, Place, Read, shown};
 use super::fields::number;
 use super::lines::Lines;
 use super::recorder::Recorder;
-use crate::recorded::{TITLE, VERSION};
+use crate::recorded::{TITLE, VERSIONS, parse_call, title as recorded_title};
 use std::io::BufRead;
 
 /// What else a line may hold. Empty lines may be everywhere.
@@ -34,7 +34,12 @@ pub(super) fn read(input: &mut dyn BufRead, dialect: Dialect, recorder: &mut Rec
         if text.is_empty() || text.first() == Some(&comment) {
             continue;
         }
-        recorder.block(block(text, place)?, place)?;
+        match (dialect, parse_call(text)) {
+            (Dialect::References, Some((first, blocks))) => {
+                (0..blocks).try_for_each(|position| recorder.block(first + position, place))?;
+            }
+            _ => recorder.block(block(text, place)?, place)?,
+        }
     }
     Ok(())
 }
@@ -64,13 +69,13 @@ fn title(text: &[u8]) -> Read<()> {
     let version = text.strip_prefix(TITLE.as_bytes());
     let fault = |reason: String, fix| Err(Fault::new(Place::Line(1), reason, fix));
     match version.map(<[u8]>::trim_ascii) {
-        Some(version) if version == VERSION.as_bytes() => Ok(()),
+        Some(version) if VERSIONS.iter().any(|known| version == known.as_bytes()) => Ok(()),
         Some(version) => {
             let reason = format!("references of version {}", String::from_utf8_lossy(version));
-            fault(reason, "this exo reads version 1: use the exo that recorded them, or record again")
+            fault(reason, "this exo reads versions 1 and 2: use the exo that recorded them, or record again")
         }
         None => {
-            let reason = format!("the first line is not {:?}", format!("{TITLE}{VERSION}"));
+            let reason = format!("the first line is not {:?}", recorded_title());
             fault(reason, "for block numbers without a title, --format csv")
         }
     }

@@ -2,32 +2,36 @@
 
 use super::fault::{Fault, Place, Read};
 use hyperexo_abi::BLOCK_BYTES;
+use libos_fs::cache::{Numbering, ReferenceString, Sample, Sampler, TooLong};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
-/// A reference string.
+/// A reference string, and what was said while it was read.
 #[derive(Debug, Default)]
 pub struct Trace {
-    /// The distinct blocks, in the order of their first use.
-    blocks: Vec<u64>,
-    /// Indices into `blocks`.
-    references: Vec<u32>,
+    string: ReferenceString,
     notes: Vec<String>,
 }
 
 impl Trace {
+    /// The references.
+    pub fn string(&self) -> &ReferenceString {
+        &self.string
+    }
+
     /// The block numbers referred to, in order.
     pub fn references(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + '_ {
-        self.references.iter().map(|index| self.blocks[*index as usize])
+        self.string.references()
     }
 
     /// Number of references.
     pub fn length(&self) -> usize {
-        self.references.len()
+        self.string.numbers().len()
     }
 
     /// Number of distinct blocks.
     pub fn distinct(&self) -> usize {
-        self.blocks.len()
+        self.string.blocks().len()
     }
 
     /// What was taken for granted while reading, in the words the user sees: that a line is a heading, say.
@@ -37,21 +41,25 @@ impl Trace {
 
     /// A trace of these references; `None` if they are too many.
     pub fn of(references: &[u64]) -> Option<Trace> {
-        let mut recorder = Recorder::default();
-        references.iter().try_for_each(|block| recorder.push(*block)).ok()?;
-        Some(recorder.trace)
+        ReferenceString::of(references.iter().copied()).map(Trace::from)
+    }
+}
+
+impl From<ReferenceString> for Trace {
+    fn from(string: ReferenceString) -> Trace {
+        Trace { string, notes: Vec::new() }
     }
 }
 
 /// Collects references while a file is read.
 #[derive(Default)]
 pub(super) struct Recorder {
-    index_of: HashMap<u64, u32>,
-    trace: Trace,
+    numbering: Numbering,
+    /// If a sample is asked for, it has the references, and `numbering` none.
+    sampler: Option<Sampler>,
+    notes: Vec<String>,
 }
 
-/// References that a trace can have: positions are kept in 32 bits.
-const MOST_REFERENCES: usize = u32::MAX as usize - 1;
 /// Blocks that one request of a trace may touch (1 GiB): more is a damaged line, not a request.
 const MOST_BLOCKS_OF_A_REQUEST: u64 = 1 << 18;
 /// Blocks of a file or disk: [`libos_fs::cache::reference`] leaves 32 bits for them.
@@ -60,40 +68,58 @@ const MOST_BLOCKS_OF_A_DISK: u64 = 1 << 32;
 /// What to do about a line that can't be meant.
 const NO_LINE: &str = "this is no line of a trace: remove it, or cut the file there";
 
-/// The trace is longer than [`MOST_REFERENCES`].
-#[derive(Debug)]
-struct TooLong;
-
 impl Recorder {
-    fn push(&mut self, block: u64) -> std::result::Result<(), TooLong> {
-        if self.trace.references.len() >= MOST_REFERENCES {
-            return Err(TooLong);
+    /// Collects a sample.
+    pub(super) fn sample(sampler: Sampler) -> Recorder {
+        Recorder { sampler: Some(sampler), ..Recorder::default() }
+    }
+
+    /// References so far.
+    pub(super) fn references(&self) -> u64 {
+        match &self.sampler {
+            Some(sampler) => sampler.references(),
+            None => self.numbering.string().numbers().len() as u64,
         }
-        let next = self.trace.blocks.len() as u32;
-        let index = *self.index_of.entry(block).or_insert(next);
-        if index == next {
-            self.trace.blocks.push(block);
-        }
-        self.trace.references.push(index);
-        Ok(())
     }
 
     /// Tells the user what was taken for granted.
     pub(super) fn note(&mut self, text: String) {
-        self.trace.notes.push(text);
+        self.notes.push(text);
     }
 
     /// What was collected.
     pub(super) fn finish(self) -> Trace {
-        self.trace
+        Trace { string: self.numbering.finish(), notes: self.notes }
+    }
+
+    /// The sample, if it was to be one, and the notes.
+    pub(super) fn finish_sample(self) -> Option<(Sample, Vec<String>)> {
+        Some((self.sampler?.finish(), self.notes))
     }
 
     /// Records a block; `place` is for the error.
     pub(super) fn block(&mut self, block: u64, place: Place) -> Read<()> {
-        self.push(block).map_err(|TooLong| {
-            let reason = format!("more than {MOST_REFERENCES} references");
-            Fault::new(place, reason, "cut the trace, for instance with `head -n 4000000000`")
+        match &mut self.sampler {
+            None => self.numbering.push(block),
+            Some(sampler) => sampler.push(block),
+        }
+        .map_err(|TooLong| {
+            let reason = format!("more than {} references", Numbering::MOST);
+            Fault::new(place, reason, "simulate a smaller sample of it: `exo cache simulate --sample auto`")
         })
+    }
+
+    /// Records the block that has these names: each name another block. A sample makes the hash of a name its
+    /// number, for it need not remember which names there were; that two of them are the same, of a thousand
+    /// million, is improbable, and would not be noticed in an estimate.
+    pub(super) fn key<'f>(
+        &mut self,
+        names: &mut Names,
+        fields: impl Iterator<Item = &'f [u8]>,
+        place: Place,
+    ) -> Read<()> {
+        let number = if self.sampler.is_some() { names.hash(fields) } else { names.number(fields) };
+        self.block(number, place)
     }
 
     /// Records the blocks that `bytes` from `offset` touch, on a disk or file with a number of its own.
@@ -137,8 +163,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The number of a name, which may be in several fields.
-    pub(super) fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+    /// Takes a name together, which may be in several fields.
+    fn set<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) {
         self.name.clear();
         for field in fields {
             let field = field.trim_ascii();
@@ -146,6 +172,19 @@ impl Names {
             self.name.extend_from_slice(&(field.len() as u64).to_le_bytes());
             self.name.extend_from_slice(field);
         }
+    }
+
+    /// The hash of a name, the same in each run.
+    fn hash<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+        self.set(fields);
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.name);
+        hasher.finish()
+    }
+
+    /// The number of a name, which may be in several fields.
+    pub(super) fn number<'f>(&mut self, fields: impl Iterator<Item = &'f [u8]>) -> u64 {
+        self.set(fields);
         if let Some(number) = self.known.get(&self.name) {
             return *number;
         }

@@ -128,7 +128,7 @@ impl Positions {
         match self.address {
             Address::Key(at) => {
                 let key = key(fields.get(at).unwrap_or_default(), at, place)?;
-                recorder.block(names.number(files.chain([key])), place)
+                recorder.key(names, files.chain([key]), place)
             }
             Address::Block(at) => {
                 let count = match self.length {

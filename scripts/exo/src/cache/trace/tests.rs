@@ -1,3 +1,4 @@
+mod altered;
 mod damage;
 mod packed;
 mod records;
@@ -12,8 +13,9 @@ use std::io::Write;
 /// Reads bytes as if they were a file of this name, as `description` says.
 fn read_as(name: &str, bytes: &[u8], description: &Description) -> Result<Vec<u64>> {
     let path = Path::new(name);
-    let trace = read_packed(bytes, path, description).map_err(|fault| fault.of(path))?;
-    Ok(trace.references().collect())
+    let recorder =
+        read_packed(bytes, path, description, Recorder::default()).map_err(|fault| fault.of(path))?;
+    Ok(recorder.finish().references().collect())
 }
 
 /// A description of columns and what separates them.
@@ -61,11 +63,12 @@ fn records(objects: &[u64]) -> Vec<u8> {
 fn every_format_is_recognized_and_read() {
     let msr = b"128166372003061629,src1,0,Read,8192,4096,151\n128166372016382155,src1,0,Write,4095,2,9\n\
                 128166372016382156,src1,1,Read,0,12288,9\n";
-    let cases: [(&str, Vec<u8>, Vec<u64>); 6] = [
+    let cases: [(&str, Vec<u8>, Vec<u64>); 7] = [
         ("a.csv", b"7\n8\n\n# note\n7\n".to_vec(), vec![7, 8, 7]),
         ("a.txt", b"7\r\n18446744073709551615\r\n".to_vec(), vec![7, u64::MAX]),
         ("a.trc", b"*\n1\n* two\n2\n".to_vec(), vec![1, 2]),
         ("a", b"# hyperexo references 1\n4294967297\n4294967298\n".to_vec(), vec![1 << 32 | 1, 1 << 32 | 2]),
+        ("a", b"# hyperexo references 2\n4294967297+2\n7\n".to_vec(), vec![1 << 32 | 1, 1 << 32 | 2, 7]),
         ("a.oracleGeneral.bin", records(&[5, u64::MAX, 5]), vec![5, u64::MAX, 5]),
         ("hour", msr.to_vec(), vec![2, 0, 1, 1 << 32, 1 << 32 | 1, 1 << 32 | 2]),
     ];
@@ -132,8 +135,8 @@ fn faults_name_the_place_and_the_remedy() {
     assert!(csv(&"1".repeat(5000)).contains("longer than 1024 bytes"));
     let cut = failure("a.oracleGeneral", &records(&[1, 2])[..40], None, None);
     assert!(cut.contains("byte 24") && cut.contains("16 of the 24") && cut.contains("head -c 24"), "{cut}");
-    let newer = failure("a", b"# hyperexo references 2\n1\n", None, None);
-    assert!(newer.contains("line 1") && newer.contains("version 2"), "{newer}");
+    let newer = failure("a", b"# hyperexo references 3\n1\n", None, None);
+    assert!(newer.contains("line 1") && newer.contains("version 3"), "{newer}");
     let untitled = failure("a", b"1\n", Some(Format::References), None);
     assert!(untitled.contains("--format csv"), "{untitled}");
     let unknown = failure("a", b"when,lba\n1,2\n", None, None);

@@ -7,11 +7,15 @@
 //! | xz (its format 1.2.1) | streams, zeros between them | the check of each block, the index, the footer |
 //!
 //! A stream ends only where the file does: what follows the end and is none of these is an error.
+//!
+//! zstd and xz may leave their checks out. Then damage can go unnoticed, and what is unpacked of a damaged
+//! file need not be what another program makes of it; the user is told ([`Unchecked`]).
 
 mod gzip;
 mod zstd;
 
 use super::fault::{Fault, Place, Read};
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader};
 
 /// Bytes that are unpacked at a time.
@@ -63,17 +67,32 @@ fn is_packed(start: &[u8]) -> bool {
     [ZSTD, GZIP, XZ].iter().any(|magic| start.starts_with(magic)) || zstd::is_skippable(start) || others()
 }
 
+/// Whether there was something without a checksum, as far as it has been unpacked.
+pub(super) type Unchecked = Cell<bool>;
+
+/// The check of an xz file's first stream, of which 0 is none (section 2.1.1.2).
+fn xz_check(start: &[u8]) -> u8 {
+    start.get(XZ.len() + 1).map_or(0, |flags| flags & 0xf)
+}
+
 /// The stream without its compression, which its first bytes show: `start`, which are still to come.
-pub(super) fn unpacked<'r>(start: &[u8], input: impl BufRead + 'r) -> Read<Box<dyn BufRead + 'r>> {
+pub(super) fn unpacked<'r>(
+    start: &[u8],
+    input: impl BufRead + 'r,
+    unchecked: &'r Unchecked,
+) -> Read<Box<dyn BufRead + 'r>> {
     let other = OTHERS.iter().find(|(magic, _, _)| start.starts_with(magic));
     if let Some((_, name, command)) = other {
         let fix = format!("convert it first, with `{command}`");
         return Err(Fault::new(Place::Byte(0), format!("is {name}, which exo does not read"), fix));
     }
     Ok(match start {
-        _ if start.starts_with(ZSTD) || zstd::is_skippable(start) => buffered(zstd::Frames::new(input)),
+        _ if start.starts_with(ZSTD) || zstd::is_skippable(start) => {
+            buffered(zstd::Frames::new(input, unchecked))
+        }
         _ if start.starts_with(GZIP) => buffered(gzip::Members::new(input)),
         _ if start.starts_with(XZ) => {
+            unchecked.set(xz_check(start) == 0);
             buffered(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY_KIB))
         }
         _ => Box::new(input),

@@ -7,10 +7,11 @@ use super::*;
 
 /// Random numbers (G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003), so that a run
 /// can be repeated.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    /// A number from 0 to below the limit, which is not 0.
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

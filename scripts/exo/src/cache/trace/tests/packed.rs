@@ -63,6 +63,29 @@ fn zstd_is_checked() {
     assert_eq!(read_packed_text(&truth).unwrap(), [7]);
 }
 
+/// The notes of a reading that succeeds.
+fn notes(bytes: &[u8]) -> Vec<String> {
+    let path = Path::new("a");
+    let recorder = read_packed(bytes, path, &Description::default(), Recorder::default());
+    recorder.expect("references").finish().notes().to_vec()
+}
+
+#[test]
+fn what_has_no_checksum_is_told() {
+    // By hand: single segments without a checksum, of one raw block each.
+    let unchecked = b"\x28\xb5\x2f\xfd\x20\x02\x11\0\x007\n".as_slice();
+    let options = lzma_rust2::XzOptions { check_type: lzma_rust2::CheckType::None, ..Default::default() };
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(b"7\n").unwrap();
+    let bare = encoder.finish().unwrap();
+    for file in [unchecked, &[unchecked, &zstd(b"8\n")].concat(), &bare] {
+        assert!(notes(file).iter().any(|note| note.contains("without checksums")), "{file:?}");
+    }
+    for file in [zstd(b"8\n"), gzip(b"8\n"), xz(b"8\n"), b"8\n".to_vec()] {
+        assert!(notes(&file).is_empty(), "{file:?}");
+    }
+}
+
 #[test]
 fn all_gzip_members_are_read_and_checked() {
     let members = [gzip(b"1\n2"), gzip(b"3\n"), gzip(b"")].concat();

@@ -29,7 +29,9 @@ fn only_names_above_numbers_are_a_heading() {
     assert_eq!(with_columns("LBA,key\n2,y\n2,z\n", "block=1").unwrap(), [2, 2]);
     assert_eq!(with_columns("# by hand\n\nLBA,key\n2,y\n", "block=lba").unwrap(), [2]);
     let path = Path::new("a");
-    let trace = read_packed(b"LBA,key\n2,y\n".as_slice(), path, &of_columns("block=1", None, None)).unwrap();
+    let description = of_columns("block=1", None, None);
+    let trace = read_packed(b"LBA,key\n2,y\n".as_slice(), path, &description, Recorder::default());
+    let trace = trace.unwrap().finish();
     assert!(trace.notes()[0].contains("line 1 is taken for a heading"), "{:?}", trace.notes());
 }
 

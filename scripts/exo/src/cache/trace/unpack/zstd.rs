@@ -1,6 +1,6 @@
 //! zstd: frames one behind the other (RFC 8878, section 3).
 
-use super::damaged;
+use super::{Unchecked, damaged};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::io::{self, BufRead, Read};
@@ -12,8 +12,9 @@ pub(super) fn is_skippable(start: &[u8]) -> bool {
 
 /// The contents of all frames. `ruzstd` reads one frame, computes its checksum, and leaves the comparison to
 /// others.
-pub(super) struct Frames<R> {
+pub(super) struct Frames<'u, R> {
     input: R,
+    unchecked: &'u Unchecked,
     decoder: FrameDecoder,
     state: State,
 }
@@ -28,10 +29,10 @@ enum State {
     Ended,
 }
 
-impl<R: BufRead> Frames<R> {
+impl<R: BufRead> Frames<'_, R> {
     /// Reads from the first byte of the first frame on.
-    pub(super) fn new(input: R) -> Frames<R> {
-        Frames { input, decoder: FrameDecoder::new(), state: State::Between }
+    pub(super) fn new(input: R, unchecked: &Unchecked) -> Frames<'_, R> {
+        Frames { input, unchecked, decoder: FrameDecoder::new(), state: State::Between }
     }
 
     /// Reads contents of the frame; 0 at its end.
@@ -55,7 +56,10 @@ impl<R: BufRead> Frames<R> {
             Some(stated) if Some(stated) != computed => {
                 Err(damaged("the contents of a zstd frame do not have the checksum that it states"))
             }
-            _ => Ok(()),
+            stated => {
+                self.unchecked.set(self.unchecked.get() || stated.is_none());
+                Ok(())
+            }
         }
     }
 
@@ -98,7 +102,7 @@ fn states_size(start: &[u8]) -> bool {
     size_flag != 0 || single_segment
 }
 
-impl<R: BufRead> Read for Frames<R> {
+impl<R: BufRead> Read for Frames<'_, R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);

@@ -1,0 +1,39 @@
+//! From Ethernet frames to sockets, in the application's own address space.
+//!
+//! ```text
+//!   application            async tasks, embedded-io-async
+//!      │
+//!   TcpListener · TcpStream · UdpSocket      one owner each; dropping cancels
+//!      │
+//!   Net ── Stack           a table of flows: a frame goes by its addresses and ports to its connection, and
+//!      │                   only that connection is polled; deadlines in a heap
+//!   smoltcp                TCP, UDP, ARP, NDP, ICMP, DHCP: an `Interface`, and a `SocketSet` for each connection
+//!      │
+//!   Link                   frames out and in: the network card, a wire in memory, a wire that loses frames
+//! ```
+//!
+//! What a connection does with acknowledgements, segments, buffers and congestion is decided by a
+//! [`TcpPolicy`], which an application writes for each of its listeners.
+//!
+//! # Order of the modules
+//!
+//! rows: link::+ flow::+ · tcp::policy · stack::+ · tcp::+ udp · net
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod flow;
+pub mod link;
+mod net;
+mod stack;
+mod tcp;
+mod udp;
+
+pub use link::{Frame, Link};
+pub use net::{Address, Config, Net};
+pub use stack::{ListenError, Statistics};
+pub use tcp::{Bulk, ConnectError, Interactive, TcpError, TcpListener, TcpPolicy, TcpStream};
+pub use udp::{UdpError, UdpSocket};
+
+pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};

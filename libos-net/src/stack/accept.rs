@@ -1,0 +1,177 @@
+//! Connections that begin: those that strangers ask for, and those that the application opens.
+
+use super::connection::Owner;
+use super::{ConnectionId, Stack, instant};
+use crate::flow::Flow;
+use crate::tcp::policy::{TcpPolicy, socket};
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use core::fmt;
+use core::task::Waker;
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+
+/// How long a handshake may take.
+const HANDSHAKE_US: i64 = 10_000_000;
+/// Ports that are chosen for connections that go out (RFC 6335, section 6).
+const DYNAMIC_PORTS: core::ops::RangeInclusive<u16> = 49152..=65535;
+
+/// Why a port can't be listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    /// Port 0 is none.
+    NoPort,
+    /// Somebody listens there.
+    InUse(u16),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenError::NoPort => f.write_str("port 0 can't be listened to: name one from 1 to 65535"),
+            ListenError::InUse(port) => write!(f, "somebody listens to port {port} already"),
+        }
+    }
+}
+
+impl core::error::Error for ListenError {}
+
+/// What becomes of a segment of no connection.
+pub(super) enum Accepted {
+    /// It is the first of the connection at this place.
+    At(usize),
+    /// It asks for a connection, and there are too many: neither an answer nor a reset, so that the other end
+    /// asks again.
+    NoRoom,
+    /// It belongs to nobody.
+    NobodyListens,
+}
+
+/// Who waits for connections to a port.
+pub(super) struct Listener {
+    policy: Rc<dyn TcpPolicy>,
+    backlog: usize,
+    half_open: usize,
+    established: VecDeque<ConnectionId>,
+    waker: Option<Waker>,
+}
+
+impl Stack {
+    /// Takes connections to a port, at most `backlog` that are being made or wait to be accepted.
+    pub(crate) fn listen(
+        &mut self,
+        port: u16,
+        backlog: usize,
+        policy: Rc<dyn TcpPolicy>,
+    ) -> Result<(), ListenError> {
+        if port == 0 {
+            return Err(ListenError::NoPort);
+        }
+        if self.listeners.contains_key(&port) {
+            return Err(ListenError::InUse(port));
+        }
+        let listener = Listener {
+            policy,
+            backlog: backlog.max(1),
+            half_open: 0,
+            established: VecDeque::new(),
+            waker: None,
+        };
+        self.listeners.insert(port, listener);
+        Ok(())
+    }
+
+    /// Ends that. Connections that nobody has accepted are closed.
+    pub(crate) fn stop_listening(&mut self, port: u16, now_us: i64) {
+        if let Some(listener) = self.listeners.remove(&port) {
+            listener.established.into_iter().for_each(|id| self.let_go(id, now_us));
+        }
+    }
+
+    /// The next connection to a port, or `waker` is woken when there is one.
+    pub(crate) fn next_accepted(&mut self, port: u16, waker: &Waker) -> Option<ConnectionId> {
+        let listener = self.listeners.get_mut(&port)?;
+        let next = listener.established.pop_front();
+        if next.is_none() {
+            listener.waker = Some(waker.clone());
+        }
+        next
+    }
+
+    /// Makes a connection for a flow that has none, if it asks for one and somebody listens.
+    pub(super) fn accept(&mut self, flow: Flow, opens: bool, now_us: i64) -> Accepted {
+        let listener = self.listeners.get_mut(&flow.local.port).filter(|_| opens);
+        let Some(listener) = listener else { return Accepted::NobodyListens };
+        if listener.half_open + listener.established.len() >= listener.backlog {
+            self.statistics.refused_connections += 1;
+            return Accepted::NoRoom;
+        }
+        let mut socket = socket(&*listener.policy);
+        let local = IpListenEndpoint { addr: Some(flow.local.addr), port: flow.local.port };
+        if socket.listen(local).is_err() {
+            return Accepted::NobodyListens;
+        }
+        listener.half_open += 1;
+        let id = self.table.insert(socket, flow, Owner::Backlog(flow.local.port));
+        if let Some(connection) = self.table.at(id.slot) {
+            connection.expires_us = Some(now_us + HANDSHAKE_US);
+        }
+        Accepted::At(id.slot)
+    }
+
+    /// A handshake of a listener has ended, well or not.
+    pub(super) fn half_open_ended(&mut self, port: u16) {
+        if let Some(listener) = self.listeners.get_mut(&port) {
+            listener.half_open = listener.half_open.saturating_sub(1);
+        }
+    }
+
+    /// A connection of a listener is there to be accepted.
+    pub(super) fn established(&mut self, port: u16, slot: usize) {
+        let Some(id) = self.table.id_at(slot) else { return };
+        match self.listeners.get_mut(&port) {
+            Some(listener) => {
+                listener.established.push_back(id);
+                listener.waker.take().into_iter().for_each(Waker::wake);
+            }
+            None => drop(self.table.remove(slot)),
+        }
+    }
+
+    /// Begins a connection to another machine.
+    pub(crate) fn connect(
+        &mut self,
+        remote: IpEndpoint,
+        policy: &dyn TcpPolicy,
+        now_us: i64,
+    ) -> Option<ConnectionId> {
+        let address = self.interface.get_source_address(&remote.addr)?;
+        let local = self.unused_port(address, remote)?;
+        let mut socket = socket(policy);
+        socket.connect(self.interface.context(), remote, local).ok()?;
+        let id = self.table.insert(socket, Flow { local, remote }, Owner::Application);
+        self.interface.poll_maintenance(instant(now_us));
+        self.set_pending(id.slot);
+        Some(id)
+    }
+
+    /// A local end that no connection to `remote` has. Where the search begins nobody can guess (RFC 6056,
+    /// algorithm 1).
+    fn unused_port(&mut self, address: smoltcp::wire::IpAddress, remote: IpEndpoint) -> Option<IpEndpoint> {
+        let count = DYNAMIC_PORTS.end() - DYNAMIC_PORTS.start() + 1;
+        self.next_port = self.next_port.wrapping_add(self.random_step());
+        (0..count).map(|step| DYNAMIC_PORTS.start() + self.next_port.wrapping_add(step) % count).find_map(
+            |port| {
+                let local = IpEndpoint::new(address, port);
+                let free =
+                    !self.listeners.contains_key(&port) && self.table.find(&Flow { local, remote }).is_none();
+                free.then_some(local)
+            },
+        )
+    }
+
+    /// A number that depends on the secret key and on how many connections there were.
+    fn random_step(&self) -> u16 {
+        use core::hash::BuildHasher;
+        self.listeners.hasher().hash_one(self.table.generations()) as u16
+    }
+}

@@ -1,0 +1,426 @@
+//! The stack: frames to connections, connections to frames.
+//!
+//! Every connection has a `SocketSet` of its own. Of all connections only those are looked at that a frame
+//! came for, that the application has touched, or that are due. What is not TCP (ARP, ICMP, UDP, DHCP) goes
+//! to one common set.
+
+mod accept;
+mod connection;
+mod handle;
+mod port;
+mod table;
+
+use crate::flow::{Deadlines, Kind, classify};
+use crate::link::{Frame, Link};
+pub use accept::ListenError;
+use accept::{Accepted, Listener};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+pub(crate) use connection::ConnectionId;
+use connection::Owner;
+use core::task::Waker;
+pub(crate) use handle::{Handle, micros};
+use hashbrown::HashMap;
+use port::Port;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::socket::{AnySocket, dhcpv4};
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+use table::{Keyed, Table};
+
+/// Frames that one call takes: then connections answer.
+const FRAMES_AT_ONCE: usize = 64;
+/// How long a connection without owner may take to end.
+const LINGER_US: i64 = 60_000_000;
+/// Connections without owner that wait for stray segments at most: then the oldest goes.
+const MOST_IN_TIME_WAIT: usize = 256;
+/// Resets a second for segments that belong to nobody.
+const RESETS_A_SECOND: u32 = 100;
+
+/// What a stack has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Frames that came.
+    pub frames_received: u64,
+    /// Frames that were sent.
+    pub frames_sent: u64,
+    /// Times that a connection was polled, for whatever reason.
+    pub connections_polled: u64,
+    /// Segments that were not looked into: fragments, and behind extension headers.
+    pub hidden_segments: u64,
+    /// Requests for a connection for which there was no room.
+    pub refused_connections: u64,
+    /// Segments of no connection that were not answered, as there were too many.
+    pub ignored_segments: u64,
+    /// Connections now.
+    pub connections: usize,
+}
+
+pub(crate) struct Stack {
+    link: Box<dyn Link>,
+    interface: Interface,
+    /// What is not TCP.
+    common: SocketSet<'static>,
+    common_due_us: Option<i64>,
+    common_is_pending: bool,
+    dhcp: Option<SocketHandle>,
+    /// Who waits for an address.
+    address_wakers: Vec<Waker>,
+    /// Without sockets: it answers segments of no connection.
+    strangers: SocketSet<'static>,
+    resets: (i64, u32),
+    table: Table,
+    listeners: HashMap<u16, Listener, Keyed>,
+    deadlines: Deadlines,
+    pending: Vec<usize>,
+    waiting_for_neighbor: Vec<usize>,
+    /// Ended connections, the oldest first.
+    in_time_wait: alloc::collections::VecDeque<ConnectionId>,
+    next_port: u16,
+    statistics: Statistics,
+}
+
+/// Microseconds on the clock of all sockets.
+fn instant(now_us: i64) -> Instant {
+    Instant::from_micros(now_us)
+}
+
+impl Stack {
+    pub(crate) fn new(mut link: Box<dyn Link>, seed: [u64; 3], now_us: i64) -> Stack {
+        let address = HardwareAddress::Ethernet(EthernetAddress(link.address()));
+        let mut config = Config::new(address);
+        config.random_seed = seed[0];
+        let interface = Interface::new(config, &mut Port::to_send(&mut *link), instant(now_us));
+        Stack {
+            link,
+            interface,
+            common: SocketSet::new(Vec::new()),
+            common_due_us: None,
+            common_is_pending: true,
+            dhcp: None,
+            address_wakers: Vec::new(),
+            strangers: SocketSet::new(Vec::new()),
+            resets: (now_us, 0),
+            table: Table::new((seed[1], seed[2])),
+            listeners: HashMap::with_hasher(Keyed::new(seed[1], seed[2])),
+            deadlines: Deadlines::default(),
+            pending: Vec::new(),
+            waiting_for_neighbor: Vec::new(),
+            in_time_wait: Default::default(),
+            next_port: 0,
+            statistics: Statistics::default(),
+        }
+    }
+
+    pub(crate) fn interface(&mut self) -> &mut Interface {
+        &mut self.interface
+    }
+
+    pub(crate) fn link(&mut self) -> &mut dyn Link {
+        &mut *self.link
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        Statistics { connections: self.table.len(), ..self.statistics }
+    }
+
+    /// Takes the frames that have come, polls the connections that need it, and sends. Returns whether there
+    /// is more to do at once.
+    pub(crate) fn poll(&mut self, now_us: i64) -> bool {
+        let mut taken = 0;
+        while taken < FRAMES_AT_ONCE && self.link.has_room() {
+            let Some(frame) = self.link.receive() else { break };
+            taken += 1;
+            self.ingress(frame, now_us);
+        }
+        while let Some((due_us, slot)) = self.deadlines.take_due(now_us) {
+            if self.table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us)) {
+                self.set_pending(slot);
+            }
+        }
+        self.poll_common(now_us);
+        for slot in core::mem::take(&mut self.pending) {
+            self.poll_connection(slot, now_us);
+        }
+        self.link.flush();
+        taken == FRAMES_AT_ONCE
+    }
+
+    /// When [`Stack::poll`] wants to be called at the latest; now, if something waits for it.
+    pub(crate) fn due_us(&mut self) -> Option<i64> {
+        if !self.pending.is_empty() && self.link.has_room() {
+            return Some(i64::MIN);
+        }
+        let table = &mut self.table;
+        let first = self
+            .deadlines
+            .next(|due_us, slot| table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us)));
+        first.into_iter().chain(self.common_due_us).min()
+    }
+
+    fn ingress(&mut self, frame: Frame, now_us: i64) {
+        self.statistics.frames_received += 1;
+        match classify(&frame) {
+            Kind::Tcp { flow, opens, resets } => {
+                let mut found = self.table.find(&flow);
+                // The other end may begin anew before we have forgotten (RFC 9293, section 3.6.1).
+                if let Some(slot) = found.filter(|slot| opens && self.is_over(*slot)) {
+                    self.remove(slot);
+                    found = None;
+                }
+                match found.map_or_else(|| self.accept(flow, opens, now_us), Accepted::At) {
+                    Accepted::At(slot) => self.take_segment(slot, &frame, now_us),
+                    Accepted::NobodyListens if !resets => self.answer_stranger(&frame, now_us),
+                    Accepted::NobodyListens | Accepted::NoRoom => {}
+                }
+            }
+            Kind::HiddenTcp => self.statistics.hidden_segments += 1,
+            kind @ (Kind::Neighbor | Kind::Other) => {
+                self.common_is_pending = true;
+                let mut port = Port::with(&mut *self.link, &frame);
+                self.interface.poll_ingress_single(instant(now_us), &mut port, &mut self.common);
+                self.statistics.frames_sent += port.sent().frames;
+                if kind == Kind::Neighbor {
+                    for slot in core::mem::take(&mut self.waiting_for_neighbor) {
+                        if let Some(connection) = self.table.at(slot) {
+                            connection.waits_for_neighbor = false;
+                            self.set_pending(slot);
+                        }
+                    }
+                }
+            }
+        }
+        self.link.recycle(frame);
+    }
+
+    fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {
+        let Some(connection) = self.table.at(slot) else { return };
+        let mut port = Port::with(&mut *self.link, frame);
+        self.interface.poll_ingress_single(instant(now_us), &mut port, &mut connection.sockets);
+        self.statistics.frames_sent += port.sent().frames;
+        self.set_pending(slot);
+    }
+
+    /// A segment of no connection: the stack answers with a reset, but not to everybody.
+    fn answer_stranger(&mut self, frame: &Frame, now_us: i64) {
+        let (since_us, answered) = &mut self.resets;
+        if now_us - *since_us >= 1_000_000 {
+            (*since_us, *answered) = (now_us, 0);
+        }
+        if *answered >= RESETS_A_SECOND {
+            self.statistics.ignored_segments += 1;
+            return;
+        }
+        *answered += 1;
+        let mut port = Port::with(&mut *self.link, frame);
+        self.interface.poll_ingress_single(instant(now_us), &mut port, &mut self.strangers);
+        self.statistics.frames_sent += port.sent().frames;
+    }
+
+    fn is_over(&mut self, slot: usize) -> bool {
+        let connection = self.table.at(slot);
+        connection.is_some_and(|connection| {
+            connection.owner == Owner::Nobody
+                && matches!(connection.socket().state(), State::TimeWait | State::Closed)
+        })
+    }
+
+    /// Has a connection polled by the next [`Stack::poll`].
+    pub(crate) fn set_pending(&mut self, slot: usize) {
+        if let Some(connection) = self.table.at(slot)
+            && !core::mem::replace(&mut connection.is_pending, true)
+        {
+            self.pending.push(slot);
+        }
+    }
+
+    fn poll_common(&mut self, now_us: i64) {
+        if !self.common_is_pending && self.common_due_us.is_none_or(|due_us| due_us > now_us) {
+            return;
+        }
+        self.common_is_pending = false;
+        let mut port = Port::to_send(&mut *self.link);
+        while self.interface.poll_egress(instant(now_us), &mut port, &mut self.common)
+            != smoltcp::iface::PollResult::None
+        {}
+        self.statistics.frames_sent += port.sent().frames;
+        self.configure();
+        let due = self.interface.poll_at(instant(now_us), &self.common);
+        // What could not be sent now is tried again soon, not at once.
+        self.common_due_us = due.map(|due| due.total_micros().max(now_us + 1000));
+    }
+
+    /// Sends what a connection has to send, and looks at what has become of it.
+    fn poll_connection(&mut self, slot: usize, now_us: i64) {
+        let Some(connection) = self.table.at(slot) else { return };
+        connection.is_pending = false;
+        self.statistics.connections_polled += 1;
+        let mut port = Port::to_send(&mut *self.link);
+        while self.interface.poll_egress(instant(now_us), &mut port, &mut connection.sockets)
+            != smoltcp::iface::PollResult::None
+        {}
+        let sent = port.sent();
+        self.statistics.frames_sent += sent.frames;
+        let is_opening =
+            matches!(connection.socket().state(), State::SynSent | State::SynReceived) && sent.frames == 0;
+        if (sent.asked_neighbor || is_opening) && !connection.waits_for_neighbor {
+            connection.waits_for_neighbor = true;
+            self.waiting_for_neighbor.push(slot);
+        }
+        let due = self.interface.poll_at(instant(now_us), &connection.sockets);
+        let wants_us = due.map(|due| due.total_micros());
+        if wants_us.is_some_and(|due_us| due_us <= now_us) && !self.link.has_room() {
+            connection.is_pending = true;
+            self.pending.push(slot);
+        }
+        let wants_us = wants_us.map(|due_us| due_us.max(now_us + 1000));
+        let due_us = wants_us.into_iter().chain(connection.expires_us).min();
+        if due_us != connection.due_us {
+            connection.due_us = due_us;
+            if let Some(due_us) = due_us {
+                self.deadlines.insert(due_us, slot);
+            }
+        }
+        self.settle(slot, now_us);
+        if self.deadlines.len() > 4 * self.table.len() + 64 {
+            let table = &mut self.table;
+            self.deadlines.retain(|due_us, slot| {
+                table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us))
+            });
+        }
+    }
+
+    /// Moves a connection on, or out, by the state of its socket.
+    fn settle(&mut self, slot: usize, now_us: i64) {
+        let Some(connection) = self.table.at(slot) else { return };
+        let expired = connection.expires_us.is_some_and(|expires_us| expires_us <= now_us);
+        let state = connection.socket().state();
+        match (connection.owner, state) {
+            (Owner::Backlog(port), State::Listen | State::Closed) => {
+                self.remove(slot);
+                self.half_open_ended(port);
+            }
+            (Owner::Backlog(port), State::SynReceived) if expired => {
+                self.remove(slot);
+                self.half_open_ended(port);
+            }
+            (Owner::Backlog(_), State::SynReceived) => {}
+            (Owner::Backlog(port), _) => {
+                connection.owner = Owner::Application;
+                connection.expires_us = None;
+                self.half_open_ended(port);
+                self.established(port, slot);
+            }
+            (Owner::Nobody, State::Closed) => self.remove(slot),
+            (Owner::Nobody, _) if expired => self.remove(slot),
+            // It is not given up any more, but forgotten in its turn.
+            (Owner::Nobody, State::TimeWait) if connection.expires_us.take().is_some() => {
+                let id = ConnectionId { slot, generation: connection.generation };
+                self.in_time_wait.push_back(id);
+                self.bound_time_wait();
+            }
+            _ => {}
+        }
+    }
+
+    fn bound_time_wait(&mut self) {
+        while self.in_time_wait.len() > MOST_IN_TIME_WAIT {
+            let Some(oldest) = self.in_time_wait.pop_front() else { return };
+            if self.table.get(oldest).is_some() {
+                self.remove(oldest.slot);
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        self.table.remove(slot);
+    }
+}
+
+/// For streams.
+impl Stack {
+    /// The socket of a connection. Whoever changes something in it calls [`Stack::touch`].
+    pub(crate) fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket<'static>> {
+        self.table.get(id).map(|connection| connection.socket())
+    }
+
+    /// A connection has something to send.
+    pub(crate) fn touch(&mut self, id: ConnectionId) {
+        if self.table.get(id).is_some() {
+            self.set_pending(id.slot);
+        }
+    }
+
+    /// The application lets a connection go: what it has written is still sent, then it is closed.
+    pub(crate) fn let_go(&mut self, id: ConnectionId, now_us: i64) {
+        let Some(connection) = self.table.get(id) else { return };
+        connection.owner = Owner::Nobody;
+        connection.expires_us = Some(now_us + LINGER_US);
+        connection.socket().close();
+        self.set_pending(id.slot);
+    }
+}
+
+/// For sockets without connections, and addresses.
+impl Stack {
+    /// Adds a socket to the common set.
+    pub(crate) fn add_common<T: AnySocket<'static>>(&mut self, socket: T) -> SocketHandle {
+        self.common_is_pending = true;
+        self.common.add(socket)
+    }
+
+    pub(crate) fn common<T: AnySocket<'static>>(&mut self, handle: SocketHandle) -> &mut T {
+        self.common_is_pending = true;
+        self.common.get_mut(handle)
+    }
+
+    pub(crate) fn remove_common(&mut self, handle: SocketHandle) {
+        self.common.remove(handle);
+    }
+
+    /// Whether the next poll must look at the common set.
+    pub(crate) fn common_is_pending(&self) -> bool {
+        self.common_is_pending
+    }
+
+    /// Asks for an address by DHCP.
+    pub(crate) fn start_dhcp(&mut self) {
+        let handle = self.add_common(dhcpv4::Socket::new());
+        self.dhcp = Some(handle);
+    }
+
+    /// Wakes `waker` when there is an address.
+    pub(crate) fn wait_for_address(&mut self, waker: &Waker) {
+        self.address_wakers.push(waker.clone());
+    }
+
+    /// Follows what DHCP says.
+    fn configure(&mut self) {
+        let Some(handle) = self.dhcp else { return };
+        let event = self.common.get_mut::<dhcpv4::Socket<'_>>(handle).poll();
+        match event {
+            None => return,
+            Some(dhcpv4::Event::Configured(lease)) => {
+                self.interface.update_ip_addrs(|addresses| {
+                    addresses.retain(|address| !matches!(address, IpCidr::Ipv4(_)));
+                    // There is room: one of the two places is for IPv4.
+                    let _ = addresses.push(IpCidr::Ipv4(lease.address));
+                });
+                match lease.router {
+                    Some(router) => drop(self.interface.routes_mut().add_default_ipv4_route(router)),
+                    None => drop(self.interface.routes_mut().remove_default_ipv4_route()),
+                }
+            }
+            Some(dhcpv4::Event::Deconfigured) => {
+                self.interface.update_ip_addrs(|addresses| {
+                    addresses.retain(|address| !matches!(address, IpCidr::Ipv4(_)));
+                });
+                self.interface.routes_mut().remove_default_ipv4_route();
+            }
+        }
+        // A socket whose address is gone finds out when it is polled.
+        (0..self.table.places()).for_each(|slot| self.set_pending(slot));
+        self.address_wakers.drain(..).for_each(Waker::wake);
+    }
+}

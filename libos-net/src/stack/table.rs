@@ -1,0 +1,100 @@
+//! Connections by place and by flow.
+
+use super::connection::{Connection, ConnectionId, Owner};
+use crate::flow::Flow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
+use smoltcp::socket::tcp::Socket;
+
+/// A hash with a key that nobody outside knows: the ends of flows are chosen by strangers, who would choose
+/// such that all fall into one bucket.
+#[derive(Clone)]
+pub(super) struct Keyed(u64, u64);
+
+impl Keyed {
+    /// A hash with this key.
+    pub(super) fn new(first: u64, second: u64) -> Keyed {
+        Keyed(first, second)
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+pub(super) struct Table {
+    slots: Vec<Option<Box<Connection>>>,
+    vacant: Vec<usize>,
+    by_flow: HashMap<Flow, usize, Keyed>,
+    next_generation: u64,
+}
+
+impl Table {
+    pub(super) fn new(key: (u64, u64)) -> Table {
+        Table {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            by_flow: HashMap::with_hasher(Keyed::new(key.0, key.1)),
+            next_generation: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_flow.len()
+    }
+
+    /// Places, vacant ones included.
+    pub(super) fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Connections that there ever were.
+    pub(super) fn generations(&self) -> u64 {
+        self.next_generation
+    }
+
+    pub(super) fn find(&self, flow: &Flow) -> Option<usize> {
+        self.by_flow.get(flow).copied()
+    }
+
+    /// Adds a connection for a flow that has none.
+    pub(super) fn insert(&mut self, socket: Socket<'static>, flow: Flow, owner: Owner) -> ConnectionId {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let connection = Box::new(Connection::new(socket, flow, generation, owner));
+        let slot = self.vacant.pop().unwrap_or(self.slots.len());
+        match self.slots.get_mut(slot) {
+            Some(vacant) => *vacant = Some(connection),
+            None => self.slots.push(Some(connection)),
+        }
+        self.by_flow.insert(flow, slot);
+        ConnectionId { slot, generation }
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) -> Option<Box<Connection>> {
+        let connection = self.slots.get_mut(slot)?.take()?;
+        self.vacant.push(slot);
+        self.by_flow.remove(&connection.flow);
+        Some(connection)
+    }
+
+    pub(super) fn at(&mut self, slot: usize) -> Option<&mut Connection> {
+        self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.at(id.slot).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// The name of the connection that has a place now.
+    pub(super) fn id_at(&mut self, slot: usize) -> Option<ConnectionId> {
+        self.at(slot).map(|connection| ConnectionId { slot, generation: connection.generation })
+    }
+}

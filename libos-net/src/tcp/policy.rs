@@ -1,0 +1,104 @@
+//! What a connection does with acknowledgements, segments, buffers and congestion: the application's choice.
+
+use core::time::Duration;
+use smoltcp::socket::tcp::{CongestionControl, Socket};
+
+/// Decides for the connections of a listener, or for one that is opened. The libOS asks when it makes a
+/// connection; what is not said has the value of [`Interactive`].
+///
+/// ```
+/// use libos_net::TcpPolicy;
+///
+/// /// A server that answers small questions, to clients far away.
+/// struct Distant;
+///
+/// impl TcpPolicy for Distant {
+///     fn send_bytes(&self) -> usize {
+///         64 * 1024
+///     }
+///     fn acknowledge_after(&self) -> Option<core::time::Duration> {
+///         None
+///     }
+/// }
+/// ```
+pub trait TcpPolicy {
+    /// Bytes that may wait to be read; also the window that is offered.
+    fn receive_bytes(&self) -> usize {
+        8 * 1024
+    }
+
+    /// Bytes that may wait for their acknowledgement.
+    fn send_bytes(&self) -> usize {
+        16 * 1024
+    }
+
+    /// How long an acknowledgement waits for data to travel with. `None`: not at all.
+    fn acknowledge_after(&self) -> Option<Duration> {
+        Some(Duration::from_millis(10))
+    }
+
+    /// Whether a small segment waits until what was sent before is acknowledged (Nagle, RFC 896).
+    fn waits_to_fill_segments(&self) -> bool {
+        false
+    }
+
+    /// How the congestion window moves.
+    fn congestion_control(&self) -> CongestionControl {
+        CongestionControl::Reno
+    }
+
+    /// After how long without an answer the connection is given up.
+    fn give_up_after(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// How often a silent connection is asked whether it is there.
+    fn keep_alive(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Question and answer: nothing waits to be sent with more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interactive;
+
+impl TcpPolicy for Interactive {}
+
+/// Much data in one direction, on a network that does not lose packets: large buffers, full segments, and no
+/// congestion window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bulk;
+
+impl TcpPolicy for Bulk {
+    fn receive_bytes(&self) -> usize {
+        256 * 1024
+    }
+
+    fn send_bytes(&self) -> usize {
+        256 * 1024
+    }
+
+    fn waits_to_fill_segments(&self) -> bool {
+        true
+    }
+
+    fn congestion_control(&self) -> CongestionControl {
+        CongestionControl::None
+    }
+}
+
+/// A new socket, as a policy wants it.
+pub(crate) fn socket(policy: &dyn TcpPolicy) -> Socket<'static> {
+    use smoltcp::socket::tcp::SocketBuffer;
+    let buffer = |bytes: usize| SocketBuffer::new(alloc::vec![0; bytes.max(1)]);
+    let mut socket = Socket::new(buffer(policy.receive_bytes()), buffer(policy.send_bytes()));
+    let time = |duration: Duration| {
+        smoltcp::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+    };
+    socket.set_ack_delay(policy.acknowledge_after().map(time));
+    socket.set_nagle_enabled(policy.waits_to_fill_segments());
+    socket.set_congestion_control(policy.congestion_control());
+    socket.set_timeout(Some(time(policy.give_up_after())));
+    socket.set_keep_alive(policy.keep_alive().map(time));
+    socket
+}

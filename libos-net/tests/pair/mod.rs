@@ -1,0 +1,98 @@
+//! Two stacks on a wire in one program, with a clock that moves only when nobody has anything to do.
+
+// Each test program uses some of this.
+#![allow(dead_code)]
+
+use libos_core::task::Executor;
+use libos_net::link::{Faults, Faulty, wire};
+use libos_net::{Address, Config, IpCidr, IpEndpoint, Net};
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+thread_local! {
+    static NOW_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn now_ns() -> u64 {
+    NOW_NS.get()
+}
+
+/// Lets time pass.
+pub fn advance(ns: u64) {
+    NOW_NS.set(now_ns() + ns);
+}
+
+/// An executor on that clock.
+pub fn executor() -> Executor {
+    Executor::new(now_ns)
+}
+
+/// The server's end of a port.
+pub fn remote(port: u16) -> IpEndpoint {
+    SocketAddr::from(([10, 0, 0, 1], port)).into()
+}
+
+/// Frames that the wire holds.
+const WIRE: usize = 64;
+
+pub struct Pair {
+    pub server: Net,
+    pub client: Net,
+    pub executor: Executor,
+}
+
+/// The configuration of 10.0.0.`last`.
+pub fn config(last: u8) -> Config {
+    let address: IpCidr = format!("10.0.0.{last}/24").parse().unwrap();
+    let router = Some(std::net::IpAddr::from([10, 0, 0, 254]).into());
+    let seed = u64::from(last);
+    Config { address: Address::Static { address, router }, seed: [seed, seed + 1, seed + 2], now_ns }
+}
+
+impl Pair {
+    pub fn new() -> Pair {
+        Pair::faulty(Faults::default(), 1)
+    }
+
+    /// Both ends have the faults.
+    pub fn faulty(faults: Faults, seed: u64) -> Pair {
+        let (one, two) = wire(WIRE);
+        Pair {
+            server: Net::new(Faulty::new(one, faults, seed), &config(1)),
+            client: Net::new(Faulty::new(two, faults, seed + 1000), &config(2)),
+            executor: Executor::new(now_ns),
+        }
+    }
+
+    /// Lets everybody do what can be done, and the time pass while nothing can. Ends with `main`.
+    ///
+    /// # Panics
+    ///
+    /// If nobody waits for anything any more, or after a day on the clock.
+    pub fn run<T: 'static>(&self, main: impl Future<Output = T> + 'static) -> T {
+        let mut main = self.executor.spawn(main);
+        let end_ns = now_ns() + 24 * 3600 * 1_000_000_000;
+        loop {
+            let busy = self.turn();
+            if let Some(Ok(result)) = self.executor.now_or_never(&mut main) {
+                return result;
+            }
+            if !busy {
+                let due = [self.server.due_ns(), self.client.due_ns(), self.executor.next_timer_ns()];
+                let due_ns = due.into_iter().flatten().min().expect("somebody waits for a time");
+                assert!(due_ns < end_ns, "a day has passed");
+                NOW_NS.set(due_ns.max(now_ns() + 1000));
+            }
+        }
+    }
+
+    /// One turn of everybody; whether anything happened.
+    pub fn turn(&self) -> bool {
+        let frames = |net: &Net| (net.statistics().frames_received, net.statistics().frames_sent);
+        let before = (frames(&self.server), frames(&self.client));
+        let ran = self.executor.run_ready();
+        self.server.poll();
+        self.client.poll();
+        ran || self.executor.is_ready() || before != (frames(&self.server), frames(&self.client))
+    }
+}
