@@ -1,8 +1,10 @@
 //! Images made by `mke2fs -d`, read through the cache.
 
+use libos_fs::cache::SharedCache;
 use libos_fs::device::fault::DelayedDevice;
 use libos_fs::ext4::{name_from_bytes, name_to_bytes};
-use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, Volume};
+use libos_fs::shared::Threads;
+use libos_fs::{CacheOptions, EntryKind, Format, FsError, Operation, RamDisk, SharedVolume, Volume};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -49,6 +51,59 @@ fn image_with(mke2fs: &Path, block_bytes: u32, more: &[&str]) -> Vec<u8> {
 
 fn remove(folder: &Path) {
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// The same image, maps of ext2 included, on one core and on several.
+#[test]
+fn several_cores_read_an_image() {
+    let test = "several_cores_read_an_image";
+    let Some(mke2fs) = host_needs::program(test, "mke2fs") else { return };
+    for (block_bytes, more) in [(1024, vec![]), (4096, vec![]), (1024, vec!["-O", "^extents,^64bit"])] {
+        let bytes = image_with(&mke2fs, block_bytes, &more);
+        let disk = RamDisk::from_bytes(bytes.clone());
+        let one = Volume::mount(Box::new(disk.clone()), CacheOptions::default()).unwrap();
+        let volume = SharedVolume::mount(disk, SharedCache::sieve(20, 1), Threads).unwrap();
+        assert_eq!(volume.format(), Format::Ext4);
+        for folder in ["/", "sub", "/sub/deep", "./sub/../sub"] {
+            assert_eq!(volume.list(folder), one.list(folder), "{folder}");
+        }
+        for path in ["/nothing", "/sub", "small/below", "sub/nothing/below"] {
+            assert_eq!(volume.open(path).err(), one.open(path).err(), "{path}");
+        }
+        assert_eq!(volume.open("link").unwrap().id(), volume.open("/sub/large").unwrap().id());
+        assert!(volume.open("empty").unwrap().is_empty());
+        std::thread::scope(|scope| {
+            for (path, seed, length) in
+                [("/sub/large", 1, 300_001), ("sub/deep/other", 2, 70_000), ("link", 1, 300_001)]
+            {
+                let file = volume.open(path).unwrap();
+                scope.spawn(move || {
+                    let expected = contents(seed, length);
+                    assert_eq!(file.len(), length as u64);
+                    for (offset, bytes) in [(0, length + 10), (12_345, 5000), (length - 3, 9), (length, 1)] {
+                        let mut read = vec![0; bytes];
+                        let most = bytes.min(length - offset);
+                        assert_eq!(file.read_at(offset as u64, &mut read), Ok(most));
+                        assert!(read[..most] == expected[offset..offset + most], "{path} at {offset}");
+                    }
+                });
+            }
+        });
+        let file = volume.open("small").unwrap();
+        assert_eq!(file.write_at(0, b"x"), Err(FsError::ReadOnly));
+        assert_eq!(file.truncate(0), Err(FsError::ReadOnly));
+        assert_eq!(volume.create("/new").err(), Some(FsError::ReadOnly));
+        assert_eq!(volume.remove("small"), Err(FsError::ReadOnly));
+        assert_eq!(volume.commit(), Ok(()));
+        let counted = volume.statistics();
+        assert!(counted.blocks_read > 0 && counted.mount_reads > 0 && counted.blocks_written == 0);
+        // Cut off, as files of the image lie to its end.
+        let half = RamDisk::from_bytes(bytes[..bytes.len() / 8].to_vec());
+        match SharedVolume::mount(half, SharedCache::sieve(20, 1), Threads) {
+            Ok(cut) => assert!(matches!(cut.open("sub/large").err(), Some(FsError::Corrupt(_)))),
+            Err(error) => assert!(matches!(error, FsError::Corrupt(_)), "{error}"),
+        }
+    }
 }
 
 #[test]

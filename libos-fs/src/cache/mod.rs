@@ -25,7 +25,7 @@
 //!   policies                          decide what leaves, what comes early, what is written early
 //!   allocation                        decides which manager pays
 //!   buffer                            moves blocks: BufferCache
-//!   model, shared                     caches without contents; a cache for several cores
+//!   managed, model, shared            priorities as a policy; caches without contents, for several cores
 //!   replay                            the whole cache on recorded references
 //! ```
 
@@ -33,6 +33,7 @@ mod allocation;
 mod buffer;
 mod chains;
 mod key;
+mod managed;
 mod model;
 mod order;
 mod policies;
@@ -44,6 +45,7 @@ pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation
 pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Observer};
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
+pub use managed::Managed;
 pub use model::{
     LruStack, ManagedSimulation, Numbering, Opt, OptStack, ReferenceString, Referenced, Sample, SampleLimit,
     Sampler, Simulation, TooLong, criteria, fixed_set_misses, optimal_misses, simulate,

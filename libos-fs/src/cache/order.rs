@@ -54,23 +54,35 @@ impl Lists {
     }
 
     /// Makes a place for the links of an item.
+    #[inline]
     fn reach(&mut self, item: usize) {
         let at = self.at(item);
         if at >= self.links.len() {
-            self.links.resize(at + 1, UNLINKED);
+            self.grow(at);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        self.links.resize(at + 1, UNLINKED);
+    }
+
+    /// Takes links out of those before and after them.
+    #[inline]
+    fn unlink(&mut self, Links { before, after, list }: Links) {
+        self.links[before as usize].after = after;
+        self.links[after as usize].before = before;
+        self.lengths[list as usize] -= 1;
     }
 
     /// Takes an item out of the list it is in.
     #[inline]
     pub fn remove(&mut self, item: usize) {
-        let Links { before, after, list } = self.links(item);
-        if list == NONE {
+        let links = self.links(item);
+        if links.list == NONE {
             return;
         }
-        self.links[before as usize].after = after;
-        self.links[after as usize].before = before;
-        self.lengths[list as usize] -= 1;
+        self.unlink(links);
         let at = self.at(item);
         self.links[at] = UNLINKED;
     }
@@ -94,11 +106,11 @@ impl Lists {
     #[inline]
     pub fn push_back(&mut self, list: usize, item: usize) {
         assert!(list < self.lengths.len(), "no list {list}");
-        if self.links[list].before as usize == self.at(item) {
-            return;
-        }
-        self.remove(item);
         self.reach(item);
+        let links = self.links[self.at(item)];
+        if links.list != NONE {
+            self.unlink(links);
+        }
         self.put_before(item, list);
     }
 
@@ -180,77 +192,148 @@ impl Lists {
     }
 }
 
+/// What is before and after a slot in an [`Order`], as places: 0 is the order itself, a slot is at its number
+/// + 1.
+#[derive(Clone, Copy)]
+struct Neighbours {
+    /// [`NONE`]: the slot is not in.
+    before: u32,
+    after: u32,
+}
+
+const OUT: Neighbours = Neighbours { before: NONE, after: NONE };
+
 /// An order of slots, from front to back. A slot is in it at most once. Operations on slots that are not in
-/// it do nothing. 12 bytes a slot.
-pub struct Order(Lists);
+/// it do nothing. 8 bytes a slot, up to the largest there has been; slots are below 2³² − 2.
+pub struct Order {
+    places: Vec<Neighbours>,
+    length: usize,
+}
 
 impl Default for Order {
     fn default() -> Order {
-        Order(Lists::new(1))
+        Order { places: Vec::from([Neighbours { before: 0, after: 0 }]), length: 0 }
     }
 }
 
 impl Order {
+    #[inline]
+    fn neighbours(&self, slot: usize) -> Option<Neighbours> {
+        self.places.get(slot.saturating_add(1)).copied().filter(|found| found.before != NONE)
+    }
+
+    #[inline]
+    fn slot_at(place: u32) -> Option<usize> {
+        (place as usize).checked_sub(1)
+    }
+
+    #[cold]
+    fn reach(&mut self, place: usize) {
+        self.places.resize(place + 1, OUT);
+    }
+
+    /// Takes a place that is in out of its neighbours' links. Its own stay.
+    #[inline]
+    fn unlink(&mut self, Neighbours { before, after }: Neighbours) {
+        self.places[before as usize].after = after;
+        self.places[after as usize].before = before;
+    }
+
+    /// Puts a place between two neighbours.
+    #[inline]
+    fn link(&mut self, place: usize, between: Neighbours) {
+        self.places[place] = between;
+        self.places[between.before as usize].after = place as u32;
+        self.places[between.after as usize].before = place as u32;
+    }
+
     /// Puts a slot at the back; moves it there if it was elsewhere.
     #[inline]
     pub fn push_back(&mut self, slot: usize) {
-        self.0.push_back(0, slot);
+        self.put_before(slot, 0);
+    }
+
+    #[inline]
+    fn put_before(&mut self, slot: usize, next: usize) {
+        let place = slot + 1;
+        if place >= self.places.len() {
+            self.reach(place);
+        }
+        let old = self.places[place];
+        if old.before == NONE {
+            self.length += 1;
+        } else if old.after as usize == next {
+            return;
+        } else {
+            self.unlink(old);
+        }
+        let before = self.places[next].before;
+        self.link(place, Neighbours { before, after: next as u32 });
     }
 
     /// Takes a slot out, if it is in.
     #[inline]
     pub fn remove(&mut self, slot: usize) {
-        self.0.remove(slot);
+        if let Some(neighbours) = self.neighbours(slot) {
+            self.unlink(neighbours);
+            self.places[slot + 1] = OUT;
+            self.length -= 1;
+        }
     }
 
     /// Puts a slot before another one, towards the front.
     pub fn insert_before(&mut self, slot: usize, next: usize) {
-        self.0.insert_before(slot, next);
+        if slot != next && self.contains(next) {
+            self.put_before(slot, next + 1);
+        }
     }
 
     /// Puts a slot where another one is, which goes out.
     pub fn replace(&mut self, slot: usize, by: usize) {
-        self.0.replace(slot, by);
+        self.insert_before(by, slot);
+        if slot != by {
+            self.remove(slot);
+        }
     }
 
     /// Whether a slot is in.
     #[inline]
     pub fn contains(&self, slot: usize) -> bool {
-        self.0.contains(0, slot)
+        self.neighbours(slot).is_some()
     }
 
     /// The slot at the front.
     #[inline]
     pub fn front(&self) -> Option<usize> {
-        self.0.front(0)
+        Order::slot_at(self.places[0].after)
     }
 
     /// The slot at the back.
     #[inline]
     pub fn back(&self) -> Option<usize> {
-        self.0.back(0)
+        Order::slot_at(self.places[0].before)
     }
 
     /// The slot after another one, towards the back.
     #[inline]
     pub fn after(&self, slot: usize) -> Option<usize> {
-        self.0.after(slot)
+        Order::slot_at(self.neighbours(slot)?.after)
     }
 
     /// Slots in the order.
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.len(0)
+        self.length
     }
 
     /// Whether no slot is in.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty(0)
+        self.length == 0
     }
 
     /// The slots, from front to back.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter(0)
+        core::iter::successors(self.front(), |slot| self.after(*slot))
     }
 }
 
@@ -306,6 +389,40 @@ mod tests {
                     prop_assert_eq!(lists.back(number), expected.last().copied());
                     prop_assert_eq!(lists.len(number), expected.len());
                 }
+            }
+        }
+
+        /// Against a vector.
+        #[test]
+        fn an_order_is_an_order(steps in prop::collection::vec((0u8..4, 0usize..12, 0usize..12), 0..200)) {
+            let mut order = Order::default();
+            let mut model: Vec<usize> = Vec::new();
+            for (step, slot, other) in steps {
+                match step {
+                    0 => order.remove(slot),
+                    1 => order.push_back(slot),
+                    2 => order.insert_before(slot, other),
+                    _ => order.replace(other, slot),
+                }
+                let moves = step < 2 || slot != other && model.contains(&other);
+                if moves {
+                    model.retain(|at| *at != slot);
+                    match step {
+                        0 => {}
+                        1 => model.push(slot),
+                        _ => {
+                            let at = model.iter().position(|at| *at == other).unwrap();
+                            model.insert(at, slot);
+                        }
+                    }
+                }
+                if step == 3 && slot != other {
+                    model.retain(|at| *at != other);
+                }
+                prop_assert_eq!(&order.iter().collect::<Vec<_>>(), &model);
+                prop_assert_eq!((order.len(), order.back()), (model.len(), model.last().copied()));
+                prop_assert_eq!(order.front(), model.first().copied());
+                prop_assert!((0..12).all(|slot| order.contains(slot) == model.contains(&slot)));
             }
         }
     }

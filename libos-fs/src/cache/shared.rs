@@ -1,14 +1,19 @@
 //! A cache that several cores use at once.
 
-use super::chains::{Chains, mix};
+use super::chains::mix;
 use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
-use spin::Mutex;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use spin::{Mutex, MutexGuard};
 
 /// Marks are counted up to here, which is what the most demanding policy, [`S3Fifo`], asks for.
 const MOST_USES: u8 = 3;
+
+/// Looks at a lock before a thread of the host lets others go on.
+#[cfg(feature = "std")]
+const SPINS: u32 = 64;
 
 /// Slots of a shard are numbered in so many bits.
 const SLOT_BITS: u32 = 31;
@@ -27,8 +32,8 @@ const SLOT_BITS: u32 = 31;
 ///   not, which costs precision, not time.
 /// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device
 ///   under it.
-/// * **Memory**: from 8 to 12 bytes a block for the table, 16 for its number and word, 1 for its mark, and
-///   what the policy takes: 12 for the marking ones and LRU. No allocation after the start but for the
+/// * **Memory**: from 8 to 16 bytes a block for the table, 24 for its number and word, 1 for its mark, and
+///   what the policy takes: 8 for LRU, CLOCK and SIEVE, 12 for S3-FIFO. No allocation after the start but for the
 ///   policies' ghosts.
 ///
 /// With one shard, used by one core, it misses exactly as [`simulate`](crate::cache::simulate) says.
@@ -48,10 +53,10 @@ pub struct SharedCache<P> {
 /// Apart from its neighbours, so that cores at different shards do not share cache lines.
 #[repr(align(128))]
 struct Shard<P> {
-    /// Odd while the holder of the lock changes `table` or `slots`.
+    /// Odd while the holder of the lock changes `heads` or `slots`.
     version: AtomicU64,
-    /// Slots by block.
-    table: Chains,
+    /// By bits of the hash: the first slot of the chain + 1, or 0 if there is none. A power of two of them.
+    heads: Box<[AtomicU32]>,
     slots: Box<[Slot]>,
     /// Where hits are marked; `None`: the policy itself is told.
     marks: Option<SharedMarks>,
@@ -61,6 +66,8 @@ struct Shard<P> {
 struct Slot {
     block: AtomicU64,
     word: AtomicU64,
+    /// The next slot of its chain + 1, or 0 if it is the last.
+    next: AtomicU32,
 }
 
 /// What only the holder of a shard's lock sees.
@@ -70,6 +77,14 @@ struct Keeper<P> {
     used: usize,
     /// Slots below `used` that hold nothing.
     free: Vec<usize>,
+}
+
+impl<P> Keeper<P> {
+    /// Slots that hold a block.
+    #[inline]
+    fn in_use(&self) -> usize {
+        self.used - self.free.len()
+    }
 }
 
 impl SharedCache<Clock<SharedMarks>> {
@@ -136,10 +151,12 @@ impl<P: ReplacementPolicy> SharedCache<P> {
             let slots = slots(number);
             let (mut policy, marks) = make(slots);
             policy.resized(slots);
-            let empty = |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0) };
+            let empty =
+                |_| Slot { block: AtomicU64::new(0), word: AtomicU64::new(0), next: AtomicU32::new(0) };
+            let heads = (0..2 * slots.next_power_of_two()).map(|_| AtomicU32::new(0));
             Shard {
                 version: AtomicU64::new(0),
-                table: Chains::new(slots),
+                heads: heads.collect(),
                 slots: (0..slots).map(empty).collect(),
                 marks,
                 keeper: Mutex::new(Keeper { policy, used: 0, free: Vec::new() }),
@@ -175,45 +192,40 @@ impl<P: ReplacementPolicy> SharedCache<P> {
     pub fn insert(&self, block: u64, word: u64) -> Option<(u64, u64)> {
         let hash = mix(block);
         let shard = self.shard(hash);
-        let keeper = &mut *shard.keeper.lock();
-        if let Some((slot, _)) = shard.find(block, hash) {
+        let head = shard.head(hash);
+        let keeper = &mut *shard.lock();
+        if let Some((slot, _)) = shard.find_from(head, block) {
             keeper.policy.accessed(Cached { slot, block });
             shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
             return None;
         }
-        let vacant = keeper.free.pop().or_else(|| {
-            let next = (keeper.used < shard.slots.len()).then_some(keeper.used)?;
+        let new = |slot| Cached { slot, block };
+        if keeper.in_use() == shard.slots.len() {
+            let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
+            let (old, old_word) = shard.slots[slot].load();
+            shard.change(|| {
+                shard.unlink(mix(old), slot);
+                shard.link(head, slot, block, word);
+            });
+            keeper.policy.replaced(Cached { slot, block: old }, new(slot));
+            return Some((old, old_word));
+        }
+        let slot = keeper.free.pop().unwrap_or_else(|| {
             keeper.used += 1;
-            Some(next)
+            keeper.used - 1
         });
-        let (slot, evicted) = match vacant {
-            Some(slot) => (slot, None),
-            None => {
-                let slot = keeper.policy.victim(Some(block)).filter(|slot| *slot < keeper.used).unwrap_or(0);
-                let (old, word) = shard.slots[slot].load();
-                keeper.policy.evicted(Cached { slot, block: old });
-                (slot, Some((old, word)))
-            }
-        };
-        shard.change(|| {
-            if let Some((old, _)) = evicted {
-                shard.table.unlink(mix(old), slot);
-            }
-            shard.slots[slot].block.store(block, Ordering::Relaxed);
-            shard.slots[slot].word.store(word, Ordering::Relaxed);
-            shard.table.link(hash, slot);
-        });
-        keeper.policy.inserted(Cached { slot, block });
-        evicted
+        shard.change(|| shard.link(head, slot, block, word));
+        keeper.policy.inserted(new(slot));
+        None
     }
 
     /// Takes a block out. Returns its word.
     pub fn remove(&self, block: u64) -> Option<u64> {
         let hash = mix(block);
         let shard = self.shard(hash);
-        let keeper = &mut *shard.keeper.lock();
+        let keeper = &mut *shard.lock();
         let (slot, word) = shard.find(block, hash)?;
-        shard.change(|| shard.table.unlink(hash, slot));
+        shard.change(|| shard.unlink(hash, slot));
         keeper.policy.removed(Cached { slot, block });
         keeper.free.push(slot);
         Some(word)
@@ -221,15 +233,59 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Whether a block is in the cache. Does not count as a use.
     pub fn contains(&self, block: u64) -> bool {
+        self.peek(block).is_some()
+    }
+
+    /// The word of a block, if it is in the cache. Does not count as a use.
+    pub fn peek(&self, block: u64) -> Option<u64> {
         let hash = mix(block);
         let shard = self.shard(hash);
-        match shard.find_unlocked(block, hash) {
-            Ok((_, found)) => found.is_some(),
+        let found = match shard.find_unlocked(block, hash) {
+            Ok((_, found)) => found,
             Err(Changing) => {
-                let _keeper = shard.keeper.lock();
-                shard.find(block, hash).is_some()
+                let _keeper = shard.lock();
+                shard.find(block, hash)
             }
+        };
+        found.map(|(_, word)| word)
+    }
+
+    /// Gives a block another word, if it is in the cache. Does not count as a use.
+    pub fn set(&self, block: u64, word: u64) {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let _keeper = shard.lock();
+        if let Some((slot, _)) = shard.find(block, hash) {
+            shard.change(|| shard.slots[slot].word.store(word, Ordering::Relaxed));
         }
+    }
+
+    /// Tells the policy of each shard something, under the shard's lock.
+    pub fn tell(&self, mut what: impl FnMut(&mut P)) {
+        self.shards.iter().for_each(|shard| what(&mut shard.lock().policy));
+    }
+
+    /// Tells the policy something of a block, if it is in the cache.
+    pub fn tell_of(&self, block: u64, what: impl FnOnce(&mut P, Cached)) {
+        let hash = mix(block);
+        let shard = self.shard(hash);
+        let keeper = &mut *shard.lock();
+        if let Some((slot, _)) = shard.find(block, hash) {
+            what(&mut keeper.policy, Cached { slot, block });
+        }
+    }
+
+    /// The blocks of a range that are in the cache, in their order. Looks at each slot.
+    pub fn blocks_of(&self, range: Range<u64>) -> Vec<u64> {
+        let mut blocks = Vec::new();
+        for shard in &self.shards {
+            let keeper = shard.lock();
+            let in_use = (0..keeper.used).filter(|slot| !keeper.free.contains(slot));
+            blocks
+                .extend(in_use.map(|slot| shard.slots[slot].load().0).filter(|block| range.contains(block)));
+        }
+        blocks.sort_unstable();
+        blocks
     }
 
     /// Blocks it has room for.
@@ -239,13 +295,7 @@ impl<P: ReplacementPolicy> SharedCache<P> {
 
     /// Blocks in the cache. Takes the lock of each shard in turn.
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let keeper = shard.keeper.lock();
-                keeper.used - keeper.free.len()
-            })
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().in_use()).sum()
     }
 
     /// Whether no block is in the cache.
@@ -265,17 +315,83 @@ impl Slot {
 }
 
 impl<P: ReplacementPolicy> Shard<P> {
+    /// The lock. Who holds it needs it for some hundred instructions; a core of a unikernel waits for it, a
+    /// thread of the host, whose holder may have been taken off its processor, lets others go on after a
+    /// while.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Keeper<P>> {
+        self.keeper.try_lock().unwrap_or_else(|| self.lock_when_free())
+    }
+
+    #[cold]
+    fn lock_when_free(&self) -> MutexGuard<'_, Keeper<P>> {
+        #[cfg(feature = "std")]
+        loop {
+            for _ in 0..SPINS {
+                if let Some(keeper) = self.keeper.try_lock() {
+                    return keeper;
+                }
+                core::hint::spin_loop();
+            }
+            std::thread::yield_now();
+        }
+        #[cfg(not(feature = "std"))]
+        self.keeper.lock()
+    }
+
+    /// Where the chain of a hash begins. The lower half of the hash divides blocks among shards.
+    #[inline(always)]
+    fn head(&self, hash: u64) -> &AtomicU32 {
+        &self.heads[(hash >> 32) as usize & (self.heads.len() - 1)]
+    }
+
     /// Slot and word of a block, as long as nobody else changes the table.
     #[inline(always)]
     fn find(&self, block: u64, hash: u64) -> Option<(usize, u64)> {
-        let mut word = 0;
-        let slot = self.table.find(hash, |slot| {
+        self.find_from(self.head(hash), block)
+    }
+
+    /// The same from the head of its chain on.
+    #[inline(always)]
+    fn find_from(&self, head: &AtomicU32, block: u64) -> Option<(usize, u64)> {
+        let mut link = head.load(Ordering::Relaxed);
+        // A chain that changes under a reader can look as if it had no end.
+        let mut left = self.slots.len();
+        while link != 0 && left > 0 {
             // While the table changes a place can hold any slot, but none that there is not.
-            let (found, of_it) = self.slots[slot].load();
-            word = of_it;
-            found == block
-        })?;
-        Some((slot, word))
+            let number = link as usize - 1;
+            let slot = self.slots.get(number)?;
+            if slot.block.load(Ordering::Relaxed) == block {
+                return Some((number, slot.word.load(Ordering::Relaxed)));
+            }
+            link = slot.next.load(Ordering::Relaxed);
+            left -= 1;
+        }
+        None
+    }
+
+    /// Puts a block, with its word, into a slot that is in no chain, at the head of this one. The caller holds the lock.
+    #[inline]
+    fn link(&self, head: &AtomicU32, number: usize, block: u64, word: u64) {
+        let slot = &self.slots[number];
+        slot.block.store(block, Ordering::Relaxed);
+        slot.word.store(word, Ordering::Relaxed);
+        slot.next.store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        head.store(number as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// Takes a slot out of the chain of this hash. The caller holds the lock.
+    #[inline]
+    fn unlink(&self, hash: u64, number: usize) {
+        let after = self.slots[number].next.load(Ordering::Relaxed);
+        let mut before = self.head(hash);
+        loop {
+            match before.load(Ordering::Relaxed) as usize {
+                0 => return,
+                found if found == number + 1 => return before.store(after, Ordering::Relaxed),
+                other => before = &self.slots[other - 1].next,
+            }
+        }
     }
 
     /// The same without the lock (H.-J. Boehm, "Can seqlocks get along with programming language memory
@@ -292,7 +408,7 @@ impl<P: ReplacementPolicy> Shard<P> {
     /// The word of a block while others change the table all the time.
     #[cold]
     fn get_locked(&self, block: u64, hash: u64) -> Option<u64> {
-        let mut keeper = self.keeper.lock();
+        let mut keeper = self.lock();
         let (slot, word) = self.find(block, hash)?;
         match &self.marks {
             Some(marks) => marks.raise(slot, MOST_USES),
@@ -315,6 +431,7 @@ impl<P: ReplacementPolicy> Shard<P> {
     }
 
     /// Changes table or slots; the caller holds the lock.
+    #[inline(always)]
     fn change(&self, how: impl FnOnce()) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);

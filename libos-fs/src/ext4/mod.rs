@@ -24,9 +24,11 @@
 mod contents;
 mod features;
 mod names;
+mod snapshot;
 mod superblock;
 
 pub use names::{name_from_bytes, name_to_bytes};
+pub(crate) use snapshot::Ext4Names;
 
 use crate::cache::{BufferCache, Run};
 use crate::device::BLOCK_BYTES;

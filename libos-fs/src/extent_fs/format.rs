@@ -26,7 +26,7 @@ pub(super) const MAX_EXTENT_BLOCKS: usize = 256;
 /// Levels of a tree at most: more than 2⁶⁴ blocks could fill.
 pub(super) const MAX_LEVEL: u8 = 12;
 /// Object numbers and blocks of a file stay below this, so that both fit into one reference number.
-pub(super) const MAX_NUMBER: u64 = 1 << 32;
+pub(crate) const MAX_NUMBER: u64 = 1 << 32;
 
 const NODE_MAGIC: [u8; 4] = *b"HXND";
 
@@ -68,7 +68,7 @@ pub(super) struct Key {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ObjectKind {
+pub(crate) enum ObjectKind {
     File,
     Directory,
 }

@@ -9,7 +9,7 @@ use crate::cache::Run;
 use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use crate::file_id::FileId;
-use crate::file_system::{DirectoryEntry, EntryKind};
+use crate::file_system::{DirectoryEntry, EntryKind, Space};
 use crate::path::{names, parent_and_name};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use core::ops::Range;
 const SLACK: u64 = 16;
 
 /// Everything about a volume but the contents of its files.
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     /// As committed last.
     pub(super) superblock: Superblock,
     /// Copy of the superblock that was written last.
@@ -28,18 +28,27 @@ pub(super) struct Metadata {
     pub(super) space: SpaceMap,
     pub(super) next_object: u64,
     /// A commit failed after it may have become valid.
-    pub(super) commit_unknown: bool,
+    pub(crate) commit_unknown: bool,
 }
 
 /// Blocks that a file of this many bytes has.
-pub(super) fn blocks_of(bytes: u64) -> u64 {
+pub(crate) fn blocks_of(bytes: u64) -> u64 {
     bytes.div_ceil(BLOCK_BYTES as u64)
 }
 
 impl Metadata {
     /// Free blocks that data may not take: a commit may have to write every node anew.
-    pub(super) fn reserve(&self) -> u64 {
+    pub(crate) fn reserve(&self) -> u64 {
         self.tree.nodes() + SLACK
+    }
+
+    /// How full the volume is.
+    pub(crate) fn room(&self) -> Space {
+        Space {
+            blocks: self.space.blocks(),
+            free: self.space.free().saturating_sub(self.reserve()),
+            after_commit: self.space.after_commit(),
+        }
     }
 
     /// Makes sure that a few more nodes could be committed.
@@ -59,14 +68,14 @@ impl Metadata {
     }
 
     /// Length of an open file.
-    pub(super) fn file_bytes(&self, file: FileId) -> Result<u64, FsError> {
+    pub(crate) fn file_bytes(&self, file: FileId) -> Result<u64, FsError> {
         match self.inode(file.0) {
             Some(Inode { kind: ObjectKind::File, bytes }) => Ok(bytes),
             _ => Err(FsError::Removed),
         }
     }
 
-    pub(super) fn set_file_bytes(&mut self, file: FileId, bytes: u64) {
+    pub(crate) fn set_file_bytes(&mut self, file: FileId, bytes: u64) {
         if self.inode(file.0).is_none_or(|inode| inode.bytes == bytes) {
             return;
         }
@@ -110,7 +119,7 @@ impl Metadata {
         self.inode(object).map_or(ObjectKind::File, |inode| inode.kind)
     }
 
-    pub(super) fn open(&self, path: &str) -> Result<FileId, FsError> {
+    pub(crate) fn open(&self, path: &str) -> Result<FileId, FsError> {
         if names(path)?.is_empty() {
             return Err(FsError::IsADirectory(path.to_string()));
         }
@@ -122,7 +131,7 @@ impl Metadata {
         }
     }
 
-    pub(super) fn create(&mut self, path: &str, kind: ObjectKind) -> Result<FileId, FsError> {
+    pub(crate) fn create(&mut self, path: &str, kind: ObjectKind) -> Result<FileId, FsError> {
         let (_, directory, name) = self.locate_name(path)?;
         if self.entry(directory, name).is_some() {
             return Err(FsError::AlreadyExists(path.to_string()));
@@ -139,7 +148,7 @@ impl Metadata {
     }
 
     /// Removes a name and what it stands for. Returns the file whose blocks are gone.
-    pub(super) fn remove(&mut self, path: &str) -> Result<FileId, FsError> {
+    pub(crate) fn remove(&mut self, path: &str) -> Result<FileId, FsError> {
         let (_, directory, name) = self.locate_name(path)?;
         let object = self.entry(directory, name).ok_or_else(|| FsError::NotFound(path.to_string()))?;
         if self.kind_of(object) == ObjectKind::Directory && !self.is_empty_directory(object) {
@@ -152,7 +161,7 @@ impl Metadata {
     }
 
     /// Moves a name. Returns the file that was replaced, if any.
-    pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<Option<FileId>, FsError> {
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<Option<FileId>, FsError> {
         let (_, old_directory, old_name) = self.locate_name(from)?;
         let object =
             self.entry(old_directory, old_name).ok_or_else(|| FsError::NotFound(from.to_string()))?;
@@ -196,7 +205,7 @@ impl Metadata {
         }
     }
 
-    pub(super) fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
         let way = self.walk(&names(path)?, path)?;
         let directory = way[way.len() - 1];
         let mut entries = Vec::new();
@@ -228,12 +237,12 @@ impl Metadata {
     }
 
     /// Where a block of a file is on the disk.
-    pub(super) fn disk_block(&self, file: FileId, block: u64) -> Option<u64> {
+    pub(crate) fn disk_block(&self, file: FileId, block: u64) -> Option<u64> {
         self.extent_at(file, block).map(|(first, extent)| extent.disk + (block - first))
     }
 
     /// The blocks of a file from `block` on that are adjacent on the disk, `most` at most.
-    pub(super) fn run_at(&self, file: FileId, block: u64, most: u64) -> Option<Run> {
+    pub(crate) fn run_at(&self, file: FileId, block: u64, most: u64) -> Option<Run> {
         let disk = self.disk_block(file, block)?;
         let mut checksums = Vec::new();
         while (checksums.len() as u64) < most {
@@ -250,7 +259,7 @@ impl Metadata {
     }
 
     /// Gives a block of a file a place that may be written before the next commit. `want` blocks will follow.
-    pub(super) fn place(&mut self, file: FileId, block: u64, want: u64) -> Result<u64, FsError> {
+    pub(crate) fn place(&mut self, file: FileId, block: u64, want: u64) -> Result<u64, FsError> {
         let old = self.disk_block(file, block);
         if let Some(disk) = old.filter(|disk| self.space.is_fresh(*disk)) {
             return Ok(disk);
@@ -283,7 +292,7 @@ impl Metadata {
     }
 
     /// Takes blocks away from a file; what an extent has outside the range stays.
-    pub(super) fn unmap(&mut self, file: FileId, blocks: Range<u64>) {
+    pub(crate) fn unmap(&mut self, file: FileId, blocks: Range<u64>) {
         while let Some((first, extent)) = self.first_extent(file, blocks.clone()) {
             let end = first + extent.checksums.len() as u64;
             if self.tree.remove(&Key::extent(file.0, first)).is_none() {
@@ -320,7 +329,7 @@ impl Metadata {
     }
 
     /// Notes what the contents of a block must be from now on.
-    pub(super) fn set_checksum(&mut self, file: FileId, block: u64, checksum: u32) {
+    pub(crate) fn set_checksum(&mut self, file: FileId, block: u64, checksum: u32) {
         let Some((first, _)) = self.extent_at(file, block) else { return };
         self.tree.update(&Key::extent(file.0, first), |item| {
             if let Item::Extent(extent) = item {

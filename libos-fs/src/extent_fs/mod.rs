@@ -39,6 +39,7 @@
 //! There are no links, owners or times: a unikernel has one user and perhaps no clock.
 
 mod check;
+mod commit;
 mod format;
 mod load;
 mod metadata;
@@ -52,14 +53,16 @@ use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+pub(crate) use commit::{Committing, commit};
 use core::cell::RefCell;
 use core::ops::Range;
-use format::{MAX_NUMBER, ObjectKind, Pointer, SUPERBLOCKS, Superblock};
+pub(crate) use format::{MAX_NUMBER, ObjectKind};
 use hyperexo_abi::Page;
 use load::Loaded;
-use metadata::{Metadata, blocks_of};
+pub(crate) use metadata::{Metadata, blocks_of};
 
 /// A mounted volume.
 pub(crate) struct ExtentVolume {
@@ -68,37 +71,16 @@ pub(crate) struct ExtentVolume {
     metadata: RefCell<Metadata>,
 }
 
-/// The metadata of a volume that does not change any more, so that several cores may look at it.
-pub(crate) struct Snapshot(Metadata);
-
-impl Snapshot {
-    pub(crate) fn open(&self, path: &str) -> Result<FileId, FsError> {
-        self.0.open(path)
-    }
-
-    pub(crate) fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
-        self.0.list(path)
-    }
-
-    pub(crate) fn bytes(&self, file: FileId) -> Result<u64, FsError> {
-        self.0.file_bytes(file)
-    }
-
-    pub(crate) fn run_at(&self, file: FileId, block: u64, most: u64) -> Option<Run> {
-        self.0.run_at(file, block, most)
-    }
-}
-
 /// Part of a file within one block.
-struct Piece {
-    block: u64,
+pub(crate) struct Piece {
+    pub(crate) block: u64,
     /// Offset in the block.
-    offset: usize,
-    bytes: usize,
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Cuts a range of a file at the boundaries of blocks.
-fn pieces(offset: u64, bytes: usize) -> impl Iterator<Item = Piece> {
+pub(crate) fn pieces(offset: u64, bytes: usize) -> impl Iterator<Item = Piece> {
     let mut at = offset;
     let end = offset + bytes as u64;
     core::iter::from_fn(move || {
@@ -126,8 +108,8 @@ impl ExtentVolume {
     }
 
     /// Its metadata, without the cache and the device.
-    pub(crate) fn into_snapshot(self) -> Snapshot {
-        Snapshot(self.metadata.into_inner())
+    pub(crate) fn into_metadata(self) -> Metadata {
+        self.metadata.into_inner()
     }
 
     fn locate(&self, file: FileId, block: u64, most: u64) -> Result<Option<Run>, FsError> {
@@ -173,39 +155,19 @@ impl ExtentVolume {
         self.cache.forget(file, 0..u64::MAX);
         self.cache.forget_place(file);
     }
+}
 
-    /// Writes the changed nodes to free blocks. Returns their places, root last, and the new superblock.
-    fn write_nodes(&self) -> Result<(Vec<Pointer>, Superblock), FsError> {
-        let (blocks, root, pages) = {
-            let metadata = &mut *self.metadata.borrow_mut();
-            let blocks = metadata.space.allocate_many(metadata.tree.changed())?;
-            match metadata.tree.encode(&blocks) {
-                Some((root, pages)) => (blocks, root, pages),
-                None => return Err(FsError::Corrupt("tree changed while being written".into())),
-            }
-        };
-        let places =
-            pages.iter().map(|(block, page)| Pointer { block: *block, checksum: crc32fast::hash(&page.0) });
-        let places = places.collect();
-        if let Err(error) = self.cache.write_metadata(pages).and_then(|()| self.cache.flush()) {
-            let space = &mut self.metadata.borrow_mut().space;
-            blocks.into_iter().for_each(|block| space.release(block));
-            return Err(error);
-        }
-        let metadata = self.metadata.borrow();
-        let old = metadata.superblock;
-        let generation = old.generation + 1;
-        Ok((places, Superblock { generation, root, next_object: metadata.next_object, ..old }))
+impl Committing for ExtentVolume {
+    fn with_metadata<R>(&self, change: impl FnOnce(&mut Metadata) -> R) -> R {
+        change(&mut self.metadata.borrow_mut())
     }
 
-    /// Makes a state valid: from the first write on, its fate is the device's.
-    fn write_superblocks(&self, superblock: &Superblock) -> Result<usize, FsError> {
-        let current = self.metadata.borrow().copy;
-        let first = 1 - current;
-        self.cache.write_metadata(Vec::from([(SUPERBLOCKS[first], superblock.encode())]))?;
-        self.cache.flush()?;
-        self.cache.write_metadata(Vec::from([(SUPERBLOCKS[current], superblock.encode())]))?;
-        Ok(first)
+    fn write_metadata(&self, blocks: Vec<(u64, Box<Page>)>) -> Result<(), FsError> {
+        self.cache.write_metadata(blocks)
+    }
+
+    fn flush(&self) -> Result<(), FsError> {
+        self.cache.flush()
     }
 }
 
@@ -215,12 +177,7 @@ impl FileSystem for ExtentVolume {
     }
 
     fn space(&self) -> Space {
-        let metadata = self.metadata.borrow();
-        Space {
-            blocks: metadata.space.blocks(),
-            free: metadata.space.free().saturating_sub(metadata.reserve()),
-            after_commit: metadata.space.after_commit(),
-        }
+        self.metadata.borrow().room()
     }
 
     fn open(&self, path: &str) -> Result<FileId, FsError> {
@@ -341,28 +298,9 @@ impl FileSystem for ExtentVolume {
         }
         self.writable()?;
         self.cache.write_back()?;
-        {
-            let metadata = &mut *self.metadata.borrow_mut();
-            for ((file, block), checksum) in self.cache.take_written() {
-                metadata.set_checksum(file, block, checksum);
-            }
-            if metadata.tree.changed() == 0 {
-                return Ok(());
-            }
+        for ((file, block), checksum) in self.cache.take_written() {
+            self.metadata.borrow_mut().set_checksum(file, block, checksum);
         }
-        let (places, superblock) = self.write_nodes()?;
-        let written = self.write_superblocks(&superblock);
-        let metadata = &mut *self.metadata.borrow_mut();
-        let Ok(copy) = written else {
-            metadata.commit_unknown = true;
-            return Err(FsError::CommitUnknown);
-        };
-        metadata.superblock = superblock;
-        metadata.copy = copy;
-        for block in metadata.tree.adopt(&places) {
-            metadata.space.release(block);
-        }
-        metadata.space.committed();
-        Ok(())
+        commit(self)
     }
 }

@@ -5,19 +5,26 @@
 //! *listener*: the device calls it when any owner's request is done, and it wakes that owner. When its own
 //! request is done, another core becomes the listener.
 //!
+//! A request of read-ahead has no owner. Who collects its completion puts its blocks into staging; who wants
+//! one of its blocks before becomes its owner.
+//!
 //! Invariant: if an owner sleeps, there is a listener whose request has not landed. The listener is awake,
 //! has been woken, or will be called by the device.
 
+use super::dirty::{Dirty, Placed};
+use super::frames::Frames;
+use super::staging::Staging;
 use crate::device::{
     BlockDevice, DeviceError, Finished, Operation, Rejected, Rejection, Request, zeroed_page,
 };
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::task::Waker;
 use hyperexo_abi::Page;
 
-/// The device and what is on its way.
+/// The device, what is on its way, and what is neither in the cache nor on the device.
 pub(super) struct Desk {
     device: Box<dyn BlockDevice + Send>,
     flights: BTreeMap<u64, Flight>,
@@ -30,35 +37,82 @@ pub(super) struct Desk {
     completions: u64,
     /// Buffers for requests.
     pages: Vec<Box<Page>>,
-    /// A frame that holds no block, so that no core can be reading it. The next block goes there.
-    pub(super) spare: usize,
+    /// Frames that hold no block of the index, of those that have been used. The next block goes there.
+    vacant: Vec<usize>,
     /// Frames below have been used.
-    pub(super) used: usize,
+    used: usize,
+    /// Blocks that were read ahead.
+    pub(super) staging: Staging,
+    /// Blocks that are to be written.
+    pub(super) dirty: Dirty,
+    /// Blocks that have come into the cache.
+    pub(super) misses: u64,
+    /// Blocks of files that were read, and of these, blocks that left staging without having been used.
+    pub(super) blocks_read: u64,
+    pub(super) staged_wasted: u64,
 }
 
-/// A request for adjacent blocks of a file, from its submission until its blocks are in the cache.
+/// What a request is for.
+pub(super) enum Purpose {
+    /// It reads blocks of the cache, adjacent from this one on, with these checksums if they are known.
+    Fetch { block: u64, checksums: Option<Vec<u32>> },
+    /// It writes these blocks of the cache.
+    Write(Vec<Placed>),
+    /// It concerns no block of the cache.
+    Metadata,
+}
+
+/// A request, from its submission until its blocks are where they belong.
 struct Flight {
-    /// First block, and how many.
-    block: u64,
+    purpose: Purpose,
     count: u64,
-    /// Who submitted it, while asleep.
+    /// Of these, blocks that go to staging.
+    ahead: u64,
+    /// Whether somebody waits for its outcome, or will.
+    owned: bool,
+    /// Who, while asleep.
     owner: Option<Waker>,
     /// Other cores that want one of its blocks.
     others: Vec<Waker>,
     finished: Option<Finished>,
 }
 
+impl Flight {
+    fn has(&self, blocks: &Range<u64>) -> bool {
+        match &self.purpose {
+            Purpose::Fetch { block, .. } => *block < blocks.end && blocks.start < block + self.count,
+            Purpose::Write(placed) => placed.iter().any(|placed| blocks.contains(&placed.block)),
+            Purpose::Metadata => false,
+        }
+    }
+}
+
+/// A request that is to be submitted.
+pub(super) struct Wish {
+    pub(super) operation: Operation,
+    /// First block on the device.
+    pub(super) disk: u64,
+    pub(super) buffers: Vec<Box<Page>>,
+    pub(super) purpose: Purpose,
+    /// Blocks of it that go to staging.
+    pub(super) ahead: u64,
+    /// Whether somebody will ask for its outcome.
+    pub(super) owned: bool,
+}
+
 /// What came of the wish to submit a request.
 pub(super) enum Submitted {
     /// It is on its way, under this tag.
     OnItsWay(u64),
-    /// The queue is full, after so many completions. The core is in line; the next completion wakes it.
+    /// The queue is full, after so many completions.
     Full {
         /// As [`Desk::completions`] says now.
         completions: u64,
+        /// The buffers are given back.
+        buffers: Vec<Box<Page>>,
     },
     /// It will never be taken.
-    Refused(DeviceError),
+    Refused(DeviceError, Vec<Box<Page>>),
 }
 
 /// Cores to wake as soon as the lock is free.
@@ -73,8 +127,8 @@ impl Wakes {
 }
 
 impl Desk {
-    /// Nothing on its way; frame 0 is spare.
-    pub(super) fn new(device: Box<dyn BlockDevice + Send>) -> Desk {
+    /// Nothing on its way, for a cache of so many blocks.
+    pub(super) fn new(device: Box<dyn BlockDevice + Send>, capacity: usize) -> Desk {
         Desk {
             device,
             flights: BTreeMap::new(),
@@ -83,15 +137,51 @@ impl Desk {
             next_tag: 0,
             completions: 0,
             pages: Vec::new(),
-            spare: 0,
-            used: 1,
+            vacant: Vec::new(),
+            used: 0,
+            staging: Staging::new(capacity),
+            dirty: Dirty::default(),
+            misses: 0,
+            blocks_read: 0,
+            staged_wasted: 0,
         }
     }
 
-    /// The request that has a block on its way.
-    pub(super) fn on_its_way(&self, block: u64) -> Option<u64> {
-        let has = |flight: &Flight| (flight.block..flight.block + flight.count).contains(&block);
-        self.flights.iter().find(|(_, flight)| has(flight)).map(|(tag, _)| *tag)
+    /// The device. Nothing is on its way.
+    pub(super) fn into_device(self) -> Box<dyn BlockDevice + Send> {
+        self.device
+    }
+
+    /// A request that has one of these blocks on its way.
+    pub(super) fn on_its_way(&self, blocks: Range<u64>) -> Option<u64> {
+        self.flights.iter().find(|(_, flight)| flight.has(&blocks)).map(|(tag, _)| *tag)
+    }
+
+    /// Whether a block is on its way.
+    pub(super) fn is_on_its_way(&self, block: u64) -> bool {
+        self.on_its_way(block..block + 1).is_some()
+    }
+
+    /// Blocks on their way to staging.
+    pub(super) fn on_their_way_ahead(&self) -> u64 {
+        self.flights.values().map(|flight| flight.ahead).sum()
+    }
+
+    /// A request on its way that writes blocks of the cache.
+    pub(super) fn any_write(&self) -> Option<u64> {
+        let writes = |flight: &Flight| matches!(flight.purpose, Purpose::Write(_));
+        self.flights.iter().find(|(_, flight)| writes(flight)).map(|(tag, _)| *tag)
+    }
+
+    /// A request that has no owner.
+    pub(super) fn any_unowned(&self) -> Option<u64> {
+        self.flights.iter().find(|(_, flight)| !flight.owned).map(|(tag, _)| *tag)
+    }
+
+    /// Makes the caller the owner of a request that has none. `false` if it has one, or has landed.
+    pub(super) fn adopt(&mut self, tag: u64) -> bool {
+        let flight = self.flights.get_mut(&tag);
+        flight.is_some_and(|flight| !core::mem::replace(&mut flight.owned, true))
     }
 
     /// Adds a core to those that are woken when a request has landed.
@@ -101,33 +191,45 @@ impl Desk {
         }
     }
 
+    /// Adds a core to those that are woken when a request has ended. Somebody listens: no request is without
+    /// owner.
+    pub(super) fn stand_in_line(&mut self, waker: Waker) {
+        self.in_line.push(waker);
+    }
+
     /// Whether the blocks of a request are in the cache, or never will be by it.
     pub(super) fn has_landed(&self, tag: u64) -> bool {
         !self.flights.contains_key(&tag)
     }
 
-    /// Starts to read `count` blocks: of the file from `block` on, on the device from `disk` on.
-    pub(super) fn submit(&mut self, disk: u64, block: u64, count: u64, waker: &Waker) -> Submitted {
-        let tag = self.next_tag;
-        let buffers = (0..count).map(|_| self.pages.pop().unwrap_or_else(zeroed_page)).collect();
-        let request = Request { tag, operation: Operation::Read, block: disk, buffers };
-        let Err(Rejected { request, reason }) = self.device.submit(request) else {
+    /// A buffer for a request.
+    pub(super) fn page(&mut self) -> Box<Page> {
+        self.pages.pop().unwrap_or_else(zeroed_page)
+    }
+
+    /// A buffer that is not needed any more.
+    pub(super) fn give_back(&mut self, pages: impl IntoIterator<Item = Box<Page>>) {
+        self.pages.extend(pages);
+    }
+
+    /// Starts a request.
+    pub(super) fn submit(&mut self, wish: Wish) -> Submitted {
+        let Wish { operation, disk, buffers, purpose, ahead, owned } = wish;
+        let (tag, count) = (self.next_tag, buffers.len() as u64);
+        let request = Request { tag, operation, block: disk, buffers };
+        let Err(Rejected { request: Request { buffers, .. }, reason }) = self.device.submit(request) else {
             self.next_tag += 1;
-            let flight = Flight { block, count, owner: None, others: Vec::new(), finished: None };
-            self.flights.insert(tag, flight);
+            let (owner, others, finished) = Default::default();
+            self.flights.insert(tag, Flight { purpose, count, ahead, owned, owner, others, finished });
             return Submitted::OnItsWay(tag);
         };
-        self.pages.extend(request.buffers);
         match reason {
-            Rejection::Refused(error) => Submitted::Refused(error),
+            Rejection::Refused(error) => Submitted::Refused(error, buffers),
             Rejection::QueueFull if self.flights.values().all(|flight| flight.finished.is_some()) => {
                 // Full with nothing in flight: it will never have room.
-                Submitted::Refused(DeviceError::Io)
+                Submitted::Refused(DeviceError::Io, buffers)
             }
-            Rejection::QueueFull => {
-                self.in_line.push(waker.clone());
-                Submitted::Full { completions: self.completions }
-            }
+            Rejection::QueueFull => Submitted::Full { completions: self.completions, buffers },
         }
     }
 
@@ -136,7 +238,7 @@ impl Desk {
     pub(super) fn outcome(&mut self, tag: u64, waker: &Waker) -> (Option<Finished>, Wakes) {
         let mut wakes = Wakes::default();
         loop {
-            self.collect(tag, &mut wakes);
+            self.collect_for(Some(tag), &mut wakes);
             let Some(flight) = self.flights.get_mut(&tag) else { return (None, wakes) };
             if let Some(finished) = flight.finished.take() {
                 flight.owner = None;
@@ -160,16 +262,29 @@ impl Desk {
         self.completions
     }
 
-    /// Takes what the device has done for the owner of a request; others whose requests have ended are to be
-    /// woken.
-    fn collect(&mut self, own: u64, wakes: &mut Wakes) {
+    /// Takes what the device has done.
+    pub(super) fn collect(&mut self) -> Wakes {
+        let mut wakes = Wakes::default();
+        self.collect_for(None, &mut wakes);
+        wakes
+    }
+
+    /// Takes what the device has done, for the owner of a request; others whose requests have ended are to
+    /// be woken.
+    fn collect_for(&mut self, own: Option<u64>, wakes: &mut Wakes) {
         while let Some(completion) = self.device.poll() {
             self.completions += 1;
-            if let Some(flight) = self.flights.get_mut(&completion.tag) {
-                wakes.0.extend(flight.owner.take().filter(|_| completion.tag != own));
-                flight.finished = Some(Finished { buffers: completion.buffers, result: completion.result });
-            }
             wakes.0.append(&mut self.in_line);
+            let tag = completion.tag;
+            let finished = Finished { buffers: completion.buffers, result: completion.result };
+            match self.flights.get_mut(&tag) {
+                Some(flight) if flight.owned => {
+                    wakes.0.extend(flight.owner.take().filter(|_| Some(tag) != own));
+                    flight.finished = Some(finished);
+                }
+                Some(_) => wakes.0.extend(self.stage(tag, finished).0),
+                None => {}
+            }
         }
     }
 
@@ -183,10 +298,55 @@ impl Desk {
         }
     }
 
-    /// The blocks of a request are in the cache, or never will be by it. Its buffers serve others.
+    /// The blocks of a request are where they belong, or never will be by it. Its buffers serve others.
     pub(super) fn land(&mut self, tag: u64, buffers: Vec<Box<Page>>) -> Wakes {
         self.pages.extend(buffers);
         Wakes(self.flights.remove(&tag).map(|flight| flight.others).unwrap_or_default())
+    }
+
+    /// The same for a request of read-ahead: its blocks go to staging, if it has not failed. A failure is
+    /// found out again by who asks for a block.
+    pub(super) fn stage(&mut self, tag: u64, finished: Finished) -> Wakes {
+        let Some(flight) = self.flights.remove(&tag) else { return Wakes::default() };
+        let complete = finished.result.is_ok() && finished.buffers.len() as u64 == flight.count;
+        match flight.purpose {
+            Purpose::Fetch { block, checksums } if complete => {
+                self.put_in_staging(block, finished.buffers, checksums.as_deref());
+                // Half-way through what was read ahead is the time to read on.
+                self.staging.set_goes_on(block + flight.count / 2, block + flight.count);
+                self.blocks_read += flight.count;
+            }
+            _ => self.pages.extend(finished.buffers),
+        }
+        Wakes(flight.others)
+    }
+
+    /// Puts blocks into staging that have been read, with the checksums that they must have.
+    pub(super) fn put_in_staging(&mut self, block: u64, pages: Vec<Box<Page>>, sums: Option<&[u32]>) {
+        for (position, page) in pages.into_iter().enumerate() {
+            let sum = sums.and_then(|sums| sums.get(position).copied());
+            self.staging.put(block + position as u64, page, sum, self.misses);
+        }
+    }
+
+    /// Fills a frame that nobody reads with a block, and returns its number.
+    pub(super) fn fill_vacant(&mut self, frames: &Frames, block: u64, page: &Page) -> usize {
+        loop {
+            let filled = (0..self.vacant.len()).rev().find(|at| frames.fill(self.vacant[*at], block, page));
+            if let Some(at) = filled {
+                return self.vacant.swap_remove(at);
+            }
+            if self.used < frames.count() {
+                self.used += 1;
+                self.vacant.push(self.used - 1);
+            }
+            // Else more cores than there are spare frames stopped while they read: one of them goes on.
+        }
+    }
+
+    /// A frame holds no block any more.
+    pub(super) fn vacate(&mut self, frame: usize) {
+        self.vacant.push(frame);
     }
 }
 
@@ -254,6 +414,33 @@ mod tests {
         }
     }
 
+    fn fetch(block: u64, owned: bool) -> Wish {
+        let (operation, buffers) = (Operation::Read, Vec::from([zeroed_page()]));
+        let purpose = Purpose::Fetch { block, checksums: None };
+        Wish { operation, disk: block, buffers, purpose, ahead: u64::from(!owned), owned }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_staged() {
+        let device = Manual::default();
+        let mut desk = Desk::new(Box::new(device.clone()), 64);
+        for block in 0..2 {
+            assert!(matches!(desk.submit(fetch(block, false)), Submitted::OnItsWay(_)));
+        }
+        assert_eq!((desk.on_their_way_ahead(), desk.on_its_way(1..9)), (2, Some(1)));
+        device.complete(0);
+        desk.collect().wake();
+        assert!(desk.staging.contains(0) && desk.has_landed(0) && !desk.adopt(0));
+        assert!(desk.adopt(1) && !desk.adopt(1) && desk.any_unowned().is_none());
+        let core: Arc<Core> = Arc::default();
+        assert!(desk.outcome(1, &Waker::from(Arc::clone(&core))).0.is_none());
+        device.complete(1);
+        assert!(core.0.load(Ordering::Relaxed));
+        let finished = desk.outcome(1, &Waker::from(Arc::clone(&core))).0.expect("it has ended");
+        desk.stage(1, finished).wake();
+        assert!(desk.staging.contains(1) && desk.on_its_way(0..9).is_none());
+    }
+
     /// Each core has a request, asks, sleeps, and asks again when it is woken. Requests complete in every
     /// order, one or several at a time. No core sleeps for ever.
     #[test]
@@ -262,11 +449,11 @@ mod tests {
         for seed in 0..2000 {
             let mut dice = crate::device::fault::Dice::new(seed);
             let device = Manual::default();
-            let mut desk = Desk::new(Box::new(device.clone()));
+            let mut desk = Desk::new(Box::new(device.clone()), 64);
             let cores: Vec<Arc<Core>> = (0..CORES).map(|_| Arc::default()).collect();
             let waker = |core: u64| Waker::from(Arc::clone(&cores[core as usize]));
             for core in 0..CORES {
-                let submitted = desk.submit(core, core, 1, &waker(core));
+                let submitted = desk.submit(fetch(core, true));
                 assert!(matches!(submitted, Submitted::OnItsWay(tag) if tag == core));
                 cores[core as usize].0.store(true, Ordering::Relaxed);
             }

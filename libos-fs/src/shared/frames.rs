@@ -1,113 +1,111 @@
-//! Buffers that several cores read while another one fills them.
+//! Buffers that several cores read while another one changes them.
+//!
+//! Readers and the one core that writes never wait for each other: a reader that finds its frame being
+//! written looks the block up again; a writer that finds readers in a frame takes another one. So there are
+//! [`SPARE`] frames more than blocks, more than there are cores that could be taken off their processor in
+//! the middle of a copy. What no block has ever been in takes no memory.
 
 use crate::device::BLOCK_BYTES;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
 use hyperexo_abi::Page;
+use spin::RwLock;
 
-/// Bytes that are copied at a time.
-const WORD: usize = size_of::<u64>();
-/// Words of a line of a processor's cache.
-const LINE: usize = 8;
+/// Frames beyond the capacity of the cache: most cores that may be stopped while they read.
+pub(super) const SPARE: usize = 64;
 
-/// Frames for blocks. A reader gets a whole copy of the block it wants, or `false`; it never waits.
+/// Frames for blocks.
 pub(super) struct Frames(Box<[Frame]>);
 
-/// On a cache line of its own: reading one frame does not slow down the core that fills the next.
+/// On cache lines of its own: reading one frame does not slow down the core that fills the next.
 #[repr(align(64))]
-struct Frame {
-    /// Odd while the frame is being filled.
-    version: AtomicU64,
+struct Frame(RwLock<Contents>);
+
+struct Contents {
     /// Which block it holds.
-    block: AtomicU64,
-    words: Box<[AtomicU64]>,
+    block: u64,
+    /// Not aligned to pages, as no device sees it: copies between places that are equal but for their page are
+    /// slow.
+    bytes: Option<Box<[u8; BLOCK_BYTES]>>,
 }
 
 impl Frames {
-    /// So many, which hold no block.
-    pub(super) fn new(count: usize) -> Frames {
-        let frame = |_| Frame {
-            version: AtomicU64::new(0),
-            block: AtomicU64::new(u64::MAX),
-            words: (0..BLOCK_BYTES / WORD).map(|_| AtomicU64::new(0)).collect(),
-        };
-        Frames((0..count).map(frame).collect())
+    /// For so many blocks.
+    pub(super) fn new(blocks: usize) -> Frames {
+        let frame = |_| Frame(RwLock::new(Contents { block: u64::MAX, bytes: None }));
+        Frames((0..blocks + SPARE).map(frame).collect())
     }
 
-    /// Copies bytes of a block from a frame, from `offset` in the block on. If the frame holds another block,
-    /// or is filled meanwhile, the answer is `false` and `into` holds anything.
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Copies bytes of a block from a frame, from `offset` in the block on. `false`, if the frame holds
+    /// another block or is being written.
+    #[inline]
     pub(super) fn copy(&self, frame: usize, block: u64, offset: usize, into: &mut [u8]) -> bool {
-        let frame = &self.0[frame];
-        let before = frame.version.load(Ordering::Acquire);
-        if !before.is_multiple_of(2) || frame.block.load(Ordering::Relaxed) != block {
-            return false;
+        let Some(contents) = self.0[frame].0.try_read() else { return false };
+        match &contents.bytes {
+            Some(bytes) if contents.block == block => {
+                into.copy_from_slice(&bytes[offset..offset + into.len()]);
+                true
+            }
+            _ => false,
         }
-        copy_words(&frame.words, offset, into);
-        // What was read counts if the version has not moved meanwhile; see [`crate::cache::SharedCache`].
-        fence(Ordering::Acquire);
-        frame.version.load(Ordering::Relaxed) == before
     }
 
-    /// Puts a block into a frame. One core at a time; the caller sees to that.
-    pub(super) fn fill(&self, frame: usize, block: u64, contents: &Page) {
-        let frame = &self.0[frame];
-        let version = frame.version.load(Ordering::Relaxed);
-        frame.version.store(version.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        frame.block.store(block, Ordering::Relaxed);
-        for (word, bytes) in frame.words.iter().zip(contents.0.as_chunks::<WORD>().0) {
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-        }
-        frame.version.store(version.wrapping_add(2), Ordering::Release);
+    /// Puts a block into a frame. `false` if somebody is still reading what is there.
+    pub(super) fn fill(&self, frame: usize, block: u64, from: &Page) -> bool {
+        let Some(mut contents) = self.0[frame].0.try_write() else { return false };
+        contents.block = block;
+        contents.bytes.get_or_insert_with(|| Box::new([0; BLOCK_BYTES])).copy_from_slice(&from.0);
+        true
     }
-}
 
-/// Copies bytes out of words, from an offset in bytes on: whole words at their places, and parts of words at
-/// both ends.
-fn copy_words(words: &[AtomicU64], offset: usize, into: &mut [u8]) {
-    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
-    let mut words = &words[offset / WORD..];
-    let mut rest = into;
-    let skip = offset % WORD;
-    if let (1.., Some((word, others))) = (skip, words.split_first()) {
-        let (head, tail) = rest.split_at_mut(rest.len().min(WORD - skip));
-        head.copy_from_slice(&load(word)[skip..skip + head.len()]);
-        (rest, words) = (tail, others);
-    }
-    let (whole, tail) = rest.as_chunks_mut::<WORD>();
-    let (whole_words, words) = words.split_at(whole.len());
-    // Several at a time: the compiler leaves loops over atomics as they are.
-    let (lines, line_rest) = whole.as_chunks_mut::<LINE>();
-    let (line_words, rest_words) = whole_words.as_chunks::<LINE>();
-    for (line, words) in lines.iter_mut().zip(line_words) {
-        *line = core::array::from_fn(|at| load(&words[at]));
-    }
-    line_rest.iter_mut().zip(rest_words).for_each(|(bytes, word)| *bytes = load(word));
-    if let (false, Some(word)) = (tail.is_empty(), words.first()) {
-        tail.copy_from_slice(&load(word)[..tail.len()]);
+    /// Changes part of the block in a frame. `false` if somebody is reading it.
+    pub(super) fn change(&self, frame: usize, offset: usize, from: &[u8]) -> bool {
+        let Some(mut contents) = self.0[frame].0.try_write() else { return false };
+        if let Some(bytes) = &mut contents.bytes {
+            bytes[offset..offset + from.len()].copy_from_slice(from);
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
+    use core::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn any_part_is_copied() {
         let frames = Frames::new(2);
         let page = Page(core::array::from_fn(|at| (at * 7 % 251) as u8));
-        frames.fill(1, 5, &page);
-        for offset in (0..40).chain(4080..BLOCK_BYTES) {
-            for bytes in (0..40).chain([BLOCK_BYTES]) {
-                let bytes = bytes.min(BLOCK_BYTES - offset);
-                let mut into = vec![0; bytes];
-                assert!(frames.copy(1, 5, offset, &mut into));
-                assert_eq!(into, page.0[offset..offset + bytes], "{bytes} bytes from {offset} on");
-            }
+        assert!(frames.fill(1, 5, &page));
+        for (offset, bytes) in [(0, BLOCK_BYTES), (3, 9), (4090, 6), (17, 0)] {
+            let mut into = vec![0; bytes];
+            assert!(frames.copy(1, 5, offset, &mut into));
+            assert_eq!(into, page.0[offset..offset + bytes], "{bytes} bytes from {offset} on");
         }
         assert!(!frames.copy(1, 6, 0, &mut [0; 8]), "another block");
         assert!(!frames.copy(0, 5, 0, &mut [0; 8]), "another frame");
+        assert!(frames.change(1, 4000, b"new"));
+        let mut into = [0; 5];
+        assert!(frames.copy(1, 5, 3999, &mut into));
+        assert_eq!(into, [page.0[3999], b'n', b'e', b'w', page.0[4003]]);
+    }
+
+    #[test]
+    fn a_reader_that_is_stopped_keeps_its_frame_only() {
+        let frames = Frames::new(1);
+        assert!(frames.fill(0, 5, &Page([5; BLOCK_BYTES])));
+        let reading = frames.0[0].0.read();
+        assert!(!frames.fill(0, 6, &Page([6; BLOCK_BYTES])), "it is being read");
+        assert!(!frames.change(0, 0, b"new"));
+        assert!(frames.copy(0, 5, 0, &mut [0; 8]), "others read it, too");
+        assert!(frames.fill(1, 6, &Page([6; BLOCK_BYTES])));
+        drop(reading);
+        assert!(frames.fill(0, 6, &Page([6; BLOCK_BYTES])));
     }
 
     /// A frame gets other contents all the time; every copy is of one filling.
@@ -136,7 +134,9 @@ mod tests {
                 .collect();
             for round in 0..40_000 {
                 let block = round % 4;
-                frames.fill(0, block as u64, &pages[block]);
+                while !frames.fill(0, block as u64, &pages[block]) {
+                    std::thread::yield_now();
+                }
                 if round % 8 == 0 {
                     std::thread::yield_now();
                 }

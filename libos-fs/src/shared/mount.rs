@@ -1,14 +1,16 @@
 //! From a device to the names and places of blocks, and back to the device.
 
+use super::names::Names;
 use crate::cache::{BufferCache, CacheOptions};
 use crate::device::{BlockDevice, Completion, DeviceQueue, Rejected, Request};
 use crate::error::FsError;
-use crate::extent_fs::{ExtentVolume, Snapshot};
+use crate::ext4::Ext4Volume;
+use crate::extent_fs::ExtentVolume;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::task::Waker;
-use spin::Mutex;
+use spin::{Mutex, RwLock};
 
 /// A device that is lent to the file system while it mounts.
 struct Lent(Arc<Mutex<Box<dyn BlockDevice + Send>>>);
@@ -46,20 +48,24 @@ impl BlockDevice for Lent {
 
 /// What mounting gives.
 pub(super) struct Mounted {
-    pub(super) names: Snapshot,
+    pub(super) names: Names,
     pub(super) device: Box<dyn BlockDevice + Send>,
     /// Blocks that were read.
     pub(super) reads: u64,
 }
 
-/// Reads the metadata of the volume on a device.
+/// Reads the metadata of the volume on a device: of an ext4 image, names and places of all files.
 pub(super) fn mount(device: Box<dyn BlockDevice + Send>) -> Result<Mounted, FsError> {
     let device = Arc::new(Mutex::new(device));
     let (names, reads) = {
         let queue = Rc::new(DeviceQueue::new(Box::new(Lent(Arc::clone(&device)))));
         let cache = Rc::new(BufferCache::new(queue, CacheOptions { blocks: 1, ..CacheOptions::default() }));
-        let volume = ExtentVolume::mount(Rc::clone(&cache))?;
-        (volume.into_snapshot(), cache.statistics().mount_reads)
+        let names = match ExtentVolume::mount(Rc::clone(&cache)) {
+            Ok(volume) => Names::Extents(RwLock::new(volume.into_metadata())),
+            Err(FsError::UnknownFormat) => Names::Ext4(Ext4Volume::mount(Rc::clone(&cache))?.into_names()?),
+            Err(error) => return Err(error),
+        };
+        (names, cache.statistics().mount_reads)
     };
     match Arc::into_inner(device) {
         Some(device) => Ok(Mounted { names, device: device.into_inner(), reads }),

@@ -2,7 +2,7 @@
 //! order.
 
 use libos_fs::device::fault::Dice;
-use libos_fs::{BLOCK_BYTES, BlockDevice, Completion, DeviceError, Rejected, Rejection, Request};
+use libos_fs::{BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, Rejected, Rejection, Request};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,8 +17,14 @@ pub const NOTHING: u64 = u64::MAX;
 /// What a test sees of the disk.
 #[derive(Default)]
 pub struct Control {
-    /// Blocks of requests that succeeded.
+    /// Blocks of reads that succeeded.
     pub blocks_read: AtomicU64,
+    /// Blocks of writes that succeeded.
+    pub blocks_written: AtomicU64,
+    /// As long as it is set, writes fail.
+    pub fails_writes: AtomicBool,
+    /// The contents.
+    pub bytes: Mutex<Vec<u8>>,
     /// Requests with this block fail.
     pub broken: AtomicU64,
     /// As long as it is set, nothing completes.
@@ -35,17 +41,18 @@ pub struct SlowDisk {
 
 impl SlowDisk {
     pub fn new(bytes: Vec<u8>) -> (SlowDisk, Arc<Control>) {
-        let control = Arc::new(Control { broken: AtomicU64::new(NOTHING), ..Control::default() });
-        let (requests, taken) = channel();
         let blocks = (bytes.len() / BLOCK_BYTES) as u64;
+        let (broken, bytes) = (AtomicU64::new(NOTHING), Mutex::new(bytes));
+        let control = Arc::new(Control { broken, bytes, ..Control::default() });
+        let (requests, taken) = channel();
         let at_work = Arc::clone(&control);
-        std::thread::spawn(move || work(&bytes, &taken, &at_work));
+        std::thread::spawn(move || work(&taken, &at_work));
         (SlowDisk { blocks, in_flight: 0, requests, control: Arc::clone(&control) }, control)
     }
 }
 
 /// The life of the disk, until nobody can ask it for anything.
-fn work(bytes: &[u8], requests: &Receiver<Request>, control: &Control) {
+fn work(requests: &Receiver<Request>, control: &Control) {
     let mut dice = Dice::new(3);
     while let Ok(first) = requests.recv() {
         while control.stopped.load(Ordering::SeqCst) {
@@ -56,8 +63,7 @@ fn work(bytes: &[u8], requests: &Receiver<Request>, control: &Control) {
         }
         let mut batch: Vec<Request> = std::iter::once(first).chain(requests.try_iter()).collect();
         while !batch.is_empty() {
-            let completion =
-                answer(bytes, batch.swap_remove(dice.below(batch.len() as u64) as usize), control);
+            let completion = answer(batch.swap_remove(dice.below(batch.len() as u64) as usize), control);
             let waker = {
                 let mut done = control.done.lock().unwrap();
                 done.0.push_back(completion);
@@ -68,13 +74,22 @@ fn work(bytes: &[u8], requests: &Receiver<Request>, control: &Control) {
     }
 }
 
-fn answer(bytes: &[u8], mut request: Request, control: &Control) -> Completion {
+fn answer(mut request: Request, control: &Control) -> Completion {
     let blocks = request.block..request.block + request.buffers.len() as u64;
+    let write = request.operation == Operation::Write;
+    let fails = write && control.fails_writes.load(Ordering::SeqCst);
     let mut result = Err(DeviceError::Io);
-    if !blocks.contains(&control.broken.load(Ordering::SeqCst)) {
+    if !fails && !blocks.contains(&control.broken.load(Ordering::SeqCst)) {
+        let mut bytes = control.bytes.lock().unwrap();
         for (block, buffer) in blocks.zip(&mut request.buffers) {
-            buffer.0.copy_from_slice(&bytes[block as usize * BLOCK_BYTES..][..BLOCK_BYTES]);
-            control.blocks_read.fetch_add(1, Ordering::SeqCst);
+            let there = &mut bytes[block as usize * BLOCK_BYTES..][..BLOCK_BYTES];
+            if write {
+                there.copy_from_slice(&buffer.0);
+                control.blocks_written.fetch_add(1, Ordering::SeqCst);
+            } else {
+                buffer.0.copy_from_slice(there);
+                control.blocks_read.fetch_add(1, Ordering::SeqCst);
+            }
         }
         result = Ok(());
     }
@@ -91,7 +106,7 @@ impl BlockDevice for SlowDisk {
     }
 
     fn read_only(&self) -> bool {
-        true
+        false
     }
 
     fn submit(&mut self, request: Request) -> Result<(), Rejected> {

@@ -13,7 +13,8 @@ use libos_fs::cache::{Lru, ReplacementPolicy, SharedCache, reference};
 use libos_fs::device::fault::Dice;
 use libos_fs::shared::Cores;
 use libos_fs::{
-    BLOCK_BYTES, FsError, PolicyKind, RingDevice, SharedFile, SharedStatistics, SharedVolume, simulate,
+    BLOCK_BYTES, FsError, PolicyKind, ReadAheadKind, RingDevice, SharedFile, SharedStatistics, SharedVolume,
+    simulate,
 };
 use spin::Once;
 
@@ -91,13 +92,16 @@ fn open<P: ReplacementPolicy>(
 ) -> Result<(SharedVolume<P>, SharedFile<P>), String> {
     let device = RingDevice::open().map_err(|error| format!("{error}"))?;
     let volume = SharedVolume::mount(device, cache, Cores).map_err(|error| format!("the volume: {error}"))?;
+    // So that what is missed is what is read.
+    let none = volume.set_read_ahead(ReadAheadKind::None);
+    none.map_err(|error| format!("read-ahead: {error}"))?;
     let file = volume.open(path).map_err(|error| format!("{path}: {error}"))?;
     Ok((volume, file))
 }
 
 /// One JSON line.
 fn report(path: &str, blocks: u64, cores: u64, gets: u64, statistics: &SharedStatistics, seen: &Seen) {
-    let SharedStatistics { hits, misses, mount_reads, waits, read_requests, read_errors } = statistics;
+    let SharedStatistics { hits, misses, mount_reads, waits, read_requests, read_errors, .. } = statistics;
     println!(
         "{{\"file\":\"{path}\",\"blocks\":{blocks},\"sum\":{},\"readers\":{cores},\"gets\":{gets},\
         \"hits\":{hits},\"misses\":{misses},\"mount_reads\":{mount_reads},\"waits\":{waits},\

@@ -191,6 +191,16 @@ impl Workload {
         }
     }
 
+    /// Files that it changes where they are. On several cores each has its own copy of them: who shards a
+    /// store gives each core a part of it, and no core waits for the locks of another.
+    pub fn changes(self) -> &'static [&'static str] {
+        match self {
+            Workload::Ycsb(Mix::C | Mix::GetScan) => &[],
+            Workload::Ycsb(_) => &[ycsb::INDEX_PATH, ycsb::LEAVES_PATH],
+            _ => &[],
+        }
+    }
+
     /// Opens its files.
     ///
     /// # Errors

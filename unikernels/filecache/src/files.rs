@@ -4,11 +4,14 @@
 //! The programs are the same on both, to the line, so that what differs in a comparison is what lies below
 //! this module.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
+use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
-use libos_fs::{BufferCache, File, FileId, FsError, Volume};
+use libos_fs::cache::Managed;
+use libos_fs::{BufferCache, File, FileId, FsError, ReadAheadKind, ReplacementPolicy, SharedVolume, Volume};
 
 /// Why a file could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,9 +157,81 @@ pub enum Advice<'c> {
     /// To nobody.
     None,
     /// To a cache of its own, which does as it is told: `policy.rs` in the workload's folder.
-    Own(&'c BufferCache),
+    Own(OwnCache<'c>),
     /// To a kernel that takes hints: as much of the same as its interface can express.
     Hints(&'c dyn Hints),
+}
+
+/// A cache that does as a workload says.
+#[derive(Clone, Copy)]
+pub enum OwnCache<'c> {
+    /// Of one core.
+    One(&'c BufferCache),
+    /// Of a volume that several cores use. It has one shard.
+    Shared(&'c SharedVolume<Managed>),
+}
+
+impl OwnCache<'_> {
+    /// Gives the blocks of a priority another policy.
+    pub fn set_policy(self, priority: i32, policy: impl Into<Box<dyn ReplacementPolicy>>) {
+        match self {
+            OwnCache::One(cache) => cache.set_policy(priority, policy),
+            OwnCache::Shared(volume) => {
+                let policy = Cell::new(Some(policy.into()));
+                let only_shard = "a cache with one shard asks for one policy";
+                volume.set_policy(priority, || policy.take().expect(only_shard));
+            }
+        }
+    }
+
+    /// Gives a file a priority; files that were given none have 0.
+    pub fn set_priority(self, file: impl Into<FileId>, priority: i32) {
+        match self {
+            OwnCache::One(cache) => cache.set_priority(file, priority),
+            OwnCache::Shared(volume) => volume.set_priority(file.into(), priority),
+        }
+    }
+
+    /// Says that blocks of a file will not be needed soon.
+    pub fn done_with(self, file: impl Into<FileId>, blocks: Range<u64>) {
+        match self {
+            OwnCache::One(cache) => cache.done_with(file, blocks),
+            OwnCache::Shared(volume) => volume.done_with(file.into(), blocks),
+        }
+    }
+
+    /// Says something about blocks of a file to the policy of its priority.
+    pub fn advise(self, file: impl Into<FileId>, blocks: Range<u64>, advice: libos_fs::Advice) {
+        match self {
+            OwnCache::One(cache) => cache.advise(file, blocks, advice),
+            OwnCache::Shared(volume) => volume.advise(file.into(), blocks, advice),
+        }
+    }
+
+    /// Blocks it may hold.
+    pub fn blocks(self) -> usize {
+        match self {
+            OwnCache::One(cache) => cache.blocks(),
+            OwnCache::Shared(volume) => volume.blocks(),
+        }
+    }
+
+    /// Chooses another read-ahead policy; those that follow disclosures are for one core.
+    pub fn set_read_ahead(self, kind: ReadAheadKind) {
+        match self {
+            OwnCache::One(cache) => cache.set_read_ahead(kind),
+            // What is refused leaves things as they were: it is about time, not about results.
+            OwnCache::Shared(volume) => drop(volume.set_read_ahead(kind)),
+        }
+    }
+
+    /// Whether it makes use of what is disclosed.
+    pub fn uses_disclosures(self) -> bool {
+        match self {
+            OwnCache::One(cache) => cache.uses_disclosures(),
+            OwnCache::Shared(_) => false,
+        }
+    }
 }
 
 /// What can be said to a kernel that takes hints by `posix_fadvise`.

@@ -18,7 +18,7 @@
 //! ```text
 //!  main.rs         the unikernel: command line in, result line out
 //!     │
-//!  run             mounts, sets cache size and policy, takes the time, counts
+//!  run, cores      mount, set cache size and policy, take the time, count
 //!     │
 //!  cs din sort     the programs; each compares its result with the one that was computed without any cache
 //!     │
@@ -37,6 +37,7 @@ extern crate alloc;
 pub mod btree;
 mod cache_size;
 mod catalogue;
+pub mod cores;
 pub mod cs;
 #[cfg(feature = "data")]
 pub mod data;

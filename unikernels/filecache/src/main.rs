@@ -6,6 +6,7 @@
 //! | `policy=default\|own\|NAME` | cache policy, or one of the library's; `default` if not given |
 //! | `cache=80%`, `cache=800`, `cache=paper:6.4` | cache in hundredths of the workload's data, in blocks, or as in the paper; `80%` if not given |
 //! | `read_ahead=none\|one-block\|sequential\|cluster\|directed\|aggressive` | read-ahead policy; the library's default if not given |
+//! | `cores=N` | N cores run the workload, each the whole of it, through one cache ([`filecache::cores`]); one core with the cache of its own if not given |
 //! | `record=1` | print the reference string as well |
 //!
 //! It prints one result line, a JSON object; the exit code is 0 if the workload's result was the expected

@@ -2,7 +2,7 @@
 
 use crate::cache_size::CacheSize;
 use crate::catalogue::Workload;
-use crate::files::Advice;
+use crate::files::{Advice, OwnCache};
 use crate::lines::BLOCK_BYTES;
 use crate::policy::Policy;
 use crate::recorded_reads::RecordedReads;
@@ -32,6 +32,9 @@ pub struct Options {
     pub read_ahead: ReadAheadKind,
     /// `record=1`: whether to print the reference string.
     pub record: bool,
+    /// `cores=`: how many cores run the workload, through one cache; see [`crate::cores`]. `None`: one, with
+    /// the cache of its own.
+    pub cores: Option<u64>,
     /// `plan=`: what the cache is told from outside, before the workload begins; see [`CachePlan`].
     pub plan: Option<CachePlan>,
 }
@@ -45,6 +48,7 @@ impl Options {
             cache: CacheSize::Percent(80),
             read_ahead: ReadAheadKind::default(),
             record: false,
+            cores: None,
             plan: None,
         }
     }
@@ -68,6 +72,7 @@ impl Options {
         if let Some(text) = argument("read_ahead") {
             options.read_ahead = value("read_ahead", text)?;
         }
+        options.cores = argument("cores").map(|text| value("cores", text)).transpose()?;
         options.plan = argument("plan").map(|text| value("plan", text)).transpose()?;
         options.record = match argument("record") {
             None | Some("0") => false,
@@ -108,7 +113,7 @@ impl Outcome {
 }
 
 /// Blocks of cache for mounting and opening, before the size of the data is known.
-const START_BLOCKS: usize = 64;
+pub(crate) const START_BLOCKS: usize = 64;
 
 /// Mounts the volume on `device` and runs a workload. `now_ns` tells the time in nanoseconds from any origin.
 ///
@@ -159,7 +164,8 @@ pub fn run_observed(
         plan.apply(&volume).map_err(|error| RunError::file("the plan", error))?;
     }
     let start_ns = now_ns();
-    let advice = if options.policy == Policy::Own { Advice::Own(volume.cache()) } else { Advice::None };
+    let advice =
+        if options.policy == Policy::Own { Advice::Own(OwnCache::One(volume.cache())) } else { Advice::None };
     let context = Context { storage: &volume, advice, now_ns };
     let mut resize = |blocks: u64| {
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
@@ -196,7 +202,7 @@ pub fn run_program(
     Ok((data_blocks, program.run(context)?))
 }
 
-fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checked) -> CompareLine {
+pub(crate) fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checked) -> CompareLine {
     CompareLine {
         bench: BENCH_COMPARE.to_owned(),
         workload: options.workload.name().to_owned(),
@@ -230,10 +236,11 @@ fn result_line(statistics: &CacheStatistics, options: &Options, checked: &Checke
         expected: checked.expected.clone(),
         actual: checked.actual.clone(),
         reads_digest: None,
+        cores: options.cores,
         point_reads: checked.point_reads,
     }
 }
 
-fn milliseconds(start_ns: u64, end_ns: u64) -> f64 {
+pub(crate) fn milliseconds(start_ns: u64, end_ns: u64) -> f64 {
     end_ns.saturating_sub(start_ns) as f64 / 1e6
 }

@@ -1,6 +1,8 @@
 //! All workloads under all policies, on a disk in memory: results, counts of reads, and that damage is
 //! noticed.
 
+#[path = "workloads/cores.rs"]
+mod cores;
 #[path = "workloads/disclosure.rs"]
 mod disclosure;
 #[path = "workloads/read_ahead.rs"]

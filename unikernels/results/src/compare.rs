@@ -116,6 +116,10 @@ pub struct CompareLine {
     /// Blocks read to mount the volume, before the workload started. Not part of `reads`.
     #[serde(default)]
     pub mount_reads: u64,
+    /// Cores that ran the workload through one cache; then the limits are of the references of this very run.
+    /// `None`: one core with the cache of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u64>,
     /// Time the mount took, in milliseconds. Not part of `elapsed_ms`.
     #[serde(default)]
     pub mount_ms: f64,
@@ -190,6 +194,7 @@ mod tests {
 
     fn sample() -> CompareLine {
         CompareLine {
+            cores: None,
             bench: BENCH_COMPARE.to_owned(),
             workload: "din".to_owned(),
             policy: "own".to_owned(),

@@ -4,7 +4,7 @@
 //!
 //! | name | a block is read by |
 //! |---|---|
-//! | `version` | `SharedFile::read_at`: words are copied between two looks at a version |
+//! | `volume` | `SharedFile::read_at`: a copy while a count says that somebody reads |
 //! | `lock` | the same index, then a `spin::RwLock` around each block, whose count of readers every hit changes |
 //! | `one core` | `File::read_at`, over the cache that one core alone may use |
 //! | `bare` | nothing but the copy, from an array of blocks |
@@ -56,12 +56,12 @@ fn main() {
         (0..BLOCKS).map(|_| RwLock::new(vec![7; BLOCK_BYTES].into_boxed_slice())).collect();
     let pages: Vec<Vec<u8>> = (0..BLOCKS).map(|_| vec![7; BLOCK_BYTES]).collect();
 
-    println!("blocks     threads  way        ns a block    version = 1");
+    println!("blocks     threads  way        ns a block    volume = 1");
     let at = |block: u64| block * BLOCK_BYTES as u64;
     let in_order = (0..READS as u64).map(|read| read % BLOCKS as u64).collect();
     for (pattern, blocks) in [("zipf 1.2", ranks(zipf(1.2, BLOCKS, READS))), ("in order", in_order)] {
         for threads in [1, 2] {
-            let version = || {
+            let shared_volume = || {
                 on_threads(&blocks, threads, &|| {
                     let file = shared.clone();
                     move |block, into: &mut [u8]| assert_eq!(file.read_at(at(block), into), Ok(BLOCK_BYTES))
@@ -86,7 +86,7 @@ fn main() {
                 }
             };
             let mut ways: Vec<(&str, &dyn Fn())> =
-                vec![("version", &version), ("lock", &lock), ("bare", &bare)];
+                vec![("volume", &shared_volume), ("lock", &lock), ("bare", &bare)];
             if threads == 1 {
                 ways.push(("one core", &one_core));
             }

@@ -18,10 +18,12 @@ impl ReplacementPolicy for Lru {
         "lru"
     }
 
+    #[inline]
     fn inserted(&mut self, block: Cached) {
         self.recency.push_back(block.slot);
     }
 
+    #[inline]
     fn accessed(&mut self, block: Cached) {
         self.recency.push_back(block.slot);
     }
@@ -30,6 +32,13 @@ impl ReplacementPolicy for Lru {
         self.recency.remove(block.slot);
     }
 
+    #[inline]
+    fn replaced(&mut self, _: Cached, new: Cached) {
+        // In the same slot.
+        self.recency.push_back(new.slot);
+    }
+
+    #[inline]
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.recency.front()
     }

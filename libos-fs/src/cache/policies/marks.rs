@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 /// A small number for each slot that hits raise and the search for a victim lowers: all that a hit changes
 /// under [`Clock`](crate::cache::Clock), [`Sieve`](super::Sieve) and [`S3Fifo`](super::S3Fifo).
-pub trait Marks {
+pub trait Marks: Send {
     /// The mark of a slot; 0 where none was set.
     fn get(&self, slot: usize) -> u8;
     /// Sets the mark of a slot.

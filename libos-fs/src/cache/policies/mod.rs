@@ -5,6 +5,7 @@ mod arc;
 mod clock;
 mod clock_pro;
 mod fifo;
+mod ghost_ring;
 mod ghosts;
 mod hinted;
 mod kind;

@@ -41,7 +41,8 @@ pub enum Advice {
 /// * [`removed`](ReplacementPolicy::removed): a block has gone, whatever the reason;
 /// * [`victim`](ReplacementPolicy::victim): name the slot that should make room.
 ///
-/// Three more do nothing unless you write them: [`resized`](ReplacementPolicy::resized) tells how many blocks
+/// Four more do nothing else unless you write them: [`replaced`](ReplacementPolicy::replaced) tells of a block
+/// that leaves and one that takes its slot, [`resized`](ReplacementPolicy::resized) tells how many blocks
 /// fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
 /// [`advised`](ReplacementPolicy::advised) passes on what the application says.
 ///
@@ -57,7 +58,8 @@ pub enum Advice {
 ///
 /// So a wrong policy costs time, never data.
 ///
-/// All methods should take constant time: they run on every access.
+/// All methods should take constant time: they run on every access. A policy can be handed from core to core
+/// (`Send`), as a cache that several use needs it.
 ///
 /// ```
 /// use libos_fs::cache::{Cached, ReplacementPolicy, simulate};
@@ -76,7 +78,7 @@ pub enum Advice {
 ///
 /// assert_eq!(simulate(&mut Highest::default(), 2, &[1, 2, 3, 1, 2, 3]), 5);
 /// ```
-pub trait ReplacementPolicy {
+pub trait ReplacementPolicy: Send {
     /// Name in reports: lower case, one word.
     fn name(&self) -> &'static str;
 
@@ -94,6 +96,13 @@ pub trait ReplacementPolicy {
     /// named it. For policies that remember such blocks; the others need not write it.
     fn evicted(&mut self, block: Cached) {
         self.removed(block);
+    }
+
+    /// A block has made room, and another one has come into its slot: [`evicted`](ReplacementPolicy::evicted)
+    /// and [`inserted`](ReplacementPolicy::inserted) at once, for policies that can do both in fewer steps.
+    fn replaced(&mut self, old: Cached, new: Cached) {
+        self.evicted(old);
+        self.inserted(new);
     }
 
     /// The slot whose block should be replaced. The cache may ignore the answer; see

@@ -1,6 +1,6 @@
 //! S3-FIFO.
 
-use super::ghosts::GhostQueue;
+use super::ghost_ring::GhostRing;
 use super::marks::{Marks, OwnMarks};
 use super::replacement::{Cached, ReplacementPolicy};
 use super::share::Share;
@@ -24,19 +24,21 @@ pub(crate) const MAX_FREQUENCY: u8 = 3;
 /// in the authors' own simulator, libCacheSim: as long as the cache fills, what does not fit into the small
 /// queue goes to the main one. [`S3Fifo::with_shares`] takes other sizes.
 ///
-/// 13 bytes a slot, and up to 40 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3;
+/// 13 bytes a slot, and up to 32 for each of 0.9 times as many ghosts. Constant time: a hit counts up to 3;
 /// every step in a search for a victim is paid for by a hit.
 pub struct S3Fifo<M = OwnMarks> {
     /// Front: came in longest ago.
     queues: Lists,
     frequency: M,
-    ghosts: GhostQueue,
+    ghosts: GhostRing,
     /// The last victim, if it was one of the small queue's and is still there. The search may have made that
     /// queue so short that the next one would be the main queue's.
     named: Option<usize>,
     /// Whether there has been a victim.
     filled: bool,
     capacity: usize,
+    /// Blocks of the small queue from which on it gives up blocks.
+    small_target: usize,
     small_share: Share,
     ghost_share: Share,
 }
@@ -53,10 +55,11 @@ impl<M: Marks> S3Fifo<M> {
         S3Fifo {
             queues: Lists::new(2),
             frequency,
-            ghosts: GhostQueue::default(),
+            ghosts: GhostRing::default(),
             named: None,
             filled: false,
             capacity: 0,
+            small_target: 1,
             small_share: Share::percent(10),
             ghost_share: Share::percent(90),
         }
@@ -64,11 +67,10 @@ impl<M: Marks> S3Fifo<M> {
 
     /// The same with this share of the cache for the small queue, at least one block, and so many ghosts.
     pub fn with_shares(self, small: Share, ghosts: Share) -> S3Fifo<M> {
-        S3Fifo { small_share: small, ghost_share: ghosts, ..self }
-    }
-
-    fn small_target(&self) -> usize {
-        self.small_share.of(self.capacity).max(1)
+        let mut policy = S3Fifo { small_share: small, ghost_share: ghosts, ..self };
+        let capacity = policy.capacity;
+        policy.resized(capacity);
+        policy
     }
 
     fn ghost_target(&self) -> usize {
@@ -107,15 +109,16 @@ impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
 
     fn resized(&mut self, blocks: usize) {
         self.capacity = blocks;
-        self.ghosts.trim(self.ghost_target());
+        self.small_target = self.small_share.of(blocks).max(1);
+        self.ghosts.resize(self.ghost_target());
     }
 
     /// The block is looked for among the ghosts before the ghost of its victim can push it out: the test
     /// comes with the miss.
     fn inserted(&mut self, block: Cached) {
         let came_back = self.ghosts.forget(block.block);
-        self.ghosts.trim(self.ghost_target());
-        let filling = !self.filled && self.queues.len(SMALL) >= self.small_target();
+        self.ghosts.trim();
+        let filling = !self.filled && self.queues.len(SMALL) >= self.small_target;
         self.frequency.set(block.slot, 0);
         self.queues.push_back(if came_back || filling { MAIN } else { SMALL }, block.slot);
     }
@@ -136,9 +139,23 @@ impl<M: Marks> ReplacementPolicy for S3Fifo<M> {
         self.removed(block);
     }
 
+    #[inline]
+    fn replaced(&mut self, old: Cached, new: Cached) {
+        // In the same slot.
+        if self.queues.contains(SMALL, old.slot) {
+            self.ghosts.push(old.block);
+        }
+        self.named = None;
+        let came_back = self.ghosts.forget(new.block);
+        self.ghosts.trim();
+        self.frequency.set(new.slot, 0);
+        self.queues.push_back(if came_back { MAIN } else { SMALL }, new.slot);
+    }
+
+    #[inline]
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         self.filled = true;
-        let small = self.named.is_some() || self.queues.len(SMALL) >= self.small_target();
+        let small = self.named.is_some() || self.queues.len(SMALL) >= self.small_target;
         let victim = if small { self.victim_of_small() } else { self.victim_of_main() };
         victim.or_else(|| self.victim_of_main()).or_else(|| self.victim_of_small())
     }

@@ -50,6 +50,17 @@ impl<M: Marks> ReplacementPolicy for Sieve<M> {
         self.queue.remove(block.slot);
     }
 
+    #[inline]
+    fn replaced(&mut self, _: Cached, new: Cached) {
+        // In the same slot.
+        if self.hand == Some(new.slot) {
+            self.hand = self.queue.after(new.slot);
+        }
+        self.queue.push_back(new.slot);
+        self.visited.set(new.slot, 0);
+    }
+
+    #[inline]
     fn victim(&mut self, _: Option<u64>) -> Option<usize> {
         loop {
             let slot = self.hand.or(self.queue.front())?;

@@ -2,10 +2,10 @@
 
 use crate::device::{BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, Rejected, Request};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
 use core::task::Waker;
+use spin::Mutex;
 
 #[derive(Default)]
 struct Failures {
@@ -15,7 +15,7 @@ struct Failures {
 
 /// Steers a [`FailingDevice`].
 #[derive(Clone, Default)]
-pub struct FailureControl(Rc<RefCell<Failures>>);
+pub struct FailureControl(Arc<Mutex<Failures>>);
 
 fn number(operation: Operation) -> u8 {
     match operation {
@@ -28,27 +28,27 @@ fn number(operation: Operation) -> u8 {
 impl FailureControl {
     /// Reads that touch a block fail from now on.
     pub fn fail_reads_of(&self, block: u64, error: DeviceError) {
-        self.0.borrow_mut().blocks.insert((block, false), error);
+        self.0.lock().blocks.insert((block, false), error);
     }
 
     /// Writes that touch a block fail from now on.
     pub fn fail_writes_of(&self, block: u64, error: DeviceError) {
-        self.0.borrow_mut().blocks.insert((block, true), error);
+        self.0.lock().blocks.insert((block, true), error);
     }
 
     /// The request of a kind that comes after `skipped` others of its kind fails, and all later ones of its
     /// kind.
     pub fn fail_after(&self, operation: Operation, skipped: u64, error: DeviceError) {
-        self.0.borrow_mut().next.insert(number(operation), (skipped, error));
+        self.0.lock().next.insert(number(operation), (skipped, error));
     }
 
     /// Everything works again.
     pub fn heal(&self) {
-        *self.0.borrow_mut() = Failures::default();
+        *self.0.lock() = Failures::default();
     }
 
     fn verdict(&self, request: &Request) -> Option<DeviceError> {
-        let failures = &mut *self.0.borrow_mut();
+        let failures = &mut *self.0.lock();
         if let Some((skipped, error)) = failures.next.get_mut(&number(request.operation)) {
             if *skipped == 0 {
                 return Some(*error);

@@ -7,11 +7,11 @@ use crate::device::{
 use crate::device::{Rejection, validate};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
 use core::task::Waker;
 use hyperexo_abi::Page;
+use spin::Mutex;
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
@@ -92,22 +92,22 @@ impl Power {
 
 /// Questions a [`PowerCut`].
 #[derive(Clone)]
-pub struct PowerControl(Rc<RefCell<Power>>);
+pub struct PowerControl(Arc<Mutex<Power>>);
 
 impl PowerControl {
     /// Whether the power has gone.
     pub fn is_cut(&self) -> bool {
-        self.0.borrow().cut
+        self.0.lock().cut
     }
 
     /// Blocks written so far.
     pub fn written(&self) -> u64 {
-        self.0.borrow().written
+        self.0.lock().written
     }
 
     /// Cuts the power now, if it is still there.
     pub fn cut_now(&self) {
-        let power = &mut *self.0.borrow_mut();
+        let power = &mut *self.0.lock();
         if !power.cut {
             power.fail(None);
         }
@@ -115,7 +115,7 @@ impl PowerControl {
 
     /// The disk as it is found when the power is back.
     pub fn survivor(&self) -> RamDisk {
-        RamDisk::from_bytes(self.0.borrow().stable.to_bytes())
+        RamDisk::from_bytes(self.0.lock().stable.to_bytes())
     }
 }
 
@@ -139,7 +139,7 @@ impl PowerCut {
             cut: false,
             dice: Dice::new(seed),
         };
-        let control = PowerControl(Rc::new(RefCell::new(power)));
+        let control = PowerControl(Arc::new(Mutex::new(power)));
         let device =
             PowerCut { control: control.clone(), completions: VecDeque::new(), blocks: start.blocks() };
         (device, control)
@@ -163,7 +163,7 @@ impl BlockDevice for PowerCut {
         if let Err(error) = validate(self, &request) {
             return Err(Rejected { request, reason: Rejection::Refused(error) });
         }
-        let power = &mut *self.control.0.borrow_mut();
+        let power = &mut *self.control.0.lock();
         if !power.cut {
             for (block, page) in (request.block..).zip(&mut request.buffers) {
                 match request.operation {

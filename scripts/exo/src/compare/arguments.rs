@@ -32,6 +32,26 @@ pub fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<(
     Ok(())
 }
 
+/// Refuses what several cores can't have.
+pub fn check_cores(cores: u32, peer: Option<PeerSystem>, verify: bool, read_ahead: &[String]) -> Result<()> {
+    let refuse = |what: &str, fix: &str| Err(Error::Argument { what: what.into(), fix: fix.into() });
+    let disclosed = read_ahead.iter().find(|name| matches!(name.as_str(), "directed" | "aggressive"));
+    match (cores, peer, verify, disclosed) {
+        (0 | 1, ..) => Ok(()),
+        (_, Some(_), ..) => {
+            refuse("the programs of the peer run on one core", "--cores 1, or leave --peer out")
+        }
+        (_, _, true, _) => {
+            refuse("what several cores count depends on who is where when", "--verify with --cores 1")
+        }
+        (_, _, _, Some(name)) => refuse(
+            &format!("read-ahead {name} follows disclosures, which one core makes"),
+            "--cores 1, or --read-ahead none,one-block,sequential,cluster",
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses names that filecache does not know before anything is booted.
 pub fn check_names(workloads: &[String], policies: &[String], read_ahead: &[String]) -> Result<()> {
     let problem =
@@ -86,6 +106,19 @@ mod tests {
         assert!(check(&["--accel", "tcg", "--kernel-args", "slice-us=9"], None).contains("--kernel-args"));
         let microvm = ["--machine", "microvm", "--accel", "tcg"];
         assert!(check(&microvm, Some(PeerSystem::Linux)).contains("on microvm"));
+    }
+
+    #[test]
+    fn what_several_cores_cannot_have_is_refused() {
+        let none: [String; 0] = [];
+        let linux = Some(PeerSystem::Linux);
+        assert!(check_cores(1, linux, true, &["directed".into()]).is_ok());
+        assert!(check_cores(2, None, false, &["none".into()]).is_ok());
+        for (peer, verify, ahead) in
+            [(linux, false, &none[..]), (None, true, &none), (None, false, &["directed".into()])]
+        {
+            assert!(check_cores(2, peer, verify, ahead).is_err());
+        }
     }
 
     #[test]

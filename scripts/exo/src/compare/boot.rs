@@ -97,12 +97,16 @@ pub const LIMIT: Duration = Duration::from_secs(600);
 /// Boots, waits for the result, and completes it.
 pub fn boot(comparison: &Comparison<'_>, setting: &Setting<'_>, run: u32) -> Result<Sample> {
     let Setting { workload, cache, policy, record, read_ahead } = setting;
+    let cores = comparison.cores_of(setting);
     let mut words = format!("workload={workload} policy={policy} cache={cache}");
     if let Some(read_ahead) = read_ahead {
         words.push_str(&format!(" read_ahead={read_ahead}"));
     }
     if *record {
         words.push_str(" record=1");
+    }
+    if let Some(cores) = cores {
+        words.push_str(&format!(" cores={cores}"));
     }
     let label = comparison.source.name();
     let environment = Environment {

@@ -39,7 +39,7 @@ use crate::host::output::{expect, write_atomically, write_lines};
 use crate::machine::args::MachineArgs;
 use crate::machine::conditions::Conditions;
 use analysis::{Analysis, HostProgram};
-use arguments::{cache_words, check_direct, check_names};
+use arguments::{cache_words, check_cores, check_direct, check_names};
 use boot::{Sample, Setting};
 use filecache::linux::PeerPolicy;
 use filecache::{DataFamily, Workload};
@@ -57,7 +57,7 @@ use std::path::PathBuf;
                         default,own,clock\n  exo compare filecache --disk-mbps 20 --runs 5 --json out.json --html out.html\n  exo compare filecache \
                         --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
                         --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
-                        microvm"
+                        microvm\n  exo compare filecache --cores 2"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines
@@ -187,6 +187,7 @@ impl<'a> Comparison<'a> {
         if args.direct {
             check_direct(&args.machine, args.peer)?;
         }
+        check_cores(args.machine.cores, args.peer, args.verify, &args.read_ahead)?;
         let caches = cache_words(&args.cache)?;
         let mut policies = args.policies.clone();
         if args.peer == Some(PeerSystem::Linux) {
@@ -222,6 +223,14 @@ impl<'a> Comparison<'a> {
         }
         let machine = args.machine.clone();
         Ok(Comparison { args, checkout, source, built, machine, disks, caches, policies })
+    }
+
+    /// How many cores run a workload, if it is more than one. References are recorded on one, for the curves
+    /// of the page; the limits of several cores are those of the references of each boot, which it finds out
+    /// itself.
+    fn cores_of(&self, setting: &Setting<'_>) -> Option<u32> {
+        let several = self.source_is_filecache() && self.machine.cores > 1 && !setting.record;
+        several.then_some(self.machine.cores)
     }
 
     /// The machine for a workload: with the disk that holds its data.
@@ -277,8 +286,10 @@ impl<'a> Comparison<'a> {
                         }
                         (None, _) => boot::boot(self, &setting, run)?,
                     };
-                    sample.line.opt_misses = Some(optimum.misses(sample.line.cache_blocks));
-                    sample.line.fixed_misses = Some(optimum.fixed_misses(sample.line.cache_blocks));
+                    let blocks = sample.line.cache_blocks;
+                    let (least, fixed) = (&mut sample.line.opt_misses, &mut sample.line.fixed_misses);
+                    least.get_or_insert_with(|| optimum.misses(blocks));
+                    fixed.get_or_insert_with(|| optimum.fixed_misses(blocks));
                     if self.source_is_filecache() {
                         sample.policy_lines = policy_lines::of(&self.checkout, workload, policy)?;
                     }
@@ -402,7 +413,7 @@ fn judge(samples: &[Sample], optima: &BTreeMap<String, Optimum>) -> Result<()> {
             )));
         }
         let recorded = optima.get(&line.workload).map_or(0, Optimum::references);
-        if line.references != 0 && recorded != line.references {
+        if line.cores.is_none() && line.references != 0 && recorded != line.references {
             eprintln!(
                 "exo: warning: {what}: {} references, but {recorded} were recorded: Belady's optimum is for those",
                 line.references

@@ -106,7 +106,12 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
             );
         }
     }
-    for (workload, optimum) in optima {
+    if let Some(cores) = samples.iter().find_map(|sample| sample.line.cores) {
+        text += &on_cores(rows, cores);
+    }
+    for (workload, optimum) in
+        optima.iter().filter(|_| samples.iter().all(|sample| sample.line.cores.is_none()))
+    {
         let Some(row) = rows.iter().find(|row| row.line.workload == *workload) else { continue };
         let blocks = row.line.cache_blocks;
         let _ = writeln!(
@@ -142,6 +147,28 @@ pub fn remarks(rows: &[Row], samples: &[Sample], optima: &BTreeMap<String, Optim
         count => {
             let _ = writeln!(text, "WRONG RESULTS in {count} boots.");
         }
+    }
+    text
+}
+
+/// Why several cores count what they count.
+fn on_cores(rows: &[Row], cores: u64) -> String {
+    let mut text = format!(
+        "{cores} cores, each with the whole workload, through one cache. Who is where when differs from run to run,\n\
+         and counts with it: a block that one core has read is a hit for another that comes in time. Belady's\n\
+         optimum and the best fixed set are those of the references of all cores in the order of that very run.\n"
+    );
+    for Row { line, name, .. } in rows {
+        let limits = [line.opt_misses, line.fixed_misses].map(|limit| known(limit, thousands));
+        let _ = writeln!(
+            text,
+            "{} under {name}: {} references of {cores} cores, {} misses; Belady's optimum {}, the best fixed set {}",
+            line.workload,
+            thousands(line.references),
+            thousands(line.misses),
+            limits[0],
+            limits[1]
+        );
     }
     text
 }
@@ -256,6 +283,16 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
         assert!(text.starts_with("workload") && text.contains("  read-ahead  "), "{text}");
         assert!(!table(&rows(&samples())).contains("read-ahead"));
+    }
+
+    #[test]
+    fn several_cores_are_told() {
+        let mut samples = samples();
+        samples.iter_mut().for_each(|sample| {
+            (sample.line.cores, sample.line.opt_misses) = (Some(2), Some(77));
+        });
+        let told = remarks(&rows(&samples), &samples, &BTreeMap::new());
+        assert!(told.contains("2 cores, each") && told.contains("Belady's optimum 77,"), "{told}");
     }
 
     #[test]

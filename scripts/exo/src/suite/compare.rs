@@ -15,6 +15,12 @@ pub fn tests() -> Vec<Test> {
         Test::new("compare-with-linux", &linux, with_linux),
         Test::new("compare-verify", &here, verify),
         Test::new("compare-direct", &[Need::Alone, Need::Disk], direct),
+        Test::new("compare-on-two-cores", &here, on_two_cores),
+        Test::new(
+            "compare-direct-on-two-cores",
+            &[Need::Alone, Need::Disk, Need::Cores(2)],
+            direct_on_two_cores,
+        ),
         Test::new("compare-read-ahead", &here, read_ahead),
         Test::new("advice-holds", &[Need::Disk, Need::Speed], advice_holds),
         Test::new("record-and-simulate", &[Need::Disk, Need::Speed], record_and_simulate),
@@ -24,8 +30,9 @@ pub fn tests() -> Vec<Test> {
 /// JSON lines that `exo compare filecache` writes, with the images at hand.
 fn compared(context: &Context, arguments: &[&str]) -> Result<Vec<(CompareLine, Value)>, String> {
     let json = text(&context.scratch.path().join("compared.json"));
-    let own = ["compare", "filecache", "--no-build", "--timeout", "120", "--json", &json];
-    context.exo(&[&own, arguments].concat())?.succeeded()?.shows("checked and found right")?;
+    let own = ["compare", "filecache", "--no-build", "--json", &json];
+    let limit: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "120"] };
+    context.exo(&[&own[..], limit, arguments].concat())?.succeeded()?.shows("checked and found right")?;
     let parse = |line: Value| {
         let parsed = CompareLine::parse(&line.to_string()).map_err(|error| error.to_string())?;
         Ok((parsed, line))
@@ -148,6 +155,33 @@ fn direct(context: &Context) -> Verdict {
     } else {
         Err(format!("the own policy has {lines:?} lines"))
     }
+}
+
+/// Two cores, each with the whole workload: results are right, counts of reads and writes agree, and what one
+/// core has read serves the other.
+fn on_two_cores(context: &Context) -> Verdict {
+    two_cores(context, &[], &["accounted_reads", "emulator_reads"])
+}
+
+/// The same without HyperExo.
+fn direct_on_two_cores(context: &Context) -> Verdict {
+    two_cores(context, context.platform.arguments(), &["emulator_reads"])
+}
+
+fn two_cores(context: &Context, machine: &[&str], counters: &[&str]) -> Verdict {
+    let what = ["--workloads", "din,sort", "--policies", "own", "--cores", "2", "--timeout", "240"];
+    let lines = compared(context, &[machine, &what].concat())?;
+    for (line, json) in &lines {
+        counts_agree(line, json, counters)?;
+        let least = line.opt_misses.ok_or("no optimum")?;
+        if line.cores != Some(2) || line.misses < least || line.hits + line.misses != line.references {
+            return Err(format!("not a run of two cores: {json}"));
+        }
+        if (line.workload == "sort") != (line.writes > 0) {
+            return Err(format!("{} blocks written: {json}", line.writes));
+        }
+    }
+    if lines.len() == 2 { Ok(()) } else { Err(format!("{} lines of two", lines.len())) }
 }
 
 /// Several ways to read ahead, each named in its lines. What was disclosed comes in larger requests, and not

@@ -20,6 +20,11 @@ pub fn tests() -> Vec<Test> {
         Test::new("neighbours-on-two-cores", &[Need::Exokernel, Need::Cores(2)], neighbours_on_two_cores),
         Test::new("one-application-on-two-cores", &[Need::Cores(2)], one_application_on_two_cores),
         Test::new("file-read-by-two-cores", &[Need::Cores(2), Need::Disk], file_read_by_two_cores),
+        Test::new(
+            "ext4-file-read-by-two-cores",
+            &[Need::Cores(2), Need::Disk, Need::Program("mke2fs")],
+            ext4_file_read_by_two_cores,
+        ),
         Test::new("shared-view", &[Need::Exokernel], shared_view),
         Test::new("exit-code", &[], exit_code),
         Test::new("backtrace", &[], backtrace),
@@ -93,10 +98,31 @@ fn file_read_by_two_cores(context: &Context) -> Verdict {
     let image = text(&context.scratch.path().join("shared.img"));
     context.exo(&["fs", "make", &image, "--size", "1M"])?.succeeded()?;
     context.exo(&["fs", "put", &image, &file, "--to", "/shared.bin"])?.succeeded()?;
+    read_by_two_cores(context, &image, &bytes)
+}
+
+/// The same file in an ext4 image.
+fn ext4_file_read_by_two_cores(context: &Context) -> Verdict {
+    let mke2fs = crate::host::programs::program_path("mke2fs").ok_or("mke2fs is gone")?;
+    let bytes: Vec<u8> = (0..900_000u64).map(|at| (at * at / 4096 % 241) as u8).collect();
+    let tree = context.scratch.path().join("tree");
+    let make = std::fs::create_dir(&tree).and_then(|()| std::fs::write(tree.join("shared.bin"), &bytes));
+    make.map_err(|error| format!("{}: {error}", tree.display()))?;
+    let image = text(&context.scratch.path().join("shared.ext4"));
+    let options = ["-q", "-t", "ext4", "-b", "4096", "-d"];
+    let made = std::process::Command::new(mke2fs).args(options).arg(&tree).args([&image, "8M"]).status();
+    if !made.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        return Err(format!("mke2fs: {made:?}"));
+    }
+    read_by_two_cores(context, &image, &bytes)
+}
+
+/// Two cores read `/shared.bin` of an image, which holds these bytes.
+fn read_by_two_cores(context: &Context, image: &str, bytes: &[u8]) -> Verdict {
     let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
     for (cores, cache) in [("1", "cache-blocks=50"), ("2", "cache-blocks=50"), ("2", "cache-blocks=250")] {
         let accounting = text(&context.scratch.path().join("accounting.json"));
-        let machine = ["--json", &accounting, "cores", "--cores", cores, "--disk", &image];
+        let machine = ["--json", &accounting, "cores", "--cores", cores, "--disk", image];
         let words = ["--", "limit=1000", "rounds=1", "file=/shared.bin", "gets=500", "policy=s3-fifo", cache];
         let said = context.run(&[&machine[..], &words].concat())?.succeeded()?;
         let line = said.out.lines().find_map(|line| serde_json::from_str::<FileLine>(line).ok());

@@ -8,18 +8,18 @@
 //! read-ahead policies that fetch such blocks while it compares (`directed`, `aggressive`).
 
 use super::{Files, Query};
-use crate::files::FileError;
+use crate::files::{FileError, OwnCache};
 use crate::workload::blocks_of;
-use libos_fs::{BufferCache, PolicyKind};
+use libos_fs::PolicyKind;
 
 /// Tells the cache to replace the most recently used block, in all files of priority 0: those that were given
 /// none.
-pub fn choose_own(cache: &BufferCache) {
+pub fn choose_own(cache: OwnCache<'_>) {
     cache.set_policy(0, PolicyKind::Mru);
 }
 
 /// Discloses what the queries will read, in their order.
-pub fn disclose(cache: &BufferCache, files: &Files, queries: &[Query]) -> Result<(), FileError> {
+pub fn disclose(cache: OwnCache<'_>, files: &Files, queries: &[Query]) -> Result<(), FileError> {
     if !cache.uses_disclosures() {
         return Ok(());
     }

@@ -8,15 +8,15 @@
 //! first pass it discloses all of them, which read-ahead policies of that kind (`directed`, `aggressive`)
 //! fetch while it computes.
 
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::workload::blocks_of;
-use libos_fs::{BufferCache, PolicyKind};
+use libos_fs::PolicyKind;
 
 /// Priority of the trace. Everything else has 0 and is replaced before it.
 const TRACE: i32 = 1;
 
 /// Tells the cache to replace the most recently used block of the trace.
-pub fn choose_own(cache: &BufferCache, trace: &WorkFile) {
+pub fn choose_own(cache: OwnCache<'_>, trace: &WorkFile) {
     cache.set_policy(TRACE, PolicyKind::Mru);
     cache.set_priority(trace, TRACE);
 }

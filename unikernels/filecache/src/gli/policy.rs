@@ -11,26 +11,26 @@
 //! Read-ahead policies that fetch what was disclosed while it compares (`directed`, `aggressive`) get the
 //! same plan.
 
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::workload::blocks_of;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::ops::Range;
+use libos_fs::ReplacementPolicy;
 use libos_fs::cache::{Advice, Cached};
-use libos_fs::{BufferCache, ReplacementPolicy};
 
 /// Tells the cache to follow the plan.
-pub fn choose_own(cache: &BufferCache) {
+pub fn choose_own(cache: OwnCache<'_>) {
     cache.set_policy(0, Box::<Planned>::default() as Box<dyn ReplacementPolicy>);
 }
 
 /// These files will be read, each from its start to its end, after all that was planned before.
-pub fn plan<'f>(cache: &BufferCache, files: impl IntoIterator<Item = &'f WorkFile>) -> Result<(), FileError> {
+pub fn plan<'f>(cache: OwnCache<'_>, files: impl IntoIterator<Item = &'f WorkFile>) -> Result<(), FileError> {
     files.into_iter().try_for_each(|file| plan_blocks(cache, file, 0..blocks_of(file)))
 }
 
 /// These blocks will be read, as far as the file has them, in this order, after all that was planned before.
-pub fn plan_blocks(cache: &BufferCache, file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
+pub fn plan_blocks(cache: OwnCache<'_>, file: &WorkFile, blocks: Range<u64>) -> Result<(), FileError> {
     let blocks = blocks.start..blocks.end.min(blocks_of(file));
     if blocks.is_empty() {
         return Ok(());

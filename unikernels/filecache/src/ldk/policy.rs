@@ -15,27 +15,27 @@
 //! (`directed`, `aggressive`): after the first pass it knows all that the second one reads, and in the end
 //! the program.
 
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::sort::policy::LateMru;
 use alloc::boxed::Box;
 use core::ops::Range;
-use libos_fs::{BufferCache, ReplacementPolicy};
+use libos_fs::ReplacementPolicy;
 
 /// The link starts.
-pub fn choose_own(cache: &BufferCache) {
+pub fn choose_own(cache: OwnCache<'_>) {
     let policy: Box<dyn ReplacementPolicy> = Box::new(LateMru::default());
     cache.set_policy(0, policy);
 }
 
 /// Blocks of an archive have been read for the last time.
-pub fn has_read(cache: &BufferCache, archive: &WorkFile, blocks: Range<u64>) {
+pub fn has_read(cache: OwnCache<'_>, archive: &WorkFile, blocks: Range<u64>) {
     cache.done_with(archive, blocks);
 }
 
 /// Discloses blocks of files that will be read, in this order, after all that was disclosed before. They are
 /// found out only if somebody listens.
 pub fn disclose<'f, R: Iterator<Item = (&'f WorkFile, Range<u64>)>>(
-    cache: &BufferCache,
+    cache: OwnCache<'_>,
     reads: impl FnOnce() -> R,
 ) -> Result<(), FileError> {
     if !cache.uses_disclosures() {

@@ -39,6 +39,9 @@ fn run() -> Result<bool, String> {
     }
     let options = Options::parse(value).map_err(|error| error.to_string())?;
     let bytes = std::fs::read(&image).map_err(|error| format!("{image}: {error}"))?;
+    if options.cores.is_some() {
+        return Err("cores=: several cores are for the unikernel; the tests run them as threads".to_owned());
+    }
     let disk = RamDisk::from_bytes(bytes);
     let number = |key: &str| {
         let parse = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);

@@ -16,12 +16,12 @@
 //! vain, as inner tuples are fetched here and there.
 
 use crate::btree::Tree;
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use crate::gli::policy::{Planned, plan_blocks};
 use crate::workload::blocks_of;
 use alloc::boxed::Box;
 use core::ops::Range;
-use libos_fs::{BufferCache, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
@@ -30,7 +30,7 @@ const INDEX: i32 = 1;
 const WAITING: u64 = 4;
 
 /// Tells the cache to keep the index, and to follow the plan in all else.
-pub fn choose_own(cache: &BufferCache, index: &Tree) {
+pub fn choose_own(cache: OwnCache<'_>, index: &Tree) {
     if !cache.uses_disclosures() {
         cache.set_read_ahead(ReadAheadKind::None);
     }
@@ -40,13 +40,13 @@ pub fn choose_own(cache: &BufferCache, index: &Tree) {
 }
 
 /// Blocks of the cache that the index leaves.
-fn room_beside(cache: &BufferCache, index: &Tree) -> u64 {
+fn room_beside(cache: OwnCache<'_>, index: &Tree) -> u64 {
     let of_index = blocks_of(index.index()) + blocks_of(index.leaves());
     (cache.blocks() as u64).saturating_sub(of_index)
 }
 
 /// All of the index will be read, in whatever order.
-pub fn will_read_index(cache: &BufferCache, index: &Tree) -> Result<(), FileError> {
+pub fn will_read_index(cache: OwnCache<'_>, index: &Tree) -> Result<(), FileError> {
     if !cache.uses_disclosures() || room_beside(cache, index) == 0 {
         return Ok(());
     }
@@ -54,11 +54,11 @@ pub fn will_read_index(cache: &BufferCache, index: &Tree) -> Result<(), FileErro
 }
 
 /// How far to look ahead, in blocks of the outer relation.
-pub fn look_ahead_blocks(cache: &BufferCache, index: &Tree) -> u64 {
+pub fn look_ahead_blocks(cache: OwnCache<'_>, index: &Tree) -> u64 {
     room_beside(cache, index) / WAITING
 }
 
 /// Takes blocks of a relation that will be read, after all that was planned before.
-pub fn plan(cache: &BufferCache) -> impl Fn(&WorkFile, Range<u64>) -> Result<(), FileError> {
-    |relation, blocks| plan_blocks(cache, relation, blocks)
+pub fn plan(cache: OwnCache<'_>) -> impl Fn(&WorkFile, Range<u64>) -> Result<(), FileError> {
+    move |relation, blocks| plan_blocks(cache, relation, blocks)
 }

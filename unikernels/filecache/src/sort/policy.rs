@@ -16,20 +16,20 @@
 //! (`directed`, `aggressive`): all of the input and of the output, and of a run that is merged the next few
 //! blocks, as which run comes next depends on what is in them.
 
-use crate::files::{FileError, WorkFile};
+use crate::files::{FileError, OwnCache, WorkFile};
 use alloc::boxed::Box;
 use core::ops::Range;
+use libos_fs::ReplacementPolicy;
 use libos_fs::cache::{Cached, Order};
-use libos_fs::{BufferCache, ReplacementPolicy};
 
 /// The sort starts.
-pub fn choose_own(cache: &BufferCache) {
+pub fn choose_own(cache: OwnCache<'_>) {
     let policy: Box<dyn ReplacementPolicy> = Box::new(LateMru::default());
     cache.set_policy(0, policy);
 }
 
 /// Blocks of the input, of a run or of the output have been read for the last time.
-pub fn has_read(cache: &BufferCache, file: &WorkFile, blocks: Range<u64>) {
+pub fn has_read(cache: OwnCache<'_>, file: &WorkFile, blocks: Range<u64>) {
     cache.done_with(file, blocks);
 }
 

@@ -16,17 +16,18 @@
 
 use super::Mix;
 use crate::btree::Tree;
+use crate::files::OwnCache;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
 use libos_fs::cache::{Cached, reference};
-use libos_fs::{BufferCache, PolicyKind, ReadAheadKind, ReplacementPolicy};
+use libos_fs::{PolicyKind, ReadAheadKind, ReplacementPolicy};
 
 /// Priority of the index. Everything else has 0 and is replaced before it.
 const INDEX: i32 = 1;
 
 /// Tells the cache what is worth keeping of the store. `history` says how often each leaf was used before.
-pub fn choose_own(cache: &BufferCache, tree: &Tree, history: &[u16], mix: Mix) {
+pub fn choose_own(cache: OwnCache<'_>, tree: &Tree, history: &[u16], mix: Mix) {
     if mix != Mix::GetScan {
         cache.set_read_ahead(ReadAheadKind::None);
     }

@@ -86,7 +86,8 @@ fn foretold(workload: Workload, read_ahead: ReadAheadKind) -> Rc<RefCell<Foretol
     let volume = Volume::mount(Box::new(disk), CacheOptions { read_ahead, ..CacheOptions::default() });
     let volume = volume.expect("is sound");
     let watched = Watched(&volume, Rc::default());
-    let context = Context { storage: &watched, advice: Advice::Own(volume.cache()), now_ns: &|| 0 };
+    let advice = Advice::Own(filecache::files::OwnCache::One(volume.cache()));
+    let context = Context { storage: &watched, advice, now_ns: &|| 0 };
     let mut resize = |blocks| {
         volume.cache().resize(blocks as usize).expect("nothing is dirty");
         Ok(())
