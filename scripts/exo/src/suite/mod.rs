@@ -15,6 +15,7 @@
 //! | [`end`] | the end of a machine without a port for it |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
+//! | [`libvirt`] | what libvirt makes of a domain |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`protection`] | one image everywhere, and its guards against its own mistakes |
 //! | [`faults`] | what must fail, with one clear line |
@@ -36,6 +37,7 @@ mod gdb;
 mod guide;
 mod hostile;
 mod image;
+mod libvirt;
 mod linux;
 mod network;
 mod platform;
