@@ -107,6 +107,14 @@ pub enum Error {
         /// Last line of the machine.
         last: String,
     },
+    /// The machine has not written a single byte.
+    #[error("the machine said nothing in {seconds} s: {state}")]
+    Silent {
+        /// How long it was waited for.
+        seconds: u64,
+        /// What its processor does, as far as the emulator tells.
+        state: String,
+    },
     /// The kernel reported an error of its own.
     #[error("hyperexo: {0}")]
     Kernel(String),
@@ -214,6 +222,11 @@ impl Error {
             }
             Error::ImageInUse { .. } => Some("end that program first, or work on a copy".into()),
             Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
+            Error::Silent { .. } => Some(
+                "its output may go elsewhere (the first serial port, or --console virtio, are listened to), it may lack \
+                 what the image needs (memory, 64-bit mode), or it is slow: --silence SECONDS waits longer, 0 for ever"
+                    .into(),
+            ),
             Error::NoPtrace(_) => Some(
                 "not under strace or gdb; in a container, allow it with --cap-add=SYS_PTRACE; elsewhere, with \
                  `sysctl kernel.yama.ptrace_scope=1`"

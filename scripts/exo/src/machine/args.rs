@@ -95,6 +95,10 @@ pub struct MachineArgs {
     /// Ends the machine after so many seconds, as a failure
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Ends the machine, as a failure, if it has not written a single byte to any console after so many seconds
+    /// from its start; 0 lets it be silent for ever, as --gdb does
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub silence: u64,
     /// Waits for a debugger on this TCP port of the local host
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
     pub gdb: Option<u16>,
@@ -271,6 +275,11 @@ impl MachineArgs {
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,
+            // It waits for the debugger first.
+            silence: Some(self.silence)
+                .filter(|_| self.gdb.is_none())
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
             extra: self.qemu_arg.clone(),
         };
         if accel == Accel::Bochs {

@@ -64,6 +64,11 @@ impl Qmp {
         self.execute("cont").map(|_| ())
     }
 
+    /// Whether the machine's processors run.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.execute("query-status")?["running"] == true)
+    }
+
     /// Counters of the machine's disk; `None` if it has none.
     pub fn block_stats(&mut self) -> Result<Option<BlockStats>> {
         let devices = self.execute("query-blockstats")?;

@@ -73,7 +73,8 @@ pub fn start(domain: &Path, name: &str, root: &Path, seconds: &str) -> Result<St
     let folder = own_folder(root, name).map_err(|error| format!("{}: {error}", root.display()))?;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("exec timeout {seconds} env {adapted} >'{}/out'", text(&folder)));
-    let mut group = Group::spawn(&shell, Progress::Piped).map_err(|error| format!("starting QEMU: {error}"))?;
+    let mut group =
+        Group::spawn(&shell, Progress::Piped).map_err(|error| format!("starting QEMU: {error}"))?;
     // It waits for a word (`-S`), as libvirt has it.
     let told = Qmp::connect_when_ready(&folder.join("monitor.sock")).and_then(|mut qmp| qmp.run());
     let status = group.wait().map_err(|error| format!("waiting for QEMU: {error}"))?;
