@@ -6,6 +6,7 @@
 
 use super::clock;
 use super::machine::{self, Machine};
+use super::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use crate::cpu::lock::Masked;
 use crate::platform::{self, DeviceFault};
 use core::ptr::NonNull;
@@ -14,7 +15,6 @@ use hyperexo_hw::linear;
 use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
 use hyperexo_hw::time::ticks;
 use hyperexo_hw::virtio::LinearHal;
-use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::Window;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::PciTransport;

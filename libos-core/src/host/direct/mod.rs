@@ -20,6 +20,7 @@
 //! | [`disk`] | virtio-blk |
 //! | [`net`] | virtio-net |
 //! | [`random`] | virtio-rng |
+//! | [`virtio`] | the drivers of these that the exokernel has no use for |
 //! | [`start`](mod@start) | looks the machine up |
 //!
 //! The page tables of the boot code are kept, as other processors start with them ([`cores`]).
@@ -38,6 +39,7 @@ mod processors;
 mod random;
 mod start;
 mod vector;
+mod virtio;
 
 use crate::memory;
 use crate::platform::{
