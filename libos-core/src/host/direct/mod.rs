@@ -73,6 +73,20 @@ pub(crate) unsafe fn start(protocol: u64, information: u64, name: &'static str) 
     }
 }
 
+/// Says that a loader entered where only HyperExo may, and ends the machine.
+///
+/// # Safety
+///
+/// Privilege level 0, interrupts disabled, and nobody else uses the machine.
+pub(crate) unsafe fn refuse() -> ! {
+    // SAFETY: by the caller's promise.
+    unsafe { console::start() };
+    console::complain(format_args!(
+        "error: entered at its ELF entry, which is for HyperExo: the loader must speak PVH or Multiboot2"
+    ));
+    finish(End::Exit, 2)
+}
+
 /// The host as a value.
 struct Direct;
 

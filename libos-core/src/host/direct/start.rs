@@ -9,7 +9,7 @@ use super::places::Places;
 use super::processors::Processors;
 use crate::memory::{self, paging};
 use crate::platform::{Area, Facts};
-use hyperexo_abi::{FRAME_BYTES, LINEAR_BASE, STACK_TOP};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootError, BootInfo, IDENTITY_BYTES, Region};
 use hyperexo_hw::smp::{self, TRAMPOLINE_ADDRESS};
@@ -185,6 +185,12 @@ fn take_memory(boot: &BootInfo) -> FreeFrames {
     let told = boot.loader.as_slice().iter().chain(boot.modules.as_slice());
     for region in own.iter().chain(told) {
         free.remove(region.start / frame..region.end.div_ceil(frame));
+    }
+    let beyond = boot.bytes_beyond(MOST_FRAMES << FRAME_SHIFT) >> 20;
+    if beyond > 0 {
+        console::complain(format_args!(
+            "warning: {beyond} MiB of memory are not used: they lie above 512 GiB"
+        ));
     }
     if free.lost() + (boot.memory.dropped as u64) > 0 {
         console::complain(format_args!("warning: memory in too many pieces, some of it is not used"));

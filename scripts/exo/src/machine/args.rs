@@ -14,6 +14,7 @@ use crate::machine::network::Network;
 use crate::machine::publish::Publish;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
 use crate::units::{human_bytes, parse_size};
+use hyperexo_abi::FRAME_BYTES;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -242,7 +243,7 @@ impl MachineArgs {
                 return refuse("Bochs has no virtio", "leave it out, or use --on qemu");
             }
         }
-        self.check_room(kernel)?;
+        self.check_room(kernel, bundle.as_deref())?;
         let by_pvh = accel != Accel::Bochs && self.boot == Boot::Pvh;
         if self.firmware == Firmware::Qboot && !by_pvh {
             return Err(Error::Argument {
@@ -310,20 +311,32 @@ impl MachineArgs {
         Ok(())
     }
 
-    /// Refuses a machine in whose memory the kernel would not lie: it could not even say so.
-    fn check_room(&self, kernel: &Path) -> Result<()> {
+    /// Refuses a machine in whose memory the kernel and the bundle would not lie side by side: it could not even
+    /// say so.
+    fn check_room(&self, kernel: &Path, bundle: Option<&Path>) -> Result<()> {
         let file = std::fs::read(kernel).map_err(Error::io("read", kernel))?;
-        match memory_end(&file) {
-            Some(end) if end > self.memory => Err(Error::Argument {
-                what: format!(
-                    "--memory {}: {} alone reaches up to {end} bytes",
-                    human_bytes(self.memory),
-                    kernel.display()
-                ),
-                fix: format!("give the machine more, such as --memory {}M", (end >> 20) + 8),
-            }),
-            _ => Ok(()),
+        let behind = match bundle {
+            None => 0,
+            // The loader puts it on pages of its own.
+            Some(path) => {
+                path.metadata().map_err(Error::io("read", path))?.len().next_multiple_of(FRAME_BYTES as u64)
+            }
+        };
+        let Some(end) = memory_end(&file).map(|end| end.next_multiple_of(FRAME_BYTES as u64) + behind) else {
+            return Ok(());
+        };
+        if end <= self.memory {
+            return Ok(());
         }
+        let with = bundle.map_or("", |_| " with its bundle");
+        Err(Error::Argument {
+            what: format!(
+                "--memory {}: {}{with} alone reaches up to {end} bytes",
+                human_bytes(self.memory),
+                kernel.display()
+            ),
+            fix: format!("give the machine more, such as --memory {}M", (end >> 20) + 8),
+        })
     }
 
     fn network(&self) -> Result<Network> {

@@ -14,7 +14,7 @@ use crate::session::serial::{Accounting, End, Line, Lines, parse};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -106,19 +106,21 @@ pub fn run(
         }
     };
     let mut outcome = Outcome::default();
-    let mut last = String::from("(none)");
+    let mut last = None;
     while outcome.status.is_none() {
         match next(&mut running, start, limit, machine.silence) {
             Next::Line(at, line) => {
                 on_line(&line, at - start);
                 note(&mut outcome, &line)?;
                 outcome.elapsed = at - start;
-                last = line;
+                last = Some(line);
             }
             Next::Silent(limit) => {
                 return Err(Error::Silent { seconds: limit.as_secs(), state: state(&running.control) });
             }
-            Next::TooLate(limit) => return Err(Error::Timeout { seconds: limit.as_secs(), last }),
+            Next::TooLate(limit) => {
+                return Err(Error::Timeout { seconds: limit.as_secs(), last: last_line(last) });
+            }
             Next::Ended => return Err(ended_early(&mut running, last)),
         }
     }
@@ -274,8 +276,10 @@ fn note(outcome: &mut Outcome, line: &str) -> Result<()> {
 }
 
 /// The emulator's end without the kernel's last line, as an error.
-fn ended_early(running: &mut Running, last: String) -> Error {
-    let status = running.group.wait().map_or_else(|error| error.to_string(), describe);
+fn ended_early(running: &mut Running, last: Option<String>) -> Error {
+    let status = running.group.wait();
+    let ended_well = status.as_ref().is_ok_and(ExitStatus::success);
+    let status = status.map_or_else(|error| error.to_string(), describe);
     if interrupted() {
         return Error::Interrupted;
     }
@@ -291,7 +295,18 @@ fn ended_early(running: &mut Running, last: String) -> Error {
             ("Bochs", panic.or_else(|| prepared.complaint()))
         }
     };
-    Error::Emulator { emulator, status, said: complaint.unwrap_or(format!("its last line was: {last}")) }
+    match complaint {
+        None if ended_well && matches!(running.control, Control::Qemu { .. }) => Error::Reset { last },
+        complaint => {
+            let said = complaint.unwrap_or_else(|| format!("its last line was: {}", last_line(last)));
+            Error::Emulator { emulator, status, said }
+        }
+    }
+}
+
+/// The last line of a machine, in words.
+fn last_line(line: Option<String>) -> String {
+    line.unwrap_or_else(|| "(none)".into())
 }
 
 enum Next {

@@ -49,13 +49,9 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-read-only", &[Need::Disk], disk_read_only),
         Test::new("machine-without-virtualization", &[Need::Exokernel], without_virtualization),
         Test::new("processor-too-old", &[Need::QemuMachine], processor_too_old),
-        Test::new("memory-too-small", &[], memory_too_small),
         Test::new("core-missing", &[Need::Exokernel, Need::Cores(2)], core_missing),
         Test::new("unknown-application", &[], unknown_application),
         Test::new("time-limit", &[], time_limit),
-        Test::new("says-nothing", &[Need::QemuMachine], says_nothing),
-        Test::new("says-something-first", &[Need::QemuMachine], says_something_first),
-        Test::new("image-without-pvh-note", &[Need::Alone], without_pvh_note),
     ]
 }
 
@@ -116,10 +112,10 @@ fn bundle_is_none(context: &Context) -> Verdict {
 }
 
 /// Offsets in a program header.
-const OFFSET: usize = 8;
+pub const OFFSET: usize = 8;
 const VIRTUAL: usize = 16;
-const PHYSICAL: usize = 24;
-const FILE_BYTES: usize = 32;
+pub const PHYSICAL: usize = 24;
+pub const FILE_BYTES: usize = 32;
 const MEMORY_BYTES: usize = 40;
 
 /// Where a field of program header number `index` lies: the headers follow the ELF header.
@@ -128,7 +124,8 @@ fn field(index: usize, offset: usize) -> std::ops::Range<usize> {
     start..start + 8
 }
 
-fn get(elf: &[u8], index: usize, offset: usize) -> u64 {
+/// A field of program header number `index`.
+pub fn get(elf: &[u8], index: usize, offset: usize) -> u64 {
     elf[field(index, offset)].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
@@ -209,11 +206,6 @@ fn processor_too_old(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// Where the kernel does not lie in memory, nobody but the tool can say so.
-fn memory_too_small(context: &Context) -> Verdict {
-    context.run(&["hello", "--memory", "1M"])?.fails_with(&["--memory 1.0 MiB", "reaches up to"])
-}
-
 /// The kernel, not only the tool, refuses a core that is not there.
 fn core_missing(context: &Context) -> Verdict {
     let arguments = ["hello", "--cores", "2", "--core", "1", "--kernel-args", "cores=1"];
@@ -226,56 +218,4 @@ fn unknown_application(context: &Context) -> Verdict {
 
 fn time_limit(context: &Context) -> Verdict {
     context.run(&["hello", "--timeout", "2", "--", "spin-ms=600000"])?.fails_with(&["no end after 2 s"])
-}
-
-/// A machine that never says a word is not waited for, unless that is asked for.
-fn says_nothing(context: &Context) -> Verdict {
-    let stopped = |more: &[&str]| context.run(&[&["hello", "--qemu-arg=-S"], more].concat());
-    stopped(&["--silence", "2"])?.fails_with(&["said nothing in 2 s", "it is stopped"])?;
-    stopped(&["--silence", "0", "--timeout", "4"])?.fails_with(&["no end after 4 s"])?;
-    if !context.platform.is_direct() {
-        return Ok(());
-    }
-    // `jmp` to itself, and `hlt`, which goes on at the byte behind it.
-    for (name, code, does) in [("loops", [0xeb, 0xfe], "runs, at"), ("stands", [0xfa, 0xf4], "halts, at")] {
-        let mut elf = context.built.apps[0].bytes.clone();
-        let entry = pvh_entry(&elf).ok_or("no PVH note")?;
-        elf[entry..entry + code.len()].copy_from_slice(&code);
-        let path = text(&context.file(&format!("{name}.elf"), &elf)?);
-        context.run(&[&path, "--silence", "2"])?.fails_with(&["said nothing in 2 s", does])?;
-    }
-    Ok(())
-}
-
-/// A note of owner "Xen" and type 18: sizes of owner and description, type, owner.
-const PVH_NOTE: [u8; 16] = [4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0, b'X', b'e', b'n', 0];
-
-/// Where an image keeps its PVH note.
-fn pvh_note(elf: &[u8]) -> Option<usize> {
-    elf.windows(PVH_NOTE.len()).position(|bytes| bytes == PVH_NOTE)
-}
-
-/// Where the file of an image keeps the code that its PVH note names.
-fn pvh_entry(elf: &[u8]) -> Option<usize> {
-    let note = pvh_note(elf)? + PVH_NOTE.len();
-    let address = u64::from(u32::from_le_bytes(elf.get(note..note + 4)?.try_into().ok()?));
-    let count = usize::from(u16::from_le_bytes([elf[56], elf[57]]));
-    (0..count).find_map(|index| {
-        let within = address.checked_sub(get(elf, index, PHYSICAL))?;
-        (within < get(elf, index, FILE_BYTES)).then(|| (get(elf, index, OFFSET) + within) as usize)
-    })
-}
-
-/// Who has said something may be silent for longer than that.
-fn says_something_first(context: &Context) -> Verdict {
-    context.run(&["hello", "--silence", "5", "--", "sleep-ms=6000"])?.succeeded().map(drop)
-}
-
-/// An image without the note that names its entry is nothing that QEMU could start.
-fn without_pvh_note(context: &Context) -> Verdict {
-    let mut elf = context.built.apps[0].bytes.clone();
-    let note = pvh_note(&elf).ok_or("no PVH note")?;
-    elf[note + 8] = 17;
-    let path = text(&context.file("noteless.elf", &elf)?);
-    context.run(&[&path])?.fails_with(&["PVH"])
 }

@@ -19,6 +19,7 @@
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`protection`] | one image everywhere, and its guards against its own mistakes |
 //! | [`faults`] | what must fail, with one clear line |
+//! | [`unfit`] | machines and loaders that do not give what is needed |
 //! | [`devices`] | disks that are unlike the usual one |
 //! | [`processor`] | processors that offer less than the usual one |
 //!
@@ -45,6 +46,7 @@ mod processor;
 mod protection;
 mod shares;
 mod web;
+mod unfit;
 mod work;
 
 use crate::build::{Freshness, Source, images};
@@ -141,6 +143,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(guide::tests());
     tests.extend(protection::tests());
     tests.extend(faults::tests());
+    tests.extend(unfit::tests());
     tests.extend(devices::tests());
     tests.extend(processor::tests());
     tests.extend(shares::tests());
