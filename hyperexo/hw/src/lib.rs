@@ -13,6 +13,7 @@ pub mod bars;
 pub mod boot;
 pub mod bridges;
 pub mod descriptor;
+pub mod disks;
 pub mod ioapic;
 pub mod linear;
 pub mod memory;

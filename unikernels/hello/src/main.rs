@@ -46,7 +46,7 @@ fn main() -> i32 {
     );
     match Disk::open() {
         Ok(disk) => println!("disk: {} blocks from block {}", disk.blocks(), disk.first_block()),
-        Err(DiskError::NoDisk | DiskError::NoExtent) => println!("disk: none"),
+        Err(DiskError::NoDisk { .. } | DiskError::NoExtent) => println!("disk: none"),
         Err(error) => println!("disk: {error}"),
     }
     println!("{{\"hello\":{{\"since_boot_us\":{since_boot_us},\"hypercalls\":{}}}}}", hypercalls());

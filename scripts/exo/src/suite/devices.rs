@@ -35,7 +35,7 @@ fn read_from(context: &Context, properties: &str) -> std::result::Result<Said, S
 /// Sum of all bytes of the first 64 blocks of [`Context::small_disk`], each filled with its number.
 const SUM: u64 = 4096 * (63 * 64 / 2);
 
-fn right(said: Said) -> Verdict {
+pub fn right(said: Said) -> Verdict {
     said.succeeded()?.shows(&read_line()).map(drop)
 }
 
@@ -64,7 +64,7 @@ fn refused(context: &Context, said: Said, why: &str) -> Verdict {
     if context.platform.is_direct() {
         return said.shows(why)?.fails_with(&["environment hello ended: exit code 4"]);
     }
-    said.tells(why)?.fails_with(&["hyperexo: hello", "neither a virtio disk nor"])
+    said.tells(why)?.fails_with(&["hyperexo: hello", "the machine has no disk that can be used"])
 }
 
 /// HyperExo wants messages; an image that has the machine to itself makes do with a pin. The disk is so slow

@@ -4,7 +4,8 @@ use super::context::{Context, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::build::KERNEL;
-use crate::bundle::{self, Manifest};
+use crate::bundle::{self, Manifest, Writable};
+use crate::units::Extent;
 use hyperexo_abi::FRAME_BYTES;
 
 /// The tests.
@@ -72,11 +73,20 @@ fn no_volume(context: &Context) -> Verdict {
 
 /// A bundle of `hello`, as bytes.
 fn bundle_of_hello(context: &Context) -> std::result::Result<Vec<u8>, String> {
+    bundle_with(context, "", None)
+}
+
+/// A bundle of `hello` with these words and this part of the disk.
+pub fn bundle_with(
+    context: &Context,
+    words: &str,
+    disk: Option<(Extent, Writable)>,
+) -> std::result::Result<Vec<u8>, String> {
     let manifest = Manifest {
         name: "hello".into(),
-        command_line: String::new(),
+        command_line: words.into(),
         quota_frames: 4096,
-        disk: None,
+        disk,
         disk_quota_mib: 0,
         core: 0,
         cores: 0,

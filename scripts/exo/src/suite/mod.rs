@@ -21,6 +21,7 @@
 //! | [`faults`] | what must fail, with one clear line |
 //! | [`unfit`] | machines and loaders that do not give what is needed |
 //! | [`devices`] | disks that are unlike the usual one |
+//! | [`disks`] | machines with several disks, or with none that can be used |
 //! | [`processor`] | processors that offer less than the usual one |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not
@@ -32,6 +33,7 @@ mod console;
 mod context;
 mod deploy;
 mod devices;
+mod disks;
 mod end;
 mod faults;
 mod gdb;
@@ -145,6 +147,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(faults::tests());
     tests.extend(unfit::tests());
     tests.extend(devices::tests());
+    tests.extend(disks::tests());
     tests.extend(processor::tests());
     tests.extend(shares::tests());
     tests.extend(end::tests());
