@@ -3,7 +3,7 @@
 use crate::cpu::trap;
 use crate::host;
 use crate::io::console;
-use crate::{memory, panic, platform, println};
+use crate::{memory, panic, platform, power, println};
 use core::fmt::Display;
 use spin::Once;
 
@@ -101,6 +101,7 @@ unsafe extern "C" fn run() -> ! {
     // SAFETY: by the caller's promise.
     unsafe {
         memory::settle();
+        power::start();
         trap::start(memory::trap_stacks(), memory::main_stack(), panic::unhandled_trap);
     }
     platform::current().settle();

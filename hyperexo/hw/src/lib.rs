@@ -12,6 +12,7 @@ pub mod backtrace;
 pub mod bars;
 pub mod boot;
 pub mod bridges;
+pub mod button;
 pub mod descriptor;
 pub mod disks;
 pub mod ioapic;

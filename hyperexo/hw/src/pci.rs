@@ -178,18 +178,6 @@ impl Function {
     }
 }
 
-/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC
-/// of the same numbering; `None` if it has no pin or no line.
-pub fn interrupt_line(_root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Option<u32> {
-    const LINE_AND_PIN: u8 = 0x3c;
-    /// "Unknown", and beyond what a line of this kind can be.
-    const UNKNOWN: u32 = 0xff;
-    // SAFETY: configuration accesses are single-threaded: `_root` is borrowed exclusively.
-    let word = unsafe { PortAccess::new() }.read_word(device, LINE_AND_PIN);
-    let (line, pin) = (word & 0xff, word >> 8 & 0xff);
-    (pin != 0 && line != UNKNOWN).then_some(line)
-}
-
 /// Why MSI-X could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsixError {
@@ -303,10 +291,4 @@ pub unsafe fn route_virtio_queue(
         vector.write_volatile(entry);
         vector.read_volatile() == entry
     }
-}
-
-/// Keeps a function from ever using its interrupt pin, which it may share with others.
-pub fn silence_pin(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
-    let (_, command) = root.get_status_command(device);
-    root.set_command(device, command | Command::INTERRUPT_DISABLE);
 }

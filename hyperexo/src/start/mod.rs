@@ -35,6 +35,7 @@ use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
+use hyperexo_hw::button;
 use hyperexo_hw::descriptor::TrapStacks;
 use hyperexo_hw::power;
 use hyperexo_hw::random;
@@ -209,8 +210,10 @@ unsafe fn build(
     let clock = Clock { tsc_hz: calibration.tsc_hz, boot_tsc, apic_hz: calibration.other_hz };
     // SAFETY: firmware tables are mapped by identity.
     let processors = unsafe { Machine::read(boot.rsdp) };
-    if let Some(off) = processors.as_ref().and_then(Machine::power_off) {
-        POWER_OFF.call_once(|| off);
+    if let Some(machine) = &processors {
+        machine.power_off().map(|off| POWER_OFF.call_once(|| off));
+        // SAFETY: ring 0, registers mapped by identity, and nobody else uses the button.
+        unsafe { button::listen(machine.button(), machine.io_apics(), interrupt::POWER_VECTOR, apic.id()) };
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let backend = unsafe { virt::enable() };

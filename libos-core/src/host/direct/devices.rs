@@ -12,7 +12,7 @@ use crate::platform::{self, DeviceFault, DiskError};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use hyperexo_hw::ioapic::Pin;
+use hyperexo_hw::ioapic::{Pin, Signal};
 use hyperexo_hw::linear;
 use hyperexo_hw::pci::{self, Function, Msix, OutOfReach, PortAccess, VirtioStructure};
 use hyperexo_hw::time::ticks;
@@ -21,7 +21,7 @@ use hyperexo_hw::virtio::mmio::Window;
 use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot};
 use virtio_drivers::transport::{DeviceType, SomeTransport};
 
 /// Where a device is.
@@ -179,8 +179,22 @@ fn open_window(window: &Window) -> Result<SomeTransport<'static>, DeviceFault> {
 pub(super) fn silence(place: Place) {
     if let Place::Pci(function) = place {
         let _exclusive = CONFIGURATION.lock();
-        pci::silence_pin(&mut root(), function);
+        let mut root = root();
+        let (_, command) = root.get_status_command(function);
+        root.set_command(function, command | Command::INTERRUPT_DISABLE);
     }
+}
+
+/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC
+/// of the same numbering; `None` if it has no pin or no line. `CONFIGURATION` is locked.
+fn interrupt_line(function: DeviceFunction) -> Option<u32> {
+    const LINE_AND_PIN: u8 = 0x3c;
+    /// "Unknown", and beyond what a line of this kind can be.
+    const UNKNOWN: u32 = 0xff;
+    // SAFETY: privilege level 0, and the caller alone uses configuration space.
+    let word = unsafe { PortAccess::new() }.read_word(function, LINE_AND_PIN);
+    let (line, pin) = (word & 0xff, word >> 8 & 0xff);
+    (pin != 0 && line != UNKNOWN).then_some(line)
 }
 
 /// A console's register for emergencies, if it is in reach.
@@ -252,13 +266,13 @@ impl Interrupt {
                 if routed {
                     return Ok(Interrupt::Messages);
                 }
-                (pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?, false)
+                (interrupt_line(function).ok_or(DeviceFault::NoInterrupt)?, false)
             }
             Place::Memory(window) => (window.line, true),
         };
         // SAFETY: the chips are where the firmware says, in the fourth GiB, which is mapped. The line is this
         // device's.
-        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
+        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, Signal::High, vector, target) };
         pin.map(|pin| Interrupt::Pin { pin, sure }).ok_or(DeviceFault::NoInterrupt)
     }
 

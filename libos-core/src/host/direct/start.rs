@@ -108,6 +108,7 @@ unsafe fn find_machine(
         processors: Processors::new(tables.as_ref(), apic.id(), options.cores),
         devices: Places::new(tables.as_ref(), command_line),
         power_off: tables.as_ref().and_then(acpi::Machine::power_off),
+        button: tables.as_ref().and_then(acpi::Machine::button),
         boot_root,
     });
     let count = machine.processors.count();

@@ -9,6 +9,7 @@ use crate::bundle;
 use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::children;
 use crate::host::disk_image;
 use crate::host::output::{expect, write_lines};
 use crate::machine::accel::Accel;
@@ -80,6 +81,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
     let mut recording = args.record_references.as_ref().map(|_| Recording::default());
+    let _orderly = children::wait_for_orderly_end();
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| {
         if !recording.as_mut().is_some_and(|recording| recording.line(line)) {
             print.line(line);

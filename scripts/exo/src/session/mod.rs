@@ -4,7 +4,7 @@ pub mod qmp;
 pub mod serial;
 
 use crate::error::{Error, Result};
-use crate::host::children::{EndBy, Group, Progress, describe, interrupted};
+use crate::host::children::{self, EndBy, Group, Progress, describe, interrupted};
 use crate::host::programs::program_path;
 use crate::machine::accel::Accel;
 use crate::machine::bochs::{self, Prepared};
@@ -107,8 +107,11 @@ pub fn run(
     };
     let mut outcome = Outcome::default();
     let mut last = None;
+    let mut ending = Ending::NotAsked;
     while outcome.status.is_none() {
+        ending.look(&running);
         match next(&mut running, start, limit, machine.silence) {
+            Next::Nothing => {}
             Next::Line(at, line) => {
                 on_line(&line, at - start);
                 note(&mut outcome, &line)?;
@@ -311,6 +314,8 @@ fn last_line(line: Option<String>) -> String {
 
 enum Next {
     Line(Instant, String),
+    /// Nothing at the moment.
+    Nothing,
     /// The whole run took too long.
     TooLate(Duration),
     /// Nothing has been said for so long, from the start on.
@@ -326,24 +331,71 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn next(running: &mut Running, start: Instant, limit: Option<Duration>, silence: Option<Duration>) -> Next {
     let Running { serial, group, heard, .. } = running;
-    loop {
-        let left = limit.map_or(GLANCE, |limit| limit.saturating_sub(start.elapsed()));
-        match serial.recv_timeout(left.min(GLANCE)) {
-            Ok((at, line)) => return Next::Line(at, line),
-            Err(RecvTimeoutError::Disconnected) => return Next::Ended,
-            Err(RecvTimeoutError::Timeout) => {}
+    let left = limit.map_or(GLANCE, |limit| limit.saturating_sub(start.elapsed()));
+    match serial.recv_timeout(left.min(GLANCE)) {
+        Ok((at, line)) => return Next::Line(at, line),
+        Err(RecvTimeoutError::Disconnected) => return Next::Ended,
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    let passed = |limit: Option<Duration>| limit.filter(|limit| start.elapsed() >= *limit);
+    if let Some(limit) = passed(limit) {
+        return Next::TooLate(limit);
+    }
+    if !matches!(group.poll(), Ok(None)) {
+        // What it said last may still be on its way.
+        return serial.recv_timeout(GLANCE).map_or(Next::Ended, |(at, line)| Next::Line(at, line));
+    }
+    match passed(silence).filter(|_| !heard.load(Ordering::Relaxed)) {
+        Some(limit) => Next::Silent(limit),
+        None => Next::Nothing,
+    }
+}
+
+/// What has been done about an end that was asked for while the machine runs ([`children::asked_to_end`]).
+enum Ending {
+    NotAsked,
+    /// The power button was pressed: until then the machine may take its time.
+    Until(Instant),
+    /// All is over.
+    AtOnce,
+}
+
+/// How long a machine may take to end after its power button was pressed.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Ending {
+    /// Presses the machine's power button if an end was asked for. A machine that has none, or does not end in
+    /// time, is taken away.
+    fn look(&mut self, running: &Running) {
+        *self = match self {
+            Ending::NotAsked if children::asked_to_end() => match press(running) {
+                Ok(()) => {
+                    eprintln!(
+                        "exo: pressed the machine's power button; it has {} s to end, and none if asked again",
+                        GRACE.as_secs()
+                    );
+                    Ending::Until(Instant::now() + GRACE)
+                }
+                Err(_) => Ending::take_away(),
+            },
+            Ending::Until(end) if Instant::now() >= *end => Ending::take_away(),
+            _ => return,
+        };
+    }
+
+    fn take_away() -> Ending {
+        children::interrupt();
+        Ending::AtOnce
+    }
+}
+
+/// Presses the power button. A machine that has said nothing yet has nothing to save.
+fn press(running: &Running) -> Result<()> {
+    match &running.control {
+        Control::Qemu { socket, .. } if running.heard.load(Ordering::Relaxed) => {
+            Qmp::connect(socket)?.press_power_button()
         }
-        let passed = |limit: Option<Duration>| limit.filter(|limit| start.elapsed() >= *limit);
-        if let Some(limit) = passed(limit) {
-            return Next::TooLate(limit);
-        }
-        if !matches!(group.poll(), Ok(None)) {
-            // What it said last may still be on its way.
-            return serial.recv_timeout(GLANCE).map_or(Next::Ended, |(at, line)| Next::Line(at, line));
-        }
-        if let Some(limit) = passed(silence).filter(|_| !heard.load(Ordering::Relaxed)) {
-            return Next::Silent(limit);
-        }
+        _ => Err(Error::Interrupted),
     }
 }
 

@@ -109,6 +109,11 @@ impl Qmp {
         self.execute_with("device_del", Some(serde_json::json!({ "id": name }))).map(|_| ())
     }
 
+    /// Presses the machine's power button.
+    pub fn press_power_button(&mut self) -> Result<()> {
+        self.execute("system_powerdown").map(|_| ())
+    }
+
     /// Interrupts the machine's processors in whatever they do, as a watchdog would.
     pub fn inject_nmi(&mut self) -> Result<()> {
         self.execute("inject-nmi").map(|_| ())

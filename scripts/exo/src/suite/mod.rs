@@ -13,6 +13,7 @@
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
 //! | [`console`] | the console of a machine without HyperExo |
 //! | [`end`] | the end of a machine without a port for it |
+//! | [`power_button`] | who uses the machine asks for its end |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
 //! | [`libvirt`] | what libvirt makes of a domain |
@@ -44,6 +45,7 @@ mod libvirt;
 mod linux;
 mod network;
 mod platform;
+mod power_button;
 mod processor;
 mod protection;
 mod shares;
@@ -151,6 +153,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(processor::tests());
     tests.extend(shares::tests());
     tests.extend(end::tests());
+    tests.extend(power_button::tests());
     tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(web::tests());
