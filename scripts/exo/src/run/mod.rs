@@ -26,7 +26,8 @@ use std::path::PathBuf;
 /// Arguments of `exo run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
+    after_help = "Ctrl-C or SIGTERM presses the machine's power button: volumes are committed, the program ends, and the status is \
+                        its own. Asked once more, or after 10 s, the machine is taken away, with status 130.\n\nExamples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
                         'a=hello:greeting=1' --app 'b=hello' --memory 64M\n  exo run filecache --disk data/filecache.img \
                         --disk-mbps 20 -- workload=cs policy=own cache=80%\n  exo run hello --on bochs\n  exo run --direct hello \
                         --machine microvm\n  exo run \
