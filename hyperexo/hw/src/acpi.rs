@@ -30,8 +30,10 @@ pub struct Machine {
     io_apic_count: usize,
     windows: [Window; MAX_WINDOWS],
     window_count: usize,
-    power_off: Option<PowerOff>,
-    button: Option<Button>,
+    /// How it is switched off, if its tables say so in a way that we read.
+    pub power_off: Option<PowerOff>,
+    /// Its power button, if its tables describe one in a way that we read.
+    pub button: Option<Button>,
 }
 
 impl Machine {
@@ -48,16 +50,6 @@ impl Machine {
     /// Windows in which there may be virtio devices.
     pub fn virtio_windows(&self) -> &[Window] {
         &self.windows[..self.window_count]
-    }
-
-    /// How it is switched off, if its tables say so in a way that we read.
-    pub fn power_off(&self) -> Option<PowerOff> {
-        self.power_off
-    }
-
-    /// Its power button, if its tables describe one in a way that we read.
-    pub fn button(&self) -> Option<Button> {
-        self.button
     }
 }
 
@@ -182,10 +174,8 @@ fn generic_button(code: &[u8]) -> Option<Button> {
 
 /// The I/O port of a register that is at one.
 fn port(address: GenericAddress) -> Option<u16> {
-    match register(address)? {
-        sleep::Register::Port(port) => Some(port),
-        sleep::Register::Memory(_) => None,
-    }
+    let sleep::Register::Port(port) = register(address)? else { return None };
+    Some(port)
 }
 
 /// The registers with which the machine is switched off (ACPI 6.5 §5.2.9).

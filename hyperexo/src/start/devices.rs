@@ -110,7 +110,10 @@ fn find_virtio_disk(apic: &LocalApic, wanted: Wanted) -> Option<(VirtioBlock<Pci
     let disks: Vec<_> = functions.into_iter().filter(|one| one.is_virtio(DeviceType::Block)).collect();
     let places: Vec<_> = disks.iter().map(|disk| disk.place).collect();
     let Some(chosen) = wanted.among(&places.iter().copied().map(Some).collect::<Vec<_>>()) else {
-        WITHOUT_DISK.call_once(|| wanted.why_none(&places, &others));
+        let why = WITHOUT_DISK.call_once(|| wanted.why_none(&places, &others));
+        if !places.is_empty() {
+            log!("warning: {why}");
+        }
         return None;
     };
     let start = |transport| VirtioBlock::new(transport, Indirect::Required);

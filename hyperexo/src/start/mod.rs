@@ -211,9 +211,9 @@ unsafe fn build(
     // SAFETY: firmware tables are mapped by identity.
     let processors = unsafe { Machine::read(boot.rsdp) };
     if let Some(machine) = &processors {
-        machine.power_off().map(|off| POWER_OFF.call_once(|| off));
+        machine.power_off.map(|off| POWER_OFF.call_once(|| off));
         // SAFETY: ring 0, registers mapped by identity, and nobody else uses the button.
-        unsafe { button::listen(machine.button(), machine.io_apics(), interrupt::POWER_VECTOR, apic.id()) };
+        unsafe { button::listen(machine.button, machine.io_apics(), interrupt::POWER_VECTOR, apic.id()) };
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let backend = unsafe { virt::enable() };

@@ -107,8 +107,8 @@ unsafe fn find_machine(
         clock,
         processors: Processors::new(tables.as_ref(), apic.id(), options.cores),
         devices: Places::new(tables.as_ref(), command_line),
-        power_off: tables.as_ref().and_then(acpi::Machine::power_off),
-        button: tables.as_ref().and_then(acpi::Machine::button),
+        power_off: tables.as_ref().and_then(|tables| tables.power_off),
+        button: tables.as_ref().and_then(|tables| tables.button),
         boot_root,
     });
     let count = machine.processors.count();

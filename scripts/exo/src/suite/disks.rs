@@ -52,6 +52,8 @@ fn zeros_line() -> String {
 /// Nothing is read, and it is said why.
 fn refused(context: &Context, said: Said, why: &[&str]) -> Verdict {
     if !context.platform.is_direct() {
+        // Said even if nobody wanted a disk, where there would have been one.
+        let said = if why[0].contains("virtio disk") { said.tells("hyperexo: warning: ")? } else { said };
         return said.fails_with(&[&["hyperexo: hello: its manifest names a disk extent"], why].concat());
     }
     let mut said = said;
