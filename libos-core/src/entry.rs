@@ -58,7 +58,8 @@ pub fn exit(code: i32) -> ! {
 pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
     // SAFETY: at the entry point the state is what `hyperexo_abi::start` describes, if the magic says so.
     if unsafe { !host::exo::start(start_info, magic) } {
-        // SAFETY: only HyperExo enters here, or a loader that goes by the ELF header alone: the machine is ours.
+        // SAFETY: only HyperExo enters here, or a loader that goes by the ELF header alone: the machine is
+        // ours.
         unsafe { host::direct::refuse() }
     }
     // SAFETY: there is a platform now, and this is called once.

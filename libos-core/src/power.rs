@@ -1,16 +1,17 @@
-//! The power button: whoever uses the machine asks for an orderly end. QEMU's `system_powerdown`, `virsh shutdown`
-//! and the Ctrl-C of `exo run` press it.
+//! The power button: whoever uses the machine asks for an orderly end. QEMU's `system_powerdown`, `virsh
+//! shutdown` and the Ctrl-C of `exo run` press it.
 //!
 //! A program that does nothing about it ends by itself:
 //!
 //! * at once, with exit code 0, if nobody has something to save;
-//! * else as soon as somebody who has looks: a volume of `libos_fs` commits at its next operation, and the exit
-//!   code is 0, or 1 if that failed.
+//! * else as soon as somebody who has looks: a volume of `libos_fs` commits at its next operation, and the
+//!   exit code is 0, or 1 if that failed.
 //!
 //! A program with more to see to than that calls [`take_over`]. Then nothing happens but that [`is_pressed`]
 //! holds, [`wait`] returns, and the handler of [`Cause::Power`] is called
-//! ([`set_handler`](crate::upcall::set_handler)). A program that sleeps for something else while it has a volume
-//! mounted must look as well, for example in the condition of [`wait_until`](crate::upcall::wait_until).
+//! ([`set_handler`](crate::upcall::set_handler)). A program that sleeps for something else while it has a
+//! volume mounted must look as well, for example in the condition of
+//! [`wait_until`](crate::upcall::wait_until).
 //!
 //! The first virtual CPU is called. Machines whose firmware describes no button never press it.
 #![forbid(unsafe_code)]

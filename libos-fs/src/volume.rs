@@ -44,8 +44,8 @@ impl Watched {
 ///
 /// Clones are the same volume. Changes become permanent, all at once, with [`Volume::commit`]; a volume that
 /// is dropped without it is as it was after the last one. If the device has a power button
-/// ([`BlockDevice::end_request`]) and it was pressed, the next operation on the volume or a file of it commits, and
-/// ends the program.
+/// ([`BlockDevice::end_request`]) and it was pressed, the next operation on the volume or a file of it
+/// commits, and ends the program.
 #[derive(Clone)]
 pub struct Volume {
     cache: Rc<BufferCache>,

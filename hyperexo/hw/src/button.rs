@@ -18,7 +18,8 @@ const GENERIC: u32 = 1 << 1;
 /// Where a press shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Register {
-    /// PM1a_STS and PM1b_STS, at I/O ports; each enable register lies `apart` bytes behind its status register.
+    /// PM1a_STS and PM1b_STS, at I/O ports; each enable register lies `apart` bytes behind its status
+    /// register.
     Fixed {
         /// The status registers there are.
         status: [Option<u16>; 2],
@@ -49,8 +50,8 @@ static BUTTON: AtomicPtr<(Button, Pin)> = AtomicPtr::new(core::ptr::null_mut());
 /// It has been pressed, and nobody has taken note.
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
-/// Has the machine's button, if it has one, interrupt with `vector`, at the core with local APIC number `apic_id`. Its handler
-/// calls [`interrupted`].
+/// Has the machine's button, if it has one, interrupt with `vector`, at the core with local APIC number
+/// `apic_id`. Its handler calls [`interrupted`].
 ///
 /// # Safety
 ///
@@ -62,7 +63,8 @@ pub unsafe fn listen(button: Option<Button>, chips: &[IoApic], vector: u8, apic_
     let pin = unsafe { Pin::route(chips, button.line, button.signal, vector, apic_id) };
     let Some(pin) = pin else { return };
     if let Register::Fixed { status, apart, control, handover } = button.register {
-        // SAFETY: by the caller's promise, the registers are where the tables say. Only the button interrupts.
+        // SAFETY: by the caller's promise, the registers are where the tables say. Only the button
+        // interrupts.
         unsafe {
             power::take_over(control, handover);
             for port in status.into_iter().flatten() {

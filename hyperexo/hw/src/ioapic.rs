@@ -43,8 +43,8 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Finds the chip that has a line and routes it to `vector` of the core with local APIC number `apic_id`. It
-    /// starts masked.
+    /// Finds the chip that has a line and routes it to `vector` of the core with local APIC number `apic_id`.
+    /// It starts masked.
     ///
     /// # Safety
     ///

@@ -111,8 +111,8 @@ impl Function {
         virtio_device_type(&self.information) == Some(kind)
     }
 
-    /// What it is called if it leads to disks, but is no virtio-blk device: by class and subclass (PCI code and
-    /// ID assignment 1.11 §1.2).
+    /// What it is called if it leads to disks, but is no virtio-blk device: by class and subclass (PCI code
+    /// and ID assignment 1.11 §1.2).
     pub fn other_storage(&self) -> Option<&'static str> {
         const STORAGE: u8 = 1;
         match (virtio_device_type(&self.information), self.information.class, self.information.subclass) {
@@ -128,8 +128,8 @@ impl Function {
         }
     }
 
-    /// Has it answer memory accesses and do DMA from now on, and its bridges pass both on; some firmware leaves
-    /// that off.
+    /// Has it answer memory accesses and do DMA from now on, and its bridges pass both on; some firmware
+    /// leaves that off.
     ///
     /// # Errors
     ///
@@ -145,8 +145,8 @@ impl Function {
         Ok(())
     }
 
-    /// Starts the driver of a virtio function, and has `queues` interrupt by MSI-X: with `vector`, at the core
-    /// with local APIC number `apic_id`.
+    /// Starts the driver of a virtio function, and has `queues` interrupt by MSI-X: with `vector`, at the
+    /// core with local APIC number `apic_id`.
     ///
     /// # Errors
     ///

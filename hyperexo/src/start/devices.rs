@@ -101,8 +101,8 @@ fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceF
     open(&mut root, &function, (apic.id(), interrupt::NET_VECTOR), &queues, VirtioNet::new)
 }
 
-/// Finds the virtio disk that is wanted and routes its interrupt here. If there is none, [`WITHOUT_DISK`] says
-/// why.
+/// Finds the virtio disk that is wanted and routes its interrupt here. If there is none, [`WITHOUT_DISK`]
+/// says why.
 fn find_virtio_disk(apic: &LocalApic, wanted: Wanted) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
     let (mut root, functions) = functions();
     let others =

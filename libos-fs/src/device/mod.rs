@@ -127,8 +127,8 @@ pub enum Rejection {
 pub trait EndRequest {
     /// Whether it is to, now.
     fn is_there(&self) -> bool;
-    /// Ends the program after a commit, or after one that failed. It returns only where there is nothing to be
-    /// ended.
+    /// Ends the program after a commit, or after one that failed. It returns only where there is nothing to
+    /// be ended.
     fn end(&self, failure: Option<&dyn fmt::Display>);
 }
 
@@ -160,8 +160,8 @@ pub trait BlockDevice {
     fn reference_log(&self) -> Option<fn(&str)> {
         None
     }
-    /// Where a volume on this device should look, from time to time, whether it is to commit and end. A device in
-    /// front of another passes the question on.
+    /// Where a volume on this device should look, from time to time, whether it is to commit and end. A
+    /// device in front of another passes the question on.
     fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
         None
     }

@@ -96,8 +96,8 @@ pub struct MachineArgs {
     /// Ends the machine after so many seconds, as a failure
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Ends the machine, as a failure, if it has not written a single byte to any console after so many seconds
-    /// from its start; 0 lets it be silent for ever, as --gdb does
+    /// Ends the machine, as a failure, if it has not written a single byte to any console after so many
+    /// seconds from its start; 0 lets it be silent for ever, as --gdb does
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub silence: u64,
     /// Waits for a debugger on this TCP port of the local host
@@ -311,8 +311,8 @@ impl MachineArgs {
         Ok(())
     }
 
-    /// Refuses a machine in whose memory the kernel and the bundle would not lie side by side: it could not even
-    /// say so.
+    /// Refuses a machine in whose memory the kernel and the bundle would not lie side by side: it could not
+    /// even say so.
     fn check_room(&self, kernel: &Path, bundle: Option<&Path>) -> Result<()> {
         let file = std::fs::read(kernel).map_err(Error::io("read", kernel))?;
         let behind = match bundle {

@@ -364,8 +364,8 @@ enum Ending {
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Ending {
-    /// Presses the machine's power button if an end was asked for. A machine that has none, or does not end in
-    /// time, is taken away.
+    /// Presses the machine's power button if an end was asked for. A machine that has none, or does not end
+    /// in time, is taken away.
     fn look(&mut self, running: &Running) {
         *self = match self {
             Ending::NotAsked if children::asked_to_end() => match press(running) {

@@ -178,8 +178,8 @@ impl Context {
         said
     }
 
-    /// [`Context::run`], and sends these signals to the tool, one after the other, as soon as it has printed these
-    /// words.
+    /// [`Context::run`], and sends these signals to the tool, one after the other, as soon as it has printed
+    /// these words.
     pub fn run_signalled(
         &self,
         arguments: &[&str],

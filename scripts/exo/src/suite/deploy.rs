@@ -79,8 +79,8 @@ fn follows_libvirts_schema(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// The machine that libvirt starts for the domain, with the disk behind a port of its own, boots, finds the disk
-/// and reads it.
+/// The machine that libvirt starts for the domain, with the disk behind a port of its own, boots, finds the
+/// disk and reads it.
 fn libvirt_starts(context: &Context) -> Verdict {
     for form in FORMS {
         let file = written(context, "libvirt", "xml", &[form, "--", "read-blocks=64", WORDS])?;

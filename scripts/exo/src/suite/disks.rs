@@ -1,5 +1,5 @@
-//! Machines with several disks, or with disks of other kinds than virtio-blk: the one that is named is read, and
-//! never another one.
+//! Machines with several disks, or with disks of other kinds than virtio-blk: the one that is named is read,
+//! and never another one.
 
 use super::context::{Context, Said, text};
 use super::devices::{read_line, right};

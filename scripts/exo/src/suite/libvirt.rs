@@ -3,17 +3,17 @@
 //! libvirt's driver for QEMU works inside `virsh` (`qemu:///embed`), in a directory of its own: no service is
 //! needed, and none is asked.
 
-use super::context::text;
 use crate::host::children::{Group, Progress};
 use crate::host::programs::program_path;
+use crate::machine::text;
 use crate::session::qmp::Qmp;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 /// `virsh` with the driver at work in `root`.
 fn virsh(root: &Path) -> Command {
-    // For the superuser the driver wants a user of the system that comes with libvirt's services. Anybody else
-    // may use it as they are.
+    // For the superuser the driver wants a user of the system that comes with libvirt's services. Anybody
+    // else may use it as they are.
     let mut command = match rustix::process::geteuid().is_root() && program_path("unshare").is_some() {
         true => {
             let mut as_another = Command::new("unshare");
@@ -45,8 +45,8 @@ pub struct Started {
 
 /// The value of an option of the command as libvirt would set it, and the value that it has here.
 ///
-/// The processor is emulated, as no host of a test needs to have KVM. The console is the output, where libvirt
-/// would make a terminal.
+/// The processor is emulated, as no host of a test needs to have KVM. The console is the output, where
+/// libvirt would make a terminal.
 const HERE: [(&str, &str); 3] = [
     ("-accel kvm ", "-accel tcg "),
     ("-cpu host,migratable=on ", "-cpu max "),
@@ -87,8 +87,8 @@ pub fn start(domain: &Path, name: &str, root: &Path, seconds: &str) -> Result<St
     Ok(Started { command, out, status })
 }
 
-/// Makes what libvirt keeps for a domain while it runs: a folder with a key of 32 bytes, and for a socket. The
-/// number in its name is that of a domain that does not run.
+/// Makes what libvirt keeps for a domain while it runs: a folder with a key of 32 bytes, and for a socket.
+/// The number in its name is that of a domain that does not run.
 fn own_folder(root: &Path, name: &str) -> std::io::Result<PathBuf> {
     let folder = root.join("lib/qemu").join(format!("domain--1-{name}"));
     std::fs::create_dir_all(&folder)?;

@@ -61,8 +61,8 @@ fn ends(context: &Context) -> Verdict {
     Ok(())
 }
 
-/// SIGINT (Ctrl-C) and SIGTERM of the tool press the button; its status is then that of the program. A program that
-/// does not end is taken away when it is asked for again.
+/// SIGINT (Ctrl-C) and SIGTERM of the tool press the button; its status is then that of the program. A
+/// program that does not end is taken away when it is asked for again.
 fn by_signal(context: &Context) -> Verdict {
     let started = "\"hello\":";
     for signal in [Signal::INT, Signal::TERM] {
@@ -87,7 +87,8 @@ fn tells_everybody(context: &Context) -> Verdict {
     said.shows(&format!("a| {ENDED}"))?.shows(&format!("b| {ENDED}")).map(drop)
 }
 
-/// `sort` commits at its end alone. On a slow disk it is stopped after so many writes, in the midst of its runs.
+/// `sort` commits at its end alone. On a slow disk it is stopped after so many writes, in the midst of its
+/// runs.
 const WRITES_BEFORE: u64 = 12;
 
 /// Stops `sort` on a volume named `name`, and lists what is on the disk then.

@@ -1,5 +1,5 @@
-//! Machines and loaders that do not give an image what it needs: one line says what is missing, where there would
-//! be silence.
+//! Machines and loaders that do not give an image what it needs: one line says what is missing, where there
+//! would be silence.
 
 use super::context::{Context, Said, text};
 use super::faults::{FILE_BYTES, OFFSET, PHYSICAL, get};
@@ -112,8 +112,8 @@ fn says_something_first(context: &Context) -> Verdict {
 /// `call` of the Rust function behind the boot code, with its arguments: protocol and information.
 const CALL: [u8; 5] = [0x89, 0xf7, 0x89, 0xde, 0xe8];
 
-/// A loader that goes by the ELF header enters in 64-bit mode, as that of Linux kernels does, with nothing that is
-/// for us. The boot code is made to do so.
+/// A loader that goes by the ELF header enters in 64-bit mode, as that of Linux kernels does, with nothing
+/// that is for us. The boot code is made to do so.
 fn entered_otherwise(context: &Context) -> Verdict {
     let mut elf = context.built.apps[0].bytes.clone();
     let call =
