@@ -49,8 +49,8 @@ mod power_button;
 mod processor;
 mod protection;
 mod shares;
-mod web;
 mod unfit;
+mod web;
 mod work;
 
 use crate::build::{Freshness, Source, images};
