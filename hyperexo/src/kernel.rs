@@ -26,6 +26,7 @@ use crate::virt::Backend;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hyperexo_abi::upcall::Cause;
+use hyperexo_hw::button;
 
 /// Frames of a dead environment that are given back at once.
 const FRAMES_AT_ONCE: u64 = 64;
@@ -155,6 +156,9 @@ impl Kernel {
             self.deliver(&calls);
         }
         self.attend_timers(core, now);
+        if button::take_press() {
+            self.environments.iter_mut().for_each(|one| one.upcall(0, Cause::Power, self.signals));
+        }
         work
     }
 

@@ -3,7 +3,7 @@
 use crate::cpu::trap;
 use crate::host;
 use crate::io::console;
-use crate::{memory, panic, platform, println};
+use crate::{memory, panic, platform, power, println};
 use core::fmt::Display;
 use spin::Once;
 
@@ -58,10 +58,9 @@ pub fn exit(code: i32) -> ! {
 pub unsafe fn start(start_info: u64, magic: u64, main: fn() -> i32) -> ! {
     // SAFETY: at the entry point the state is what `hyperexo_abi::start` describes, if the magic says so.
     if unsafe { !host::exo::start(start_info, magic) } {
-        // This is not HyperExo, so there is no console to complain on and no known way to end.
-        loop {
-            core::hint::spin_loop();
-        }
+        // SAFETY: only HyperExo enters here, or a loader that goes by the ELF header alone: the machine is
+        // ours.
+        unsafe { host::direct::refuse() }
     }
     // SAFETY: there is a platform now, and this is called once.
     unsafe { build(main) }
@@ -103,6 +102,7 @@ unsafe extern "C" fn run() -> ! {
     // SAFETY: by the caller's promise.
     unsafe {
         memory::settle();
+        power::start();
         trap::start(memory::trap_stacks(), memory::main_stack(), panic::unhandled_trap);
     }
     platform::current().settle();

@@ -9,6 +9,7 @@
 //! | [`disk`] | asynchronous block requests |
 //! | [`net`] | Ethernet packets |
 //! | [`random`] | bytes that nobody can guess |
+//! | [`power`] | the power button: an orderly end on request |
 //! | [`time`] | clock and sleeping |
 //! | [`task`] | asynchronous tasks: executor, timers, channels |
 //! | [`memory`] | address space and frames |
@@ -40,11 +41,11 @@
 //! cpu/        cores
 //! time
 //! io/         console · disk · net · random
-//! panic
+//! power · panic
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
 //!
-//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · panic · host::* · entry
+//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · power · panic · host::* · entry
 //! ```
 #![no_std]
 
@@ -58,6 +59,7 @@ mod io;
 pub mod memory;
 pub mod panic;
 mod platform;
+pub mod power;
 pub mod task;
 pub mod time;
 

@@ -52,7 +52,8 @@ pub use device::FileDisk;
 #[cfg(feature = "unikernel")]
 pub use device::RingDevice;
 pub use device::{
-    BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, RamDisk, Rejected, Rejection, Request,
+    BLOCK_BYTES, BlockDevice, Completion, DeviceError, EndRequest, Operation, RamDisk, Rejected, Rejection,
+    Request,
 };
 pub use error::FsError;
 pub use file_id::FileId;

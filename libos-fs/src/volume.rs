@@ -1,7 +1,7 @@
 //! Volumes and files: the interface that applications use.
 
 use crate::cache::{BufferCache, CacheOptions, Manager, ManagerId};
-use crate::device::{BlockDevice, DeviceQueue};
+use crate::device::{BlockDevice, DeviceQueue, EndRequest};
 use crate::error::FsError;
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
@@ -20,14 +20,36 @@ impl From<&File> for FileId {
     }
 }
 
+/// A file system, and where it shows that it is to commit and the program to end.
+#[derive(Clone)]
+struct Watched {
+    format: Rc<dyn FileSystem>,
+    end: Option<Rc<dyn EndRequest>>,
+}
+
+impl Watched {
+    /// The file system, for an operation that begins now: before it, nothing is half done.
+    fn now(&self) -> &dyn FileSystem {
+        if let Some(end) = self.end.as_ref().filter(|end| end.is_there()) {
+            match self.format.commit() {
+                Ok(()) => end.end(None),
+                Err(error) => end.end(Some(&error)),
+            }
+        }
+        &*self.format
+    }
+}
+
 /// A mounted file system and its cache.
 ///
 /// Clones are the same volume. Changes become permanent, all at once, with [`Volume::commit`]; a volume that
-/// is dropped without it is as it was after the last one.
+/// is dropped without it is as it was after the last one. If the device has a power button
+/// ([`BlockDevice::end_request`]) and it was pressed, the next operation on the volume or a file of it
+/// commits, and ends the program.
 #[derive(Clone)]
 pub struct Volume {
     cache: Rc<BufferCache>,
-    format: Rc<dyn FileSystem>,
+    format: Watched,
     /// Who takes the files that are opened.
     manager: Option<ManagerId>,
 }
@@ -40,7 +62,7 @@ impl Volume {
     /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is
     /// damaged, [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
-        let log = device.reference_log();
+        let (log, end) = (device.reference_log(), device.end_request());
         let queue = Rc::new(DeviceQueue::new(device));
         let cache = Rc::new(BufferCache::new(queue, options));
         let format: Rc<dyn FileSystem> = match ExtentVolume::mount(Rc::clone(&cache)) {
@@ -52,12 +74,12 @@ impl Volume {
         if let Some(print) = log {
             cache.log_references(print);
         }
-        Ok(Volume { cache, format, manager: None })
+        Ok(Volume { cache, format: Watched { format, end }, manager: None })
     }
 
     /// Which format it is.
     pub fn format(&self) -> Format {
-        self.format.format()
+        self.format.format.format()
     }
 
     /// The cache: policies, priorities, statistics.
@@ -114,38 +136,38 @@ impl Volume {
 
     /// How full it is. An ext4 volume has nothing free: it is read-only.
     pub fn space(&self) -> Space {
-        self.format.space()
+        self.format.format.space()
     }
 
     /// Opens a file.
     pub fn open(&self, path: &str) -> Result<File, FsError> {
-        Ok(self.file(self.format.open(path)?))
+        Ok(self.file(self.format.now().open(path)?))
     }
 
     /// Makes an empty file. Its directory must exist, its name must not.
     pub fn create(&self, path: &str) -> Result<File, FsError> {
-        Ok(self.file(self.format.create(path)?))
+        Ok(self.file(self.format.now().create(path)?))
     }
 
     /// Makes an empty directory. The directory it is in must exist, its name must not.
     pub fn create_dir(&self, path: &str) -> Result<(), FsError> {
-        self.format.create_dir(path)
+        self.format.now().create_dir(path)
     }
 
     /// Removes a file or an empty directory. Blocks of the file that were not yet written never will be.
     /// Using an open file after that is [`FsError::Removed`].
     pub fn remove(&self, path: &str) -> Result<(), FsError> {
-        self.format.remove(path)
+        self.format.now().remove(path)
     }
 
     /// Gives a file or a directory another path. A file that had it is replaced.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        self.format.rename(from, to)
+        self.format.now().rename(from, to)
     }
 
     /// What is in a directory, in the order of names.
     pub fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
-        self.format.list(path)
+        self.format.now().list(path)
     }
 
     /// Makes all changes since the last commit permanent, all or none. Nothing to do on ext4.
@@ -155,7 +177,7 @@ impl Volume {
     /// After an error nothing is lost and the commit can be tried again, except after
     /// [`FsError::CommitUnknown`].
     pub fn commit(&self) -> Result<(), FsError> {
-        self.format.commit()
+        self.format.now().commit()
     }
 
     /// Commits and lets go of the device, unless clones or open files still hold it.
@@ -167,14 +189,14 @@ impl Volume {
         if self.manager.is_some() {
             self.manager().take(id);
         }
-        File { format: Rc::clone(&self.format), id }
+        File { format: self.format.clone(), id }
     }
 }
 
 /// An open file. Clones are the same file.
 #[derive(Clone)]
 pub struct File {
-    format: Rc<dyn FileSystem>,
+    format: Watched,
     id: FileId,
 }
 
@@ -186,7 +208,7 @@ impl File {
 
     /// Its length in bytes.
     pub fn len(&self) -> Result<u64, FsError> {
-        self.format.bytes(self.id)
+        self.format.now().bytes(self.id)
     }
 
     /// Whether it has no bytes.
@@ -197,7 +219,7 @@ impl File {
     /// Reads from an offset in bytes. Returns how many bytes there were: fewer than asked for only at the end
     /// of the file. Bytes that were never written are zeros.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
-        self.format.read_at(self.id, offset, into)
+        self.format.now().read_at(self.id, offset, into)
     }
 
     /// Discloses that these blocks will be read, in this order, after all that its manager's files were
@@ -211,7 +233,7 @@ impl File {
     ///
     /// [`FsError::Removed`] if the file is gone.
     pub fn will_need(&self, blocks: Range<u64>) -> Result<(), FsError> {
-        self.format.will_need(self.id, blocks)
+        self.format.now().will_need(self.id, blocks)
     }
 
     /// Writes all of `from` at an offset in bytes; the file grows as needed.
@@ -220,7 +242,7 @@ impl File {
     ///
     /// After an error, bytes from the offset on may have been written and the rest not.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FsError> {
-        self.format.write_at(self.id, offset, from)
+        self.format.now().write_at(self.id, offset, from)
     }
 
     /// Writes at the end of the file; returns the offset.
@@ -240,11 +262,11 @@ impl File {
     /// tried again here, and what was written before a flush that failed is written again. As long as
     /// something is not there, every call says so.
     pub fn sync(&self) -> Result<(), FsError> {
-        self.format.commit()
+        self.format.now().commit()
     }
 
     /// Makes the file this long: cuts it, or adds zeros.
     pub fn truncate(&self, bytes: u64) -> Result<(), FsError> {
-        self.format.truncate(self.id, bytes)
+        self.format.now().truncate(self.id, bytes)
     }
 }

@@ -23,6 +23,9 @@ pub enum Cause {
     Wake = 1 << 2,
     /// A packet has arrived, or one has been sent, while the `wake` word of its ring was set.
     Net = 1 << 3,
+    /// The machine's power button has been pressed: who uses the machine asks for an orderly end. Goes to the
+    /// first virtual CPU of every environment.
+    Power = 1 << 4,
 }
 
 /// A page of the kernel that an environment may write: it holds nothing the kernel relies on.

@@ -1,13 +1,15 @@
 //! What the ACPI tables say about the machine, read by the crate `acpi`.
 
-use crate::ioapic::IoApic;
+use crate::button::{Button, Register};
+use crate::ioapic::{IoApic, Signal};
 use crate::linear;
-use crate::sleep::{PowerOff, Register, SoftOff};
+use crate::sleep::{self, PowerOff, SoftOff};
 use crate::virtio::mmio::{self, Window};
 use ::acpi::address::{AddressSpace, GenericAddress};
 use ::acpi::fadt::Fadt;
 use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
+use core::pin::Pin;
 use core::ptr::NonNull;
 
 /// Most processors that [`Machine`] keeps.
@@ -28,7 +30,10 @@ pub struct Machine {
     io_apic_count: usize,
     windows: [Window; MAX_WINDOWS],
     window_count: usize,
-    power_off: Option<PowerOff>,
+    /// How it is switched off, if its tables say so in a way that we read.
+    pub power_off: Option<PowerOff>,
+    /// Its power button, if its tables describe one in a way that we read.
+    pub button: Option<Button>,
 }
 
 impl Machine {
@@ -45,11 +50,6 @@ impl Machine {
     /// Windows in which there may be virtio devices.
     pub fn virtio_windows(&self) -> &[Window] {
         &self.windows[..self.window_count]
-    }
-
-    /// How it is switched off, if its tables say so in a way that we read.
-    pub fn power_off(&self) -> Option<PowerOff> {
-        self.power_off
     }
 }
 
@@ -93,6 +93,7 @@ impl Machine {
             windows: [Window::default(); MAX_WINDOWS],
             window_count: 0,
             power_off: None,
+            button: None,
         };
         for entry in madt.get().entries() {
             match entry {
@@ -120,11 +121,61 @@ impl Machine {
                 push(&mut machine.windows, &mut machine.window_count, window);
             }
             let fixed = tables.find_table::<Fadt>().ok();
+            machine.button = fixed.as_ref().and_then(|fixed| fixed_button(fixed, madt.get()));
+            machine.button = machine.button.or_else(|| generic_button(bytes));
             machine.power_off =
                 fixed.zip(SoftOff::in_table(bytes)).and_then(|(table, types)| power_off(&table, types));
         }
         Some(machine)
     }
+}
+
+/// The power button of PC hardware (ACPI 6.5 §4.8.2.2.1), unless it is a device of its own.
+fn fixed_button(table: &Fadt, madt: Pin<&Madt>) -> Option<Button> {
+    let flags = { table.flags };
+    if flags.system_is_hw_reduced_acpi() || flags.power_button_is_control_method() {
+        return None;
+    }
+    let PowerOff::Control { a: control, handover, .. } = power_off(table, SoftOff { a: 0, b: 0 })? else {
+        return None;
+    };
+    let a = table.pm1a_event_block().ok()?;
+    let status = [port(a), table.pm1b_event_block().ok().flatten().and_then(port)];
+    let apart = Some(u16::from(a.bit_width) / 16).filter(|bytes| *bytes > 0)?;
+    let register = Register::Fixed { status, apart, control, handover };
+    /// In an override's flags: active high (ACPI 6.5 §5.2.12.5). The default of this line is low.
+    const HIGH: u16 = 1;
+    let source = { table.sci_interrupt };
+    let moved = madt.entries().find_map(|entry| match entry {
+        MadtEntry::InterruptSourceOverride(moved) if u16::from(moved.irq) == source => {
+            Some(({ moved.global_system_interrupt }, { moved.flags } & 3 == HIGH))
+        }
+        _ => None,
+    });
+    let (line, high) = moved.unwrap_or((source.into(), false));
+    Some(Button { register, line, signal: if high { Signal::High } else { Signal::Low } })
+}
+
+/// The power button of QEMU's hardware-reduced machines: line and register of the generic event device.
+fn generic_button(code: &[u8]) -> Option<Button> {
+    /// Name of the device (`_HID`), and its register as QEMU declares it: an operation region of memory whose
+    /// address is a constant of 32 bits.
+    const DEVICE: &[u8] = b"ACPI0013\0";
+    const REGISTER: &[u8] = b"\x5b\x80EREG\x00\x0c";
+    let at = |bytes: &[u8], name: &[u8]| {
+        bytes.windows(name.len()).position(|part| part == name).map(|at| at + name.len())
+    };
+    let device = code.get(at(code, DEVICE)?..)?;
+    let line = mmio::word(mmio::behind(device, mmio::INTERRUPT)?, 2)?;
+    let address = u64::from(mmio::word(device, at(device, REGISTER)?)?);
+    let register = linear::DEVICE_REGISTERS.contains(&address).then_some(Register::Generic(address))?;
+    Some(Button { register, line, signal: Signal::Edge })
+}
+
+/// The I/O port of a register that is at one.
+fn port(address: GenericAddress) -> Option<u16> {
+    let sleep::Register::Port(port) = register(address)? else { return None };
+    Some(port)
 }
 
 /// The registers with which the machine is switched off (ACPI 6.5 §5.2.9).
@@ -146,10 +197,6 @@ fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
     if header.revision >= EXTENDED && ({ header.length } as usize) < CONTROL_END {
         return None;
     }
-    let port = |address: GenericAddress| match register(address)? {
-        Register::Port(port) => Some(port),
-        Register::Memory(_) => None,
-    };
     let smi_command = u16::try_from(table.smi_cmd_port).unwrap_or_default();
     Some(PowerOff::Control {
         a: port(table.pm1a_control_block().ok()?)?,
@@ -160,14 +207,14 @@ fn power_off(table: &Fadt, types: SoftOff) -> Option<PowerOff> {
 }
 
 /// A register that is there and that we can reach.
-fn register(address: GenericAddress) -> Option<Register> {
+fn register(address: GenericAddress) -> Option<sleep::Register> {
     match address.address_space {
         AddressSpace::SystemIo => {
-            u16::try_from(address.address).ok().filter(|port| *port != 0).map(Register::Port)
+            u16::try_from(address.address).ok().filter(|port| *port != 0).map(sleep::Register::Port)
         }
         AddressSpace::SystemMemory => Some(address.address)
             .filter(|address| linear::DEVICE_REGISTERS.contains(address))
-            .map(Register::Memory),
+            .map(sleep::Register::Memory),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@ const VERSION: u32 = 1;
 /// Register of the low half of pin 0; each pin has two.
 const REDIRECTION: u32 = 0x10;
 const LEVEL: u32 = 1 << 15;
+const ACTIVE_LOW: u32 = 1 << 13;
 const MASKED: u32 = 1 << 16;
 
 /// An I/O APIC as the firmware describes it.
@@ -19,6 +20,17 @@ pub struct IoApic {
     pub address: u64,
     /// Number that its pin 0 has among all interrupt lines of the machine.
     pub first_line: u32,
+}
+
+/// How a line interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// For as long as it is high.
+    High,
+    /// For as long as it is low.
+    Low,
+    /// When it becomes high.
+    Edge,
 }
 
 /// A pin of an I/O APIC that a device pulls and that is ours.
@@ -31,14 +43,19 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Finds the chip that has a line and routes it, level-triggered and active high, to `vector` of the core
-    /// with local APIC number `apic_id`. It starts masked.
+    /// Finds the chip that has a line and routes it to `vector` of the core with local APIC number `apic_id`.
+    /// It starts masked.
     ///
     /// # Safety
     ///
     /// The chips are where they say, mapped ([`crate::linear`]) without caching or emulated; nobody else
     /// programs this line.
-    pub unsafe fn route(chips: &[IoApic], line: u32, vector: u8, apic_id: u8) -> Option<Pin> {
+    pub unsafe fn route(chips: &[IoApic], line: u32, signal: Signal, vector: u8, apic_id: u8) -> Option<Pin> {
+        let mode = match signal {
+            Signal::High => LEVEL,
+            Signal::Low => LEVEL | ACTIVE_LOW,
+            Signal::Edge => 0,
+        };
         for chip in chips {
             let Some(index) = line.checked_sub(chip.first_line) else { continue };
             // SAFETY: by the caller's promise.
@@ -47,7 +64,7 @@ impl Pin {
                 if index > last {
                     continue;
                 }
-                let pin = Pin { chip: *chip, index, entry: LEVEL | u32::from(vector) };
+                let pin = Pin { chip: *chip, index, entry: mode | u32::from(vector) };
                 write(chip, REDIRECTION + 2 * index, pin.entry | MASKED);
                 write(chip, REDIRECTION + 2 * index + 1, u32::from(apic_id) << 24);
                 return Some(pin);

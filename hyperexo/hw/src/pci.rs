@@ -4,12 +4,18 @@
 //! come here.
 
 use crate::bridges::Buses;
+use crate::virtio::LinearHal;
 use crate::{bars, linear};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Display, Formatter};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::pci::bus::{BarInfo, Command, ConfigurationAccess, DeviceFunction, PciRoot};
-use virtio_drivers::transport::pci::virtio_device_type;
+use virtio_drivers::transport::pci::bus::{
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, PciRoot,
+};
+use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 use x86::io::{inl, outl};
 
 const ADDRESS: u16 = 0xcf8;
@@ -60,64 +66,116 @@ impl ConfigurationAccess for PortAccess {
 
 /// A function's registers lie where nobody maps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfReach(pub DeviceFunction);
+pub struct OutOfReach;
 
-impl core::fmt::Display for OutOfReach {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Display for OutOfReach {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("its registers lie outside the fourth GiB of physical memory")
     }
 }
 
-/// The first virtio function of a kind, on bus 0 or behind bridges. It answers memory accesses and may do DMA
-/// from now on, and its bridges pass both on; some firmware leaves that off. `None` if there is none.
+/// A function, on bus 0 or behind bridges.
+pub struct Function {
+    /// Where it is.
+    pub place: DeviceFunction,
+    information: DeviceFunctionInfo,
+    /// The bridges on the way to it.
+    bridges: Vec<DeviceFunction>,
+}
+
+/// All functions there are, the first bus first.
 ///
 /// The first call, before any function is in use, gives registers that have no address in `reach` one there
 /// ([`crate::bars`]).
-///
-/// # Errors
-///
-/// [`OutOfReach`] if some of its registers are elsewhere all the same: then it is left as it is.
-pub fn find_virtio(
-    root: &mut PciRoot<PortAccess>,
-    kind: DeviceType,
-    reach: &Range<u64>,
-) -> Option<Result<DeviceFunction, OutOfReach>> {
+pub fn functions(root: &mut PciRoot<PortAccess>, reach: &Range<u64>) -> Vec<Function> {
     static FIRST: AtomicBool = AtomicBool::new(true);
     // SAFETY: configuration accesses are single-threaded: `root` is borrowed exclusively.
     let mut access = unsafe { PortAccess::new() };
     if FIRST.swap(false, Ordering::Relaxed) {
         bars::bring_into_reach(root, &mut access, reach);
     }
+    let mut all = Vec::new();
     let mut buses = Buses::from_bus_0();
     while let Some(bus) = buses.next_bus() {
-        for (function, information) in root.enumerate_bus(bus) {
-            buses.meet(&access, function, &information.header_type);
-            if virtio_device_type(&information) != Some(kind) {
-                continue;
-            }
-            if !bars::are_in_reach(root, function, &information.header_type, reach) {
-                return Some(Err(OutOfReach(function)));
-            }
-            for part in core::iter::once(function).chain(buses.way_from(bus)) {
-                let (_, command) = root.get_status_command(part);
-                root.set_command(part, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
-            }
-            return Some(Ok(function));
+        for (place, information) in root.enumerate_bus(bus) {
+            buses.meet(&access, place, &information.header_type);
+            all.push(Function { place, information, bridges: buses.way_from(bus).collect() });
         }
     }
-    None
+    all
 }
 
-/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC
-/// of the same numbering; `None` if it has no pin or no line.
-pub fn interrupt_line(_root: &mut PciRoot<PortAccess>, device: DeviceFunction) -> Option<u32> {
-    const LINE_AND_PIN: u8 = 0x3c;
-    /// "Unknown", and beyond what a line of this kind can be.
-    const UNKNOWN: u32 = 0xff;
-    // SAFETY: configuration accesses are single-threaded: `_root` is borrowed exclusively.
-    let word = unsafe { PortAccess::new() }.read_word(device, LINE_AND_PIN);
-    let (line, pin) = (word & 0xff, word >> 8 & 0xff);
-    (pin != 0 && line != UNKNOWN).then_some(line)
+impl Function {
+    /// Whether it is a virtio device of this kind.
+    pub fn is_virtio(&self, kind: DeviceType) -> bool {
+        virtio_device_type(&self.information) == Some(kind)
+    }
+
+    /// What it is called if it leads to disks, but is no virtio-blk device: by class and subclass (PCI code
+    /// and ID assignment 1.11 §1.2).
+    pub fn other_storage(&self) -> Option<&'static str> {
+        const STORAGE: u8 = 1;
+        match (virtio_device_type(&self.information), self.information.class, self.information.subclass) {
+            (Some(DeviceType::ScsiHost), ..) => Some("virtio-scsi"),
+            (Some(_), ..) => None,
+            (None, STORAGE, 0x00) => Some("SCSI"),
+            (None, STORAGE, 0x01) => Some("IDE"),
+            (None, STORAGE, 0x06) => Some("AHCI"),
+            (None, STORAGE, 0x07) => Some("SAS"),
+            (None, STORAGE, 0x08) => Some("NVMe"),
+            (None, STORAGE, _) => Some("storage"),
+            _ => None,
+        }
+    }
+
+    /// Has it answer memory accesses and do DMA from now on, and its bridges pass both on; some firmware
+    /// leaves that off.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfReach`] if some of its registers are outside `reach`: then it is left as it is.
+    pub fn enable(&self, root: &mut PciRoot<PortAccess>, reach: &Range<u64>) -> Result<(), OutOfReach> {
+        if !bars::are_in_reach(root, self.place, &self.information.header_type, reach) {
+            return Err(OutOfReach);
+        }
+        for part in core::iter::once(&self.place).chain(&self.bridges) {
+            let (_, command) = root.get_status_command(*part);
+            root.set_command(*part, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+        }
+        Ok(())
+    }
+
+    /// Starts the driver of a virtio function, and has `queues` interrupt by MSI-X: with `vector`, at the
+    /// core with local APIC number `apic_id`.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't be used.
+    ///
+    /// # Safety
+    ///
+    /// `reach` is mapped ([`crate::linear`]), and nobody else uses the function.
+    pub unsafe fn start<D, E: Display>(
+        &self,
+        root: &mut PciRoot<PortAccess>,
+        reach: &Range<u64>,
+        (apic_id, vector): (u8, u8),
+        queues: &[u16],
+        start: impl FnOnce(PciTransport) -> Result<D, E>,
+    ) -> Result<D, String> {
+        self.enable(root, reach).map_err(|error| error.to_string())?;
+        let transport =
+            PciTransport::new::<LinearHal, _>(root, self.place).map_err(|error| error.to_string())?;
+        let device = start(transport).map_err(|error| error.to_string())?;
+        // SAFETY: the registers are in reach, mapped (caller); nobody else uses the table.
+        let routed = unsafe {
+            Msix::enable(root, self.place).is_ok_and(|mut table| {
+                table.route(0, apic_id, vector)
+                    && queues.iter().all(|queue| route_virtio_queue(root, self.place, *queue, 0))
+            })
+        };
+        routed.then_some(device).ok_or_else(|| "it has no working MSI-X interrupt".into())
+    }
 }
 
 /// Why MSI-X could not be set up.
@@ -233,10 +291,4 @@ pub unsafe fn route_virtio_queue(
         vector.write_volatile(entry);
         vector.read_volatile() == entry
     }
-}
-
-/// Keeps a function from ever using its interrupt pin, which it may share with others.
-pub fn silence_pin(root: &mut PciRoot<PortAccess>, device: DeviceFunction) {
-    let (_, command) = root.get_status_command(device);
-    root.set_command(device, command | Command::INTERRUPT_DISABLE);
 }

@@ -81,7 +81,7 @@ unsafe fn switch_off(off: &PowerOff) {
 /// # Safety
 ///
 /// Ring 0; `control` is PM1a_CNT, and `handover` what the FADT says.
-unsafe fn take_over(control: u16, handover: Option<(u16, u8)>) {
+pub(crate) unsafe fn take_over(control: u16, handover: Option<(u16, u8)>) {
     let Some((port, value)) = handover else { return };
     // SAFETY: by the caller's promise.
     unsafe {

@@ -1,8 +1,13 @@
 //! The block device behind the disk: virtio-blk, or memory where there is no such device (Bochs).
 
 use super::ram::RamDisk;
+use alloc::string::String;
 use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, VirtioBlock};
+use spin::Once;
 use virtio_drivers::transport::pci::PciTransport;
+
+/// Why there is no virtio disk, in words, once it has been looked for.
+pub static WITHOUT_DISK: Once<String> = Once::new();
 
 /// A device with a queue of requests. Who submits one hears of its completion by the disk interrupt.
 pub trait BlockDevice: Send {

@@ -4,6 +4,7 @@ pub mod image;
 pub mod tables;
 
 use crate::call::vcpu;
+use crate::device::block::WITHOUT_DISK;
 use crate::environment::{Environment, Remains};
 use crate::kernel::Kernel;
 use crate::machine::id::EnvironmentId;
@@ -106,7 +107,9 @@ impl fmt::Display for LaunchError {
                 mib(free)
             ),
             LaunchError::NoDisk => {
-                f.write_str("its manifest names a disk extent, but the machine has neither a virtio disk nor a module for a RAM disk")
+                let why =
+                    WITHOUT_DISK.get().map_or("the machine has no disk that can be used", String::as_str);
+                write!(f, "its manifest names a disk extent, but {why}")
             }
             LaunchError::Extent { first, count, disk, status } => write!(
                 f,

@@ -8,6 +8,7 @@ use crate::machine::id::EnvironmentId;
 use crate::machine::spin::Patience;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::button;
 use hyperexo_hw::trap::{self, TrapFrame};
 use spin::Once;
 use spin::relax::RelaxStrategy;
@@ -20,6 +21,9 @@ pub const DISK_VECTOR: u8 = 0x31;
 pub const CALL_VECTOR: u8 = 0x32;
 /// Vector of the network device.
 pub const NET_VECTOR: u8 = 0x33;
+
+/// Vector of the power button.
+pub const POWER_VECTOR: u8 = 0x34;
 
 /// Most cores that are used.
 pub const MAX_CORES: usize = 16;
@@ -219,6 +223,7 @@ fn dispatch(frame: &mut TrapFrame) {
         vector if vector == u64::from(TIMER_VECTOR) => note(|core| core.timer.store(true, Ordering::Release)),
         vector if vector == u64::from(DISK_VECTOR) => note(|_| SIGNALS.note_disk()),
         vector if vector == u64::from(NET_VECTOR) => note(|_| SIGNALS.note_net()),
+        vector if vector == u64::from(POWER_VECTOR) => note(|_| button::interrupted()),
         vector if vector == u64::from(CALL_VECTOR) => note(|_| {}),
         // Spurious ones, of the local APIC or of the masked 8259s, want no acknowledgement.
         _ => return,

@@ -3,7 +3,7 @@
 //! Only at the start, by one core, one device after the other.
 
 use super::settings::Settings;
-use crate::device::block::BlockDevice;
+use crate::device::block::{BlockDevice, WITHOUT_DISK};
 use crate::device::net::{Loopback, NetDevice};
 use crate::device::ram::RamDisk;
 use crate::device::wire::{WIRE_FRAMES, Wire};
@@ -14,20 +14,20 @@ use crate::machine::memory::PhysicalMemory;
 use crate::resource::disk::Disk;
 use crate::resource::frame::table::{FrameTable, Owner};
 use crate::resource::net::Net;
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::BootInfo;
+use hyperexo_hw::disks::Wanted;
 use hyperexo_hw::linear;
-use hyperexo_hw::pci::{self, Msix, OutOfReach, PortAccess};
-use hyperexo_hw::virtio::LinearHal;
+use hyperexo_hw::pci::{self, Function, PortAccess};
 use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
 use hyperexo_hw::virtio::net::{RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
 
-/// Finds the disk: the first virtio disk, or else the module after the bundle.
+/// Finds the disk: the virtio disk that is wanted, or else the module after the bundle.
 pub fn find_disk(
     boot: &BootInfo,
     frames: &mut FrameTable,
@@ -36,7 +36,7 @@ pub fn find_disk(
     apic: &LocalApic,
     settings: &Settings,
 ) -> Option<Disk> {
-    let (device, place): (Box<dyn BlockDevice>, _) = match find_virtio_disk(apic) {
+    let (device, place): (Box<dyn BlockDevice>, _) = match find_virtio_disk(apic, settings.disk) {
         Some((device, function)) => (Box::new(device), Place::Pci(function)),
         None => (Box::new(module_disk(boot, memory)?), Place::Memory),
     };
@@ -95,67 +95,49 @@ pub fn find_network(
 
 /// Finds the first virtio network device and routes its interrupts here.
 fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceFunction)> {
+    let (mut root, functions) = functions();
+    let function = functions.into_iter().find(|function| function.is_virtio(DeviceType::Network))?;
     let queues = [RECEIVE_QUEUE, TRANSMIT_QUEUE];
-    let kind =
-        VirtioKind { device: DeviceType::Network, name: "network device", vector: interrupt::NET_VECTOR };
-    find_virtio(apic, &kind, &queues, VirtioNet::new)
+    open(&mut root, &function, (apic.id(), interrupt::NET_VECTOR), &queues, VirtioNet::new)
 }
 
-/// Finds the first virtio disk and routes its interrupt here.
-fn find_virtio_disk(apic: &LocalApic) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
-    let kind = VirtioKind { device: DeviceType::Block, name: "disk", vector: interrupt::DISK_VECTOR };
-    find_virtio(apic, &kind, &[0], |transport| VirtioBlock::new(transport, Indirect::Required))
+/// Finds the virtio disk that is wanted and routes its interrupt here. If there is none, [`WITHOUT_DISK`]
+/// says why.
+fn find_virtio_disk(apic: &LocalApic, wanted: Wanted) -> Option<(VirtioBlock<PciTransport>, DeviceFunction)> {
+    let (mut root, functions) = functions();
+    let others =
+        functions.iter().filter_map(|one| Some((one.other_storage()?, one.place))).collect::<Vec<_>>();
+    let disks: Vec<_> = functions.into_iter().filter(|one| one.is_virtio(DeviceType::Block)).collect();
+    let places: Vec<_> = disks.iter().map(|disk| disk.place).collect();
+    let Some(chosen) = wanted.among(&places.iter().copied().map(Some).collect::<Vec<_>>()) else {
+        let why = WITHOUT_DISK.call_once(|| wanted.why_none(&places, &others));
+        if !places.is_empty() {
+            log!("warning: {why}");
+        }
+        return None;
+    };
+    let start = |transport| VirtioBlock::new(transport, Indirect::Required);
+    open(&mut root, &disks[chosen], (apic.id(), interrupt::DISK_VECTOR), &[0], start)
 }
 
-/// What to look for.
-struct VirtioKind {
-    device: DeviceType,
-    name: &'static str,
-    /// Of its interrupts.
-    vector: u8,
+/// Configuration space, and all functions there.
+fn functions() -> (PciRoot<PortAccess>, Vec<Function>) {
+    // SAFETY: ring 0, and the kernel is the only one to use configuration space.
+    let mut root = PciRoot::new(unsafe { PortAccess::new() });
+    let functions = pci::functions(&mut root, &linear::DEVICE_REGISTERS);
+    (root, functions)
 }
 
-/// Finds the first virtio device of a kind, starts it, and routes the interrupts of its queues here.
-fn find_virtio<D, E: fmt::Display>(
-    apic: &LocalApic,
-    kind: &VirtioKind,
+/// Starts a virtio device, or says why it is not used.
+fn open<D, E: fmt::Display>(
+    root: &mut PciRoot<PortAccess>,
+    function: &Function,
+    route: (u8, u8),
     queues: &[u16],
     start: impl FnOnce(PciTransport) -> Result<D, E>,
 ) -> Option<(D, DeviceFunction)> {
-    // SAFETY: ring 0, and the kernel is the only one to use configuration space.
-    let mut root = PciRoot::new(unsafe { PortAccess::new() });
-    let found = pci::find_virtio(&mut root, kind.device, &linear::DEVICE_REGISTERS)?;
-    let (Ok(function) | Err(OutOfReach(function))) = found;
-    let unused = |why: &dyn fmt::Display| log!("warning: virtio {} at {function} not used: {why}", kind.name);
-    if let Err(error) = found {
-        unused(&error);
-        return None;
-    }
-    let transport = match PciTransport::new::<LinearHal, _>(&mut root, function) {
-        Ok(transport) => transport,
-        Err(error) => {
-            unused(&error);
-            return None;
-        }
-    };
-    let device = match start(transport) {
-        Ok(device) => device,
-        Err(error) => {
-            unused(&error);
-            return None;
-        }
-    };
-    // SAFETY: `find_virtio` saw that the BARs lie below 4 GiB, mapped by identity; nobody else uses the
-    // table.
-    let routed = unsafe {
-        Msix::enable(&mut root, function).is_ok_and(|mut table| {
-            table.route(0, apic.id(), kind.vector)
-                && queues.iter().all(|queue| pci::route_virtio_queue(&mut root, function, *queue, 0))
-        })
-    };
-    if !routed {
-        unused(&"it has no working MSI-X interrupt");
-        return None;
-    }
-    Some((device, function))
+    // SAFETY: registers below 4 GiB are mapped by identity, and devices are the kernel's.
+    let opened = unsafe { function.start(root, &linear::DEVICE_REGISTERS, route, queues, start) };
+    let warn = |why: &_| log!("warning: virtio device at {} not used: {why}", function.place);
+    opened.inspect_err(warn).ok().map(|device| (device, function.place))
 }

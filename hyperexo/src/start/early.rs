@@ -38,7 +38,9 @@ pub const MAX_FRAMES: u64 = 1 << 27;
 
 /// One past the highest frame of RAM that is used.
 pub fn end_frame(memory: &[Region]) -> u64 {
-    memory.iter().map(|region| region.end / FRAME_BYTES as u64).max().unwrap_or(0).min(MAX_FRAMES)
+    let last = |region: &Region| (region.start / FRAME_BYTES as u64, region.end / FRAME_BYTES as u64);
+    let below = memory.iter().map(last).filter(|(first, _)| *first < MAX_FRAMES);
+    below.map(|(_, end)| end.min(MAX_FRAMES)).max().unwrap_or(0)
 }
 
 /// Hands out adjacent frames from the largest gap below `limit`, never to take them back.
@@ -108,6 +110,14 @@ mod tests {
         assert_eq!(bump.take(u64::MAX), None);
         assert_eq!(bump.take(0x1000), Some(0x13000));
         assert_eq!(bump.used_since(0x10000), Region { start: 0x10000, end: 0x14000 });
+    }
+
+    #[test]
+    fn memory_beyond_what_is_mapped_makes_no_table_larger() {
+        let region = |start: u64, end: u64| Region { start: start << 30, end: end << 30 };
+        assert_eq!(end_frame(&[region(0, 2), region(1024, 2000)]), 2 << 18);
+        assert_eq!(end_frame(&[region(0, 2), region(4, 600)]), MAX_FRAMES);
+        assert_eq!(end_frame(&[]), 0);
     }
 
     proptest! {

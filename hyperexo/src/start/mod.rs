@@ -27,7 +27,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
-use early::{Bump, MAX_GAPS};
+use early::{Bump, MAX_FRAMES, MAX_GAPS};
 use hyperexo_abi::accounting::Owners;
 use hyperexo_abi::attachment::Attachment;
 use hyperexo_abi::bundle::Bundle;
@@ -35,6 +35,7 @@ use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES};
 use hyperexo_hw::acpi::Machine;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootInfo, IDENTITY_BYTES, Region, Regions};
+use hyperexo_hw::button;
 use hyperexo_hw::descriptor::TrapStacks;
 use hyperexo_hw::power;
 use hyperexo_hw::random;
@@ -171,7 +172,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Memory(what) => {
-                write!(f, "not enough memory for {what}: give the machine more (QEMU's -m)")
+                write!(f, "no room below 4 GiB for {what}: give more memory, or under 300 GiB (QEMU's -m)")
             }
             StartError::Virtualization(error) => {
                 write!(
@@ -209,8 +210,10 @@ unsafe fn build(
     let clock = Clock { tsc_hz: calibration.tsc_hz, boot_tsc, apic_hz: calibration.other_hz };
     // SAFETY: firmware tables are mapped by identity.
     let processors = unsafe { Machine::read(boot.rsdp) };
-    if let Some(off) = processors.as_ref().and_then(Machine::power_off) {
-        POWER_OFF.call_once(|| off);
+    if let Some(machine) = &processors {
+        machine.power_off.map(|off| POWER_OFF.call_once(|| off));
+        // SAFETY: ring 0, registers mapped by identity, and nobody else uses the button.
+        unsafe { button::listen(machine.button, machine.io_apics(), interrupt::POWER_VECTOR, apic.id()) };
     }
     // SAFETY: ring 0, tables loaded, interrupts disabled.
     let backend = unsafe { virt::enable() };
@@ -260,6 +263,10 @@ unsafe fn early_memory(boot: &BootInfo, image: &Image) -> Result<Early, StartErr
     let mut gaps: Regions<MAX_GAPS> = Regions::default();
     early::for_each_gap(boot.memory.as_slice(), taken.as_slice(), |gap| gaps.push(gap));
     let end_frame = early::end_frame(boot.memory.as_slice());
+    let beyond = boot.bytes_beyond(MAX_FRAMES << FRAME_SHIFT) >> 20;
+    if beyond > 0 {
+        log!("warning: {beyond} MiB of memory are not used: they lie above 512 GiB");
+    }
     let mut bump = Bump::new(&gaps, IDENTITY_BYTES);
     let bump_start = bump.position();
     let mut take = |bytes: u64, what| bump.take(bytes).ok_or(StartError::Memory(what));

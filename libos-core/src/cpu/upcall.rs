@@ -8,6 +8,7 @@
 //! | timer | the one that set it |
 //! | disk, network | the one that opened it first |
 //! | wake | the one that was named |
+//! | power | the first ([`crate::power`]) |
 //!
 //! The program's handlers ([`set_handler`]) are common to all virtual CPUs. Modules of this library that an
 //! upcall concerns register as listeners (`listen`); this module knows none of them.

@@ -11,8 +11,16 @@ use hyperexo_abi::ring::{Operation, Outcome};
 /// Why the disk can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskError {
-    /// The machine has no disk.
-    NoDisk,
+    /// The machine has no virtio disk.
+    NoDisk {
+        /// That in words, with what else there is that leads to disks.
+        why: &'static str,
+    },
+    /// It is not clear which of the machine's disks is meant.
+    NotChosen {
+        /// That in words, with the disks there are.
+        why: &'static str,
+    },
     /// The manifest gives this environment no extent.
     NoExtent,
     /// The disk is open already; it can be open once at a time.
@@ -31,7 +39,7 @@ pub enum DiskError {
 impl core::fmt::Display for DiskError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            DiskError::NoDisk => f.write_str("the machine has no disk"),
+            DiskError::NoDisk { why } | DiskError::NotChosen { why } => f.write_str(why),
             DiskError::NoExtent => f.write_str("this environment was given no disk extent"),
             DiskError::AlreadyOpen => f.write_str("the disk is open already"),
             DiskError::Unusable(fault) => write!(f, "the disk can't be used: {fault}"),

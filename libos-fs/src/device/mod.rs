@@ -19,6 +19,7 @@ mod ring;
 mod timed;
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 pub use blank::BlankDisk;
 use core::fmt;
@@ -122,6 +123,15 @@ pub enum Rejection {
     Refused(DeviceError),
 }
 
+/// Where it shows that everything is to come to an end, such as the power button of a machine.
+pub trait EndRequest {
+    /// Whether it is to, now.
+    fn is_there(&self) -> bool;
+    /// Ends the program after a commit, or after one that failed. It returns only where there is nothing to
+    /// be ended.
+    fn end(&self, failure: Option<&dyn fmt::Display>);
+}
+
 /// A disk, as a queue of requests.
 ///
 /// Requests in flight may complete in any order; a write is on stable storage only after a flush.
@@ -150,6 +160,11 @@ pub trait BlockDevice {
     fn reference_log(&self) -> Option<fn(&str)> {
         None
     }
+    /// Where a volume on this device should look, from time to time, whether it is to commit and end. A
+    /// device in front of another passes the question on.
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        None
+    }
 }
 
 impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
@@ -176,6 +191,9 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     }
     fn reference_log(&self) -> Option<fn(&str)> {
         (**self).reference_log()
+    }
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        (**self).end_request()
     }
 }
 

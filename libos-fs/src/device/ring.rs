@@ -1,9 +1,12 @@
 //! The disk of a HyperExo environment.
 
-use super::{BlockDevice, Completion, DeviceError, Operation, Rejected, Rejection, Request};
+use super::{BlockDevice, Completion, DeviceError, EndRequest, Operation, Rejected, Rejection, Request};
+use alloc::rc::Rc;
+use core::fmt::Display;
 use core::task::Waker;
 use hyperexo_abi::ring::{self, Outcome};
 use libos_core::disk::{self, Disk, DiskError, Reason};
+use libos_core::power::Keeper;
 
 /// Word of the command line that has all references printed: `exo run --record-references` adds it.
 pub const RECORD_WORD: &str = "record-references=1";
@@ -105,5 +108,20 @@ impl BlockDevice for RingDevice {
     fn reference_log(&self) -> Option<fn(&str)> {
         let wanted = libos_core::command_line().split(' ').any(|word| word == RECORD_WORD);
         wanted.then_some(|line| libos_core::println!("{line}"))
+    }
+
+    /// The power button, unless the program has taken it over.
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        Some(Rc::new(Keeper::new()))
+    }
+}
+
+impl EndRequest for Keeper {
+    fn is_there(&self) -> bool {
+        self.is_asked()
+    }
+
+    fn end(&self, failure: Option<&dyn Display>) {
+        Keeper::end(self, failure.map_or(Ok(()), Err))
     }
 }

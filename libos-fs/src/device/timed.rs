@@ -1,6 +1,6 @@
 //! A disk whose time is calculated: what a program would have waited, without waiting.
 
-use super::{BlockDevice, Completion, Operation, Rejected, Rejection, Request};
+use super::{BlockDevice, Completion, EndRequest, Operation, Rejected, Rejection, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -118,6 +118,10 @@ impl<D: BlockDevice> BlockDevice for TimedDisk<D> {
 
     fn reference_log(&self) -> Option<fn(&str)> {
         self.below.reference_log()
+    }
+
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        self.below.end_request()
     }
 }
 

@@ -80,6 +80,12 @@ pub enum Error {
         /// What it complained of last, or the last line of the machine.
         said: String,
     },
+    /// The machine came to an end of its own that is none.
+    #[error("the machine was reset or switched off before HyperExo finished; its last line was: {}", .last.as_deref().unwrap_or("(none)"))]
+    Reset {
+        /// Last line of the machine, if it said anything.
+        last: Option<String>,
+    },
     /// A boot image could not be made.
     #[error("making a boot image failed ({status}): {said}")]
     BootImage {
@@ -106,6 +112,14 @@ pub enum Error {
         seconds: u64,
         /// Last line of the machine.
         last: String,
+    },
+    /// The machine has not written a single byte.
+    #[error("the machine said nothing in {seconds} s: {state}")]
+    Silent {
+        /// How long it was waited for.
+        seconds: u64,
+        /// What its processor does, as far as the emulator tells.
+        state: String,
     },
     /// The kernel reported an error of its own.
     #[error("hyperexo: {0}")]
@@ -214,6 +228,12 @@ impl Error {
             }
             Error::ImageInUse { .. } => Some("end that program first, or work on a copy".into()),
             Error::Timeout { .. } => Some("give it longer with --timeout SECONDS".into()),
+            Error::Reset { last: None } => Some("it may have too little memory: give it more with --memory".into()),
+            Error::Silent { .. } => Some(
+                "its output may go elsewhere (the first serial port, or --console virtio, are listened to), it may lack \
+                 what the image needs (memory, 64-bit mode), or it is slow: --silence SECONDS waits longer, 0 for ever"
+                    .into(),
+            ),
             Error::NoPtrace(_) => Some(
                 "not under strace or gdb; in a container, allow it with --cap-add=SYS_PTRACE; elsewhere, with \
                  `sysctl kernel.yama.ptrace_scope=1`"

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
 use core::task::Waker;
-use libos_fs::{BlockDevice, Completion, Operation, Rejected, Request};
+use libos_fs::{BlockDevice, Completion, EndRequest, Operation, Rejected, Request};
 
 /// Passes everything on to another device.
 pub(crate) struct RecordedReads {
@@ -59,5 +59,9 @@ impl BlockDevice for RecordedReads {
 
     fn reference_log(&self) -> Option<fn(&str)> {
         self.device.reference_log()
+    }
+
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        self.device.end_request()
     }
 }

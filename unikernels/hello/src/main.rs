@@ -4,6 +4,7 @@
 //!
 //! | word | what it does |
 //! |---|---|
+//! | `power-button=1` | takes the power button over, waits until it is pressed, says so and goes on |
 //! | `spin-ms=N` | computes for N milliseconds, then goes on |
 //! | `sleep-ms=N` | sleeps for N milliseconds, then goes on |
 //! | `read-blocks=N` | reads the first N blocks of its disk and prints the sum of their bytes; exit code 4 on an error |
@@ -29,7 +30,7 @@ use core::hint::black_box;
 use core::time::Duration;
 use hyperexo_abi::accounting::Exit;
 use libos_core::disk::{Disk, DiskError};
-use libos_core::{Arguments, accounting, argument, command_line, memory, println, random, time};
+use libos_core::{Arguments, accounting, argument, command_line, memory, power, println, random, time};
 
 libos_core::main!(main);
 
@@ -46,7 +47,7 @@ fn main() -> i32 {
     );
     match Disk::open() {
         Ok(disk) => println!("disk: {} blocks from block {}", disk.blocks(), disk.first_block()),
-        Err(DiskError::NoDisk | DiskError::NoExtent) => println!("disk: none"),
+        Err(DiskError::NoDisk { .. } | DiskError::NoExtent) => println!("disk: none"),
         Err(error) => println!("disk: {error}"),
     }
     println!("{{\"hello\":{{\"since_boot_us\":{since_boot_us},\"hypercalls\":{}}}}}", hypercalls());
@@ -68,6 +69,12 @@ fn obey(arguments: Arguments<'_>) -> i32 {
             libos_core::exit(2)
         }
     };
+    if argument("power-button").is_some() {
+        power::take_over();
+        println!("waiting for the power button");
+        power::wait();
+        println!("the button was pressed, and the program goes on");
+    }
     if let Some(milliseconds) = number("spin-ms") {
         let end = time::now_ns() + milliseconds * 1_000_000;
         while time::now_ns() < end {}

@@ -109,7 +109,9 @@ impl core::fmt::Display for BootError {
             BootError::UnknownProtocol(number) => {
                 write!(f, "booted by an unknown protocol ({number}); use PVH or Multiboot2")
             }
-            BootError::BadPvhMagic(magic) => write!(f, "PVH start information has magic {magic:#x}"),
+            BootError::BadPvhMagic(magic) => {
+                write!(f, "the loader left no PVH start information ({magic:#x} is not its magic number)")
+            }
             BootError::BadMultiboot2 => f.write_str("Multiboot2 information is malformed"),
             BootError::NoMemoryMap => f.write_str("the boot loader passed no memory map"),
         }
@@ -117,6 +119,11 @@ impl core::fmt::Display for BootError {
 }
 
 impl BootInfo {
+    /// Bytes of RAM at and above a physical address.
+    pub fn bytes_beyond(&self, address: u64) -> u64 {
+        self.memory.as_slice().iter().map(|region| region.end.saturating_sub(region.start.max(address))).sum()
+    }
+
     /// Reads what the loader left at `information`.
     ///
     /// # Safety

@@ -24,7 +24,7 @@ const NEAR: usize = 96;
 /// Small-window resource: Memory32Fixed (ACPI 6.5 §6.4.3.4), 9 bytes: rights, address, length.
 const MEMORY: [u8; 3] = [0x86, 9, 0];
 /// Extended interrupt (ACPI 6.5 §6.4.3.6) with one line: flags, count, line.
-const INTERRUPT: [u8; 3] = [0x89, 6, 0];
+pub(crate) const INTERRUPT: [u8; 3] = [0x89, 6, 0];
 
 /// Windows named on a command line: `virtio_mmio.device=SIZE@ADDRESS:LINE`. Words that make no sense are left
 /// out.
@@ -73,12 +73,12 @@ pub fn in_table(table: &[u8]) -> impl Iterator<Item = Window> + '_ {
 }
 
 /// What follows the first few bytes of a resource.
-fn behind(bytes: &[u8], start: [u8; 3]) -> Option<&[u8]> {
+pub(crate) fn behind(bytes: &[u8], start: [u8; 3]) -> Option<&[u8]> {
     let at = bytes.windows(start.len()).take(NEAR).position(|window| window == start)?;
     bytes.get(at + start.len()..)
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 

@@ -2,8 +2,6 @@
 //! than one request in flight.
 
 pub mod block;
-pub mod console;
-pub mod entropy;
 pub mod mmio;
 pub mod net;
 

@@ -6,19 +6,22 @@
 
 use super::clock;
 use super::machine::{self, Machine};
+use super::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use crate::cpu::lock::Masked;
-use crate::platform::{self, DeviceFault};
+use crate::platform::{self, DeviceFault, DiskError};
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::ptr::NonNull;
-use hyperexo_hw::ioapic::Pin;
+use hyperexo_hw::ioapic::{Pin, Signal};
 use hyperexo_hw::linear;
-use hyperexo_hw::pci::{self, Msix, PortAccess, VirtioStructure};
+use hyperexo_hw::pci::{self, Function, Msix, OutOfReach, PortAccess, VirtioStructure};
 use hyperexo_hw::time::ticks;
 use hyperexo_hw::virtio::LinearHal;
-use hyperexo_hw::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use hyperexo_hw::virtio::mmio::Window;
+use spin::Once;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot};
 use virtio_drivers::transport::{DeviceType, SomeTransport};
 
 /// Where a device is.
@@ -30,6 +33,25 @@ pub(super) enum Place {
     Memory(Window),
 }
 
+impl Place {
+    /// The function, if it is one.
+    fn function(&self) -> Option<DeviceFunction> {
+        match self {
+            Place::Pci(function) => Some(*function),
+            Place::Memory(_) => None,
+        }
+    }
+}
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Place::Pci(function) => function.fmt(f),
+            Place::Memory(window) => write!(f, "{:#x}", window.address),
+        }
+    }
+}
+
 /// A device found, not yet started.
 pub(super) struct Found {
     /// The way to its registers.
@@ -38,10 +60,52 @@ pub(super) struct Found {
     pub place: Place,
 }
 
+/// A device of the kind that is looked for. Nobody has its registers yet.
+enum Candidate {
+    Pci(Function),
+    Memory(Window),
+}
+
+impl Candidate {
+    fn place(&self) -> Place {
+        match self {
+            Candidate::Pci(function) => Place::Pci(function.place),
+            Candidate::Memory(window) => Place::Memory(*window),
+        }
+    }
+
+    /// The way to its registers, which resets it.
+    fn open(&self) -> Result<Found, DeviceFault> {
+        let transport = match self {
+            Candidate::Pci(function) => open_function(function)?,
+            Candidate::Memory(window) => open_window(window)?,
+        };
+        Ok(Found { transport, place: self.place() })
+    }
+}
+
 /// The first device of a kind, on PCI or else in a window. `None` if there is none.
 pub(super) fn find(machine: &Machine, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
-    find_on_pci(kind)
-        .or_else(|| machine.devices.windows().iter().find_map(|window| open_window(window, kind)))
+    candidates(machine, kind).0.first().map(Candidate::open)
+}
+
+/// The virtio disk that is meant.
+///
+/// # Errors
+///
+/// [`DiskError::NoDisk`] if there are no virtio disks, [`DiskError::NotChosen`] if it is not clear which of
+/// them is meant, [`DiskError::Unusable`].
+pub(super) fn find_disk(machine: &Machine) -> Result<Found, DiskError> {
+    let (disks, others) = candidates(machine, DeviceType::Block);
+    let wanted = machine.options.disk;
+    let places: Vec<Place> = disks.iter().map(Candidate::place).collect();
+    let Some(chosen) = wanted.among(&places.iter().map(Place::function).collect::<Vec<_>>()) else {
+        /// Said the first time, and true ever after: nobody plugs devices in.
+        static WHY: Once<String> = Once::new();
+        let why = WHY.call_once(|| wanted.why_none(&places, &others));
+        return Err(if disks.is_empty() { DiskError::NoDisk { why } } else { DiskError::NotChosen { why } });
+    };
+    disks[chosen].open().map_err(DiskError::Unusable)
 }
 
 /// Held while configuration space is in use, which is reached by a pair of ports.
@@ -52,17 +116,35 @@ fn root() -> PciRoot<PortAccess> {
     PciRoot::new(unsafe { PortAccess::new() })
 }
 
-fn find_on_pci(kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
+/// Functions on PCI that lead to disks, but not by virtio-blk.
+type Others = Vec<(&'static str, DeviceFunction)>;
+
+/// The devices of a kind, those on PCI first. What a window holds that is not mapped can't be seen: such a
+/// one counts if there is nothing else.
+fn candidates(machine: &Machine, kind: DeviceType) -> (Vec<Candidate>, Others) {
+    let functions = {
+        let _exclusive = CONFIGURATION.lock();
+        pci::functions(&mut root(), &platform::facts().devices)
+    };
+    let others = functions.iter().filter_map(|one| Some((one.other_storage()?, one.place))).collect();
+    let on_pci = functions.into_iter().filter(|function| function.is_virtio(kind)).map(Candidate::Pci);
+    let windows = machine.devices.windows();
+    let (mapped, unseen): (Vec<Window>, Vec<Window>) =
+        windows.iter().partition(|window| reaches(window.address, window.bytes));
+    let in_windows = mapped.into_iter().filter(|window| holds(window, kind)).map(Candidate::Memory);
+    let mut found: Vec<Candidate> = on_pci.chain(in_windows).collect();
+    if found.is_empty() {
+        found.extend(unseen.first().copied().map(Candidate::Memory));
+    }
+    (found, others)
+}
+
+fn open_function(function: &Function) -> Result<SomeTransport<'static>, DeviceFault> {
     let _exclusive = CONFIGURATION.lock();
     let mut root = root();
-    let Ok(function) = pci::find_virtio(&mut root, kind, &platform::facts().devices)? else {
-        return Some(Err(DeviceFault::OutOfReach));
-    };
-    let place = Place::Pci(function);
-    Some(match PciTransport::new::<LinearHal, _>(&mut root, function) {
-        Ok(transport) => Ok(Found { transport: transport.into(), place }),
-        Err(_) => Err(DeviceFault::Transport),
-    })
+    function.enable(&mut root, &platform::facts().devices).map_err(|OutOfReach| DeviceFault::OutOfReach)?;
+    let transport = PciTransport::new::<LinearHal, _>(&mut root, function.place);
+    transport.map(SomeTransport::from).map_err(|_| DeviceFault::Transport)
 }
 
 /// Whether registers are mapped.
@@ -70,25 +152,26 @@ fn reaches(address: u64, bytes: u64) -> bool {
     linear::lies_in(address, bytes, &platform::facts().devices)
 }
 
-/// The device in a window, if it is of that kind.
-fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, DeviceFault>> {
-    let place = Place::Memory(*window);
-    if !reaches(window.address, window.bytes) {
-        return Some(Err(DeviceFault::OutOfReach));
-    }
+/// Whether a window, which is mapped, holds a device of this kind.
+fn holds(window: &Window, kind: DeviceType) -> bool {
     /// Offset of the register with the kind of device (virtio 1.1 §4.2.2). It is 0 without a device.
     const DEVICE_ID: u64 = 8;
     // Dropping a transport resets its device, which may be in use. So only the device that is wanted gets
     // one. SAFETY: the registers are mapped, and reading this one has no effect.
     let found = unsafe { linear::pointer::<u32>(window.address + DEVICE_ID).read_volatile() };
-    if found != kind as u32 {
-        return None;
+    found == kind as u32
+}
+
+/// The device in a window.
+fn open_window(window: &Window) -> Result<SomeTransport<'static>, DeviceFault> {
+    if !reaches(window.address, window.bytes) {
+        return Err(DeviceFault::OutOfReach);
     }
-    let header = NonNull::new(linear::pointer(window.address))?;
+    let header = NonNull::new(linear::pointer(window.address)).ok_or(DeviceFault::OutOfReach)?;
     // SAFETY: the registers are where the firmware or the operator says, mapped for good. The window has a
     // device, as its register says.
-    let transport = unsafe { MmioTransport::new(header, window.bytes as usize) }.ok()?;
-    Some(Ok(Found { transport: transport.into(), place }))
+    let transport = unsafe { MmioTransport::new(header, window.bytes as usize) };
+    transport.map(SomeTransport::from).map_err(|_| DeviceFault::Transport)
 }
 
 /// Keeps a device that needs no interrupts from using its pin. In a window of memory the pin is its own, and
@@ -96,8 +179,22 @@ fn open_window(window: &Window, kind: DeviceType) -> Option<Result<Found, Device
 pub(super) fn silence(place: Place) {
     if let Place::Pci(function) = place {
         let _exclusive = CONFIGURATION.lock();
-        pci::silence_pin(&mut root(), function);
+        let mut root = root();
+        let (_, command) = root.get_status_command(function);
+        root.set_command(function, command | Command::INTERRUPT_DISABLE);
     }
+}
+
+/// The interrupt line that the firmware gave to a function's pin (PCI local bus 3.0 §6.2.4), on an I/O APIC
+/// of the same numbering; `None` if it has no pin or no line. `CONFIGURATION` is locked.
+fn interrupt_line(function: DeviceFunction) -> Option<u32> {
+    const LINE_AND_PIN: u8 = 0x3c;
+    /// "Unknown", and beyond what a line of this kind can be.
+    const UNKNOWN: u32 = 0xff;
+    // SAFETY: privilege level 0, and the caller alone uses configuration space.
+    let word = unsafe { PortAccess::new() }.read_word(function, LINE_AND_PIN);
+    let (line, pin) = (word & 0xff, word >> 8 & 0xff);
+    (pin != 0 && line != UNKNOWN).then_some(line)
 }
 
 /// A console's register for emergencies, if it is in reach.
@@ -169,13 +266,13 @@ impl Interrupt {
                 if routed {
                     return Ok(Interrupt::Messages);
                 }
-                (pci::interrupt_line(&mut root, function).ok_or(DeviceFault::NoInterrupt)?, false)
+                (interrupt_line(function).ok_or(DeviceFault::NoInterrupt)?, false)
             }
             Place::Memory(window) => (window.line, true),
         };
         // SAFETY: the chips are where the firmware says, in the fourth GiB, which is mapped. The line is this
         // device's.
-        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, vector, target) };
+        let pin = unsafe { Pin::route(machine.devices.io_apics(), line, Signal::High, vector, target) };
         pin.map(|pin| Interrupt::Pin { pin, sure }).ok_or(DeviceFault::NoInterrupt)
     }
 

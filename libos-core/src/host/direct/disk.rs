@@ -13,7 +13,7 @@ use hyperexo_abi::ring::{Operation, Outcome};
 use hyperexo_hw::ioapic::Pin;
 use hyperexo_hw::time::ticks;
 use hyperexo_hw::virtio::block::{self, Indirect, SLOTS, StartError, VirtioBlock};
-use virtio_drivers::transport::{DeviceType, SomeTransport};
+use virtio_drivers::transport::SomeTransport;
 
 /// The pin of the open disk, if it has one. The handler masks it.
 static PIN: Masked<Option<Pin>> = Masked::new(None);
@@ -27,8 +27,7 @@ pub(super) fn interrupted() {
 
 /// Finds and starts the disk.
 pub(super) fn open(machine: &'static Machine) -> Result<OpenDisk, DiskError> {
-    let Found { transport, place } =
-        devices::find(machine, DeviceType::Block).ok_or(DiskError::NoDisk)?.map_err(DiskError::Unusable)?;
+    let Found { transport, place } = devices::find_disk(machine)?;
     let device = VirtioBlock::new(transport, Indirect::Optional).map_err(|error| match error {
         StartError::ShortQueue { entries } => {
             DiskError::Unusable(DeviceFault::ShortQueue { entries, needed: SLOTS as u32 })

@@ -8,6 +8,7 @@ use super::processors::Processors;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::accounting::Accounting;
 use hyperexo_hw::apic::LocalApic;
+use hyperexo_hw::button::Button;
 use hyperexo_hw::sleep::PowerOff;
 use spin::Once;
 
@@ -25,6 +26,8 @@ pub(super) struct Machine {
     pub devices: Places,
     /// How the machine is switched off.
     pub power_off: Option<PowerOff>,
+    /// Its power button.
+    pub button: Option<Button>,
     /// Physical address of the boot code's top page table.
     pub boot_root: u64,
 }

@@ -20,6 +20,7 @@
 //! | [`disk`] | virtio-blk |
 //! | [`net`] | virtio-net |
 //! | [`random`] | virtio-rng |
+//! | [`virtio`] | the drivers of these that the exokernel has no use for |
 //! | [`start`](mod@start) | looks the machine up |
 //!
 //! The page tables of the boot code are kept, as other processors start with them ([`cores`]).
@@ -38,6 +39,7 @@ mod processors;
 mod random;
 mod start;
 mod vector;
+mod virtio;
 
 use crate::memory;
 use crate::platform::{
@@ -51,8 +53,8 @@ use hyperexo_abi::net::Filter;
 use hyperexo_abi::upcall::Cause;
 use hyperexo_abi::{ANY, FRAME_BYTES, FRAME_SHIFT};
 use hyperexo_hw::apic::SPURIOUS_VECTOR;
-use hyperexo_hw::{linear, power};
-use machine::machine;
+use hyperexo_hw::{button, linear, power};
+use machine::{Machine, machine};
 use options::End;
 
 /// Looks the machine up and makes it the platform. If that is not possible, says so and ends.
@@ -69,6 +71,20 @@ pub(crate) unsafe fn start(protocol: u64, information: u64, name: &'static str) 
             finish(End::Exit, 2);
         }
     }
+}
+
+/// Says that a loader entered where only HyperExo may, and ends the machine.
+///
+/// # Safety
+///
+/// Privilege level 0, interrupts disabled, and nobody else uses the machine.
+pub(crate) unsafe fn refuse() -> ! {
+    // SAFETY: by the caller's promise.
+    unsafe { console::start() };
+    console::complain(format_args!(
+        "error: entered at its ELF entry, which is for HyperExo: the loader must speak PVH or Multiboot2"
+    ));
+    finish(End::Exit, 2)
 }
 
 /// The host as a value.
@@ -100,6 +116,10 @@ impl Platform for Direct {
         // SAFETY: descriptor tables are loaded, and NMIs have a handler and a stack there.
         unsafe { machine().apic.accept_nmi() };
         console::settle(machine());
+        let Machine { button, devices, processors, .. } = machine();
+        let target = processors.apic_id(0).unwrap_or_default();
+        // SAFETY: privilege level 0, the registers of devices are mapped, and nobody else uses the button.
+        unsafe { button::listen(*button, devices.io_apics(), vector::POWER, target) };
     }
 
     fn console_write(&self, physical: u64, bytes: u64) {
@@ -167,6 +187,10 @@ impl Platform for Direct {
             vector::NET => {
                 net::interrupted();
                 Cause::Net as u64
+            }
+            vector::POWER => {
+                button::interrupted();
+                if button::take_press() { Cause::Power as u64 } else { 0 }
             }
             vector::HALT => cores::halt(),
             // These need no acknowledgement.

@@ -4,6 +4,7 @@
 //! machine that describes its devices here adds words of its own at the end. They are left out.
 #![forbid(unsafe_code)]
 
+use hyperexo_hw::disks::Wanted;
 use hyperexo_hw::virtio::mmio;
 
 /// What happens at the end of the program.
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub lines: Lines,
     /// `console=auto|serial|virtio`.
     pub console: ConsoleKind,
+    /// `disk=N`, `disk=BB:DD.F`: which virtio disk is meant.
+    pub disk: Wanted,
     /// `disk-timeout-ms=N`: how long the disk may take for a request.
     pub disk_timeout_ms: u64,
     /// `cores=N`: use at most so many cores.
@@ -63,6 +66,7 @@ impl Options {
             end: End::Exit,
             lines: Lines::Plain,
             console: ConsoleKind::Auto,
+            disk: Wanted::Only,
             disk_timeout_ms: 30_000,
             cores: u64::MAX,
             words,
@@ -79,6 +83,10 @@ impl Options {
                 ("console", "auto", _) => options.console = ConsoleKind::Auto,
                 ("console", "serial", _) => options.console = ConsoleKind::Serial,
                 ("console", "virtio", _) => options.console = ConsoleKind::Virtio,
+                ("disk", which, _) => match Wanted::parse(which) {
+                    Some(disk) => options.disk = disk,
+                    None => unknown(word),
+                },
                 ("disk-timeout-ms", _, Some(number)) => options.disk_timeout_ms = number,
                 ("cores", _, Some(number)) => options.cores = number,
                 _ => unknown(word),
@@ -141,6 +149,8 @@ mod tests {
         assert_eq!(parse("cores=2 --").0.console, ConsoleKind::Auto);
         assert_eq!(parse("console=virtio --").0.console, ConsoleKind::Virtio);
         assert_eq!(parse("console=virtio console=serial --").0.console, ConsoleKind::Serial);
+        assert_eq!(parse("disk=1 --").0.disk, Wanted::Number(1));
+        assert_eq!(parse("disk=first --").1, ["disk=first"]);
         assert_eq!(parse("console=hvc0 --").1, ["console=hvc0"]);
     }
 

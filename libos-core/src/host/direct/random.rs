@@ -3,10 +3,10 @@
 
 use super::devices::{self, Found};
 use super::machine::Machine;
+use super::virtio::entropy::{EntropyError, VirtioEntropy};
 use crate::cpu::lock::Masked;
 use crate::platform::{DeviceFault, RandomError};
 use hyperexo_hw::time;
-use hyperexo_hw::virtio::entropy::{EntropyError, VirtioEntropy};
 use virtio_drivers::transport::DeviceType;
 
 /// Held while the device is in use. Each request starts it anew.

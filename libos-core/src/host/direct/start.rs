@@ -9,7 +9,7 @@ use super::places::Places;
 use super::processors::Processors;
 use crate::memory::{self, paging};
 use crate::platform::{Area, Facts};
-use hyperexo_abi::{FRAME_BYTES, LINEAR_BASE, STACK_TOP};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LINEAR_BASE, STACK_TOP};
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::{BootError, BootInfo, IDENTITY_BYTES, Region};
 use hyperexo_hw::smp::{self, TRAMPOLINE_ADDRESS};
@@ -107,7 +107,8 @@ unsafe fn find_machine(
         clock,
         processors: Processors::new(tables.as_ref(), apic.id(), options.cores),
         devices: Places::new(tables.as_ref(), command_line),
-        power_off: tables.as_ref().and_then(acpi::Machine::power_off),
+        power_off: tables.as_ref().and_then(|tables| tables.power_off),
+        button: tables.as_ref().and_then(|tables| tables.button),
         boot_root,
     });
     let count = machine.processors.count();
@@ -185,6 +186,12 @@ fn take_memory(boot: &BootInfo) -> FreeFrames {
     let told = boot.loader.as_slice().iter().chain(boot.modules.as_slice());
     for region in own.iter().chain(told) {
         free.remove(region.start / frame..region.end.div_ceil(frame));
+    }
+    let beyond = boot.bytes_beyond(MOST_FRAMES << FRAME_SHIFT) >> 20;
+    if beyond > 0 {
+        console::complain(format_args!(
+            "warning: {beyond} MiB of memory are not used: they lie above 512 GiB"
+        ));
     }
     if free.lost() + (boot.memory.dropped as u64) > 0 {
         console::complain(format_args!("warning: memory in too many pieces, some of it is not used"));

@@ -14,5 +14,7 @@ pub(super) const DISK: u8 = WAKE + 2;
 pub(super) const HALT: u8 = WAKE + 3;
 /// The network device.
 pub(super) const NET: u8 = WAKE + 4;
+/// The power button.
+pub(super) const POWER: u8 = WAKE + 5;
 /// Where the masked 8259s would interrupt.
 pub(super) const LEGACY: RangeInclusive<u8> = 0x20..=0x2f;

@@ -22,7 +22,7 @@ static RING: AtomicPtr<DiskRing> = AtomicPtr::new(core::ptr::null_mut());
 pub(super) fn open() -> Result<OpenDisk, DiskError> {
     let start = start_info();
     if start.disk_blocks == 0 {
-        return Err(DiskError::NoDisk);
+        return Err(DiskError::NoDisk { why: "the machine has no disk" });
     }
     let claim = start.disk_capability.claim().ok_or(DiskError::NoExtent)?;
     let rights = claim.rights.intersection(Rights::READ_WRITE);

@@ -1,7 +1,7 @@
 //! Late and out of order.
 
 use super::Dice;
-use crate::device::{BlockDevice, Completion, Operation, Rejected, Rejection, Request};
+use crate::device::{BlockDevice, Completion, EndRequest, Operation, Rejected, Rejection, Request};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -124,5 +124,9 @@ impl<D: BlockDevice> BlockDevice for DelayedDevice<D> {
     fn ready(&mut self, _: &Waker) -> bool {
         self.wait();
         true
+    }
+
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        self.below.end_request()
     }
 }

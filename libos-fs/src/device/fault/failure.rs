@@ -1,6 +1,8 @@
 //! Errors and wrong bits.
 
-use crate::device::{BLOCK_BYTES, BlockDevice, Completion, DeviceError, Operation, Rejected, Request};
+use crate::device::{
+    BLOCK_BYTES, BlockDevice, Completion, DeviceError, EndRequest, Operation, Rejected, Request,
+};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -108,6 +110,10 @@ impl<D: BlockDevice> BlockDevice for FailingDevice<D> {
     fn ready(&mut self, waker: &Waker) -> bool {
         !self.failed.is_empty() || self.below.ready(waker)
     }
+
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        self.below.end_request()
+    }
 }
 
 /// A device on which bits of certain blocks are always read wrong.
@@ -162,5 +168,9 @@ impl<D: BlockDevice> BlockDevice for BitFlipper<D> {
 
     fn ready(&mut self, waker: &Waker) -> bool {
         self.below.ready(waker)
+    }
+
+    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+        self.below.end_request()
     }
 }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 static GROUPS: Mutex<Vec<(Pid, Signal)>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static LEFT_TO_OTHERS: AtomicBool = AtomicBool::new(false);
+static WAITS_FOR_ORDER: AtomicBool = AtomicBool::new(false);
+static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
 
 /// How long a group may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,7 +26,10 @@ pub fn end_with_this_process() {
         if LEFT_TO_OTHERS.load(Ordering::SeqCst) {
             return;
         }
-        interrupt();
+        let first = !ASKED_TO_END.swap(true, Ordering::SeqCst);
+        if !(first && WAITS_FOR_ORDER.load(Ordering::SeqCst)) {
+            interrupt();
+        }
     });
     if let Err(error) = installed {
         eprintln!("exo: warning: Ctrl-C will not be caught: {error}");
@@ -38,6 +43,24 @@ pub fn interrupt() {
         // A group that has just ended is no failure.
         let _ = kill_process_group(*pid, *signal);
     }
+}
+
+/// While the value that this returns lives, the first Ctrl-C (or SIGTERM, or SIGHUP) is only noted: somebody
+/// looks at [`asked_to_end`], and sees to an orderly end. The next ends all groups.
+pub fn wait_for_orderly_end() -> impl Drop {
+    struct Wait;
+    impl Drop for Wait {
+        fn drop(&mut self) {
+            WAITS_FOR_ORDER.store(false, Ordering::SeqCst);
+        }
+    }
+    WAITS_FOR_ORDER.store(true, Ordering::SeqCst);
+    Wait
+}
+
+/// Whether the tool has been asked to end.
+pub fn asked_to_end() -> bool {
+    ASKED_TO_END.load(Ordering::SeqCst)
 }
 
 /// From now on Ctrl-C is for a program that shares the terminal with this tool.

@@ -14,6 +14,7 @@ use crate::machine::network::Network;
 use crate::machine::publish::Publish;
 use crate::machine::{Board, Console, Direct, Disk, EndBy, Machine, Writes};
 use crate::units::{human_bytes, parse_size};
+use hyperexo_abi::FRAME_BYTES;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +96,10 @@ pub struct MachineArgs {
     /// Ends the machine after so many seconds, as a failure
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Ends the machine, as a failure, if it has not written a single byte to any console after so many
+    /// seconds from its start; 0 lets it be silent for ever, as --gdb does
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub silence: u64,
     /// Waits for a debugger on this TCP port of the local host
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
     pub gdb: Option<u16>,
@@ -238,7 +243,7 @@ impl MachineArgs {
                 return refuse("Bochs has no virtio", "leave it out, or use --on qemu");
             }
         }
-        self.check_room(kernel)?;
+        self.check_room(kernel, bundle.as_deref())?;
         let by_pvh = accel != Accel::Bochs && self.boot == Boot::Pvh;
         if self.firmware == Firmware::Qboot && !by_pvh {
             return Err(Error::Argument {
@@ -271,6 +276,11 @@ impl MachineArgs {
             icount: self.icount.clone(),
             gdb: self.gdb,
             qmp: None,
+            // It waits for the debugger first.
+            silence: Some(self.silence)
+                .filter(|_| self.gdb.is_none())
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
             extra: self.qemu_arg.clone(),
         };
         if accel == Accel::Bochs {
@@ -301,20 +311,32 @@ impl MachineArgs {
         Ok(())
     }
 
-    /// Refuses a machine in whose memory the kernel would not lie: it could not even say so.
-    fn check_room(&self, kernel: &Path) -> Result<()> {
+    /// Refuses a machine in whose memory the kernel and the bundle would not lie side by side: it could not
+    /// even say so.
+    fn check_room(&self, kernel: &Path, bundle: Option<&Path>) -> Result<()> {
         let file = std::fs::read(kernel).map_err(Error::io("read", kernel))?;
-        match memory_end(&file) {
-            Some(end) if end > self.memory => Err(Error::Argument {
-                what: format!(
-                    "--memory {}: {} alone reaches up to {end} bytes",
-                    human_bytes(self.memory),
-                    kernel.display()
-                ),
-                fix: format!("give the machine more, such as --memory {}M", (end >> 20) + 8),
-            }),
-            _ => Ok(()),
+        let behind = match bundle {
+            None => 0,
+            // The loader puts it on pages of its own.
+            Some(path) => {
+                path.metadata().map_err(Error::io("read", path))?.len().next_multiple_of(FRAME_BYTES as u64)
+            }
+        };
+        let Some(end) = memory_end(&file).map(|end| end.next_multiple_of(FRAME_BYTES as u64) + behind) else {
+            return Ok(());
+        };
+        if end <= self.memory {
+            return Ok(());
         }
+        let with = bundle.map_or("", |_| " with its bundle");
+        Err(Error::Argument {
+            what: format!(
+                "--memory {}: {}{with} alone reaches up to {end} bytes",
+                human_bytes(self.memory),
+                kernel.display()
+            ),
+            fix: format!("give the machine more, such as --memory {}M", (end >> 20) + 8),
+        })
     }
 
     fn network(&self) -> Result<Network> {

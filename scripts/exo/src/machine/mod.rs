@@ -14,6 +14,7 @@ use crate::machine::accel::Accel;
 use crate::machine::network::Network;
 use crate::units::shell_quote;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A machine to be started.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Machine {
     pub gdb: Option<u16>,
     /// Path of the control socket.
     pub qmp: Option<PathBuf>,
+    /// How long it may say nothing at all from its start; for ever if `None`.
+    pub silence: Option<Duration>,
     /// Further arguments for QEMU, as they are.
     pub extra: Vec<String>,
 }
@@ -371,6 +374,7 @@ mod tests {
             icount: None,
             gdb: None,
             qmp: None,
+            silence: None,
             extra: vec![],
         }
     }

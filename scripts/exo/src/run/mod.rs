@@ -9,6 +9,7 @@ use crate::bundle;
 use crate::bundle::environments::{EnvironmentArgs, pack};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
+use crate::host::children;
 use crate::host::disk_image;
 use crate::host::output::{expect, write_lines};
 use crate::machine::accel::Accel;
@@ -25,7 +26,8 @@ use std::path::PathBuf;
 /// Arguments of `exo run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
+    after_help = "Ctrl-C or SIGTERM presses the machine's power button: volumes are committed, the program ends, and the status is \
+                        its own. Asked once more, or after 10 s, the machine is taken away, with status 130.\n\nExamples:\n  exo run hello\n  exo run hello hostile -- attempt=list\n  exo run --app \
                         'a=hello:greeting=1' --app 'b=hello' --memory 64M\n  exo run filecache --disk data/filecache.img \
                         --disk-mbps 20 -- workload=cs policy=own cache=80%\n  exo run hello --on bochs\n  exo run --direct hello \
                         --machine microvm\n  exo run \
@@ -80,6 +82,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
     let mut recording = args.record_references.as_ref().map(|_| Recording::default());
+    let _orderly = children::wait_for_orderly_end();
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| {
         if !recording.as_mut().is_some_and(|recording| recording.line(line)) {
             print.line(line);

@@ -4,7 +4,7 @@ pub mod qmp;
 pub mod serial;
 
 use crate::error::{Error, Result};
-use crate::host::children::{EndBy, Group, Progress, describe, interrupted};
+use crate::host::children::{self, EndBy, Group, Progress, describe, interrupted};
 use crate::host::programs::program_path;
 use crate::machine::accel::Accel;
 use crate::machine::bochs::{self, Prepared};
@@ -14,7 +14,8 @@ use crate::session::serial::{Accounting, End, Line, Lines, parse};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ struct Running {
     group: Group,
     /// Lines of the machine, with the times of their arrival.
     serial: Receiver<(Instant, String)>,
+    /// Whether the machine has said anything, be it less than a line.
+    heard: Arc<AtomicBool>,
     control: Control,
 }
 
@@ -103,16 +106,24 @@ pub fn run(
         }
     };
     let mut outcome = Outcome::default();
-    let mut last = String::from("(none)");
+    let mut last = None;
+    let mut ending = Ending::NotAsked;
     while outcome.status.is_none() {
-        match next(&running.serial, &mut running.group, start, limit) {
+        ending.look(&running);
+        match next(&mut running, start, limit, machine.silence) {
+            Next::Nothing => {}
             Next::Line(at, line) => {
                 on_line(&line, at - start);
                 note(&mut outcome, &line)?;
                 outcome.elapsed = at - start;
-                last = line;
+                last = Some(line);
             }
-            Next::TooLate(limit) => return Err(Error::Timeout { seconds: limit.as_secs(), last }),
+            Next::Silent(limit) => {
+                return Err(Error::Silent { seconds: limit.as_secs(), state: state(&running.control) });
+            }
+            Next::TooLate(limit) => {
+                return Err(Error::Timeout { seconds: limit.as_secs(), last: last_line(last) });
+            }
             Next::Ended => return Err(ended_early(&mut running, last)),
         }
     }
@@ -151,10 +162,11 @@ fn start_qemu(machine: &Machine, scratch: &Path) -> Result<Running> {
     let mut group = spawn(&command, EndBy::Asking)?;
     // A line is on one of them: on the serial port, if the virtio console can't have it.
     let (sender, serial) = channel();
-    pass_on(group.child.stdout.take(), sender.clone());
-    pass_on(console, sender);
+    let heard = Arc::new(AtomicBool::new(false));
+    pass_on(group.child.stdout.take().map(|pipe| Heard { pipe, heard: heard.clone() }), sender.clone());
+    pass_on(console.map(|pipe| Heard { pipe, heard: heard.clone() }), sender);
     let complaints = follow(group.child.stderr.take());
-    Ok(Running { group, serial, control: Control::Qemu { complaints, socket, _wanted: wanted } })
+    Ok(Running { group, serial, heard, control: Control::Qemu { complaints, socket, _wanted: wanted } })
 }
 
 fn start_bochs(prepared: Prepared) -> Result<Running> {
@@ -166,8 +178,10 @@ fn start_bochs(prepared: Prepared) -> Result<Running> {
     let complaints = follow(group.child.stderr.take());
     let file = File::open(&prepared.serial).map_err(Error::io("open", &prepared.serial))?;
     let wanted = Arc::new(());
-    let serial = follow(Some(Growing { file, wanted: Arc::downgrade(&wanted) }));
-    Ok(Running { group, serial, control: Control::Bochs { prepared, complaints, _wanted: wanted } })
+    let heard = Arc::new(AtomicBool::new(false));
+    let pipe = Growing { file, wanted: Arc::downgrade(&wanted) };
+    let serial = follow(Some(Heard { pipe, heard: heard.clone() }));
+    Ok(Running { group, serial, heard, control: Control::Bochs { prepared, complaints, _wanted: wanted } })
 }
 
 fn spawn(command: &Command, end: EndBy) -> Result<Group> {
@@ -197,6 +211,47 @@ impl Read for Growing {
     }
 }
 
+/// A pipe that tells others whether anything has come through it.
+struct Heard<R> {
+    pipe: R,
+    heard: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Heard<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.pipe.read(buffer)?;
+        self.heard.fetch_or(count > 0, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// What the first processor of a machine does that says nothing.
+fn state(control: &Control) -> String {
+    let Control::Qemu { socket, .. } = control else { return "Bochs does not tell what it does".into() };
+    let said =
+        Qmp::connect(socket).and_then(|mut qmp| Ok((qmp.is_running()?, qmp.monitor("info registers")?)));
+    match said {
+        Ok((false, _)) => "it is stopped, as by QEMU's -S".into(),
+        Ok((true, registers)) => processor(&registers),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What QEMU's list of registers tells of a processor: where it is, and whether it halts.
+fn processor(registers: &str) -> String {
+    let value = |names: [&str; 2]| {
+        let words = registers.split_ascii_whitespace();
+        words
+            .filter_map(|word| word.split_once('='))
+            .find(|(name, _)| names.contains(name))
+            .map(|(_, value)| value)
+    };
+    let place = value(["RIP", "EIP"]).unwrap_or("an unknown place");
+    let place = place.trim_start_matches('0');
+    let does = if value(["HLT", "HLT"]) == Some("1") { "halts" } else { "runs" };
+    format!("its first processor {does}, at {place:0>1}")
+}
+
 /// Empties a pipe in a thread of its own.
 fn discard(pipe: Option<impl Read + Send + 'static>) {
     if let Some(mut pipe) = pipe {
@@ -224,8 +279,10 @@ fn note(outcome: &mut Outcome, line: &str) -> Result<()> {
 }
 
 /// The emulator's end without the kernel's last line, as an error.
-fn ended_early(running: &mut Running, last: String) -> Error {
-    let status = running.group.wait().map_or_else(|error| error.to_string(), describe);
+fn ended_early(running: &mut Running, last: Option<String>) -> Error {
+    let status = running.group.wait();
+    let ended_well = status.as_ref().is_ok_and(ExitStatus::success);
+    let status = status.map_or_else(|error| error.to_string(), describe);
     if interrupted() {
         return Error::Interrupted;
     }
@@ -241,12 +298,28 @@ fn ended_early(running: &mut Running, last: String) -> Error {
             ("Bochs", panic.or_else(|| prepared.complaint()))
         }
     };
-    Error::Emulator { emulator, status, said: complaint.unwrap_or(format!("its last line was: {last}")) }
+    match complaint {
+        None if ended_well && matches!(running.control, Control::Qemu { .. }) => Error::Reset { last },
+        complaint => {
+            let said = complaint.unwrap_or_else(|| format!("its last line was: {}", last_line(last)));
+            Error::Emulator { emulator, status, said }
+        }
+    }
+}
+
+/// The last line of a machine, in words.
+fn last_line(line: Option<String>) -> String {
+    line.unwrap_or_else(|| "(none)".into())
 }
 
 enum Next {
     Line(Instant, String),
+    /// Nothing at the moment.
+    Nothing,
+    /// The whole run took too long.
     TooLate(Duration),
+    /// Nothing has been said for so long, from the start on.
+    Silent(Duration),
     Ended,
 }
 
@@ -256,26 +329,73 @@ const GLANCE: Duration = Duration::from_millis(200);
 /// How long the emulator may take to end after the kernel's last line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn next(
-    serial: &Receiver<(Instant, String)>,
-    group: &mut Group,
-    start: Instant,
-    limit: Option<Duration>,
-) -> Next {
-    loop {
-        let left = limit.map_or(GLANCE, |limit| limit.saturating_sub(start.elapsed()));
-        match (serial.recv_timeout(left.min(GLANCE)), limit) {
-            (Ok((at, line)), _) => return Next::Line(at, line),
-            (Err(RecvTimeoutError::Disconnected), _) => return Next::Ended,
-            (Err(RecvTimeoutError::Timeout), Some(limit)) if start.elapsed() >= limit => {
-                return Next::TooLate(limit);
-            }
-            (Err(RecvTimeoutError::Timeout), _) if !matches!(group.poll(), Ok(None)) => {
-                // What it said last may still be on its way.
-                return serial.recv_timeout(GLANCE).map_or(Next::Ended, |(at, line)| Next::Line(at, line));
-            }
-            (Err(RecvTimeoutError::Timeout), _) => {}
+fn next(running: &mut Running, start: Instant, limit: Option<Duration>, silence: Option<Duration>) -> Next {
+    let Running { serial, group, heard, .. } = running;
+    let left = limit.map_or(GLANCE, |limit| limit.saturating_sub(start.elapsed()));
+    match serial.recv_timeout(left.min(GLANCE)) {
+        Ok((at, line)) => return Next::Line(at, line),
+        Err(RecvTimeoutError::Disconnected) => return Next::Ended,
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    let passed = |limit: Option<Duration>| limit.filter(|limit| start.elapsed() >= *limit);
+    if let Some(limit) = passed(limit) {
+        return Next::TooLate(limit);
+    }
+    if !matches!(group.poll(), Ok(None)) {
+        // What it said last may still be on its way.
+        return serial.recv_timeout(GLANCE).map_or(Next::Ended, |(at, line)| Next::Line(at, line));
+    }
+    match passed(silence).filter(|_| !heard.load(Ordering::Relaxed)) {
+        Some(limit) => Next::Silent(limit),
+        None => Next::Nothing,
+    }
+}
+
+/// What has been done about an end that was asked for while the machine runs ([`children::asked_to_end`]).
+enum Ending {
+    NotAsked,
+    /// The power button was pressed: until then the machine may take its time.
+    Until(Instant),
+    /// All is over.
+    AtOnce,
+}
+
+/// How long a machine may take to end after its power button was pressed.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Ending {
+    /// Presses the machine's power button if an end was asked for. A machine that has none, or does not end
+    /// in time, is taken away.
+    fn look(&mut self, running: &Running) {
+        *self = match self {
+            Ending::NotAsked if children::asked_to_end() => match press(running) {
+                Ok(()) => {
+                    eprintln!(
+                        "exo: pressed the machine's power button; it has {} s to end, and none if asked again",
+                        GRACE.as_secs()
+                    );
+                    Ending::Until(Instant::now() + GRACE)
+                }
+                Err(_) => Ending::take_away(),
+            },
+            Ending::Until(end) if Instant::now() >= *end => Ending::take_away(),
+            _ => return,
+        };
+    }
+
+    fn take_away() -> Ending {
+        children::interrupt();
+        Ending::AtOnce
+    }
+}
+
+/// Presses the power button. A machine that has said nothing yet has nothing to save.
+fn press(running: &Running) -> Result<()> {
+    match &running.control {
+        Control::Qemu { socket, .. } if running.heard.load(Ordering::Relaxed) => {
+            Qmp::connect(socket)?.press_power_button()
         }
+        _ => Err(Error::Interrupted),
     }
 }
 
@@ -309,4 +429,18 @@ fn pass_on(pipe: Option<impl Read + Send + 'static>, sender: Sender<(Instant, St
             let _ = sender.send((Instant::now(), line));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_where_its_registers_say() {
+        let long = "CPU#0\r\nRAX=0 RBX=1\r\nRIP=0000000000100abc RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1";
+        assert_eq!(processor(long), "its first processor halts, at 100abc");
+        let real = "CPU#0\r\nEAX=0\r\nEIP=00000000 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0";
+        assert_eq!(processor(real), "its first processor runs, at 0");
+        assert_eq!(processor(""), "its first processor runs, at an unknown place");
+    }
 }

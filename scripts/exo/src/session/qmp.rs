@@ -64,6 +64,11 @@ impl Qmp {
         self.execute("cont").map(|_| ())
     }
 
+    /// Whether the machine's processors run.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.execute("query-status")?["running"] == true)
+    }
+
     /// Counters of the machine's disk; `None` if it has none.
     pub fn block_stats(&mut self) -> Result<Option<BlockStats>> {
         let devices = self.execute("query-blockstats")?;
@@ -102,6 +107,11 @@ impl Qmp {
     /// Asks the machine to let the device with this name go.
     pub fn remove_device(&mut self, name: &str) -> Result<()> {
         self.execute_with("device_del", Some(serde_json::json!({ "id": name }))).map(|_| ())
+    }
+
+    /// Presses the machine's power button.
+    pub fn press_power_button(&mut self) -> Result<()> {
+        self.execute("system_powerdown").map(|_| ())
     }
 
     /// Interrupts the machine's processors in whatever they do, as a watchdog would.

@@ -8,6 +8,7 @@ use crate::host::checkout::Checkout;
 use crate::host::children::{Group, Progress};
 use crate::session::qmp::Qmp;
 use hyperexo_abi::BLOCK_BYTES;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -175,6 +176,41 @@ impl Context {
         let acted = acted.map_err(|_| "the thread with the control socket has panicked")?;
         acted.map_err(|error| error.to_string())?;
         said
+    }
+
+    /// [`Context::run`], and sends these signals to the tool, one after the other, as soon as it has printed
+    /// these words.
+    pub fn run_signalled(
+        &self,
+        arguments: &[&str],
+        words: &str,
+        signals: &[Signal],
+    ) -> std::result::Result<Said, String> {
+        let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+        let mut command = Command::new(own);
+        command.args(self.run_arguments(self.platform, arguments));
+        let mut group =
+            Group::spawn(&command, Progress::Piped).map_err(|error| format!("starting exo: {error}"))?;
+        let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
+        let pid = Pid::from_child(&group.child);
+        let printed = Printed::default();
+        let (err, sent) = std::thread::scope(|scope| {
+            let err = err.map(|pipe| scope.spawn(move || read(pipe)));
+            let sending = scope.spawn(|| {
+                printed.wait_for(words)?;
+                signals.iter().try_for_each(|signal| {
+                    std::thread::sleep(std::time::Duration::from_millis(500));
+                    kill_process(pid, *signal).map_err(|error| Error::Measurement(error.to_string()))
+                })
+            });
+            let end = printed.end_with_this();
+            out.into_iter().for_each(|pipe| printed.take_all(pipe));
+            drop(end);
+            (err.and_then(|thread| thread.join().ok()).unwrap_or_default(), sending.join())
+        });
+        sent.map_err(|_| "the thread with the signals has panicked")?.map_err(|error| error.to_string())?;
+        let status = group.wait().map_err(|error| format!("waiting for exo: {error}"))?;
+        Ok(Said { status, out: printed.text(), err })
     }
 
     /// [`Context::run`] on another platform.

@@ -1,6 +1,8 @@
 //! What others are told to run an image, by their own checks.
 
 use super::context::{Context, text};
+use super::devices::read_line;
+use super::libvirt;
 use super::platform::Need;
 use super::{Test, Verdict};
 use std::path::PathBuf;
@@ -12,8 +14,9 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "deploy-libvirt",
             &[Need::Exokernel, Need::Qemu, Need::Program("virt-xml-validate")],
-            libvirt,
+            follows_libvirts_schema,
         ),
+        Test::new("deploy-libvirt-starts", &[Need::Exokernel, Need::Qemu, Need::Libvirt], libvirt_starts),
         Test::new(
             "deploy-systemd",
             &[Need::Exokernel, Need::Qemu, Need::Program("systemd-analyze")],
@@ -61,7 +64,7 @@ fn accepted(output: std::io::Result<Output>) -> Result<String, String> {
 }
 
 /// The domain follows libvirt's schema; one with an element too many does not.
-fn libvirt(context: &Context) -> Verdict {
+fn follows_libvirts_schema(context: &Context) -> Verdict {
     let validate =
         |path: &PathBuf| accepted(Command::new("virt-xml-validate").arg(path).arg("domain").output());
     for form in FORMS {
@@ -71,6 +74,30 @@ fn libvirt(context: &Context) -> Verdict {
         let wrong = context.file("wrong.xml", domain.replace("<os>", "<os><bundle/>").as_bytes())?;
         if validate(&wrong).is_ok() {
             return Err("an element that libvirt does not know was accepted: is its schema there?".into());
+        }
+    }
+    Ok(())
+}
+
+/// The machine that libvirt starts for the domain, with the disk behind a port of its own, boots, finds the
+/// disk and reads it.
+fn libvirt_starts(context: &Context) -> Verdict {
+    for form in FORMS {
+        let file = written(context, "libvirt", "xml", &[form, "--", "read-blocks=64", WORDS])?;
+        let root = tempfile::tempdir_in(context.scratch.path()).map_err(|error| error.to_string())?;
+        let started = libvirt::start(&file, "hello", root.path(), context.platform.seconds())?;
+        let wrong = |what: &str| {
+            let libvirt::Started { command, out, status } = &started;
+            Err(format!("{form}: {what}: {status}\n{out}\n    {command}"))
+        };
+        if !started.command.contains("\"driver\":\"virtio-blk-pci\",\"bus\":\"pci.") {
+            return wrong("the disk is not behind a port");
+        }
+        if started.status.code() != Some(1) || !started.out.contains(&read_line()) {
+            return wrong("it did not read the disk");
+        }
+        if !started.out.contains("greeting=<50%> &") {
+            return wrong("it did not get its words");
         }
     }
     Ok(())

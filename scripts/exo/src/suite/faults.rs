@@ -4,7 +4,8 @@ use super::context::{Context, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::build::KERNEL;
-use crate::bundle::{self, Manifest};
+use crate::bundle::{self, Manifest, Writable};
+use crate::units::Extent;
 use hyperexo_abi::FRAME_BYTES;
 
 /// The tests.
@@ -49,7 +50,6 @@ pub fn tests() -> Vec<Test> {
         Test::new("disk-read-only", &[Need::Disk], disk_read_only),
         Test::new("machine-without-virtualization", &[Need::Exokernel], without_virtualization),
         Test::new("processor-too-old", &[Need::QemuMachine], processor_too_old),
-        Test::new("memory-too-small", &[], memory_too_small),
         Test::new("core-missing", &[Need::Exokernel, Need::Cores(2)], core_missing),
         Test::new("unknown-application", &[], unknown_application),
         Test::new("time-limit", &[], time_limit),
@@ -73,11 +73,20 @@ fn no_volume(context: &Context) -> Verdict {
 
 /// A bundle of `hello`, as bytes.
 fn bundle_of_hello(context: &Context) -> std::result::Result<Vec<u8>, String> {
+    bundle_with(context, "", None)
+}
+
+/// A bundle of `hello` with these words and this part of the disk.
+pub fn bundle_with(
+    context: &Context,
+    words: &str,
+    disk: Option<(Extent, Writable)>,
+) -> std::result::Result<Vec<u8>, String> {
     let manifest = Manifest {
         name: "hello".into(),
-        command_line: String::new(),
+        command_line: words.into(),
         quota_frames: 4096,
-        disk: None,
+        disk,
         disk_quota_mib: 0,
         core: 0,
         cores: 0,
@@ -113,9 +122,10 @@ fn bundle_is_none(context: &Context) -> Verdict {
 }
 
 /// Offsets in a program header.
+pub const OFFSET: usize = 8;
 const VIRTUAL: usize = 16;
-const PHYSICAL: usize = 24;
-const FILE_BYTES: usize = 32;
+pub const PHYSICAL: usize = 24;
+pub const FILE_BYTES: usize = 32;
 const MEMORY_BYTES: usize = 40;
 
 /// Where a field of program header number `index` lies: the headers follow the ELF header.
@@ -124,7 +134,8 @@ fn field(index: usize, offset: usize) -> std::ops::Range<usize> {
     start..start + 8
 }
 
-fn get(elf: &[u8], index: usize, offset: usize) -> u64 {
+/// A field of program header number `index`.
+pub fn get(elf: &[u8], index: usize, offset: usize) -> u64 {
     elf[field(index, offset)].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
@@ -203,11 +214,6 @@ fn processor_too_old(context: &Context) -> Verdict {
         context.run(&arguments)?.fails_with(&["lacks 64-bit mode or NX"])?;
     }
     Ok(())
-}
-
-/// Where the kernel does not lie in memory, nobody but the tool can say so.
-fn memory_too_small(context: &Context) -> Verdict {
-    context.run(&["hello", "--memory", "1M"])?.fails_with(&["--memory 1.0 MiB", "reaches up to"])
 }
 
 /// The kernel, not only the tool, refuses a core that is not there.

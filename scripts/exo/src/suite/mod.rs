@@ -13,12 +13,16 @@
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
 //! | [`console`] | the console of a machine without HyperExo |
 //! | [`end`] | the end of a machine without a port for it |
+//! | [`power_button`] | who uses the machine asks for its end |
 //! | [`gdb`] | the debugger on both levels |
 //! | [`image`] | images that boot without this tool |
+//! | [`libvirt`] | what libvirt makes of a domain |
 //! | [`linux`] | the Linux guest to compare with |
 //! | [`protection`] | one image everywhere, and its guards against its own mistakes |
 //! | [`faults`] | what must fail, with one clear line |
+//! | [`unfit`] | machines and loaders that do not give what is needed |
 //! | [`devices`] | disks that are unlike the usual one |
+//! | [`disks`] | machines with several disks, or with none that can be used |
 //! | [`processor`] | processors that offer less than the usual one |
 //!
 //! A test names what it needs of a platform; a platform that does not offer it shows the test as "not
@@ -30,18 +34,22 @@ mod console;
 mod context;
 mod deploy;
 mod devices;
+mod disks;
 mod end;
 mod faults;
 mod gdb;
 mod guide;
 mod hostile;
 mod image;
+mod libvirt;
 mod linux;
 mod network;
 mod platform;
+mod power_button;
 mod processor;
 mod protection;
 mod shares;
+mod unfit;
 mod web;
 mod work;
 
@@ -139,10 +147,13 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(guide::tests());
     tests.extend(protection::tests());
     tests.extend(faults::tests());
+    tests.extend(unfit::tests());
     tests.extend(devices::tests());
+    tests.extend(disks::tests());
     tests.extend(processor::tests());
     tests.extend(shares::tests());
     tests.extend(end::tests());
+    tests.extend(power_button::tests());
     tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(web::tests());

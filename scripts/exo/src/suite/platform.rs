@@ -1,5 +1,6 @@
 //! Where tests can run, and what each place offers.
 
+use super::libvirt;
 use crate::host::checkout::Checkout;
 use crate::host::load;
 use crate::host::programs::program_path;
@@ -54,6 +55,8 @@ pub enum Need {
     LinuxKernel,
     /// A host on which others do next to nothing: what is left to a victim is measured in time.
     QuietHost,
+    /// libvirt's driver for QEMU.
+    Libvirt,
     /// A program of the host.
     Program(&'static str),
 }
@@ -77,6 +80,7 @@ impl std::fmt::Display for Need {
             Need::VmxModels => f.write_str("VMX processors of several generations"),
             Need::LinuxKernel => f.write_str("a Linux kernel of Debian's"),
             Need::QuietHost => f.write_str("a host that others leave alone"),
+            Need::Libvirt => f.write_str("libvirt with its driver for QEMU on the host"),
             Need::Program(name) => write!(f, "{name} on the host"),
         }
     }
@@ -111,6 +115,7 @@ impl Platform {
     pub fn offers(self, need: Need) -> bool {
         match (self, need) {
             (_, Need::Program(name)) => program_path(name).is_some(),
+            (_, Need::Libvirt) => libvirt::is_there(),
             (_, Need::QuietHost) => load::is_quiet(),
             (Platform::QemuSvm, Need::LinuxKernel) => {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()

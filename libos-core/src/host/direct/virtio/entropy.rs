@@ -3,10 +3,10 @@
 //! A driver for a seed, not for a stream: it asks, waits for the answer no longer than the caller wants, and
 //! is gone. The driver of the crate `virtio-drivers` waits for ever.
 
-use super::LinearHal;
 use alloc::boxed::Box;
 use bitflags::bitflags;
 use core::hint;
+use hyperexo_hw::virtio::LinearHal;
 use virtio_drivers::Error;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;

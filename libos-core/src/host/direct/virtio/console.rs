@@ -4,12 +4,12 @@
 //! driver waits only where all are, no longer than its caller wants, and never allocates after its start. It
 //! wants no interrupts. The driver of the crate `virtio-drivers` waits for ever, for each request.
 
-use super::LinearHal;
-use crate::linear;
 use alloc::boxed::Box;
 use bitflags::bitflags;
 use core::hint;
 use core::sync::atomic::{Ordering, fence};
+use hyperexo_hw::linear;
+use hyperexo_hw::virtio::LinearHal;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;
 use virtio_drivers::{Error, Result};
