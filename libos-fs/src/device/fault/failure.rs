@@ -4,6 +4,7 @@ use crate::device::{
     BLOCK_BYTES, BlockDevice, Completion, DeviceError, EndRequest, Operation, Rejected, Request,
 };
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
