@@ -248,8 +248,8 @@ fn one_core_counts_as_the_ordinary_cache() {
     }
 }
 
-/// The power goes during any write while two cores write three blocks at a time. Of each file what is found is
-/// what one of its writes left, all three blocks of it, and not older than what a `sync` has promised.
+/// The power goes during any write while two cores write three blocks at a time. Of each file what is found
+/// is what one of its writes left, all three blocks of it, and not older than what a `sync` has promised.
 #[test]
 fn a_cut_leaves_a_whole_state() {
     let start = fresh(200);

@@ -33,8 +33,8 @@ const SLOT_BITS: u32 = 31;
 /// * **A miss** takes the lock of one shard, a spin lock, for a constant time: nothing waits for a device
 ///   under it.
 /// * **Memory**: from 8 to 16 bytes a block for the table, 24 for its number and word, 1 for its mark, and
-///   what the policy takes: 8 for LRU, CLOCK and SIEVE, 12 for S3-FIFO. No allocation after the start but for the
-///   policies' ghosts.
+///   what the policy takes: 8 for LRU, CLOCK and SIEVE, 12 for S3-FIFO. No allocation after the start but for
+///   the policies' ghosts.
 ///
 /// With one shard, used by one core, it misses exactly as [`simulate`](crate::cache::simulate) says.
 ///
@@ -370,7 +370,8 @@ impl<P: ReplacementPolicy> Shard<P> {
         None
     }
 
-    /// Puts a block, with its word, into a slot that is in no chain, at the head of this one. The caller holds the lock.
+    /// Puts a block, with its word, into a slot that is in no chain, at the head of this one. The caller
+    /// holds the lock.
     #[inline]
     fn link(&self, head: &AtomicU32, number: usize, block: u64, word: u64) {
         let slot = &self.slots[number];

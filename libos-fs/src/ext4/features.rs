@@ -4,7 +4,7 @@
 //! Features that only writing has to understand (`bigalloc`, `quota`, `verity`, ...) are no reason to
 //! refuse an image.
 
-use super::superblock::Superblock;
+use super::superblock::{Superblock, WIDE};
 use crate::error::FsError;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,8 +18,6 @@ const FILETYPE: u32 = 0x2;
 const NEEDS_RECOVERY: u32 = 0x4;
 /// `INCOMPAT_JOURNAL_DEV`.
 const JOURNAL_DEVICE: u32 = 0x8;
-/// `INCOMPAT_64BIT`: numbers of blocks have 48 bits or more, descriptors of groups 64 bytes.
-pub(super) const WIDE: u32 = 0x80;
 /// `INCOMPAT_MMP`.
 const MULTIPLE_MOUNT: u32 = 0x100;
 

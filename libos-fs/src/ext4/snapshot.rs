@@ -46,7 +46,8 @@ pub(crate) struct Ext4Names {
 }
 
 impl Ext4Volume {
-    /// Reads all names, and where all files are. Of a file that is damaged or encrypted, opening it will tell.
+    /// Reads all names, and where all files are. Of a file that is damaged or encrypted, opening it will
+    /// tell.
     pub(crate) fn into_names(self) -> Result<Ext4Names, FsError> {
         let device_blocks = self.cache.device_blocks();
         let mut found = Ext4Names { nodes: BTreeMap::new(), files: Vec::new(), device_blocks };

@@ -1,6 +1,5 @@
 //! What we read of the superblock ourselves.
 
-use super::features;
 use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use alloc::string::ToString;
@@ -13,6 +12,8 @@ const SUPERBLOCK_BYTES: usize = 1024;
 const SMALL_INODE_BYTES: u16 = 128;
 /// Bytes of a group's descriptor without the feature `64bit`.
 const SMALL_DESCRIPTOR_BYTES: u64 = 32;
+/// `INCOMPAT_64BIT`: numbers of blocks have 48 bits or more, descriptors of groups 64 bytes.
+pub(super) const WIDE: u32 = 0x80;
 /// `RO_COMPAT_METADATA_CSUM`.
 const METADATA_CHECKSUMS: u32 = 0x400;
 /// `INCOMPAT_CSUM_SEED`.
@@ -62,7 +63,7 @@ impl<'a> Superblock<'a> {
     ///
     /// [`FsError::Corrupt`] if that can't be.
     pub(super) fn geometry(&self) -> Result<Geometry, FsError> {
-        let wide = self.incompatible_features() & features::WIDE != 0;
+        let wide = self.incompatible_features() & WIDE != 0;
         let block_bytes = 1024u64.checked_shl(self.word(0x18)).filter(|bytes| (1024..=65536).contains(bytes));
         let block_bytes = block_bytes.ok_or_else(|| FsError::Corrupt("the size of a block".to_string()))?;
         let has_checksums = self.word(0x64) & METADATA_CHECKSUMS != 0 && !self.has_small_inodes();

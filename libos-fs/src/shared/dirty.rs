@@ -1,6 +1,6 @@
 //! Blocks that were written to and are not on the device, or not durable there.
 //!
-//! A dirty block that had to make room is *homeless*: its contents wait here until they are written. That is
+//! A dirty block that had to make room is *displaced*: its contents wait here until they are written. That is
 //! a short time, unless the device fails: then no core takes room for another block before they are.
 
 use alloc::boxed::Box;
@@ -18,12 +18,12 @@ pub(super) struct Placed {
 
 /// What is to be written, and what was written since the last flush.
 ///
-/// Invariant: `by_disk` and `disk_of` hold the same pairs; a homeless block is dirty.
+/// Invariant: `by_disk` and `disk_of` hold the same pairs; a displaced block is dirty.
 #[derive(Default)]
 pub(super) struct Dirty {
     by_disk: BTreeMap<u64, u64>,
     disk_of: BTreeMap<u64, u64>,
-    homeless: BTreeMap<u64, Box<Page>>,
+    displaced: BTreeMap<u64, Box<Page>>,
     /// By place: blocks written since the last flush.
     unflushed: BTreeMap<u64, u64>,
     /// Contents that should have been written are gone.
@@ -51,22 +51,22 @@ impl Dirty {
 
     /// A dirty block had to make room.
     pub(super) fn shelter(&mut self, block: u64, page: Box<Page>) {
-        self.homeless.insert(block, page);
+        self.displaced.insert(block, page);
     }
 
-    /// The contents of a homeless block.
+    /// The contents of a displaced block.
     pub(super) fn sheltered(&self, block: u64) -> Option<&Page> {
-        self.homeless.get(&block).map(|page| &**page)
+        self.displaced.get(&block).map(|page| &**page)
     }
 
-    /// Takes the contents of a homeless block, which has a frame again.
+    /// Takes the contents of a displaced block, which has a frame again.
     pub(super) fn take_sheltered(&mut self, block: u64) -> Option<Box<Page>> {
-        self.homeless.remove(&block)
+        self.displaced.remove(&block)
     }
 
-    /// A homeless block of which `may_go` holds, and its place.
-    pub(super) fn homeless(&self, may_go: impl Fn(u64) -> bool) -> Option<Placed> {
-        let block = self.homeless.keys().copied().find(|block| may_go(*block))?;
+    /// A displaced block of which `may_go` holds, and its place.
+    pub(super) fn displaced(&self, may_go: impl Fn(u64) -> bool) -> Option<Placed> {
+        let block = self.displaced.keys().copied().find(|block| may_go(*block))?;
         Some(Placed { block, disk: *self.disk_of.get(&block)? })
     }
 
@@ -102,7 +102,7 @@ impl Dirty {
             if self.disk_of.get(block) == Some(disk) {
                 self.disk_of.remove(block);
                 self.by_disk.remove(disk);
-                self.homeless.remove(block);
+                self.displaced.remove(block);
             }
             self.unflushed.insert(*disk, *block);
         }
@@ -139,7 +139,7 @@ impl Dirty {
         for (block, disk) in &gone {
             self.disk_of.remove(block);
             self.by_disk.remove(disk);
-            self.homeless.remove(block);
+            self.displaced.remove(block);
         }
         self.unflushed.retain(|_, block| !blocks.contains(block));
         gone.len() as u64
@@ -172,7 +172,7 @@ mod tests {
         let mut dirty = Dirty::default();
         dirty.insert(1, 10);
         dirty.shelter(1, zeroed_page());
-        assert_eq!(dirty.homeless(|_| true), Some(Placed { block: 1, disk: 10 }));
+        assert_eq!(dirty.displaced(|_| true), Some(Placed { block: 1, disk: 10 }));
         dirty.written(&[Placed { block: 1, disk: 10 }]);
         assert!(!dirty.contains(1) && dirty.sheltered(1).is_none());
         dirty.flushed(false, |_| true);

@@ -10,7 +10,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::task::Waker;
 use hyperexo_abi::Page;
-use spin::MutexGuard;
 
 /// What is wanted of a block that was missing a moment ago.
 pub(super) struct Want {
@@ -46,11 +45,11 @@ impl<P: ReplacementPolicy> Shared<P> {
     /// and copies what is asked for to the caller: as many bytes as `into` has room for.
     pub(super) fn fetch(&self, want: &Want, into: &mut [u8]) -> Result<Fetched, FsError> {
         // What could not be written takes the room.
-        self.house_the_homeless()?;
+        self.write_displaced()?;
         let waker = self.sleep.waker();
         let (tag, run) = match self.start(want, into, &waker)? {
             Start::Done(fetched) => {
-                self.house_quietly();
+                self.try_write_displaced();
                 return Ok(fetched);
             }
             Start::Reading(tag, run) => (tag, run),
@@ -100,7 +99,7 @@ impl<P: ReplacementPolicy> Shared<P> {
         };
         wakes.wake();
         self.counters.read_errors.fetch_add(u64::from(copied.is_none()), Relaxed);
-        self.house_quietly();
+        self.try_write_displaced();
         copied.map(Fetched::Copied).ok_or(FsError::Checksum { block: run.disk })
     }
 
@@ -164,7 +163,7 @@ impl<P: ReplacementPolicy> Shared<P> {
         Some(Ok(Fetched::Copied(bytes)))
     }
 
-    /// Takes a block out of staging, or from among the homeless.
+    /// Takes a block out of staging, or from among the displaced.
     pub(super) fn take_from_memory(&self, desk: &mut Desk, block: u64) -> Option<Result<Box<Page>, FsError>> {
         if let Some(page) = desk.dirty.take_sheltered(block) {
             self.counters.rescued.fetch_add(1, Relaxed);
@@ -230,50 +229,6 @@ impl<P: ReplacementPolicy> Shared<P> {
         submitted
     }
 
-    /// Takes what the device has done.
-    pub(super) fn collect(&self) {
-        let wakes = self.desk.lock().collect();
-        wakes.wake();
-    }
-
-    /// Sleeps until a request of which the caller is no owner has landed. If it has none, the caller becomes
-    /// its owner.
-    pub(super) fn wait_for(&self, mut desk: MutexGuard<'_, Desk>, tag: u64, waker: &Waker) {
-        if desk.adopt(tag) {
-            drop(desk);
-            let finished = self.outcome(tag, waker);
-            let wakes = self.desk.lock().stage(tag, finished);
-            wakes.wake();
-        } else {
-            desk.join(tag, waker.clone());
-            drop(desk);
-            self.sleep.sleep_until(&mut || self.desk.lock().has_landed(tag));
-        }
-    }
-
-    /// Sleeps until the device may have room in its queue, which was full after so many completions. The
-    /// caller has nothing on its way.
-    pub(super) fn wait_for_room(&self, mut desk: MutexGuard<'_, Desk>, completions: u64, waker: &Waker) {
-        if let Some(tag) = desk.any_unowned() {
-            return self.wait_for(desk, tag, waker);
-        }
-        desk.stand_in_line(waker.clone());
-        drop(desk);
-        self.sleep.sleep_until(&mut || self.desk.lock().completions() != completions);
-    }
-
-    /// Sleeps until a request of the caller's has ended.
-    pub(super) fn outcome(&self, tag: u64, waker: &Waker) -> Finished {
-        // Unknown requests count as landed. This one is known until it has landed.
-        let mut found = Finished { buffers: Vec::new(), result: Err(DeviceError::Io) };
-        self.sleep.sleep_until(&mut || {
-            let (outcome, wakes) = self.desk.lock().outcome(tag, waker);
-            wakes.wake();
-            outcome.map(|outcome| found = outcome).is_some()
-        });
-        found
-    }
-
     /// Copies blocks that have arrived to the caller and puts them into the cache, in order, up to the first
     /// one whose checksum is wrong. Returns how many bytes were copied; nothing if that was the very first
     /// block.
@@ -293,7 +248,7 @@ impl<P: ReplacementPolicy> Shared<P> {
         Some(copied)
     }
 
-    /// Puts a block that was missing into the cache. A dirty block that has to make room becomes homeless.
+    /// Puts a block that was missing into the cache. A dirty block that has to make room becomes displaced.
     pub(super) fn keep(&self, desk: &mut Desk, block: u64, page: &Page) {
         desk.misses += 1;
         self.note_reference(block);

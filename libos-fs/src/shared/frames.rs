@@ -23,8 +23,8 @@ struct Frame(RwLock<Contents>);
 struct Contents {
     /// Which block it holds.
     block: u64,
-    /// Not aligned to pages, as no device sees it: copies between places that are equal but for their page are
-    /// slow.
+    /// Not aligned to pages, as no device sees it: copies between places that are equal but for their page
+    /// are slow.
     bytes: Option<Box<[u8; BLOCK_BYTES]>>,
 }
 

@@ -19,11 +19,11 @@
 //!   fetching the block, and to submit a request; to take the outcome; to copy the blocks into frames. In
 //!   between it sleeps, and so does everybody who wants a block that is on its way already: it is read once.
 //!   Misses on different blocks overlap as far as the device's queue goes.
-//! * **A write** changes the block in the cache, at the desk. Files are written by one core at a time; several
-//!   are at the same time. A core that reads sees of each block what one write has made of it; of several
-//!   blocks it may see some as they were. As with [`Volume`](crate::Volume), nothing on the device that the
-//!   last commit needs is overwritten, and [`SharedVolume::commit`] makes all permanent or nothing: who
-//!   writes waits meanwhile, who reads does not.
+//! * **A write** changes the block in the cache, at the desk. Files are written by one core at a time;
+//!   several are at the same time. A core that reads sees of each block what one write has made of it; of
+//!   several blocks it may see some as they were. As with [`Volume`](crate::Volume), nothing on the device
+//!   that the last commit needs is overwritten, and [`SharedVolume::commit`] makes all permanent or nothing:
+//!   who writes waits meanwhile, who reads does not.
 //! * **A dirty block that has to make room** is written by the core that needed the room, with its dirty
 //!   neighbours on the device. If that fails it is kept, and nobody takes room before it could be written.
 //! * **Read-ahead** follows each open file: [`SharedVolume::set_read_ahead`]. What comes ahead waits in
@@ -71,11 +71,13 @@ mod gate;
 mod manage;
 mod mount;
 mod names;
+mod requests;
 mod sleep;
 mod staging;
 mod statistics;
 mod volume;
 mod write;
+mod write_back;
 
 pub use file::SharedFile;
 #[cfg(feature = "unikernel")]

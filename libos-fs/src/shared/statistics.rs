@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
 /// Every block that the device moved without error is counted exactly once: it has read `mount_reads` +
 /// `blocks_read` blocks and written `metadata_writes` + `blocks_written`. But for damaged blocks,
-/// `blocks_read` + `allocated` + `rescued` = `misses` + `staged_wasted` + blocks that are in staging now; more
-/// only if a block was dropped while it was on its way.
+/// `blocks_read` + `allocated` + `rescued` = `misses` + `staged_wasted` + blocks that are in staging now;
+/// more only if a block was dropped while it was on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedStatistics {
     /// References to blocks in the cache. Together with `misses` all references; holes are none.

@@ -5,9 +5,9 @@
 //! each core has for itself, as a store that is divided among cores has it; the copies are made before the
 //! cores start, and are part of the run.
 //!
-//! The cache is that of [`SharedVolume`], with one shard, under the same policies as on one core. The workload
-//! says what it knows before the cores start, once; what it says while it runs each core says for itself. Of
-//! the blocks of the cache a sixteenth, 64 at most, is staging if it reads ahead.
+//! The cache is that of [`SharedVolume`], with one shard, under the same policies as on one core. The
+//! workload says what it knows before the cores start, once; what it says while it runs each core says for
+//! itself. Of the blocks of the cache a sixteenth, 64 at most, is staging if it reads ahead.
 //!
 //! How often it misses depends on who is where when: two runs of several cores need not count the same. So
 //! each run notes the references of all cores in their order, and computes the limits from them.

@@ -41,9 +41,9 @@ pub enum Advice {
 /// * [`removed`](ReplacementPolicy::removed): a block has gone, whatever the reason;
 /// * [`victim`](ReplacementPolicy::victim): name the slot that should make room.
 ///
-/// Four more do nothing else unless you write them: [`replaced`](ReplacementPolicy::replaced) tells of a block
-/// that leaves and one that takes its slot, [`resized`](ReplacementPolicy::resized) tells how many blocks
-/// fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
+/// Four more do nothing else unless you write them: [`replaced`](ReplacementPolicy::replaced) tells of a
+/// block that leaves and one that takes its slot, [`resized`](ReplacementPolicy::resized) tells how many
+/// blocks fit, [`evicted`](ReplacementPolicy::evicted) tells a replaced block from one that was deleted, and
 /// [`advised`](ReplacementPolicy::advised) passes on what the application says.
 ///
 /// **The cache may ignore the victim it asked for.** Naming a victim removes nothing. A block leaves with

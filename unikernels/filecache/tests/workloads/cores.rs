@@ -10,8 +10,8 @@ fn on_cores(image: &[u8], options: &Options) -> Outcome {
 }
 
 /// Without read-ahead, and with a cache whose size is known before, one core counts through the shared cache
-/// what it counts through its own: reads, writes, hits, and the references themselves. Only requests are fewer:
-/// blocks of one read come together.
+/// what it counts through its own: reads, writes, hits, and the references themselves. Only requests are
+/// fewer: blocks of one read come together.
 #[test]
 fn one_core_counts_the_same_through_either_cache() {
     for workload in Workload::ALL {
