@@ -4,8 +4,8 @@
 //! A program that does nothing about it ends by itself:
 //!
 //! * at once, with exit code 0, if nobody has something to save;
-//! * else as soon as somebody who has looks: a volume of `libos_fs` commits at its next operation, and the
-//!   exit code is 0, or 1 if that failed.
+//! * else as soon as somebody who has looks: a volume of `libos_fs` that was changed since its last commit
+//!   commits at its next operation, and the exit code is 0, or 1 if that failed.
 //!
 //! A program with more to see to than that calls [`take_over`]. Then nothing happens but that [`is_pressed`]
 //! holds, [`wait`] returns, and the handler of [`Cause::Power`] is called
@@ -87,15 +87,30 @@ fn end(saved: Result<(), impl Display>) -> ! {
     platform::current().exit(code)
 }
 
-/// Somebody who may have something to save. While there is one, a press does not end the program at once.
-#[derive(Debug)]
-pub struct Keeper(());
+/// Somebody who may have something to save. While one has, a press does not end the program at once.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    keeps: AtomicBool,
+}
 
 impl Keeper {
-    /// One more. It promises to ask [`Keeper::is_asked`] from time to time.
+    /// One with nothing to save so far.
     pub fn new() -> Keeper {
-        KEEPERS.fetch_add(1, Ordering::SeqCst);
-        Keeper(())
+        Keeper::default()
+    }
+
+    /// Whether it has something to save from now on. Who has promises to ask [`Keeper::is_asked`] from time
+    /// to time.
+    pub fn keep(&self, has_something: bool) {
+        if self.keeps.swap(has_something, Ordering::SeqCst) == has_something {
+            return;
+        }
+        if has_something {
+            KEEPERS.fetch_add(1, Ordering::SeqCst);
+        } else {
+            KEEPERS.fetch_sub(1, Ordering::SeqCst);
+            end_if_nobody_keeps();
+        }
     }
 
     /// Whether it is to save now, and then to call [`Keeper::end`].
@@ -110,16 +125,9 @@ impl Keeper {
     }
 }
 
-impl Default for Keeper {
-    fn default() -> Keeper {
-        Keeper::new()
-    }
-}
-
 /// Who was waited for in vain.
 impl Drop for Keeper {
     fn drop(&mut self) {
-        KEEPERS.fetch_sub(1, Ordering::SeqCst);
-        end_if_nobody_keeps();
+        self.keep(false);
     }
 }

@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -24,7 +25,7 @@ impl From<&File> for FileId {
 #[derive(Clone)]
 struct Watched {
     format: Rc<dyn FileSystem>,
-    end: Option<Rc<dyn EndRequest>>,
+    end: Option<Arc<dyn EndRequest>>,
 }
 
 impl Watched {
@@ -37,6 +38,25 @@ impl Watched {
             }
         }
         &*self.format
+    }
+
+    /// The same for an operation that changes something.
+    fn changing(&self) -> &dyn FileSystem {
+        let format = self.now();
+        self.has_something(true);
+        format
+    }
+
+    fn commit(&self) -> Result<(), FsError> {
+        self.now().commit()?;
+        self.has_something(false);
+        Ok(())
+    }
+
+    fn has_something(&self, there_is: bool) {
+        if let Some(end) = &self.end {
+            end.has_something(there_is);
+        }
     }
 }
 
@@ -146,23 +166,23 @@ impl Volume {
 
     /// Makes an empty file. Its directory must exist, its name must not.
     pub fn create(&self, path: &str) -> Result<File, FsError> {
-        Ok(self.file(self.format.now().create(path)?))
+        Ok(self.file(self.format.changing().create(path)?))
     }
 
     /// Makes an empty directory. The directory it is in must exist, its name must not.
     pub fn create_dir(&self, path: &str) -> Result<(), FsError> {
-        self.format.now().create_dir(path)
+        self.format.changing().create_dir(path)
     }
 
     /// Removes a file or an empty directory. Blocks of the file that were not yet written never will be.
     /// Using an open file after that is [`FsError::Removed`].
     pub fn remove(&self, path: &str) -> Result<(), FsError> {
-        self.format.now().remove(path)
+        self.format.changing().remove(path)
     }
 
     /// Gives a file or a directory another path. A file that had it is replaced.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        self.format.now().rename(from, to)
+        self.format.changing().rename(from, to)
     }
 
     /// What is in a directory, in the order of names.
@@ -177,7 +197,7 @@ impl Volume {
     /// After an error nothing is lost and the commit can be tried again, except after
     /// [`FsError::CommitUnknown`].
     pub fn commit(&self) -> Result<(), FsError> {
-        self.format.now().commit()
+        self.format.commit()
     }
 
     /// Commits and lets go of the device, unless clones or open files still hold it.
@@ -242,7 +262,7 @@ impl File {
     ///
     /// After an error, bytes from the offset on may have been written and the rest not.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), FsError> {
-        self.format.now().write_at(self.id, offset, from)
+        self.format.changing().write_at(self.id, offset, from)
     }
 
     /// Writes at the end of the file; returns the offset.
@@ -262,11 +282,11 @@ impl File {
     /// tried again here, and what was written before a flush that failed is written again. As long as
     /// something is not there, every call says so.
     pub fn sync(&self) -> Result<(), FsError> {
-        self.format.now().commit()
+        self.format.commit()
     }
 
     /// Makes the file this long: cuts it, or adds zeros.
     pub fn truncate(&self, bytes: u64) -> Result<(), FsError> {
-        self.format.now().truncate(self.id, bytes)
+        self.format.changing().truncate(self.id, bytes)
     }
 }

@@ -19,7 +19,7 @@ mod ring;
 mod timed;
 
 use alloc::boxed::Box;
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use blank::BlankDisk;
 use core::fmt;
@@ -124,9 +124,12 @@ pub enum Rejection {
 }
 
 /// Where it shows that everything is to come to an end, such as the power button of a machine.
-pub trait EndRequest {
+pub trait EndRequest: Send + Sync {
     /// Whether it is to, now.
     fn is_there(&self) -> bool;
+    /// Whether there is something to commit from now on. While there is nothing, the end need not wait for
+    /// anybody to look.
+    fn has_something(&self, there_is: bool);
     /// Ends the program after a commit, or after one that failed. It returns only where there is nothing to
     /// be ended.
     fn end(&self, failure: Option<&dyn fmt::Display>);
@@ -162,7 +165,7 @@ pub trait BlockDevice {
     }
     /// Where a volume on this device should look, from time to time, whether it is to commit and end. A
     /// device in front of another passes the question on.
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         None
     }
 }
@@ -192,7 +195,7 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Box<D> {
     fn reference_log(&self) -> Option<fn(&str)> {
         (**self).reference_log()
     }
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         (**self).end_request()
     }
 }

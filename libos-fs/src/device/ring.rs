@@ -1,7 +1,7 @@
 //! The disk of a HyperExo environment.
 
 use super::{BlockDevice, Completion, DeviceError, EndRequest, Operation, Rejected, Rejection, Request};
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::fmt::Display;
 use core::task::Waker;
 use hyperexo_abi::ring::{self, Outcome};
@@ -111,14 +111,18 @@ impl BlockDevice for RingDevice {
     }
 
     /// The power button, unless the program has taken it over.
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
-        Some(Rc::new(Keeper::new()))
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
+        Some(Arc::new(Keeper::new()))
     }
 }
 
 impl EndRequest for Keeper {
     fn is_there(&self) -> bool {
         self.is_asked()
+    }
+
+    fn has_something(&self, there_is: bool) {
+        self.keep(there_is);
     }
 
     fn end(&self, failure: Option<&dyn Display>) {

@@ -3,6 +3,7 @@
 use super::{BlockDevice, Completion, EndRequest, Operation, Rejected, Rejection, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::cell::Cell;
 use core::task::Waker;
 
@@ -120,7 +121,7 @@ impl<D: BlockDevice> BlockDevice for TimedDisk<D> {
         self.below.reference_log()
     }
 
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         self.below.end_request()
     }
 }

@@ -13,8 +13,25 @@ use core::sync::atomic::Ordering::Relaxed;
 use hyperexo_abi::Page;
 
 impl<P: ReplacementPolicy> Shared<P> {
+    /// For an operation that begins now: if the program is to end, commits and ends it. Before the operation
+    /// nothing of this core's is half done.
+    #[inline]
+    pub(super) fn look_for_the_end(&self) {
+        if let Some(end) = self.end.as_deref().filter(|end| end.is_there()) {
+            match self.commit_now() {
+                Ok(()) => end.end(None),
+                Err(error) => end.end(Some(&error)),
+            }
+        }
+    }
+
     /// Makes all changes permanent. Nothing to do on a device that can't be written.
     pub(super) fn commit(&self) -> Result<(), FsError> {
+        self.look_for_the_end();
+        self.commit_now()
+    }
+
+    fn commit_now(&self) -> Result<(), FsError> {
         let Ok(metadata) = self.names.changeable() else { return Ok(()) };
         if self.read_only {
             return Ok(());
@@ -24,7 +41,12 @@ impl<P: ReplacementPolicy> Shared<P> {
             return Err(FsError::CommitUnknown);
         }
         self.write_back()?;
-        commit(self)
+        commit(self)?;
+        // Still with nobody inside who changes something.
+        if let Some(end) = &self.end {
+            end.has_something(false);
+        }
+        Ok(())
     }
 
     /// Sends a request that concerns no block of the cache, and waits for its end.

@@ -67,6 +67,7 @@ impl<P: ReplacementPolicy> SharedFile<P> {
     /// [`FsError::Device`] or [`FsError::Checksum`]; `into` holds anything then. [`FsError::Removed`] if the
     /// file is gone. If there was no room, what writing the block that has to make it says.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
+        self.shared.look_for_the_end();
         let left = self.len().saturating_sub(offset);
         let bytes = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let mut into = &mut into[..bytes];
@@ -129,6 +130,7 @@ impl<P: ReplacementPolicy> SharedFile<P> {
         change: impl FnOnce(&Shared<P>, &FileState) -> Result<R, FsError>,
     ) -> Result<R, FsError> {
         let shared = &*self.shared;
+        shared.look_for_the_end();
         let _inside = shared.changes.enter(&*shared.sleep);
         let _alone = self.state.writing.close(&*shared.sleep);
         shared.writable()?;

@@ -89,6 +89,7 @@ pub use statistics::SharedStatistics;
 pub use volume::SharedVolume;
 
 use crate::cache::{ReplacementPolicy, SharedCache};
+use crate::device::EndRequest;
 use crate::error::FsError;
 use crate::file_id::FileId;
 use ahead::{Ahead, Tally};
@@ -117,6 +118,8 @@ struct Shared<P> {
     desk: Mutex<Desk>,
     max_request_blocks: u64,
     sleep: Box<dyn Sleep>,
+    /// Where it shows that the program is to end.
+    end: Option<Arc<dyn EndRequest>>,
     /// Who changes something is inside, who commits closes it.
     changes: Gate,
     /// Closed by who changes names.
@@ -184,8 +187,12 @@ impl<P> Shared<P> {
 }
 
 impl<P: ReplacementPolicy> Shared<P> {
-    /// An error if the volume can't be changed now.
+    /// An error if the volume can't be changed now. Called by who is inside `changes` and is about to change
+    /// something.
     fn writable(&self) -> Result<(), FsError> {
+        if let Some(end) = &self.end {
+            end.has_something(true);
+        }
         let metadata = self.names.changeable()?;
         if self.read_only {
             return Err(FsError::ReadOnly);

@@ -11,7 +11,7 @@ use super::statistics::{Counters, SharedStatistics};
 use super::write::numbers;
 use super::{FileState, Shared};
 use crate::cache::{ReadAheadKind, ReplacementPolicy, SharedCache};
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, EndRequest};
 use crate::error::FsError;
 use crate::extent_fs::{ObjectKind, blocks_of};
 use crate::file_id::FileId;
@@ -26,7 +26,8 @@ use spin::Mutex;
 /// A mounted volume that several cores use; see the [module](super). Clones are the same volume.
 ///
 /// Changes become permanent, all at once, with [`SharedVolume::commit`]; a volume that is dropped without it
-/// is as it was after the last one.
+/// is as it was after the last one. If the device has a power button and it was pressed, the next operation
+/// of any core commits, and ends the program.
 pub struct SharedVolume<P>(pub(super) Arc<Shared<P>>);
 
 impl<P> Clone for SharedVolume<P> {
@@ -53,14 +54,16 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
         cache: SharedCache<P>,
         sleep: impl Sleep + 'static,
     ) -> Result<SharedVolume<P>, FsError> {
+        let end = device.end_request();
         let Mounted { names, device, reads } = mount::mount(Box::new(device))?;
         let counters = Counters { mount_reads: AtomicU64::new(reads), ..Counters::default() };
-        Ok(SharedVolume::with_parts(names, device, cache, Box::new(sleep), counters))
+        Ok(SharedVolume::with_parts(names, device, end, cache, Box::new(sleep), counters))
     }
 
     fn with_parts(
         names: Names,
         device: Box<dyn BlockDevice + Send>,
+        end: Option<Arc<dyn EndRequest>>,
         cache: SharedCache<P>,
         sleep: Box<dyn Sleep>,
         counters: Counters,
@@ -74,6 +77,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
             desk: Mutex::new(Desk::new(device, cache.capacity())),
             index: cache,
             sleep,
+            end,
             changes: Default::default(),
             naming: Default::default(),
             files: Mutex::default(),
@@ -106,12 +110,12 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
         let Some(shared) = Arc::into_inner(self.0) else {
             return Err(FsError::Unsupported("another cache while somebody uses the volume"));
         };
-        let Shared { names, sleep, counters, desk, .. } = shared;
+        let Shared { names, sleep, end, counters, desk, .. } = shared;
         counters.write_hits.store(hits, Relaxed);
         let desk = desk.into_inner();
         let (misses, blocks_read, staged_wasted) =
             (desk.misses, desk.blocks_read, desk.staged_wasted + desk.staging.len() as u64);
-        let volume = SharedVolume::with_parts(names, desk.into_device(), cache, sleep, counters);
+        let volume = SharedVolume::with_parts(names, desk.into_device(), end, cache, sleep, counters);
         {
             let desk = &mut *volume.0.desk.lock();
             (desk.misses, desk.blocks_read, desk.staged_wasted) = (misses, blocks_read, staged_wasted);
@@ -150,6 +154,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     ///
     /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn open(&self, path: &str) -> Result<SharedFile<P>, FsError> {
+        self.0.look_for_the_end();
         self.opened(self.0.names.open(path)?)
     }
 
@@ -160,6 +165,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     /// Has something done that changes names, with nobody else doing so.
     fn naming<R>(&self, change: impl FnOnce(&Shared<P>) -> Result<R, FsError>) -> Result<R, FsError> {
         let shared = &*self.0;
+        shared.look_for_the_end();
         let _inside = shared.changes.enter(&*shared.sleep);
         let _alone = shared.naming.close(&*shared.sleep);
         shared.writable()?;
@@ -241,6 +247,7 @@ impl<P: ReplacementPolicy> SharedVolume<P> {
     ///
     /// [`FsError::NotFound`], [`FsError::NotADirectory`] and other errors of the path.
     pub fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError> {
+        self.0.look_for_the_end();
         self.0.names.list(path)
     }
 

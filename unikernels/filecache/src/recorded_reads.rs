@@ -3,6 +3,7 @@
 use crate::digest::mix;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::cell::Cell;
 use core::task::Waker;
 use libos_fs::{BlockDevice, Completion, EndRequest, Operation, Rejected, Request};
@@ -61,7 +62,7 @@ impl BlockDevice for RecordedReads {
         self.device.reference_log()
     }
 
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         self.device.end_request()
     }
 }

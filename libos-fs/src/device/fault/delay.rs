@@ -3,6 +3,7 @@
 use super::Dice;
 use crate::device::{BlockDevice, Completion, EndRequest, Operation, Rejected, Rejection, Request};
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::task::Waker;
@@ -126,7 +127,7 @@ impl<D: BlockDevice> BlockDevice for DelayedDevice<D> {
         true
     }
 
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         self.below.end_request()
     }
 }

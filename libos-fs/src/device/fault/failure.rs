@@ -4,7 +4,6 @@ use crate::device::{
     BLOCK_BYTES, BlockDevice, Completion, DeviceError, EndRequest, Operation, Rejected, Request,
 };
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::Waker;
@@ -112,7 +111,7 @@ impl<D: BlockDevice> BlockDevice for FailingDevice<D> {
         !self.failed.is_empty() || self.below.ready(waker)
     }
 
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         self.below.end_request()
     }
 }
@@ -171,7 +170,7 @@ impl<D: BlockDevice> BlockDevice for BitFlipper<D> {
         self.below.ready(waker)
     }
 
-    fn end_request(&self) -> Option<Rc<dyn EndRequest>> {
+    fn end_request(&self) -> Option<Arc<dyn EndRequest>> {
         self.below.end_request()
     }
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("web-server", &[Need::NetworkDevice], web_server)]
+    vec![
+        Test::new("web-server", &[Need::NetworkDevice], web_server),
+        Test::new("web-server-ends", &[Need::NetworkDevice, Need::QemuMachine], ends),
+    ]
 }
 
 /// Clients at once, and what each asks for.
@@ -57,6 +60,18 @@ fn web_server(context: &Context) -> Verdict {
         seen if seen >= frames => Ok(()),
         seen => Err(format!("{seen} packets in the dump, {frames} received")),
     }
+}
+
+/// A server that sleeps has nothing to save: it ends when the power button is pressed.
+fn ends(context: &Context) -> Verdict {
+    let image = text(&context.scratch.path().join("empty.img"));
+    context.exo(&["fs", "make", "--size", "1M", &image])?.succeeded()?;
+    let arguments = ["--net", "user", "--disk", &image, "httpd"];
+    let said = context.run_with_control(&arguments, |control, printed| {
+        printed.wait_for("httpd: listening on")?;
+        control.press_power_button()
+    })?;
+    said.succeeded()?.shows("the power button was pressed: ended").map(drop)
 }
 
 /// Several requests at once on one connection, answered in their order.

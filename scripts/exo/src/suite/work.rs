@@ -106,7 +106,8 @@ fn ext4_file_read_by_two_cores(context: &Context) -> Verdict {
     let mke2fs = crate::host::programs::program_path("mke2fs").ok_or("mke2fs is gone")?;
     let bytes: Vec<u8> = (0..900_000u64).map(|at| (at * at / 4096 % 241) as u8).collect();
     let tree = context.scratch.path().join("tree");
-    let make = std::fs::create_dir(&tree).and_then(|()| std::fs::write(tree.join("shared.bin"), &bytes));
+    // It may be there from the same test on another platform.
+    let make = std::fs::create_dir_all(&tree).and_then(|()| std::fs::write(tree.join("shared.bin"), &bytes));
     make.map_err(|error| format!("{}: {error}", tree.display()))?;
     let image = text(&context.scratch.path().join("shared.ext4"));
     let options = ["-q", "-t", "ext4", "-b", "4096", "-d"];
@@ -317,8 +318,10 @@ fn interrupted(context: &Context) -> Verdict {
     let pid = rustix::process::Pid::from_child(&group.child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).map_err(|error| error.to_string())?;
     let status = group.wait().map_err(|error| error.to_string())?;
-    if status.code() != Some(130) {
-        return Err(format!("after Ctrl-C: {status}, expected exit status 130"));
+    // Ctrl-C presses the power button. If that is before the program can hear it, the machine is taken away
+    // after a while.
+    if !matches!(status.code(), Some(0 | 130)) {
+        return Err(format!("after Ctrl-C: {status}, expected exit status 0 or 130"));
     }
     wait_for(false)
 }
