@@ -45,7 +45,8 @@
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
 //!
-//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time · io::* · power · panic · host::* · entry
+//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time
+//! rows: io::* · power · panic · host::* · entry
 //! ```
 #![no_std]
 

@@ -23,7 +23,8 @@
 //! ```text
 //! rows: cache::order cache::chains · cache::policies::*
 //! rows: file_id device::+ cache::references cache::shared · error cache::key
-//! rows: path file_system cache::allocation::* · cache::buffer::* cache::managed cache::model::* · cache::replay · cache
+//! rows: path file_system cache::allocation::* · cache::buffer::* cache::managed cache::model::*
+//! rows: cache::replay · cache
 //! rows: ext4::+ extent_fs::+ · volume shared::+ · plan
 //! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]

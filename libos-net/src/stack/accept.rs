@@ -1,7 +1,8 @@
 //! Connections that begin: those that strangers ask for, and those that the application opens.
 
 use super::connection::Owner;
-use super::{ConnectionId, Stack, instant};
+use super::port::instant;
+use super::{ConnectionId, Stack};
 use crate::flow::Flow;
 use crate::tcp::policy::{TcpPolicy, socket};
 use alloc::collections::VecDeque;

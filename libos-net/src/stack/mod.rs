@@ -21,11 +21,10 @@ use connection::Owner;
 use core::task::Waker;
 pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
-use port::Port;
+use port::{Port, instant};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::socket::{AnySocket, dhcpv4};
-use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use table::{Keyed, Table};
 
@@ -81,11 +80,6 @@ pub(crate) struct Stack {
     statistics: Statistics,
 }
 
-/// Microseconds on the clock of all sockets.
-fn instant(now_us: i64) -> Instant {
-    Instant::from_micros(now_us)
-}
-
 impl Stack {
     pub(crate) fn new(mut link: Box<dyn Link>, seed: [u64; 3], now_us: i64) -> Stack {
         let address = HardwareAddress::Ethernet(EthernetAddress(link.address()));
@@ -135,7 +129,7 @@ impl Stack {
             self.ingress(frame, now_us);
         }
         while let Some((due_us, slot)) = self.deadlines.take_due(now_us) {
-            if self.table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us)) {
+            if self.table.is_due(due_us, slot) {
                 self.set_pending(slot);
             }
         }
@@ -152,10 +146,8 @@ impl Stack {
         if !self.pending.is_empty() && self.link.has_room() {
             return Some(i64::MIN);
         }
-        let table = &mut self.table;
-        let first = self
-            .deadlines
-            .next(|due_us, slot| table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us)));
+        let table = &self.table;
+        let first = self.deadlines.next(|due_us, slot| table.is_due(due_us, slot));
         first.into_iter().chain(self.common_due_us).min()
     }
 
@@ -178,9 +170,8 @@ impl Stack {
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
             kind @ (Kind::Neighbor | Kind::Other) => {
                 self.common_is_pending = true;
-                let mut port = Port::with(&mut *self.link, &frame);
-                self.interface.poll_ingress_single(instant(now_us), &mut port, &mut self.common);
-                self.statistics.frames_sent += port.sent().frames;
+                let sent = port::take(&mut self.interface, &mut *self.link, &frame, &mut self.common, now_us);
+                self.statistics.frames_sent += sent.frames;
                 if kind == Kind::Neighbor {
                     for slot in core::mem::take(&mut self.waiting_for_neighbor) {
                         if let Some(connection) = self.table.at(slot) {
@@ -196,9 +187,8 @@ impl Stack {
 
     fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {
         let Some(connection) = self.table.at(slot) else { return };
-        let mut port = Port::with(&mut *self.link, frame);
-        self.interface.poll_ingress_single(instant(now_us), &mut port, &mut connection.sockets);
-        self.statistics.frames_sent += port.sent().frames;
+        let sent = port::take(&mut self.interface, &mut *self.link, frame, &mut connection.sockets, now_us);
+        self.statistics.frames_sent += sent.frames;
         self.set_pending(slot);
     }
 
@@ -213,9 +203,8 @@ impl Stack {
             return;
         }
         *answered += 1;
-        let mut port = Port::with(&mut *self.link, frame);
-        self.interface.poll_ingress_single(instant(now_us), &mut port, &mut self.strangers);
-        self.statistics.frames_sent += port.sent().frames;
+        let sent = port::take(&mut self.interface, &mut *self.link, frame, &mut self.strangers, now_us);
+        self.statistics.frames_sent += sent.frames;
     }
 
     fn is_over(&mut self, slot: usize) -> bool {
@@ -240,11 +229,8 @@ impl Stack {
             return;
         }
         self.common_is_pending = false;
-        let mut port = Port::to_send(&mut *self.link);
-        while self.interface.poll_egress(instant(now_us), &mut port, &mut self.common)
-            != smoltcp::iface::PollResult::None
-        {}
-        self.statistics.frames_sent += port.sent().frames;
+        let sent = port::send(&mut self.interface, &mut *self.link, &mut self.common, now_us);
+        self.statistics.frames_sent += sent.frames;
         self.configure();
         let due = self.interface.poll_at(instant(now_us), &self.common);
         // What could not be sent now is tried again soon, not at once.
@@ -256,11 +242,7 @@ impl Stack {
         let Some(connection) = self.table.at(slot) else { return };
         connection.is_pending = false;
         self.statistics.connections_polled += 1;
-        let mut port = Port::to_send(&mut *self.link);
-        while self.interface.poll_egress(instant(now_us), &mut port, &mut connection.sockets)
-            != smoltcp::iface::PollResult::None
-        {}
-        let sent = port.sent();
+        let sent = port::send(&mut self.interface, &mut *self.link, &mut connection.sockets, now_us);
         self.statistics.frames_sent += sent.frames;
         let is_opening =
             matches!(connection.socket().state(), State::SynSent | State::SynReceived) && sent.frames == 0;
@@ -284,10 +266,8 @@ impl Stack {
         }
         self.settle(slot, now_us);
         if self.deadlines.len() > 4 * self.table.len() + 64 {
-            let table = &mut self.table;
-            self.deadlines.retain(|due_us, slot| {
-                table.at(slot).is_some_and(|connection| connection.due_us == Some(due_us))
-            });
+            let table = &self.table;
+            self.deadlines.retain(|due_us, slot| table.is_due(due_us, slot));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::flow::{Kind, classify};
 use crate::link::{Frame, Link};
+use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
@@ -26,16 +27,36 @@ impl<'l> Port<'l> {
     pub(super) fn to_send(link: &'l mut dyn Link) -> Port<'l> {
         Port { link, frame: None, sent: Sent::default() }
     }
+}
 
-    /// For a call that takes this frame.
-    pub(super) fn with(link: &'l mut dyn Link, frame: &'l Frame) -> Port<'l> {
-        Port { link, frame: Some(frame), sent: Sent::default() }
-    }
+/// Microseconds on the clock of all sockets.
+pub(super) fn instant(now_us: i64) -> Instant {
+    Instant::from_micros(now_us)
+}
 
-    /// What was sent through it.
-    pub(super) fn sent(&self) -> Sent {
-        self.sent
-    }
+/// Has sockets take a frame.
+pub(super) fn take(
+    interface: &mut Interface,
+    link: &mut dyn Link,
+    frame: &Frame,
+    sockets: &mut SocketSet<'_>,
+    now_us: i64,
+) -> Sent {
+    let mut port = Port { link, frame: Some(frame), sent: Sent::default() };
+    interface.poll_ingress_single(instant(now_us), &mut port, sockets);
+    port.sent
+}
+
+/// Has sockets send all that they have to send, as far as there is room.
+pub(super) fn send(
+    interface: &mut Interface,
+    link: &mut dyn Link,
+    sockets: &mut SocketSet<'_>,
+    now_us: i64,
+) -> Sent {
+    let mut port = Port::to_send(link);
+    while interface.poll_egress(instant(now_us), &mut port, sockets) != PollResult::None {}
+    port.sent
 }
 
 /// A frame that has come.

@@ -93,6 +93,12 @@ impl Table {
         self.at(id.slot).filter(|connection| connection.generation == id.generation)
     }
 
+    /// Whether this is when the connection at a place wants to be polled.
+    pub(super) fn is_due(&self, due_us: i64, slot: usize) -> bool {
+        let connection = self.slots.get(slot).and_then(Option::as_deref);
+        connection.is_some_and(|connection| connection.due_us == Some(due_us))
+    }
+
     /// The name of the connection that has a place now.
     pub(super) fn id_at(&mut self, slot: usize) -> Option<ConnectionId> {
         self.at(slot).map(|connection| ConnectionId { slot, generation: connection.generation })
