@@ -102,11 +102,14 @@ impl BufferCache {
         show: impl FnOnce(&Page),
     ) -> Result<bool, FsError> {
         let Some(slot) = self.access(key, certain, locate)? else { return Ok(false) };
-        if certain > 0 {
-            self.state().record().call_goes_on((key.0, key.1 + 1));
-        }
-        if let Some(page) = self.look().slots().page(slot) {
-            show(page);
+        {
+            let state = &mut *self.state();
+            if certain > 0 {
+                state.record().call_goes_on((key.0, key.1 + 1));
+            }
+            if let Some(page) = state.slots().page(slot) {
+                show(page);
+            }
         }
         // Now, as the block may have to go for others.
         self.prefetch(key.0, locate);
