@@ -5,8 +5,10 @@ use alloc::vec;
 use core::net::Ipv4Addr;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{Destination, Fields, Filter};
-use libos_core::net::{MacAddress, Nic, Packet};
+use libos_core::net::{MacAddress, NetError, Nic, Packet};
+use libos_core::time::{now_ns, sleep};
 use libos_core::{accounting, println};
 use network::arp;
 use network::message::{self, Kind, MIN_BYTES, Message};
@@ -22,6 +24,8 @@ const SEARCH_SEQUENCE: u64 = u64::MAX;
 const REPEAT: Duration = Duration::from_millis(500);
 /// How often that is done before it is given up.
 const SILENCES: u32 = 20;
+/// How long to wait for another's filter, before it is tried again.
+const TURN: Duration = Duration::from_millis(1);
 /// How long an echo that has answered everything goes on, for requests whose answers were lost.
 const LINGER: Duration = Duration::from_millis(1200);
 
@@ -159,7 +163,7 @@ pub fn echo(count: u64, shared: bool) -> Result<(), Failure> {
     // Of the shared address only what is ours.
     let fields = Fields { ether_type: Some(message::ETHER_TYPE), ..Fields::default() };
     let filters = [own[0], own[1], Filter { destination: Destination::Shared, fields }];
-    let mut nic = Nic::open_with(if shared { &filters } else { &own })?;
+    let mut nic = open_in_turn(if shared { &filters } else { &own })?;
     println!("address {}", nic.address());
     let mut seen = vec![false; usize::try_from(count).unwrap_or(usize::MAX)];
     let (mut answered, mut left) = (0u64, count);
@@ -192,6 +196,18 @@ pub fn echo(count: u64, shared: bool) -> Result<(), Failure> {
     }
     println!("{{\"network\":{{\"role\":\"echo\",\"answered\":{answered}}}}}");
     Ok(())
+}
+
+/// Opens the network, waiting while another environment has a filter that overlaps one of ours: it may be about
+/// to give it back.
+fn open_in_turn(filters: &[Filter]) -> Result<Nic, NetError> {
+    let deadline = now_ns() + PATIENCE.as_nanos() as u64;
+    loop {
+        match Nic::open_with(filters) {
+            Err(NetError::Refused { status: Status::InUse, .. }) if now_ns() < deadline => sleep(TURN),
+            opened => return opened,
+        }
+    }
 }
 
 /// Asks who has an address.
