@@ -13,20 +13,28 @@ use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What all tests share.
 pub struct Context {
     /// The checkout.
     pub checkout: Checkout,
     /// The images under test.
-    pub built: Built,
+    pub built: Arc<Built>,
     /// The disk image with filecache's data.
     pub data: PathBuf,
     /// A directory for this run, removed at the end.
     pub scratch: tempfile::TempDir,
     /// Where the test at hand runs.
     pub platform: Platform,
+    /// See [`Context::with`].
+    target: Arc<tempfile::TempDir>,
+}
+
+/// A directory that is removed when it is dropped.
+fn directory() -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix("exo-test-").tempdir();
+    made.map_err(Error::io("create a directory in", &std::env::temp_dir()))
 }
 
 /// What the tool said.
@@ -115,17 +123,29 @@ const SMALL_DISK_BLOCKS: usize = 512;
 impl Context {
     /// For one run of the tests.
     pub fn new(checkout: Checkout, built: Built, data: PathBuf) -> Result<Context> {
-        let scratch = tempfile::Builder::new()
-            .prefix("exo-test-")
-            .tempdir()
-            .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
-        // Applications that tests make here are built from the same libraries: once, for all of them.
+        Context::with(checkout, Arc::new(built), data, Arc::new(directory()?))
+    }
+
+    /// With the directory that applications made by tests are built in: they have the same libraries, which
+    /// are built once.
+    fn with(
+        checkout: Checkout,
+        built: Arc<Built>,
+        data: PathBuf,
+        target: Arc<tempfile::TempDir>,
+    ) -> Result<Context> {
+        let scratch = directory()?;
         let settings = scratch.path().join(".cargo");
-        let (file, target) = (settings.join("config.toml"), scratch.path().join("target"));
+        let file = settings.join("config.toml");
         std::fs::create_dir(&settings).map_err(Error::io("create", &settings))?;
-        let text = format!("[build]\ntarget-dir = {:?}\n", target.to_string_lossy());
+        let text = format!("[build]\ntarget-dir = {:?}\n", target.path().to_string_lossy());
         std::fs::write(&file, text).map_err(Error::io("write", &file))?;
-        Ok(Context { checkout, built, data, scratch, platform: Platform::QemuSvm })
+        Ok(Context { checkout, built, data, scratch, platform: Platform::QemuSvm, target })
+    }
+
+    /// The same, with a directory of its own: for tests that run at the same time.
+    pub fn another(&self) -> Result<Context> {
+        Context::with(self.checkout.clone(), self.built.clone(), self.data.clone(), self.target.clone())
     }
 
     /// Runs the tool.

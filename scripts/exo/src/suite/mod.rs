@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`platform`] | where tests run, and what each place offers |
+//! | [`lanes`] | which tests run at the same time |
 //! | [`context`] | running the tool as a child, and judging what it says |
 //! | [`work`] | what must work |
 //! | [`compare`] | the main job: what is measured, and that others count the same |
@@ -41,6 +42,7 @@ mod gdb;
 mod guide;
 mod hostile;
 mod image;
+mod lanes;
 mod libvirt;
 mod linux;
 mod network;
@@ -56,13 +58,11 @@ mod work;
 use crate::build::{Freshness, Source, images};
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::children::interrupted;
 use crate::host::output::{expect, write_lines};
 use context::Context;
 use platform::{Need, Platform};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Arguments of `exo test`.
 #[derive(Debug, clap::Args)]
@@ -93,7 +93,7 @@ pub struct Test {
     /// What it needs.
     pub needs: Vec<Need>,
     /// The test.
-    pub run: Box<dyn Fn(&Context) -> Verdict>,
+    pub run: Box<dyn Fn(&Context) -> Verdict + Sync>,
 }
 
 impl Test {
@@ -141,7 +141,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
         .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
-    let mut context = Context::new(checkout, built, data)?;
+    let context = Context::new(checkout, built, data)?;
     let mut tests = work::tests();
     tests.extend(compare::tests());
     tests.extend(guide::tests());
@@ -173,37 +173,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
         return Ok(());
     }
     let platforms = if args.platform.is_empty() { Platform::ALL.to_vec() } else { args.platform.clone() };
-    let missing: Vec<Option<String>> = platforms.iter().map(|platform| platform.missing()).collect();
-    let mut entries = Vec::new();
-    for (number, test) in tests.iter().enumerate() {
-        for (platform, missing) in platforms.iter().zip(&missing) {
-            context.platform = *platform;
-            let entry = one(test, missing.as_deref(), &context)?;
-            let head = format!("[{}/{}] {} on {}", number + 1, tests.len(), test.name, platform.name());
-            match &entry.outcome {
-                Outcome::Passed => println!("{head}: passed ({:.1} s)", entry.seconds),
-                Outcome::Failed(why) => println!("{head}: FAILED ({:.1} s)\n    {why}", entry.seconds),
-                Outcome::NotOffered(what) => println!("{head}: not offered: needs {what}"),
-            }
-            entries.push(entry);
-        }
-    }
-    report(&entries, &platforms, args)
-}
-
-fn one(test: &Test, missing: Option<&str>, context: &Context) -> Result<Entry> {
-    let platform = context.platform;
-    let start = Instant::now();
-    let lacking = || test.needs.iter().find(|need| !platform.offers(**need)).map(Need::to_string);
-    let outcome = match missing.map(str::to_owned).or_else(lacking) {
-        Some(what) => Outcome::NotOffered(what),
-        None => (test.run)(context).map_or_else(Outcome::Failed, |()| Outcome::Passed),
-    };
-    if interrupted() {
-        return Err(Error::Interrupted);
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(Entry { test: test.name.clone(), platform, outcome, seconds })
+    report(&lanes::run(&tests, &platforms, context)?, &platforms, args)
 }
 
 fn report(entries: &[Entry], platforms: &[Platform], args: &TestArgs) -> Result<()> {
