@@ -7,17 +7,19 @@
 //!      │
 //!   Net ── Stack           a table of flows: a frame goes by its addresses and ports to its connection, and
 //!      │                   only that connection is polled; deadlines in a heap
+//!   Protocol               one connection's protocol machine: by default smoltcp's socket
+//!      │
 //!   smoltcp                TCP, UDP, ARP, NDP, ICMP, DHCP: an `Interface`, and a `SocketSet` for each connection
 //!      │
 //!   Link                   frames out and in: the network card, a wire in memory, a wire that loses frames
 //! ```
 //!
 //! What a connection does with acknowledgements, segments, buffers and congestion is decided by a
-//! [`TcpPolicy`], which an application writes for each of its listeners.
+//! [`TcpPolicy`], which an application writes for each of its listeners. It also chooses the [`Protocol`].
 //!
 //! # Order of the modules
 //!
-//! rows: link::+ flow::+ · tcp::policy · stack::+ · tcp::+ udp · net
+//! rows: link::+ flow::+ · protocol::+ · stack::+ · tcp::+ udp · net
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -26,14 +28,19 @@ extern crate alloc;
 mod flow;
 pub mod link;
 mod net;
+mod protocol;
 mod stack;
 mod tcp;
 mod udp;
 
+pub use flow::Flow;
 pub use link::{Frame, Link};
 pub use net::{Address, Config, Net};
+pub use protocol::{
+    Bulk, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
+};
 pub use stack::{ListenError, Statistics};
-pub use tcp::{Bulk, ConnectError, Interactive, TcpError, TcpListener, TcpPolicy, TcpStream};
+pub use tcp::{ConnectError, TcpListener, TcpStream};
 pub use udp::{UdpError, UdpSocket};
 
 pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};

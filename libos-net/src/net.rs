@@ -1,8 +1,8 @@
 //! The network of a program.
 
 use crate::link::Link;
+use crate::protocol::TcpPolicy;
 use crate::stack::{Handle, ListenError, Stack, Statistics, micros};
-use crate::tcp::policy::TcpPolicy;
 use crate::tcp::{ConnectError, TcpListener, TcpStream};
 use crate::udp::{UdpError, UdpSocket};
 use alloc::boxed::Box;

@@ -1,15 +1,14 @@
 //! Connections that begin: those that strangers ask for, and those that the application opens.
 
 use super::connection::Owner;
-use super::port::instant;
 use super::{ConnectionId, Stack};
 use crate::flow::Flow;
-use crate::tcp::policy::{TcpPolicy, socket};
+use crate::protocol::{Outlet, TcpPolicy};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::fmt;
 use core::task::Waker;
-use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::IpEndpoint;
 
 /// How long a handshake may take.
 const HANDSHAKE_US: i64 = 10_000_000;
@@ -106,13 +105,12 @@ impl Stack {
             self.statistics.refused_connections += 1;
             return Accepted::NoRoom;
         }
-        let mut socket = socket(&*listener.policy);
-        let local = IpListenEndpoint { addr: Some(flow.local.addr), port: flow.local.port };
-        if socket.listen(local).is_err() {
+        let mut protocol = listener.policy.protocol();
+        if !protocol.listen(&flow) {
             return Accepted::NobodyListens;
         }
         listener.half_open += 1;
-        let id = self.table.insert(socket, flow, Owner::Backlog(flow.local.port));
+        let id = self.table.insert(protocol, flow, Owner::Backlog(flow.local.port));
         if let Some(connection) = self.table.at(id.slot) {
             connection.expires_us = Some(now_us + HANDSHAKE_US);
         }
@@ -147,10 +145,13 @@ impl Stack {
     ) -> Option<ConnectionId> {
         let address = self.interface.get_source_address(&remote.addr)?;
         let local = self.unused_port(address, remote)?;
-        let mut socket = socket(policy);
-        socket.connect(self.interface.context(), remote, local).ok()?;
-        let id = self.table.insert(socket, Flow { local, remote }, Owner::Application);
-        self.interface.poll_maintenance(instant(now_us));
+        let flow = Flow { local, remote };
+        let mut protocol = policy.protocol();
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        if !protocol.connect(&flow, &mut outlet) {
+            return None;
+        }
+        let id = self.table.insert(protocol, flow, Owner::Application);
         self.set_pending(id.slot);
         Some(id)
     }

@@ -1,9 +1,8 @@
-//! A connection: one socket in a set of its own, so that to poll it costs the same however many others there
-//! are.
+//! A connection: a protocol machine, and what the stack knows of it.
 
 use crate::flow::Flow;
-use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::Socket;
+use crate::protocol::Protocol;
+use alloc::boxed::Box;
 
 /// The name of a connection: a place in the table, and which of those that had this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +23,7 @@ pub(super) enum Owner {
 }
 
 pub(super) struct Connection {
-    pub(super) sockets: SocketSet<'static>,
-    handle: SocketHandle,
+    pub(super) protocol: Box<dyn Protocol>,
     pub(super) flow: Flow,
     pub(super) generation: u64,
     pub(super) owner: Owner,
@@ -40,12 +38,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket<'static>, flow: Flow, generation: u64, owner: Owner) -> Connection {
-        let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
-        let handle = sockets.add(socket);
+    pub(super) fn new(protocol: Box<dyn Protocol>, flow: Flow, generation: u64, owner: Owner) -> Connection {
         Connection {
-            sockets,
-            handle,
+            protocol,
             flow,
             generation,
             owner,
@@ -54,9 +49,5 @@ impl Connection {
             is_pending: false,
             waits_for_neighbor: false,
         }
-    }
-
-    pub(super) fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
     }
 }

@@ -1,17 +1,17 @@
 //! The stack: frames to connections, connections to frames.
 //!
-//! Every connection has a `SocketSet` of its own. Of all connections only those are looked at that a frame
-//! came for, that the application has touched, or that are due. What is not TCP (ARP, ICMP, UDP, DHCP) goes
-//! to one common set.
+//! Every connection has a protocol machine of its own. Of all connections only those are looked at that a
+//! frame came for, that the application has touched, or that are due. What is not TCP (ARP, ICMP, UDP, DHCP)
+//! goes to one common set of sockets.
 
 mod accept;
 mod connection;
 mod handle;
-mod port;
 mod table;
 
-use crate::flow::{Deadlines, Kind, classify};
+use crate::flow::{Deadlines, Flow, Kind, classify};
 use crate::link::{Frame, Link};
+use crate::protocol::{self, Outlet, Port, Protocol, TcpState as State, instant};
 pub use accept::ListenError;
 use accept::{Accepted, Listener};
 use alloc::boxed::Box;
@@ -21,9 +21,7 @@ use connection::Owner;
 use core::task::Waker;
 pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
-use port::{Port, instant};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::socket::{AnySocket, dhcpv4};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use table::{Keyed, Table};
@@ -170,8 +168,9 @@ impl Stack {
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
             kind @ (Kind::Neighbor | Kind::Other) => {
                 self.common_is_pending = true;
-                let sent = port::take(&mut self.interface, &mut *self.link, &frame, &mut self.common, now_us);
-                self.statistics.frames_sent += sent.frames;
+                let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+                protocol::take(&mut outlet, &frame, &mut self.common);
+                self.statistics.frames_sent += outlet.sent().frames;
                 if kind == Kind::Neighbor {
                     for slot in core::mem::take(&mut self.waiting_for_neighbor) {
                         if let Some(connection) = self.table.at(slot) {
@@ -187,8 +186,9 @@ impl Stack {
 
     fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {
         let Some(connection) = self.table.at(slot) else { return };
-        let sent = port::take(&mut self.interface, &mut *self.link, frame, &mut connection.sockets, now_us);
-        self.statistics.frames_sent += sent.frames;
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        connection.protocol.take(frame, &mut outlet);
+        self.statistics.frames_sent += outlet.sent().frames;
         self.set_pending(slot);
     }
 
@@ -203,15 +203,16 @@ impl Stack {
             return;
         }
         *answered += 1;
-        let sent = port::take(&mut self.interface, &mut *self.link, frame, &mut self.strangers, now_us);
-        self.statistics.frames_sent += sent.frames;
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        protocol::take(&mut outlet, frame, &mut self.strangers);
+        self.statistics.frames_sent += outlet.sent().frames;
     }
 
     fn is_over(&mut self, slot: usize) -> bool {
         let connection = self.table.at(slot);
         connection.is_some_and(|connection| {
             connection.owner == Owner::Nobody
-                && matches!(connection.socket().state(), State::TimeWait | State::Closed)
+                && matches!(connection.protocol.state(), State::TimeWait | State::Closed)
         })
     }
 
@@ -229,8 +230,9 @@ impl Stack {
             return;
         }
         self.common_is_pending = false;
-        let sent = port::send(&mut self.interface, &mut *self.link, &mut self.common, now_us);
-        self.statistics.frames_sent += sent.frames;
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        protocol::send(&mut outlet, &mut self.common);
+        self.statistics.frames_sent += outlet.sent().frames;
         self.configure();
         let due = self.interface.poll_at(instant(now_us), &self.common);
         // What could not be sent now is tried again soon, not at once.
@@ -242,16 +244,17 @@ impl Stack {
         let Some(connection) = self.table.at(slot) else { return };
         connection.is_pending = false;
         self.statistics.connections_polled += 1;
-        let sent = port::send(&mut self.interface, &mut *self.link, &mut connection.sockets, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        connection.protocol.send(&mut outlet);
+        let wants_us = connection.protocol.due_us(&mut outlet);
+        let sent = outlet.sent();
         self.statistics.frames_sent += sent.frames;
         let is_opening =
-            matches!(connection.socket().state(), State::SynSent | State::SynReceived) && sent.frames == 0;
+            matches!(connection.protocol.state(), State::SynSent | State::SynReceived) && sent.frames == 0;
         if (sent.asked_neighbor || is_opening) && !connection.waits_for_neighbor {
             connection.waits_for_neighbor = true;
             self.waiting_for_neighbor.push(slot);
         }
-        let due = self.interface.poll_at(instant(now_us), &connection.sockets);
-        let wants_us = due.map(|due| due.total_micros());
         if wants_us.is_some_and(|due_us| due_us <= now_us) && !self.link.has_room() {
             connection.is_pending = true;
             self.pending.push(slot);
@@ -275,7 +278,7 @@ impl Stack {
     fn settle(&mut self, slot: usize, now_us: i64) {
         let Some(connection) = self.table.at(slot) else { return };
         let expired = connection.expires_us.is_some_and(|expires_us| expires_us <= now_us);
-        let state = connection.socket().state();
+        let state = connection.protocol.state();
         match (connection.owner, state) {
             (Owner::Backlog(port), State::Listen | State::Closed) => {
                 self.remove(slot);
@@ -320,9 +323,14 @@ impl Stack {
 
 /// For streams.
 impl Stack {
-    /// The socket of a connection. Whoever changes something in it calls [`Stack::touch`].
-    pub(crate) fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket<'static>> {
-        self.table.get(id).map(|connection| connection.socket())
+    /// The machine of a connection. Whoever changes something in it calls [`Stack::touch`].
+    pub(crate) fn protocol(&mut self, id: ConnectionId) -> Option<&mut (dyn Protocol + 'static)> {
+        Some(&mut *self.table.get(id)?.protocol)
+    }
+
+    /// The ends of a connection.
+    pub(crate) fn flow(&mut self, id: ConnectionId) -> Option<Flow> {
+        self.table.get(id).map(|connection| connection.flow)
     }
 
     /// A connection has something to send.
@@ -337,7 +345,7 @@ impl Stack {
         let Some(connection) = self.table.get(id) else { return };
         connection.owner = Owner::Nobody;
         connection.expires_us = Some(now_us + LINGER_US);
-        connection.socket().close();
+        connection.protocol.close();
         self.set_pending(id.slot);
     }
 }

@@ -2,12 +2,12 @@
 
 use super::connection::{Connection, ConnectionId, Owner};
 use crate::flow::Flow;
+use crate::protocol::Protocol;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
-use smoltcp::socket::tcp::Socket;
 
 /// A hash with a key that nobody outside knows: the ends of flows are chosen by strangers, who would choose
 /// such that all fall into one bucket.
@@ -65,10 +65,10 @@ impl Table {
     }
 
     /// Adds a connection for a flow that has none.
-    pub(super) fn insert(&mut self, socket: Socket<'static>, flow: Flow, owner: Owner) -> ConnectionId {
+    pub(super) fn insert(&mut self, protocol: Box<dyn Protocol>, flow: Flow, owner: Owner) -> ConnectionId {
         let generation = self.next_generation;
         self.next_generation += 1;
-        let connection = Box::new(Connection::new(socket, flow, generation, owner));
+        let connection = Box::new(Connection::new(protocol, flow, generation, owner));
         let slot = self.vacant.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(slot) {
             Some(vacant) => *vacant = Some(connection),

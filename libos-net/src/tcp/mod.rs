@@ -1,9 +1,7 @@
-//! TCP for applications: listeners, streams, and the policy of a connection.
+//! TCP for applications: listeners and streams.
 
 mod listener;
-pub(crate) mod policy;
 mod stream;
 
 pub use listener::TcpListener;
-pub use policy::{Bulk, Interactive, TcpPolicy};
-pub use stream::{ConnectError, TcpError, TcpStream};
+pub use stream::{ConnectError, TcpStream};

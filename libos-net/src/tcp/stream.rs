@@ -1,11 +1,11 @@
 //! A connection, for the application.
 
+use crate::protocol::TcpError;
 use crate::stack::{ConnectionId, Handle};
 use core::fmt;
 use core::future::poll_fn;
 use core::task::Poll;
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use smoltcp::socket::tcp::{RecvError, State};
+use embedded_io_async::{ErrorType, Read, Write};
 use smoltcp::wire::IpEndpoint;
 
 /// Why a connection can't be made.
@@ -28,35 +28,6 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// Why a connection does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TcpError {
-    /// The other end has reset it, or was silent for too long.
-    Reset,
-    /// Our end is closed for writing.
-    Closed,
-}
-
-impl fmt::Display for TcpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TcpError::Reset => "the connection was reset or timed out",
-            TcpError::Closed => "our end of the connection is closed",
-        })
-    }
-}
-
-impl core::error::Error for TcpError {}
-
-impl embedded_io_async::Error for TcpError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            TcpError::Reset => ErrorKind::ConnectionReset,
-            TcpError::Closed => ErrorKind::NotConnected,
-        }
-    }
-}
-
 /// A connection. When it is dropped, what was written is still sent, and then the connection is closed.
 pub struct TcpStream {
     net: Handle,
@@ -72,37 +43,29 @@ impl TcpStream {
     pub(crate) async fn established(self, remote: IpEndpoint) -> Result<TcpStream, ConnectError> {
         poll_fn(|context| {
             let stack = &mut *self.net.stack();
-            let Some(socket) = stack.socket(self.id) else {
-                return Poll::Ready(Err(ConnectError::Refused(remote)));
-            };
-            match socket.state() {
-                State::SynSent | State::SynReceived => {
-                    socket.register_send_waker(context.waker());
-                    Poll::Pending
-                }
-                State::Closed => Poll::Ready(Err(ConnectError::Refused(remote))),
-                _ => Poll::Ready(Ok(())),
-            }
+            let Some(protocol) = stack.protocol(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
+            protocol.poll_established(context.waker())
         })
-        .await?;
+        .await
+        .map_err(|_| ConnectError::Refused(remote))?;
         Ok(self)
     }
 
     /// The other end.
     pub fn remote(&self) -> Option<IpEndpoint> {
-        self.net.stack().socket(self.id).and_then(|socket| socket.remote_endpoint())
+        self.net.stack().flow(self.id).map(|flow| flow.remote)
     }
 
     /// Our end.
     pub fn local(&self) -> Option<IpEndpoint> {
-        self.net.stack().socket(self.id).and_then(|socket| socket.local_endpoint())
+        self.net.stack().flow(self.id).map(|flow| flow.local)
     }
 
     /// Says that nothing more will be written. What the other end writes can still be read.
     pub fn shutdown(&self) {
         let stack = &mut *self.net.stack();
-        if let Some(socket) = stack.socket(self.id) {
-            socket.close();
+        if let Some(protocol) = stack.protocol(self.id) {
+            protocol.close();
             stack.touch(self.id);
         }
     }
@@ -110,8 +73,8 @@ impl TcpStream {
     /// Ends the connection at once, with a reset.
     pub fn abort(self) {
         let stack = &mut *self.net.stack();
-        if let Some(socket) = stack.socket(self.id) {
-            socket.abort();
+        if let Some(protocol) = stack.protocol(self.id) {
+            protocol.abort();
             stack.touch(self.id);
         }
     }
@@ -136,20 +99,13 @@ impl Read for TcpStream {
         }
         poll_fn(|context| {
             let stack = &mut *self.net.stack();
-            let Some(socket) = stack.socket(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
-            match socket.recv_slice(into) {
-                Ok(0) => {
-                    socket.register_recv_waker(context.waker());
-                    Poll::Pending
-                }
-                Ok(bytes) => {
-                    // The window has opened.
-                    stack.touch(self.id);
-                    Poll::Ready(Ok(bytes))
-                }
-                Err(RecvError::Finished) => Poll::Ready(Ok(0)),
-                Err(RecvError::InvalidState) => Poll::Ready(Err(TcpError::Reset)),
+            let Some(protocol) = stack.protocol(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
+            let read = protocol.poll_read(into, context.waker());
+            if matches!(read, Poll::Ready(Ok(1..))) {
+                // The window has opened.
+                stack.touch(self.id);
             }
+            read
         })
         .await
     }
@@ -163,19 +119,12 @@ impl Write for TcpStream {
         }
         poll_fn(|context| {
             let stack = &mut *self.net.stack();
-            let Some(socket) = stack.socket(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
-            match socket.send_slice(from) {
-                Ok(0) => {
-                    socket.register_send_waker(context.waker());
-                    Poll::Pending
-                }
-                Ok(bytes) => {
-                    stack.touch(self.id);
-                    Poll::Ready(Ok(bytes))
-                }
-                Err(_) if socket.state() == State::Closed => Poll::Ready(Err(TcpError::Reset)),
-                Err(_) => Poll::Ready(Err(TcpError::Closed)),
+            let Some(protocol) = stack.protocol(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
+            let written = protocol.poll_write(from, context.waker());
+            if matches!(written, Poll::Ready(Ok(_))) {
+                stack.touch(self.id);
             }
+            written
         })
         .await
     }
@@ -184,15 +133,8 @@ impl Write for TcpStream {
     async fn flush(&mut self) -> Result<(), TcpError> {
         poll_fn(|context| {
             let stack = &mut *self.net.stack();
-            let Some(socket) = stack.socket(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
-            if socket.send_queue() == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            if socket.state() == State::Closed {
-                return Poll::Ready(Err(TcpError::Reset));
-            }
-            socket.register_send_waker(context.waker());
-            Poll::Pending
+            let Some(protocol) = stack.protocol(self.id) else { return Poll::Ready(Err(TcpError::Reset)) };
+            protocol.poll_flush(context.waker())
         })
         .await
     }

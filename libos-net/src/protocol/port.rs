@@ -1,69 +1,52 @@
 //! The link as smoltcp sees it: at most one frame to be received, and room to send.
 
+use super::outlet::{Outlet, Sent};
 use crate::flow::{Kind, classify};
 use crate::link::{Frame, Link};
-use smoltcp::iface::{Interface, PollResult, SocketSet};
+use smoltcp::iface::{PollResult, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 /// A device for one call of the interface.
-pub(super) struct Port<'l> {
+pub(crate) struct Port<'l> {
     link: &'l mut dyn Link,
     frame: Option<&'l Frame>,
     sent: Sent,
 }
 
-/// What a call has sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
-    /// Frames.
-    pub(super) frames: u64,
-    /// Whether one of them asks for a neighbour's address.
-    pub(super) asked_neighbor: bool,
-}
-
 impl<'l> Port<'l> {
     /// For a call that only sends.
-    pub(super) fn to_send(link: &'l mut dyn Link) -> Port<'l> {
+    pub(crate) fn to_send(link: &'l mut dyn Link) -> Port<'l> {
         Port { link, frame: None, sent: Sent::default() }
     }
 }
 
 /// Microseconds on the clock of all sockets.
-pub(super) fn instant(now_us: i64) -> Instant {
+pub(crate) fn instant(now_us: i64) -> Instant {
     Instant::from_micros(now_us)
 }
 
 /// Has sockets take a frame.
-pub(super) fn take(
-    interface: &mut Interface,
-    link: &mut dyn Link,
-    frame: &Frame,
-    sockets: &mut SocketSet<'_>,
-    now_us: i64,
-) -> Sent {
-    let mut port = Port { link, frame: Some(frame), sent: Sent::default() };
-    interface.poll_ingress_single(instant(now_us), &mut port, sockets);
-    port.sent
+pub(crate) fn take(outlet: &mut Outlet<'_>, frame: &Frame, sockets: &mut SocketSet<'_>) {
+    let now = instant(outlet.now_us());
+    let mut port = Port { link: outlet.link, frame: Some(frame), sent: outlet.sent };
+    outlet.interface.poll_ingress_single(now, &mut port, sockets);
+    outlet.sent = port.sent;
 }
 
 /// Has sockets send all that they have to send, as far as there is room.
-pub(super) fn send(
-    interface: &mut Interface,
-    link: &mut dyn Link,
-    sockets: &mut SocketSet<'_>,
-    now_us: i64,
-) -> Sent {
-    let mut port = Port::to_send(link);
-    while interface.poll_egress(instant(now_us), &mut port, sockets) != PollResult::None {}
-    port.sent
+pub(crate) fn send(outlet: &mut Outlet<'_>, sockets: &mut SocketSet<'_>) {
+    let now = instant(outlet.now_us());
+    let mut port = Port { link: outlet.link, frame: None, sent: outlet.sent };
+    while outlet.interface.poll_egress(now, &mut port, sockets) != PollResult::None {}
+    outlet.sent = port.sent;
 }
 
 /// A frame that has come.
-pub(super) struct Received<'t>(&'t Frame);
+pub(crate) struct Received<'t>(&'t Frame);
 
 /// Room for a frame.
-pub(super) struct Room<'t> {
+pub(crate) struct Room<'t> {
     link: &'t mut dyn Link,
     sent: &'t mut Sent,
 }

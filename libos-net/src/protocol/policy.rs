@@ -1,7 +1,9 @@
 //! What a connection does with acknowledgements, segments, buffers and congestion: the application's choice.
 
+use super::{Protocol, SmolTcp, TcpParameters};
+use alloc::boxed::Box;
 use core::time::Duration;
-use smoltcp::socket::tcp::{CongestionControl, Socket};
+use smoltcp::socket::tcp::CongestionControl;
 
 /// Decides for the connections of a listener, or for one that is opened. The libOS asks when it makes a
 /// connection; what is not said has the value of [`Interactive`].
@@ -56,6 +58,24 @@ pub trait TcpPolicy {
     fn keep_alive(&self) -> Option<Duration> {
         None
     }
+
+    /// All of that.
+    fn parameters(&self) -> TcpParameters {
+        TcpParameters {
+            receive_bytes: self.receive_bytes(),
+            send_bytes: self.send_bytes(),
+            acknowledge_after: self.acknowledge_after(),
+            waits_to_fill_segments: self.waits_to_fill_segments(),
+            congestion_control: self.congestion_control(),
+            give_up_after: self.give_up_after(),
+            keep_alive: self.keep_alive(),
+        }
+    }
+
+    /// The protocol machine of a new connection.
+    fn protocol(&self) -> Box<dyn Protocol> {
+        Box::new(SmolTcp::new(&self.parameters()))
+    }
 }
 
 /// Question and answer: nothing waits to be sent with more.
@@ -85,20 +105,4 @@ impl TcpPolicy for Bulk {
     fn congestion_control(&self) -> CongestionControl {
         CongestionControl::None
     }
-}
-
-/// A new socket, as a policy wants it.
-pub(crate) fn socket(policy: &dyn TcpPolicy) -> Socket<'static> {
-    use smoltcp::socket::tcp::SocketBuffer;
-    let buffer = |bytes: usize| SocketBuffer::new(alloc::vec![0; bytes.max(1)]);
-    let mut socket = Socket::new(buffer(policy.receive_bytes()), buffer(policy.send_bytes()));
-    let time = |duration: Duration| {
-        smoltcp::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
-    };
-    socket.set_ack_delay(policy.acknowledge_after().map(time));
-    socket.set_nagle_enabled(policy.waits_to_fill_segments());
-    socket.set_congestion_control(policy.congestion_control());
-    socket.set_timeout(Some(time(policy.give_up_after())));
-    socket.set_keep_alive(policy.keep_alive().map(time));
-    socket
 }

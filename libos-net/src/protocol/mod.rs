@@ -1,0 +1,121 @@
+//! What runs behind a connection: the protocol machine of one connection of TCP, and the policy that chooses
+//! it.
+//!
+//! | variant | what |
+//! |---|---|
+//! | [`SmolTcp`] | smoltcp's socket: a ring of bytes for each direction |
+//!
+//! An application adds its own: it implements [`Protocol`], and its [`TcpPolicy`] says so.
+
+mod outlet;
+mod parameters;
+mod policy;
+mod port;
+mod smol;
+
+use crate::flow::Flow;
+use crate::link::Frame;
+use core::fmt;
+use core::task::{Poll, Waker};
+use embedded_io_async::ErrorKind;
+pub use outlet::Outlet;
+pub use parameters::TcpParameters;
+pub use policy::{Bulk, Interactive, TcpPolicy};
+pub(crate) use port::{Port, instant, send, take};
+pub use smol::SmolTcp;
+pub use smoltcp::socket::tcp::State as TcpState;
+
+/// Why a connection does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpError {
+    /// The other end has reset it, or was silent for too long.
+    Reset,
+    /// Our end is closed for writing.
+    Closed,
+}
+
+impl fmt::Display for TcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TcpError::Reset => "the connection was reset or timed out",
+            TcpError::Closed => "our end of the connection is closed",
+        })
+    }
+}
+
+impl core::error::Error for TcpError {}
+
+impl embedded_io_async::Error for TcpError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            TcpError::Reset => ErrorKind::ConnectionReset,
+            TcpError::Closed => ErrorKind::NotConnected,
+        }
+    }
+}
+
+/// The protocol machine of one connection of TCP (RFC 9293): what comes for it, what it sends, and when it
+/// wants to be asked. The stack finds the connection of a frame, keeps deadlines and owners, and hands out
+/// the link; all else is decided here.
+///
+/// A machine is made in state `Closed`. Then either [`Protocol::listen`] or [`Protocol::connect`] is called,
+/// once.
+pub trait Protocol {
+    /// Waits for the first segment of this flow, which has come and is given to [`Protocol::take`] next.
+    /// Returns whether that is possible.
+    fn listen(&mut self, flow: &Flow) -> bool;
+
+    /// Begins to open this flow. What is to be sent is sent by the next [`Protocol::send`]. Returns whether
+    /// that is possible.
+    fn connect(&mut self, flow: &Flow, outlet: &mut Outlet<'_>) -> bool;
+
+    /// Takes a frame with a segment of this connection. The stack has found the ports in it with smoltcp's
+    /// parsers; checksums are not verified yet.
+    fn take(&mut self, frame: &Frame, outlet: &mut Outlet<'_>);
+
+    /// Sends all that is to be sent now, as far as there is room.
+    fn send(&mut self, outlet: &mut Outlet<'_>);
+
+    /// When [`Protocol::send`] is to be called at the latest, in microseconds on the clock of the outlet.
+    fn due_us(&mut self, outlet: &mut Outlet<'_>) -> Option<i64>;
+
+    /// Its state.
+    fn state(&self) -> TcpState;
+
+    /// Reads what has come in its order. 0 at the end, when the other end has shut down. While there is
+    /// nothing, `waker` is kept, and woken when that or the state has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::Reset`].
+    fn poll_read(&mut self, into: &mut [u8], waker: &Waker) -> Poll<Result<usize, TcpError>>;
+
+    /// Takes bytes to be sent, as many as there is room for, at least one. While there is no room, `waker` is
+    /// kept, and woken when that or the state has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError`].
+    fn poll_write(&mut self, from: &[u8], waker: &Waker) -> Poll<Result<usize, TcpError>>;
+
+    /// Ready when the other end has acknowledged all that was written. `waker` as with
+    /// [`Protocol::poll_write`].
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::Reset`].
+    fn poll_flush(&mut self, waker: &Waker) -> Poll<Result<(), TcpError>>;
+
+    /// Ready when the connection is there, or can't be made. `waker` as with [`Protocol::poll_write`].
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::Reset`].
+    fn poll_established(&mut self, waker: &Waker) -> Poll<Result<(), TcpError>>;
+
+    /// Nothing more is written: what was written is still sent, and then the end.
+    fn close(&mut self);
+
+    /// Ends at once; the next [`Protocol::send`] sends a reset, if the other end knows of the connection.
+    fn abort(&mut self);
+}

@@ -1,0 +1,18 @@
+//! What a policy wants, as numbers.
+
+use core::time::Duration;
+use smoltcp::socket::tcp::CongestionControl;
+
+/// All that a [`TcpPolicy`](crate::TcpPolicy) says of a connection, but for its protocol. Its functions of
+/// the same names say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Each is described at the policy's function.
+pub struct TcpParameters {
+    pub receive_bytes: usize,
+    pub send_bytes: usize,
+    pub acknowledge_after: Option<Duration>,
+    pub waits_to_fill_segments: bool,
+    pub congestion_control: CongestionControl,
+    pub give_up_after: Duration,
+    pub keep_alive: Option<Duration>,
+}
