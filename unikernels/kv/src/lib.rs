@@ -1,0 +1,30 @@
+//! A key-value server that speaks Redis's protocol, with what Redis 7.0 answers.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`bytes`] | keys, fields, members and strings: short ones without an allocation |
+//! | [`resp`] | commands out of what a client sends, and replies in RESP2 and RESP3 |
+//! | [`table`] | the hash table below everything: it grows in steps, and a scan misses nothing that stays |
+//! | [`value`] | what a key can hold |
+//! | [`store`] | databases of keys, with expiry, watched keys and an account of memory |
+//! | [`command`] | the table of commands, and what each does |
+//!
+//! A server reads into a buffer, has [`resp::Parser`] find a command in it, looks it up by
+//! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
+//! vector, what it has to keep on disk and whom it has to wake is in [`command::Effects`].
+//!
+//! rows: bytes number random · resp table · value · store · command::error · command::call
+//! rows: command::server command::string · command
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bytes;
+pub mod command;
+pub mod number;
+pub mod random;
+pub mod resp;
+pub mod store;
+pub mod table;
+pub mod value;
