@@ -14,12 +14,14 @@
 //!   Link                   frames out and in: the network card, a wire in memory, a wire that loses frames
 //! ```
 //!
+//! Module `tls` (feature `tls`) goes over any stream.
+//!
 //! What a connection does with acknowledgements, segments, buffers and congestion is decided by a
 //! [`TcpPolicy`], which an application writes for each of its listeners. It also chooses the [`Protocol`].
 //!
 //! # Order of the modules
 //!
-//! rows: link::+ flow::+ · protocol::+ · stack::+ · tcp::+ udp · net
+//! rows: tls::+ link::+ flow::+ · protocol::+ · stack::+ · tcp::+ udp · net
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -31,6 +33,8 @@ mod net;
 mod protocol;
 mod stack;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod udp;
 
 pub use flow::Flow;
