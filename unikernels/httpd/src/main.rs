@@ -7,6 +7,9 @@
 //! | `router=A` | the way to other networks, with `address=` |
 //! | `cache=N` | blocks of the file cache (1024) |
 //! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
+//! | `tls=N` | port for HTTPS (none); in an image built with the feature `tls` |
+//! | `certificate=FILE` | with `tls=`: its chain of certificates, a file of the volume in PEM |
+//! | `key=FILE` | with `tls=`: its key, ECDSA on P-256, a file of the volume in PEM; it is never sent |
 //! | `quiet=1` | no access log |
 //! | `requests=N` | ends after so many requests, with a line of counts |
 //!
@@ -17,6 +20,8 @@
 
 extern crate alloc;
 
+#[path = "main/secure.rs"]
+mod secure;
 #[path = "main/server.rs"]
 mod server;
 

@@ -6,9 +6,10 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use crc::{CRC_64_XZ, Crc};
-use libos_fs::{File, FsError, Volume};
+use libos_fs::{File, FileId, FsError, Volume};
 
 /// What a directory is shown by.
 const INDEX: &str = "index.html";
@@ -20,6 +21,8 @@ const AT_ONCE: usize = 16 * 1024;
 /// The files of a volume, for a server that does not change them.
 pub struct Site {
     volume: Volume,
+    /// Files that are on the volume, and not to be sent.
+    secrets: Vec<FileId>,
     /// Entity tags by path, with the length of the file they are for.
     tags: RefCell<BTreeMap<String, (u64, String)>>,
 }
@@ -53,12 +56,17 @@ pub enum Place {
 impl Site {
     /// The site of a volume.
     pub fn new(volume: Volume) -> Site {
-        Site { volume, tags: RefCell::default() }
+        Site { volume, secrets: Vec::new(), tags: RefCell::default() }
     }
 
     /// The volume.
     pub fn volume(&self) -> &Volume {
         &self.volume
+    }
+
+    /// Has a file answered for as if it were not there, by whatever name it is asked for.
+    pub fn conceal(&mut self, file: &File) {
+        self.secrets.push(file.id());
     }
 
     /// What the path of a request leads to.
@@ -94,6 +102,9 @@ impl Site {
             Some((coding, path, file)) => (Some(coding), path, file),
             None => (None, path, plain),
         };
+        if self.secrets.contains(&file.id()) {
+            return Ok(Place::Nowhere);
+        }
         let length = file.len()?;
         let tag = self.tag(&path, &file, length)?;
         Ok(Place::File(Found { file, length, tag, media_type, coding, varies }))

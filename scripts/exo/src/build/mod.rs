@@ -26,6 +26,9 @@ pub struct BuildArgs {
     /// Unikernels of the checkout, or directories of applications elsewhere; all of the checkout if none is
     /// named
     apps: Vec<String>,
+    /// Features to build with, such as httpd/tls; may be repeated
+    #[arg(long, value_name = "PACKAGE/FEATURE", value_delimiter = ',')]
+    features: Vec<String>,
 }
 
 /// Where the code of an application is.
@@ -79,7 +82,7 @@ impl Source {
 
 /// The verb.
 pub fn build(args: &BuildArgs) -> Result<()> {
-    let checkout = Checkout::find()?;
+    let checkout = Checkout { features: args.features.clone(), ..Checkout::find()? };
     let names = if args.apps.is_empty() { checkout.unikernels()? } else { args.apps.clone() };
     let sources = names.iter().map(|name| Source::of(name, &checkout)).collect::<Result<Vec<_>>>()?;
     let built = images(&checkout, &sources, Freshness::Build)?;
@@ -160,6 +163,9 @@ fn workspace(checkout: &Checkout, packages: &[String]) -> Result<HashMap<String,
     }
     let target = checkout.target.to_string_lossy();
     arguments.extend(["--target-dir", &target]);
+    for feature in &checkout.features {
+        arguments.extend(["--features", feature]);
+    }
     cargo(&checkout.root, &arguments, &packages.join(", "))
 }
 

@@ -10,6 +10,8 @@ pub struct Checkout {
     pub root: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
+    /// Features of its packages to build with, as cargo's `--features` takes them; normally none.
+    pub features: Vec<String>,
 }
 
 impl Checkout {
@@ -27,7 +29,7 @@ impl Checkout {
             Some(path) => std::path::absolute(&path).map_err(Error::io("resolve", Path::new(&path)))?,
             None => root.join("target"),
         };
-        Ok(Checkout { root, target })
+        Ok(Checkout { root, target, features: Vec::new() })
     }
 
     /// Directory for what this tool makes: images, bundles, reports. Created if missing.

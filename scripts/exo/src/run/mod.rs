@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Uses the images of the last build
     #[arg(long)]
     no_build: bool,
+    /// Features to build with, such as httpd/tls; may be repeated
+    #[arg(long, value_name = "PACKAGE/FEATURE", value_delimiter = ',', conflicts_with = "no_build")]
+    features: Vec<String>,
     /// Says less: no command line, no lines of the kernel, no summary
     #[arg(long, short)]
     quiet: bool,
@@ -65,7 +68,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> Result<()> {
     expect(&[args.json.as_deref(), args.record_references.as_deref()])?;
     args.machine.disk.as_deref().map_or(Ok(()), disk_image::check_raw)?;
-    let checkout = Checkout::find()?;
+    let checkout = Checkout { features: args.features.clone(), ..Checkout::find()? };
     let mut symbols = Symbols::default();
     let Prepared { mut machine, count, why } = prepare(args, &checkout, &mut symbols)?;
     if args.print_command {

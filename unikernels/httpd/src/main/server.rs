@@ -1,19 +1,22 @@
 //! The server, in a unikernel.
 
+use super::secure::Secure;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::time::Duration;
 use httpd::connection::serve;
 use httpd::log::Line;
+use httpd::request::Request;
 use httpd::site::Site;
-use libos_core::task::{Executor, channel};
+use libos_core::task::{Executor, Sender, channel};
 use libos_core::{argument, arguments, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
-use libos_net::{Address, Config, Interactive, Net, TcpListener, TcpPolicy};
+use libos_net::{Address, Config, Interactive, Net, TcpListener, TcpPolicy, TcpStream};
 
 /// Answers are pages of files: what is acknowledged late makes nobody wait.
 struct Web;
@@ -34,11 +37,12 @@ impl TcpPolicy for Web {
 pub fn main() -> Result<i32, String> {
     let wrong = |error: &dyn core::fmt::Display| format!("httpd: {error}");
     let number = |name| arguments().number(name).map_err(|error| wrong(&error));
-    let port = match number("port")?.map(u16::try_from) {
-        None => 80,
-        Some(Ok(port @ 1..)) => port,
-        Some(_) => return Err(wrong(&"port= wants a number from 1 to 65535")),
+    let port = |name| match number(name)?.map(u16::try_from) {
+        None => Ok(None),
+        Some(Ok(port @ 1..)) => Ok(Some(port)),
+        Some(_) => Err(format!("httpd: {name}= wants a number from 1 to 65535")),
     };
+    let (plain, secret) = (port("port")?.unwrap_or(80), port("tls")?);
     let blocks = number("cache")?.unwrap_or(1024).max(1) as usize;
     let backlog = number("backlog")?.unwrap_or(256).max(1) as usize;
     let most = number("requests")?;
@@ -54,16 +58,22 @@ pub fn main() -> Result<i32, String> {
     let config = Config { address: address()?, seed, now_ns: time::now_ns };
     let net = Net::new(link, &config);
     let executor = Executor::new(time::now_ns);
-    let listener = net.listen(port, backlog, Web).map_err(|error| wrong(&error))?;
+    let mut site = Site::new(volume);
+    let mut listeners = Vec::new();
+    if let Some(port) = secret {
+        let tls = Secure::new(&mut site)?;
+        listeners.push((net.listen(port, backlog, Web).map_err(|error| wrong(&error))?, Some(tls)));
+    }
+    listeners.push((net.listen(plain, backlog, Web).map_err(|error| wrong(&error))?, None));
     let server = Server {
-        site: Rc::new(Site::new(volume)),
+        site: Rc::new(site),
         net: net.clone(),
         executor: executor.clone(),
         answered: Rc::default(),
         most,
         quiet,
     };
-    net.run(&executor, server.run(listener));
+    net.run(&executor, server.run(listeners));
     Ok(0)
 }
 
@@ -89,39 +99,48 @@ struct Server {
 }
 
 impl Server {
-    async fn run(self, listener: TcpListener) {
+    async fn run(self, listeners: Vec<(TcpListener, Option<Secure>)>) {
         let address = self.net.address().await;
-        println!("httpd: listening on {}:{}", address.address(), listener.port());
         let (ended, mut end) = channel::<()>(1);
-        let accepting = Rc::new(self);
-        let server = Rc::clone(&accepting);
-        accepting.executor.spawn(async move {
-            loop {
-                let mut stream = listener.accept().await;
-                let (server, ended) = (Rc::clone(&server), ended.clone());
-                let remote = stream.remote();
-                let executor = server.executor.clone();
-                executor.spawn(async move {
-                    let log = |request: Option<&httpd::request::Request>, status, bytes| {
-                        let request = request.map_or("", |request| &request.line);
-                        if !server.quiet {
-                            let since_start = Duration::from_nanos(time::since_boot_ns());
-                            println!("{}", Line { remote, since_start, request, status, bytes });
-                        }
-                        server.answered.set(server.answered.get() + 1);
-                        if server.most.is_some_and(|most| server.answered.get() >= most) {
-                            // If it is full, the end is told already.
-                            let _ = ended.try_send(());
-                        }
-                    };
-                    serve(&mut stream, &server.site, &server.executor, log).await;
-                });
-            }
-        });
+        let server = Rc::new(self);
+        for (listener, tls) in listeners {
+            let with = if tls.is_some() { " with TLS" } else { "" };
+            println!("httpd: listening on {}:{}{with}", address.address(), listener.port());
+            let accepting = Rc::clone(&server).accept(listener, tls, ended.clone());
+            server.executor.spawn(accepting);
+        }
         end.receive().await;
         // What was answered last is sent.
-        accepting.executor.sleep(Duration::from_millis(200)).await;
-        accepting.report();
+        server.executor.sleep(Duration::from_millis(200)).await;
+        server.report();
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<Secure>, ended: Sender<()>) {
+        loop {
+            let stream = listener.accept().await;
+            let client = Rc::clone(&self).serve(stream, tls.clone(), ended.clone());
+            self.executor.spawn(client);
+        }
+    }
+
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, tls: Option<Secure>, ended: Sender<()>) {
+        let remote = stream.remote();
+        let log = |request: Option<&Request>, status, bytes| {
+            let request = request.map_or("", |request| &request.line);
+            if !self.quiet {
+                let since_start = Duration::from_nanos(time::since_boot_ns());
+                println!("{}", Line { remote, since_start, request, status, bytes });
+            }
+            self.answered.set(self.answered.get() + 1);
+            if self.most.is_some_and(|most| self.answered.get() >= most) {
+                // If it is full, the end is told already.
+                let _ = ended.try_send(());
+            }
+        };
+        match tls {
+            Some(tls) => tls.serve(stream, &self.site, &self.executor, log).await,
+            None => serve(&mut stream, &self.site, &self.executor, log).await,
+        }
     }
 
     fn report(&self) {
