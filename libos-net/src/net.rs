@@ -1,6 +1,6 @@
 //! The network of a program.
 
-use crate::link::Link;
+use crate::link::{Link, NicStatistics};
 use crate::protocol::TcpPolicy;
 use crate::stack::{Handle, ListenError, Stack, Statistics, micros};
 use crate::tcp::{ConnectError, TcpListener, TcpStream};
@@ -126,6 +126,11 @@ impl Net {
     /// What was counted.
     pub fn statistics(&self) -> Statistics {
         self.handle.stack().statistics()
+    }
+
+    /// What the link has counted.
+    pub fn link_statistics(&self) -> NicStatistics {
+        self.handle.stack().link().statistics()
     }
 
     /// Takes the frames that have come, and sends what is to be sent. Returns whether there is more to do at

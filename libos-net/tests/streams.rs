@@ -3,7 +3,7 @@
 mod pair;
 
 use embedded_io_async::{Read, Write};
-use libos_net::link::Faults;
+use libos_net::link::{Faults, Offloads};
 use libos_net::{Bulk, ConnectError, Interactive, TcpError, TcpPolicy};
 use pair::{Pair, remote};
 
@@ -61,10 +61,40 @@ fn and_over_a_wire_that_loses_repeats_reorders_and_damages() {
 }
 
 #[test]
+fn checksums_that_are_left_to_the_wire_are_looked_at_once_they_were_on_one() {
+    let data = pattern(100_000, 5);
+    let pair = Pair::with(Faults::default(), 1, Offloads::CHECKSUM);
+    assert_eq!(echoed(&pair, &data, Bulk), data);
+    assert_eq!(pair.server.statistics().wrong_checksums, 0, "nobody has computed one");
+    let faults = Faults { damage: 3000, ..Faults::default() };
+    let wrong: u64 = (1..=10)
+        .map(|seed| {
+            let pair = Pair::with(faults, seed, Offloads::CHECKSUM);
+            assert_eq!(echoed(&pair, &data, Interactive), data, "seed {seed}");
+            pair.server.statistics().wrong_checksums
+        })
+        .sum();
+    assert!(wrong > 10, "only {wrong} were damaged");
+}
+
+#[test]
+fn segments_are_left_to_the_wire_if_it_cuts_them() {
+    let cut = Offloads::CHECKSUM.union(Offloads::SEGMENTS4);
+    let pair = Pair::with(Faults::default(), 1, cut);
+    let frames = much_data(&pair, Bulk);
+    let alone = much_data(&Pair::new(), Bulk);
+    assert!(frames * 10 < alone, "{frames} frames for what took {alone}");
+}
+
+#[test]
 fn much_data_flows_in_one_direction_while_the_window_closes_and_opens() {
-    let pair = Pair::new();
+    much_data(&Pair::new(), Interactive);
+}
+
+/// Sends three megabytes; returns how many frames that took.
+fn much_data(pair: &Pair, policy: impl TcpPolicy + 'static) -> u64 {
     let data = pattern(3_000_000, 9);
-    let listener = pair.server.listen(80, 1, Interactive).unwrap();
+    let listener = pair.server.listen(80, 1, policy).unwrap();
     let sent = data.clone();
     pair.executor.spawn(async move {
         let mut stream = listener.accept().await;
@@ -82,6 +112,7 @@ fn much_data_flows_in_one_direction_while_the_window_closes_and_opens() {
         }
     });
     assert!(got == data, "{} of {} bytes, or others", got.len(), data.len());
+    pair.server.statistics().frames_sent
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | [`capability`] | the 32-byte self-authenticating name of a resource |
 //! | [`start`] | the page that tells a new environment what it was given |
 //! | [`ring`] | the shared-memory ring of block requests |
+//! | [`net`], [`offload`] | filters and rings of packets; what a packet leaves to others to do |
 //! | [`accounting`] | read-only pages: counters of an environment, free frames, owners |
 //! | [`upcall`] | how the kernel calls an environment |
 //! | [`fault`] | accesses without a binding, as exceptions |
@@ -37,6 +38,7 @@ pub mod capability;
 pub mod fault;
 pub mod hypercall;
 pub mod net;
+pub mod offload;
 pub mod ring;
 pub mod start;
 pub mod upcall;

@@ -10,7 +10,7 @@ use crate::machine::memory::PhysicalMemory;
 use alloc::vec::Vec;
 use hyperexo_abi::net::{MAX_PACKET_BYTES, MacAddress};
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT};
-use hyperexo_hw::virtio::net::{SLOTS, VirtioNet};
+use hyperexo_hw::virtio::net::{Part, SLOTS, VirtioNet, Words};
 use virtio_drivers::transport::pci::PciTransport;
 
 /// Buffers for each direction.
@@ -94,7 +94,9 @@ impl Wire {
         let bytes = packet.len().min(BUFFER_BYTES);
         self.memory.write(frame, offset, &packet[..bytes]);
         // SAFETY: the buffer is the kernel's for ever, and left alone until it comes back (invariant).
-        match unsafe { self.device.transmit(self.physical(buffer), bytes) } {
+        let part = Part { address: self.physical(buffer), bytes };
+        // SAFETY: the buffer is the kernel's for ever, and left alone until it comes back (invariant).
+        match unsafe { self.device.transmit(Words::default(), &[part]) } {
             Ok(slot) => self.sending[slot] = buffer,
             Err(_) => self.free.push(buffer),
         }
@@ -102,11 +104,11 @@ impl Wire {
 
     /// Copies the next packet that has arrived, and gives its buffer back to the device.
     pub fn receive(&mut self, packet: &mut [u8; MAX_PACKET_BYTES]) -> Option<usize> {
-        let (slot, bytes) = self.device.receive()?;
-        let buffer = self.receiving[slot];
+        let arrival = self.device.receive()?;
+        let buffer = self.receiving[arrival.slot];
         let (frame, offset) = self.place(buffer);
-        let bytes = bytes.min(MAX_PACKET_BYTES);
-        self.memory.read(frame, offset, &mut packet[..bytes]);
+        let bytes = arrival.bytes.min(MAX_PACKET_BYTES);
+        self.memory.read(frame, offset + arrival.start, &mut packet[..bytes]);
         self.supply(buffer);
         Some(bytes)
     }

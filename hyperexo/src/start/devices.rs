@@ -22,7 +22,7 @@ use hyperexo_hw::disks::Wanted;
 use hyperexo_hw::linear;
 use hyperexo_hw::pci::{self, Function, PortAccess};
 use hyperexo_hw::virtio::block::{Indirect, VirtioBlock};
-use hyperexo_hw::virtio::net::{RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
+use hyperexo_hw::virtio::net::{Features, RECEIVE_QUEUE, TRANSMIT_QUEUE, VirtioNet};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
@@ -98,7 +98,9 @@ fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceF
     let (mut root, functions) = functions();
     let function = functions.into_iter().find(|function| function.is_virtio(DeviceType::Network))?;
     let queues = [RECEIVE_QUEUE, TRANSMIT_QUEUE];
-    open(&mut root, &function, (apic.id(), interrupt::NET_VECTOR), &queues, VirtioNet::new)
+    open(&mut root, &function, (apic.id(), interrupt::NET_VECTOR), &queues, |transport| {
+        VirtioNet::new(transport, Features::empty())
+    })
 }
 
 /// Finds the virtio disk that is wanted and routes its interrupt here. If there is none, [`WITHOUT_DISK`]

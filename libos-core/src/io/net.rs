@@ -1,13 +1,17 @@
 //! The network: Ethernet packets, straight between the application's pages and the host.
 //!
 //! A [`Nic`] is the unikernel's part of the network: a hardware address, packets that come to it, and packets
-//! it may send. Buffers travel by ownership. A [`Packet`] is a page of the heap. [`Nic::transmit`] gives it
-//! to the host, from where its page comes back by itself. A packet from [`Nic::receive`] is the caller's: to
-//! keep, to change, to send, or to give back with [`Nic::recycle`].
+//! it may send. Buffers travel by ownership. [`Nic::transmit`] gives a [`Packet`] to the host, from where its
+//! pages come back by themselves. A packet from [`Nic::receive`] is the caller's: to keep, to change, to send,
+//! or to give back with [`Nic::recycle`].
 //!
-//! Nothing spins: [`Nic::wait`] sleeps until there is something. The methods fit a protocol stack that polls
-//! and takes tokens (such as smoltcp's `phy::Device`): a received packet owns its buffer, so an answer can be
-//! sent while it is being read.
+//! A packet may have [`Piece`]s besides its head: bytes of pages that others share, such as those of a file
+//! cache, which the device reads from where they are. Checksums can be left to it, and so can, if it offers
+//! that, cutting a packet of up to 64 KiB into segments ([`Offload`]).
+//!
+//! [`Nic::wait`] sleeps until there is something; before that it looks a number of times, which the
+//! application chooses. The methods fit a protocol stack that polls and takes tokens (such as smoltcp's
+//! `phy::Device`): a received packet owns its buffer, so an answer can be sent while it is being read.
 //!
 //! Under HyperExo, packets come that match filters of this environment ([`hyperexo_abi::net::Filter`]).
 //! Elsewhere a unikernel has the machine's device to itself and gets all that comes.
@@ -17,64 +21,39 @@ use crate::cpu::upcall::{self, Waiter};
 use crate::platform::{self, NetPort};
 use crate::time;
 use alloc::{boxed::Box, vec::Vec};
-use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::net::{Destination, Filter};
 use hyperexo_abi::upcall::Cause;
-use hyperexo_abi::{FRAME_BYTES, Page};
 
-pub use crate::platform::{DeviceFault, NetError};
+pub use crate::platform::{DeviceFault, NetError, Packet, Pages, Piece, pages_for};
 pub use hyperexo_abi::net::{ETHERNET_HEADER_BYTES, MAX_PACKET_BYTES, MacAddress, PacketOutcome};
+pub use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads, checksum, ones_sum};
 
-/// Buffers that a [`Nic`] keeps for the next packets.
+/// Pages that a [`Nic`] keeps for the next packets.
 const SPARE_BUFFERS: usize = 64;
+/// Runs of pages that it keeps for large ones.
+const LARGE_BUFFERS: usize = 8;
+/// How often [`Nic::wait`] looks before it sleeps, unless an application says otherwise.
+const DEFAULT_LOOKS: u32 = 2_000;
 
-/// An Ethernet packet: header and body, without check sequence, in a page of its own.
-#[derive(Debug)]
-pub struct Packet {
-    buffer: Box<Page>,
-    bytes: usize,
-}
-
-impl Packet {
-    /// A packet of `bytes` bytes, which this page holds.
-    ///
-    /// # Panics
-    ///
-    /// Beyond [`MAX_PACKET_BYTES`].
-    pub fn from_page(buffer: Box<Page>, bytes: usize) -> Packet {
-        assert!(bytes <= MAX_PACKET_BYTES, "a packet of {bytes} bytes");
-        Packet { buffer, bytes }
-    }
-
-    /// The page, and how many of its bytes are the packet.
-    pub fn into_page(self) -> (Box<Page>, usize) {
-        (self.buffer, self.bytes)
-    }
-}
-
-impl Deref for Packet {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer.0[..self.bytes]
-    }
-}
-
-impl DerefMut for Packet {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer.0[..self.bytes]
-    }
-}
-
-/// Counts of packets.
+/// Counts of packets, and of bytes. Copies are those that are made here: between the application's packets and
+/// the host's buffers. A host may make more; HyperExo makes one of each packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NicStatistics {
     /// Packets handed to the application.
     pub received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
     /// Packets that the host has sent.
     pub sent: u64,
+    /// Their bytes, without headers that a device makes when it cuts a packet into segments.
+    pub bytes_sent: u64,
+    /// Bytes copied because a packet lay in more places than the host takes.
+    pub bytes_copied: u64,
+    /// Bytes summed because the host completes no checksums.
+    pub bytes_summed: u64,
     /// Packets that the host has refused to send.
     pub refused: u64,
     /// Why it refused the last of them.
@@ -84,8 +63,16 @@ pub struct NicStatistics {
 /// The unikernel's part of the network.
 pub struct Nic {
     port: Box<dyn NetPort>,
-    spare: Vec<Box<Page>>,
+    offloads: Offloads,
+    /// Single pages.
+    spare: Vec<Pages>,
+    /// As many as a large packet needs.
+    large: Vec<Pages>,
     statistics: NicStatistics,
+    /// How often [`Nic::wait`] looks before it sleeps.
+    looks: u32,
+    /// Something has come since the last sleep.
+    is_busy: bool,
     /// Dropped last, after the port is closed.
     _claim: Claim,
 }
@@ -132,7 +119,16 @@ impl Nic {
         let claim = Claim::take()?;
         upcall::listen(Cause::Net, || WAITER.pass_on());
         let port = platform::current().open_network(filters)?;
-        let mut nic = Nic { port, spare: Vec::new(), statistics: NicStatistics::default(), _claim: claim };
+        let mut nic = Nic {
+            offloads: port.offloads(),
+            port,
+            spare: Vec::new(),
+            large: Vec::new(),
+            statistics: NicStatistics::default(),
+            looks: DEFAULT_LOOKS,
+            is_busy: false,
+            _claim: claim,
+        };
         nic.refill();
         nic.port.kick();
         Ok(nic)
@@ -148,30 +144,51 @@ impl Nic {
         self.statistics
     }
 
+    /// What the host does for packets that are sent ([`Packet::set_offload`]). A checksum can be left to it in
+    /// any case: where the host completes none, it is computed here.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// How often [`Nic::wait`] looks for packets before it sleeps, if some have come since it slept last. To
+    /// sleep and to be woken takes longer than most answers; to look takes the core from others meanwhile.
+    /// A look is a handful of instructions.
+    pub fn set_looks(&mut self, looks: u32) {
+        self.looks = looks;
+    }
+
     /// The next packet that has come.
     pub fn receive(&mut self) -> Option<Packet> {
         loop {
-            let (buffer, outcome) = self.port.receive()?;
+            let (packet, outcome) = self.port.receive()?;
+            self.is_busy = true;
             match outcome {
-                Ok(bytes) => {
+                Ok(()) => {
                     self.statistics.received += 1;
+                    self.statistics.bytes_received += packet.total_bytes() as u64;
                     self.refill();
-                    return Some(Packet { buffer, bytes: bytes.min(FRAME_BYTES) });
+                    return Some(packet);
                 }
                 // The host has no reason to refuse a page of the heap. The packet is lost, not the buffer.
-                Err(_) => self.keep(buffer),
+                Err(_) => self.recycle(packet),
             }
         }
     }
 
-    /// A packet of `bytes` bytes to be filled in. It holds bytes of earlier packets.
+    /// A packet of `bytes` bytes to be filled in, all in its head. It holds bytes of earlier packets. More
+    /// than [`MAX_PACKET_BYTES`] are only sent if they are to be cut into segments.
     ///
     /// # Panics
     ///
-    /// Beyond [`MAX_PACKET_BYTES`].
+    /// Beyond [`MAX_LARGE_PACKET_BYTES`].
     pub fn packet(&mut self, bytes: usize) -> Packet {
-        assert!(bytes <= MAX_PACKET_BYTES, "a packet of {bytes} bytes");
-        Packet { buffer: self.buffer(), bytes }
+        assert!(bytes <= MAX_LARGE_PACKET_BYTES, "a packet of {bytes} bytes");
+        let pages = if bytes <= FRAME_BYTES {
+            self.page()
+        } else {
+            self.large.pop().unwrap_or_else(|| pages_for(MAX_LARGE_PACKET_BYTES))
+        };
+        Packet::new(pages, bytes)
     }
 
     /// Takes a packet to be sent, and tells the host.
@@ -188,13 +205,59 @@ impl Nic {
 
     /// Takes a packet to be sent. After the last of several, call [`Nic::kick`].
     ///
+    /// A packet that is too long, or asks for what makes no sense or what the host does not do
+    /// ([`Nic::offloads`]), counts as refused for [`PacketOutcome::BadLength`].
+    ///
     /// # Errors
     ///
     /// As [`Nic::transmit`].
     pub fn enqueue(&mut self, packet: Packet) -> Result<(), Packet> {
         self.reclaim();
-        let Packet { buffer, bytes } = packet;
-        self.port.transmit(buffer, bytes).map_err(|buffer| Packet { buffer, bytes })
+        if !self.can_be_sent(&packet) {
+            self.refuse(PacketOutcome::BadLength);
+            self.recycle(packet);
+            return Ok(());
+        }
+        let packet = self.prepared(packet);
+        self.port.transmit(packet)
+    }
+
+    /// Whether a packet has a length, and asks for work, that the host takes.
+    fn can_be_sent(&self, packet: &Packet) -> bool {
+        let (offload, bytes) = (packet.offload(), packet.total_bytes());
+        let most = match offload.kind {
+            0 => MAX_PACKET_BYTES,
+            Offload::TCP4 if self.offloads.contains(Offloads::SEGMENTS4) => MAX_LARGE_PACKET_BYTES,
+            Offload::TCP6 if self.offloads.contains(Offloads::SEGMENTS6) => MAX_LARGE_PACKET_BYTES,
+            _ => return false,
+        };
+        bytes <= most && offload.fits(packet.len(), bytes)
+    }
+
+    /// Does what the host does not do.
+    fn prepared(&mut self, mut packet: Packet) -> Packet {
+        if packet.offload().needs_checksum() && !self.offloads.contains(Offloads::CHECKSUM) {
+            self.statistics.bytes_summed += packet.total_bytes() as u64;
+            packet.complete_checksum();
+        }
+        if packet.pieces().len() >= self.port.most_parts() {
+            packet = self.gather(packet);
+        }
+        packet
+    }
+
+    /// The same packet, all in its head.
+    pub fn gather(&mut self, packet: Packet) -> Packet {
+        if packet.pieces().is_empty() {
+            return packet;
+        }
+        let bytes = packet.total_bytes();
+        let mut whole = self.packet(bytes);
+        packet.copy_to(&mut whole);
+        whole.set_offload(packet.offload());
+        self.statistics.bytes_copied += bytes as u64;
+        self.recycle(packet);
+        whole
     }
 
     /// Tells the host of enqueued packets.
@@ -203,9 +266,12 @@ impl Nic {
         self.reclaim();
     }
 
-    /// Gives back a packet, so that its page can hold another one.
+    /// Gives back a packet, so that its pages can hold another one. Those of pieces, if nobody else shares
+    /// them.
     pub fn recycle(&mut self, packet: Packet) {
-        self.keep(packet.buffer);
+        let (head, pieces) = packet.into_parts();
+        self.keep(head);
+        pieces.into_iter().filter_map(Piece::into_pages).for_each(|pages| self.keep(pages));
     }
 
     /// Sleeps until [`Nic::receive`] has something or the timeout is over. Returns whether it has.
@@ -228,8 +294,11 @@ impl Nic {
     }
 
     fn wait_for(&mut self, room: bool, timeout: Option<Duration>) -> bool {
-        WAITER.wait_here();
         let deadline = timeout.map(time::deadline_after);
+        if core::mem::take(&mut self.is_busy) && self.look(room, deadline) {
+            return true;
+        }
+        WAITER.wait_here();
         let mut ready = false;
         upcall::wait_until(|| {
             ready = self.port.ready_or_wake(room);
@@ -238,37 +307,64 @@ impl Nic {
         ready
     }
 
+    /// Looks a number of times whether there is something.
+    fn look(&self, room: bool, deadline: Option<u64>) -> bool {
+        /// Looks between looks at the clock. A pause after each would take longer than the look.
+        const LOOKS_A_PAUSE: u32 = 1024;
+        for look in 0..self.looks {
+            if self.port.is_ready(room) {
+                return true;
+            }
+            if look % LOOKS_A_PAUSE == LOOKS_A_PAUSE - 1 {
+                if deadline.is_some_and(|deadline| deadline <= time::ticks()) {
+                    return false;
+                }
+                core::hint::spin_loop();
+            }
+        }
+        false
+    }
+
     /// Takes back the buffers of packets that have left.
     fn reclaim(&mut self) {
-        while let Some((buffer, outcome)) = self.port.reclaim() {
+        while let Some((packet, outcome)) = self.port.reclaim() {
             match outcome {
-                Ok(()) => self.statistics.sent += 1,
-                Err(why) => {
-                    self.statistics.refused += 1;
-                    self.statistics.last_refusal = Some(why);
+                Ok(()) => {
+                    self.statistics.sent += 1;
+                    self.statistics.bytes_sent += packet.total_bytes() as u64;
                 }
+                Err(why) => self.refuse(why),
             }
-            self.keep(buffer);
+            self.recycle(packet);
         }
+    }
+
+    fn refuse(&mut self, why: PacketOutcome) {
+        self.statistics.refused += 1;
+        self.statistics.last_refusal = Some(why);
     }
 
     /// Gives the host as many buffers as it takes.
     fn refill(&mut self) {
         loop {
-            let buffer = self.buffer();
+            let buffer = self.page();
             if let Err(buffer) = self.port.supply(buffer) {
                 return self.keep(buffer);
             }
         }
     }
 
-    fn buffer(&mut self) -> Box<Page> {
-        self.spare.pop().unwrap_or_else(|| Box::new(Page([0; FRAME_BYTES])))
+    fn page(&mut self) -> Pages {
+        self.spare.pop().unwrap_or_else(|| pages_for(FRAME_BYTES))
     }
 
-    fn keep(&mut self, buffer: Box<Page>) {
-        if self.spare.len() < SPARE_BUFFERS {
-            self.spare.push(buffer);
+    /// Keeps pages for the next packets, if they are of a kind that is needed and there are not many.
+    fn keep(&mut self, pages: Pages) {
+        const LARGE: usize = MAX_LARGE_PACKET_BYTES.div_ceil(FRAME_BYTES);
+        match pages.len() {
+            1 if self.spare.len() < SPARE_BUFFERS => self.spare.push(pages),
+            LARGE if self.large.len() < LARGE_BUFFERS => self.large.push(pages),
+            _ => {}
         }
     }
 }

@@ -3,20 +3,20 @@
 use alloc::boxed::Box;
 use hyperexo_abi::Page;
 
-/// A page that a device or the kernel may be using. Nobody holds a reference to it.
+/// A page, or a run of them, that a device or the kernel may be using. Nobody holds a reference to it.
 ///
 /// A value that is dropped instead of taken back leaves the page in use for ever.
 ///
 /// Invariant: the pointer comes from a box, and only this value leads to it on this side.
 #[derive(Debug)]
-pub(crate) struct Lent(*mut Page);
+pub(crate) struct Lent<T: ?Sized = Page>(*mut T);
 
 // SAFETY: the page is owned, like that of a box.
-unsafe impl Send for Lent {}
+unsafe impl<T: ?Sized + Send> Send for Lent<T> {}
 
-impl Lent {
+impl<T: ?Sized> Lent<T> {
     /// Lends a page.
-    pub fn new(page: Box<Page>) -> Lent {
+    pub fn new(page: Box<T>) -> Lent<T> {
         Lent(Box::into_raw(page))
     }
 
@@ -25,7 +25,7 @@ impl Lent {
     /// # Safety
     ///
     /// Neither a device nor the kernel uses it any more.
-    pub unsafe fn back(self) -> Box<Page> {
+    pub unsafe fn back(self) -> Box<T> {
         // SAFETY: by the invariant the pointer comes from a box, and by the caller's promise nobody else uses
         // the page.
         unsafe { Box::from_raw(self.0) }

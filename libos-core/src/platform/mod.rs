@@ -5,6 +5,7 @@
 //! know where they run.
 
 mod block;
+mod buffers;
 mod device;
 mod entropy;
 mod facts;
@@ -12,6 +13,7 @@ mod packet;
 
 pub use block::DiskError;
 pub(crate) use block::{BlockQueue, OpenDisk, QueueFull};
+pub use buffers::{Packet, Pages, Piece, pages_for};
 pub use device::DeviceFault;
 pub use entropy::RandomError;
 pub use facts::Host;

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::device::DeviceFault;
-use alloc::boxed::Box;
+use super::{Packet, Pages};
 use core::fmt;
-use hyperexo_abi::Page;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{MacAddress, PacketOutcome};
+use hyperexo_abi::offload::Offloads;
 
 /// Why the network can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +44,25 @@ pub(crate) trait NetPort: Send {
     /// The hardware address.
     fn address(&self) -> MacAddress;
 
-    /// Takes a buffer for an incoming packet. Gives it back if the port holds as many as it can.
-    fn supply(&mut self, buffer: Box<Page>) -> Result<(), Box<Page>>;
+    /// What work is done for packets that are sent. Those that come may say of themselves what
+    /// [`Offloads::CHECKSUM`] means, whatever is done.
+    fn offloads(&self) -> Offloads;
 
-    /// A buffer that was supplied, with the length of the packet in it; or with an error, if it was not used.
-    fn receive(&mut self) -> Option<(Box<Page>, Result<usize, PacketOutcome>)>;
+    /// Pages that a packet to send may lie in.
+    fn most_parts(&self) -> usize;
 
-    /// Takes a packet to send, which starts at the buffer's first byte. Gives it back if the port holds as
-    /// many as it can.
-    fn transmit(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>>;
+    /// Takes a page for an incoming packet. Gives it back if the port holds as many as it can.
+    fn supply(&mut self, buffer: Pages) -> Result<(), Pages>;
 
-    /// The buffer of a packet that was sent or refused.
-    fn reclaim(&mut self) -> Option<(Box<Page>, Result<(), PacketOutcome>)>;
+    /// A packet that has come; or buffers that were not used, with the reason.
+    fn receive(&mut self) -> Option<(Packet, Result<(), PacketOutcome>)>;
+
+    /// Takes a packet to send, in at most [`NetPort::most_parts`] parts, whose offload fits it and is among
+    /// [`NetPort::offloads`]. Gives it back if the port holds as many as it can.
+    fn transmit(&mut self, packet: Packet) -> Result<(), Packet>;
+
+    /// A packet that was sent or refused.
+    fn reclaim(&mut self) -> Option<(Packet, Result<(), PacketOutcome>)>;
 
     /// Tells the host of the buffers that were supplied and of the packets to send.
     fn kick(&mut self);
@@ -63,4 +70,7 @@ pub(crate) trait NetPort: Send {
     /// Whether [`NetPort::receive`] has something or, if `room` is asked for, [`NetPort::reclaim`]. If not,
     /// the next thing they have raises [`hyperexo_abi::upcall::Cause::Net`]. Called with interrupts disabled.
     fn ready_or_wake(&mut self, room: bool) -> bool;
+
+    /// The same without having anything raised: whether there is something.
+    fn is_ready(&self, room: bool) -> bool;
 }

@@ -108,7 +108,7 @@ fn tcp(source: IpAddress, destination: IpAddress, bytes: &[u8]) -> Kind {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use alloc::vec::Vec;
     use proptest::prelude::*;
@@ -118,7 +118,7 @@ mod tests {
     };
 
     /// A SYN from port 1000 to port 80.
-    fn syn(source: IpAddress, destination: IpAddress) -> Vec<u8> {
+    pub fn syn(source: IpAddress, destination: IpAddress) -> Vec<u8> {
         let tcp = TcpRepr {
             src_port: 1000,
             dst_port: 80,
@@ -152,11 +152,11 @@ mod tests {
         bytes
     }
 
-    fn v4(last: u8) -> IpAddress {
+    pub fn v4(last: u8) -> IpAddress {
         IpAddress::Ipv4(Ipv4Address::new(10, 0, 0, last))
     }
 
-    fn v6(last: u16) -> IpAddress {
+    pub fn v6(last: u16) -> IpAddress {
         IpAddress::Ipv6(Ipv6Address::new(0xfd00, 0, 0, 0, 0, 0, 0, last))
     }
 

@@ -1,5 +1,6 @@
-//! Which connection a frame belongs to, and when connections are due.
+//! Which connection a frame belongs to, whether its checksum is right, and when connections are due.
 
+pub(crate) mod checksum;
 mod deadlines;
 mod key;
 

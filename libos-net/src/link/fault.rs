@@ -1,6 +1,6 @@
 //! A link that misbehaves, the same way for the same seed.
 
-use super::{Frame, Link};
+use super::{Frame, Link, NicStatistics, Offload, Offloads};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -52,6 +52,9 @@ impl<L: Link> Faulty<L> {
             return self.below.recycle(frame);
         }
         if self.happens(self.faults.damage) && !frame.is_empty() {
+            // What is damaged has been on a wire, where checksums are complete.
+            frame.complete_checksum();
+            frame.set_offload(Offload::NONE);
             let bit = self.random() as usize % (frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
         }
@@ -73,6 +76,13 @@ impl<L: Link> Link for Faulty<L> {
     }
     fn max_frame_bytes(&self) -> usize {
         self.below.max_frame_bytes()
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.below.offloads()
+    }
+    fn statistics(&self) -> NicStatistics {
+        self.below.statistics()
     }
 
     fn receive(&mut self) -> Option<Frame> {

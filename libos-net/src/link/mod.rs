@@ -5,70 +5,39 @@
 //! | [`NicLink`] | the network card of a unikernel (feature `unikernel`) |
 //! | [`Wire`] | one end of a wire in memory |
 //! | [`Faulty`] | a link that loses, repeats, reorders, delays and damages frames, by a seed |
+//!
+//! # Without a copy
+//!
+//! A [`Frame`] has a head, in pages of its own, and may have [`Piece`]s behind it: bytes of pages that others
+//! share, such as those of a file cache. Every link takes them. The network card gathers them from where they
+//! are; whoever can't makes a copy, and counts it ([`Link::statistics`]).
+//!
+//! ```
+//! use libos_net::link::{Link, Offload, Piece, wire};
+//! use std::sync::Arc;
+//! # let (mut link, mut other) = wire(1);
+//! let cached = Arc::new(libos_net::link::Frame::from_bytes(&[7; 1000]).into_parts().0);
+//! let mut frame = link.frame(54);
+//! frame.fill(0); // here headers are written; the sum of the pseudo-header is where the checksum belongs
+//! frame.push(Piece::new(Arc::clone(&cached), 0..1000));
+//! frame.set_offload(Offload::checksum(34, 16));
+//! link.send(frame);
+//! link.flush();
+//! # assert_eq!(other.receive().unwrap().total_bytes(), 1054);
+//! ```
 
 mod fault;
 #[cfg(feature = "unikernel")]
 mod nic;
 mod wire;
 
-use alloc::boxed::Box;
-use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 pub use fault::{Faults, Faulty};
-use hyperexo_abi::net::MAX_PACKET_BYTES;
-use hyperexo_abi::{FRAME_BYTES, Page};
+use libos_core::net::{MAX_PACKET_BYTES, pages_for};
+pub use libos_core::net::{NicStatistics, Offload, Offloads, Packet as Frame, Pages, Piece};
 #[cfg(feature = "unikernel")]
 pub use nic::NicLink;
 pub use wire::{Wire, wire};
-
-/// An Ethernet frame without check sequence, in a page of its own. Its bytes never exceed the page.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    page: Box<Page>,
-    bytes: usize,
-}
-
-impl Frame {
-    /// A frame of so many bytes in this page, which holds them.
-    ///
-    /// # Panics
-    ///
-    /// If a page has fewer bytes.
-    pub fn new(page: Box<Page>, bytes: usize) -> Frame {
-        assert!(bytes <= FRAME_BYTES, "a frame of {bytes} bytes in one page");
-        Frame { page, bytes }
-    }
-
-    /// A frame with these bytes.
-    ///
-    /// # Panics
-    ///
-    /// If a page has fewer bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Frame {
-        let mut frame = Frame::new(Box::new(Page([0; FRAME_BYTES])), bytes.len());
-        frame.copy_from_slice(bytes);
-        frame
-    }
-
-    /// The page and the number of its bytes that count.
-    pub fn into_page(self) -> (Box<Page>, usize) {
-        (self.page, self.bytes)
-    }
-}
-
-impl Deref for Frame {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.page.0[..self.bytes]
-    }
-}
-
-impl DerefMut for Frame {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.page.0[..self.bytes]
-    }
-}
 
 /// Carries Ethernet frames. Frames travel by ownership.
 pub trait Link {
@@ -80,19 +49,34 @@ pub trait Link {
         MAX_PACKET_BYTES
     }
 
-    /// The next frame that has come.
+    /// What the link does with frames that are sent ([`Frame::set_offload`]): complete checksums, cut TCP into
+    /// segments. If it completes checksums, frames that come say whether anybody need look at theirs
+    /// ([`Offload::is_checked`]). A checksum may be left to any link: it is completed in software then.
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
+    }
+
+    /// Counts, as far as the link keeps them: frames, bytes, and bytes that were copied or summed because the
+    /// link does not gather or does not complete checksums.
+    fn statistics(&self) -> NicStatistics {
+        NicStatistics::default()
+    }
+
+    /// The next frame that has come. One longer than a page has pieces.
     fn receive(&mut self) -> Option<Frame>;
 
-    /// A frame of `bytes` bytes to be filled in. It may hold bytes of earlier ones.
+    /// A frame of `bytes` bytes to be filled in, all in its head. It may hold bytes of earlier ones.
     fn frame(&mut self, bytes: usize) -> Frame {
-        Frame::new(Box::new(Page([0; FRAME_BYTES])), bytes)
+        Frame::new(pages_for(bytes), bytes)
     }
 
     /// Whether [`Link::send`] has room for one more frame. A stack must not make a frame for which there is
     /// none: TCP would wait for its acknowledgement for a second.
     fn has_room(&mut self) -> bool;
 
-    /// Sends a frame, now or at the next [`Link::flush`].
+    /// Sends a frame, now or at the next [`Link::flush`]. Its pieces are shared until it has left. A frame
+    /// that is longer than [`Link::max_frame_bytes`] without being left to the link to cut, or asks for what
+    /// the link does not do, is lost and counted as refused.
     fn send(&mut self, frame: Frame);
 
     /// Takes back a frame that was received, to hold another one.

@@ -1,15 +1,15 @@
 //! The network card of a unikernel.
 
-use super::{Frame, Link};
+use super::{Frame, Link, NicStatistics, Offloads};
 use alloc::collections::VecDeque;
 use core::time::Duration;
-use libos_core::net::{NetError, Nic, NicStatistics, Packet};
+use libos_core::net::{NetError, Nic};
 
 /// [`Nic`] as a [`Link`].
 pub struct NicLink {
     nic: Nic,
     /// What the card had no room for.
-    unsent: VecDeque<Packet>,
+    unsent: VecDeque<Frame>,
 }
 
 impl NicLink {
@@ -27,15 +27,16 @@ impl NicLink {
         NicLink { nic, unsent: VecDeque::new() }
     }
 
-    /// What the card has counted.
-    pub fn statistics(&self) -> NicStatistics {
-        self.nic.statistics()
+    /// The same, looking for frames so often before it sleeps: see [`Nic::set_looks`].
+    pub fn with_looks(mut self, looks: u32) -> NicLink {
+        self.nic.set_looks(looks);
+        self
     }
 
     fn send_unsent(&mut self) {
-        while let Some(packet) = self.unsent.pop_front() {
-            if let Err(packet) = self.nic.enqueue(packet) {
-                self.unsent.push_front(packet);
+        while let Some(frame) = self.unsent.pop_front() {
+            if let Err(frame) = self.nic.enqueue(frame) {
+                self.unsent.push_front(frame);
                 return;
             }
         }
@@ -47,14 +48,20 @@ impl Link for NicLink {
         self.nic.address().0
     }
 
+    fn offloads(&self) -> Offloads {
+        self.nic.offloads()
+    }
+
+    fn statistics(&self) -> NicStatistics {
+        self.nic.statistics()
+    }
+
     fn receive(&mut self) -> Option<Frame> {
-        let (page, bytes) = self.nic.receive()?.into_page();
-        Some(Frame::new(page, bytes))
+        self.nic.receive()
     }
 
     fn frame(&mut self, bytes: usize) -> Frame {
-        let (page, bytes) = self.nic.packet(bytes).into_page();
-        Frame::new(page, bytes)
+        self.nic.packet(bytes)
     }
 
     fn has_room(&mut self) -> bool {
@@ -63,15 +70,13 @@ impl Link for NicLink {
     }
 
     fn send(&mut self, frame: Frame) {
-        let (page, bytes) = frame.into_page();
-        if let Err(packet) = self.nic.enqueue(Packet::from_page(page, bytes)) {
-            self.unsent.push_back(packet);
+        if let Err(frame) = self.nic.enqueue(frame) {
+            self.unsent.push_back(frame);
         }
     }
 
     fn recycle(&mut self, frame: Frame) {
-        let (page, _) = frame.into_page();
-        self.nic.recycle(Packet::from_page(page, 0));
+        self.nic.recycle(frame);
     }
 
     fn flush(&mut self) {

@@ -1,6 +1,6 @@
 //! A wire in memory.
 
-use super::{Frame, Link};
+use super::{Frame, Link, Offloads};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::RefCell;
@@ -15,6 +15,7 @@ pub struct Wire {
     incoming: Queue,
     outgoing: Queue,
     capacity: usize,
+    offloads: Offloads,
 }
 
 /// A wire that holds at most `capacity` frames in each direction. Its ends have the hardware addresses
@@ -26,13 +27,27 @@ pub fn wire(capacity: usize) -> (Wire, Wire) {
         incoming: Rc::clone(incoming),
         outgoing: Rc::clone(outgoing),
         capacity: capacity.max(1),
+        offloads: Offloads::NONE,
     };
     (end(1, &one, &two), end(2, &two, &one))
+}
+
+impl Wire {
+    /// This end leaves work to the other one: frames arrive there as they were sent, with checksums that are
+    /// not complete, and not cut into segments.
+    pub fn with_offloads(mut self, offloads: Offloads) -> Wire {
+        self.offloads = offloads;
+        self
+    }
 }
 
 impl Link for Wire {
     fn address(&self) -> [u8; 6] {
         self.address
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
     fn receive(&mut self) -> Option<Frame> {
@@ -43,7 +58,10 @@ impl Link for Wire {
         self.outgoing.borrow().len() < self.capacity
     }
 
-    fn send(&mut self, frame: Frame) {
+    fn send(&mut self, mut frame: Frame) {
+        if !self.offloads.contains(Offloads::CHECKSUM) {
+            frame.complete_checksum();
+        }
         self.outgoing.borrow_mut().push_back(frame);
     }
 

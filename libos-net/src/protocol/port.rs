@@ -1,10 +1,12 @@
 //! The link as smoltcp sees it: at most one frame to be received, and room to send.
 
 use super::outlet::{Outlet, Sent};
-use crate::flow::{Kind, classify};
-use crate::link::{Frame, Link};
+use crate::flow::{Kind, checksum, classify};
+use crate::link::{Frame, Link, Offloads};
+use core::num::{NonZeroU16, NonZeroUsize};
+use hyperexo_abi::offload::MAX_LARGE_PACKET_BYTES;
 use smoltcp::iface::{PollResult, SocketSet};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
 
 /// A device for one call of the interface.
@@ -49,6 +51,8 @@ pub(crate) struct Received<'t>(&'t Frame);
 pub(crate) struct Room<'t> {
     link: &'t mut dyn Link,
     sent: &'t mut Sent,
+    /// Bytes of the segments that the link is to cut it into.
+    segment_bytes: Option<NonZeroU16>,
 }
 
 impl phy::RxToken for Received<'_> {
@@ -61,10 +65,18 @@ impl phy::TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, fill: F) -> R {
         let mut frame = self.link.frame(bytes);
         let result = fill(&mut frame);
+        if self.link.offloads().contains(Offloads::CHECKSUM) {
+            let offload = checksum::leave(&mut frame, self.segment_bytes);
+            frame.set_offload(offload);
+        }
         self.sent.frames += 1;
         self.sent.asked_neighbor |= asks_neighbor(&frame);
         self.link.send(frame);
         result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment_bytes = meta.segmentation_offload_size;
     }
 }
 
@@ -91,17 +103,27 @@ impl phy::Device for Port<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Room<'_>)> {
         let frame = self.frame.take()?;
-        Some((Received(frame), Room { link: self.link, sent: &mut self.sent }))
+        Some((Received(frame), Room { link: self.link, sent: &mut self.sent, segment_bytes: None }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Room<'_>> {
-        self.link.has_room().then_some(Room { link: self.link, sent: &mut self.sent })
+        self.link.has_room().then_some(Room { link: self.link, sent: &mut self.sent, segment_bytes: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = self.link.max_frame_bytes();
+        let offloads = self.link.offloads();
+        if offloads.contains(Offloads::CHECKSUM) {
+            // Those of frames that come are looked at before: not all need be.
+            capabilities.checksum.tcp = Checksum::None;
+            capabilities.checksum.udp = Checksum::None;
+        }
+        if offloads.contains(Offloads::CHECKSUM.union(Offloads::SEGMENTS4)) {
+            // Not over IPv6: smoltcp 0.14.0 tells the device nothing there, and drops what is too long.
+            capabilities.segmentation.tcpv4 = NonZeroUsize::new(MAX_LARGE_PACKET_BYTES);
+        }
         capabilities
     }
 }

@@ -9,8 +9,8 @@ mod connection;
 mod handle;
 mod table;
 
-use crate::flow::{Deadlines, Flow, Kind, classify};
-use crate::link::{Frame, Link};
+use crate::flow::{Deadlines, Flow, Kind, checksum, classify};
+use crate::link::{Frame, Link, Offloads};
 use crate::protocol::{self, Outlet, Port, Protocol, TcpState as State, instant};
 pub use accept::ListenError;
 use accept::{Accepted, Listener};
@@ -50,6 +50,11 @@ pub struct Statistics {
     pub refused_connections: u64,
     /// Segments of no connection that were not answered, as there were too many.
     pub ignored_segments: u64,
+    /// Frames that were dropped because of a checksum that nobody had checked before.
+    pub wrong_checksums: u64,
+    /// Bytes of frames that came in several pages, and were copied into one piece. Sockets copy besides: each
+    /// byte once between the application and its buffer, once between that and a frame.
+    pub bytes_copied: u64,
     /// Connections now.
     pub connections: usize,
 }
@@ -75,6 +80,8 @@ pub(crate) struct Stack {
     /// Ended connections, the oldest first.
     in_time_wait: alloc::collections::VecDeque<ConnectionId>,
     next_port: u16,
+    /// Whether checksums of TCP and UDP are looked at here, and not in sockets.
+    checks: bool,
     statistics: Statistics,
 }
 
@@ -85,6 +92,7 @@ impl Stack {
         config.random_seed = seed[0];
         let interface = Interface::new(config, &mut Port::to_send(&mut *link), instant(now_us));
         Stack {
+            checks: link.offloads().contains(Offloads::CHECKSUM),
             link,
             interface,
             common: SocketSet::new(Vec::new()),
@@ -151,6 +159,11 @@ impl Stack {
 
     fn ingress(&mut self, frame: Frame, now_us: i64) {
         self.statistics.frames_received += 1;
+        let frame = self.whole(frame);
+        if self.checks && !frame.offload().is_checked() && !checksum::is_right(&frame) {
+            self.statistics.wrong_checksums += 1;
+            return self.link.recycle(frame);
+        }
         match classify(&frame) {
             Kind::Tcp { flow, opens, resets } => {
                 let mut found = self.table.find(&flow);
@@ -182,6 +195,20 @@ impl Stack {
             }
         }
         self.link.recycle(frame);
+    }
+
+    /// The same frame, all in its head, as sockets want it.
+    fn whole(&mut self, frame: Frame) -> Frame {
+        if frame.pieces().is_empty() {
+            return frame;
+        }
+        let bytes = frame.total_bytes();
+        let mut whole = self.link.frame(bytes);
+        frame.copy_to(&mut whole);
+        whole.set_offload(frame.offload());
+        self.statistics.bytes_copied += bytes as u64;
+        self.link.recycle(frame);
+        whole
     }
 
     fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use libos_core::task::Executor;
-use libos_net::link::{Faults, Faulty, wire};
+use libos_net::link::{Faults, Faulty, Offloads, wire};
 use libos_net::{Address, Config, IpCidr, IpEndpoint, Net};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -56,7 +56,13 @@ impl Pair {
 
     /// Both ends have the faults.
     pub fn faulty(faults: Faults, seed: u64) -> Pair {
+        Pair::with(faults, seed, Offloads::NONE)
+    }
+
+    /// The same, and both ends leave this work to each other.
+    pub fn with(faults: Faults, seed: u64, offloads: Offloads) -> Pair {
         let (one, two) = wire(WIRE);
+        let (one, two) = (one.with_offloads(offloads), two.with_offloads(offloads));
         Pair {
             server: Net::new(Faulty::new(one, faults, seed), &config(1)),
             client: Net::new(Faulty::new(two, faults, seed + 1000), &config(2)),

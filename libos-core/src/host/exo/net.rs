@@ -5,17 +5,17 @@ use super::hypercall;
 use super::information::start_info;
 use crate::cpu::upcall;
 use crate::memory::{self, Lent};
-use crate::platform::{NetError, NetPort};
-use alloc::boxed::Box;
+use crate::platform::{NetError, NetPort, Packet, Pages};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicPtr, Ordering, fence};
-use hyperexo_abi::Page;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{
     Filter, MacAddress, NET_RING_FRAMES, NetRings, PacketOutcome, PacketRing, PacketSubmission, RING_PACKETS,
 };
+use hyperexo_abi::offload::Offloads;
 use hyperexo_abi::ring::Slot as _;
+use hyperexo_abi::{FRAME_BYTES, Page};
 
 /// The rings that the kernel knows. They are bound once, and used by one [`ExoPort`] after the other.
 static RINGS: AtomicPtr<NetRings> = AtomicPtr::new(core::ptr::null_mut());
@@ -64,22 +64,32 @@ impl NetPort for ExoPort {
         self.address
     }
 
-    fn supply(&mut self, buffer: Box<Page>) -> Result<(), Box<Page>> {
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
+    }
+
+    fn most_parts(&self) -> usize {
+        1
+    }
+
+    fn supply(&mut self, buffer: Pages) -> Result<(), Pages> {
         self.receive.put(buffer, 0)
     }
 
-    fn receive(&mut self) -> Option<(Box<Page>, Result<usize, PacketOutcome>)> {
+    fn receive(&mut self) -> Option<(Packet, Result<(), PacketOutcome>)> {
         let (buffer, bytes, outcome) = self.receive.take()?;
-        Some((buffer, outcome.map(|()| bytes)))
+        Some((Packet::new(buffer, bytes), outcome))
     }
 
-    fn transmit(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>> {
-        self.transmit.put(buffer, bytes)
+    fn transmit(&mut self, packet: Packet) -> Result<(), Packet> {
+        let bytes = packet.len();
+        let (buffer, _) = packet.into_parts();
+        self.transmit.put(buffer, bytes).map_err(|buffer| Packet::new(buffer, bytes))
     }
 
-    fn reclaim(&mut self) -> Option<(Box<Page>, Result<(), PacketOutcome>)> {
-        let (buffer, _, outcome) = self.transmit.take()?;
-        Some((buffer, outcome))
+    fn reclaim(&mut self) -> Option<(Packet, Result<(), PacketOutcome>)> {
+        let (buffer, bytes, outcome) = self.transmit.take()?;
+        Some((Packet::new(buffer, bytes), outcome))
     }
 
     fn kick(&mut self) {
@@ -91,6 +101,10 @@ impl NetPort for ExoPort {
 
     fn ready_or_wake(&mut self, room: bool) -> bool {
         self.receive.completion_or_wake() || room && self.transmit.completion_or_wake()
+    }
+
+    fn is_ready(&self, room: bool) -> bool {
+        self.receive.has_completion() || room && self.transmit.has_completion()
     }
 }
 
@@ -147,7 +161,7 @@ fn rings() -> Result<&'static NetRings, NetError> {
 struct Lane<'a> {
     ring: &'a PacketRing,
     frame_of: fn(&Page) -> Option<u64>,
-    slots: Vec<Option<Lent>>,
+    slots: Vec<Option<Lent<[Page]>>>,
     free: Vec<usize>,
     tail: u32,
     head: u32,
@@ -172,9 +186,9 @@ impl<'a> Lane<'a> {
 
     /// Writes a submission into the ring. Gives the buffer back if there is no place, or if it is not on the
     /// heap.
-    fn put(&mut self, buffer: Box<Page>, bytes: usize) -> Result<(), Box<Page>> {
+    fn put(&mut self, buffer: Pages, bytes: usize) -> Result<(), Pages> {
         // There are as many slots as places in the ring, so a free slot means a free place.
-        let Some((slot, frame)) = self.free.last().copied().zip((self.frame_of)(&buffer)) else {
+        let Some((slot, frame)) = self.free.last().copied().zip((self.frame_of)(&buffer[0])) else {
             return Err(buffer);
         };
         self.free.pop();
@@ -199,7 +213,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Takes a completion from the ring: the buffer, the bytes moved, and how it went.
-    fn take(&mut self) -> Option<(Box<Page>, usize, Result<(), PacketOutcome>)> {
+    fn take(&mut self) -> Option<(Pages, usize, Result<(), PacketOutcome>)> {
         while self.has_completion() {
             let completion = self.ring.completions[self.head as usize % RING_PACKETS].load();
             self.head = self.head.wrapping_add(1);
@@ -214,7 +228,8 @@ impl<'a> Lane<'a> {
                     Some(PacketOutcome::Ok) => Ok(()),
                     other => Err(other.unwrap_or(PacketOutcome::BadLength)),
                 };
-                return Some((buffer, usize::from(completion.bytes), outcome));
+                let bytes = usize::from(completion.bytes).min(FRAME_BYTES);
+                return Some((buffer, bytes, outcome));
             }
         }
         None

@@ -1,7 +1,7 @@
 //! Tests of a lane on a ring in ordinary memory. The tests play the kernel's part by hand.
 
 use super::*;
-use hyperexo_abi::FRAME_BYTES;
+use alloc::boxed::Box;
 use hyperexo_abi::net::PacketCompletion;
 
 /// A ring of zeros, as fresh frames are.
@@ -16,8 +16,8 @@ fn fake_frame(page: &Page) -> Option<u64> {
     Some(&raw const *page as u64 >> 12)
 }
 
-fn page(fill: u8) -> Box<Page> {
-    Box::new(Page([fill; FRAME_BYTES]))
+fn page(fill: u8) -> Pages {
+    Box::new([Page([fill; FRAME_BYTES])])
 }
 
 /// Takes the next submission, as the kernel does.
@@ -49,10 +49,10 @@ fn buffers_come_back_with_their_own_outcomes() {
     kernel_complete(&ring, second.tag, 61, PacketOutcome::Ok);
     kernel_complete(&ring, first.tag, 0, PacketOutcome::NotAllowed);
     let (buffer, bytes, outcome) = lane.take().unwrap();
-    assert_eq!((buffer.0[0], bytes, outcome), (2, 61, Ok(())));
-    assert_eq!(fake_frame(&buffer), Some(second.frame));
+    assert_eq!((buffer[0].0[0], bytes, outcome), (2, 61, Ok(())));
+    assert_eq!(fake_frame(&buffer[0]), Some(second.frame));
     let (buffer, _, outcome) = lane.take().unwrap();
-    assert_eq!((buffer.0[0], outcome), (1, Err(PacketOutcome::NotAllowed)));
+    assert_eq!((buffer[0].0[0], outcome), (1, Err(PacketOutcome::NotAllowed)));
     assert_eq!(lane.in_flight(), 0);
 }
 
@@ -61,7 +61,7 @@ fn a_full_ring_gives_the_buffer_back() {
     let ring = empty_ring();
     let mut lane = Lane::new(&ring, fake_frame);
     (0..RING_PACKETS).for_each(|_| lane.put(page(0), 60).unwrap());
-    assert_eq!(lane.put(page(9), 60).unwrap_err().0[0], 9);
+    assert_eq!(lane.put(page(9), 60).unwrap_err()[0].0[0], 9);
     // Taken is not enough: the completion must have a place.
     let taken = kernel_take(&ring).unwrap();
     assert!(lane.put(page(9), 60).is_err());
@@ -88,7 +88,7 @@ fn completions_of_nothing_are_passed_over() {
     kernel_complete(&ring, 17, 60, PacketOutcome::Ok);
     kernel_complete(&ring, u32::MAX, 60, PacketOutcome::Ok);
     kernel_complete(&ring, taken.tag, 60, PacketOutcome::Ok);
-    assert_eq!(lane.take().unwrap().0.0[0], 3);
+    assert_eq!(lane.take().unwrap().0[0].0[0], 3);
     assert!(lane.take().is_none());
 }
 
@@ -125,5 +125,5 @@ fn withdrawal_waits_for_the_kernel() {
     next.put(page(7), 0).unwrap();
     let taken = kernel_take(&ring).unwrap();
     kernel_complete(&ring, taken.tag, 60, PacketOutcome::Ok);
-    assert_eq!(next.take().unwrap().0.0[0], 7);
+    assert_eq!(next.take().unwrap().0[0].0[0], 7);
 }
