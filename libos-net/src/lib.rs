@@ -19,12 +19,14 @@
 //!
 //! # Order of the modules
 //!
-//! rows: link::+ flow::+ · protocol::+ · stack::+ · tcp::+ udp · net
+//! rows: link::+ flow::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · net
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod address;
+mod config;
 mod flow;
 pub mod link;
 mod net;
@@ -33,9 +35,10 @@ mod stack;
 mod tcp;
 mod udp;
 
+pub use config::{Config, ConfigError, Ipv4, Ipv6};
 pub use flow::Flow;
 pub use link::{Frame, Link};
-pub use net::{Address, Config, Net};
+pub use net::Net;
 pub use protocol::{
     Bulk, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
 };
@@ -43,4 +46,4 @@ pub use stack::{ListenError, Statistics};
 pub use tcp::{ConnectError, TcpListener, TcpStream};
 pub use udp::{UdpError, UdpSocket};
 
-pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
+pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, Ipv4Cidr, Ipv6Cidr};

@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use httpd::connection::serve;
 use httpd::log::Line;
@@ -13,7 +15,7 @@ use libos_core::task::{Executor, channel};
 use libos_core::{argument, arguments, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
-use libos_net::{Address, Config, Interactive, Net, TcpListener, TcpPolicy};
+use libos_net::{Config, Interactive, Net, TcpListener, TcpPolicy};
 
 /// Answers are pages of files: what is acknowledged late makes nobody wait.
 struct Web;
@@ -51,8 +53,8 @@ pub fn main() -> Result<i32, String> {
     for word in &mut seed {
         *word = random::seed().map_err(|error| wrong(&error))?;
     }
-    let config = Config { address: address()?, seed, now_ns: time::now_ns };
-    let net = Net::new(link, &config);
+    let config = Config::new(seed, time::now_ns).with_words(argument).map_err(|error| wrong(&error))?;
+    let net = Net::new(link, &config).map_err(|error| wrong(&error))?;
     let executor = Executor::new(time::now_ns);
     let listener = net.listen(port, backlog, Web).map_err(|error| wrong(&error))?;
     let server = Server {
@@ -67,18 +69,6 @@ pub fn main() -> Result<i32, String> {
     Ok(0)
 }
 
-fn address() -> Result<Address, String> {
-    let Some(text) = argument("address") else { return Ok(Address::Dhcp) };
-    let address = text.parse().map_err(|()| {
-        format!("httpd: address={text}: an address and the bits of its network are wanted: 10.0.0.2/24")
-    })?;
-    let router = match argument("router") {
-        Some(text) => Some(text.parse().map_err(|()| format!("httpd: router={text} is no address"))?),
-        None => None,
-    };
-    Ok(Address::Static { address, router })
-}
-
 struct Server {
     site: Rc<Site>,
     net: Net,
@@ -90,8 +80,18 @@ struct Server {
 
 impl Server {
     async fn run(self, listener: TcpListener) {
-        let address = self.net.address().await;
-        println!("httpd: listening on {}:{}", address.address(), listener.port());
+        let (net, port) = (self.net.clone(), listener.port());
+        self.executor.spawn(async move {
+            let mut known = Vec::new();
+            loop {
+                let now = net.addresses_other_than(&known).await;
+                for address in now.iter().filter(|address| !known.contains(address)) {
+                    let end = SocketAddr::new(IpAddr::from(address.address()), port);
+                    println!("httpd: listening on {end}");
+                }
+                known = now;
+            }
+        });
         let (ended, mut end) = channel::<()>(1);
         let accepting = Rc::new(self);
         let server = Rc::clone(&accepting);
