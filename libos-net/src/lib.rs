@@ -21,12 +21,14 @@
 //!
 //! # Order of the modules
 //!
-//! rows: tls::+ link::+ flow::+ · protocol::+ · stack::+ · tcp::+ udp · net
+//! rows: tls::+ link::+ flow::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · net
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod address;
+mod config;
 mod flow;
 pub mod link;
 mod net;
@@ -37,9 +39,10 @@ mod tcp;
 pub mod tls;
 mod udp;
 
+pub use config::{Config, ConfigError, Ipv4, Ipv6};
 pub use flow::Flow;
 pub use link::{Frame, Link};
-pub use net::{Address, Config, Net};
+pub use net::Net;
 pub use protocol::{
     Bulk, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
 };
@@ -47,4 +50,4 @@ pub use stack::{ListenError, Statistics};
 pub use tcp::{ConnectError, TcpListener, TcpStream};
 pub use udp::{UdpError, UdpSocket};
 
-pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
+pub use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, Ipv4Cidr, Ipv6Cidr};

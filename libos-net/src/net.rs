@@ -1,5 +1,6 @@
 //! The network of a program.
 
+use crate::config::{Config, ConfigError};
 use crate::link::{Link, NicStatistics};
 use crate::protocol::TcpPolicy;
 use crate::stack::{Handle, ListenError, Stack, Statistics, micros};
@@ -7,37 +8,12 @@ use crate::tcp::{ConnectError, TcpListener, TcpStream};
 use crate::udp::{UdpError, UdpSocket};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
 use libos_core::task::Executor;
 use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
-
-/// Where a stack has its address from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// From the network, by DHCP.
-    Dhcp,
-    /// From the application.
-    Static {
-        /// The address, and how many of its bits are those of the network.
-        address: IpCidr,
-        /// The way to other networks.
-        router: Option<IpAddress>,
-    },
-}
-
-/// How a stack begins.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Its address.
-    pub address: Address,
-    /// Numbers that nobody outside can guess: for sequence numbers, ports, and the key of the table of flows.
-    /// In a unikernel from [`libos_core::random`].
-    pub seed: [u64; 3],
-    /// A clock in nanoseconds that never goes back. In a unikernel [`libos_core::time::now_ns`].
-    pub now_ns: fn() -> u64,
-}
 
 /// The network of a program, on one core. Clones are the same.
 #[derive(Clone)]
@@ -47,40 +23,45 @@ pub struct Net {
 
 impl Net {
     /// A stack on a link.
-    pub fn new(link: impl Link + 'static, config: &Config) -> Net {
-        let now_us = micros((config.now_ns)());
-        let mut stack = Stack::new(Box::new(link), config.seed, now_us);
-        match &config.address {
-            Address::Dhcp => stack.start_dhcp(),
-            Address::Static { address, router } => {
-                stack.interface().update_ip_addrs(|addresses| {
-                    // There is room for it: it is the first.
-                    let _ = addresses.push(*address);
-                });
-                let routes = stack.interface().routes_mut();
-                match router {
-                    Some(IpAddress::Ipv4(router)) => drop(routes.add_default_ipv4_route(*router)),
-                    Some(IpAddress::Ipv6(router)) => drop(routes.add_default_ipv6_route(*router)),
-                    None => {}
-                }
-            }
-        }
-        Net { handle: Handle::new(stack, config.now_ns) }
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn new(link: impl Link + 'static, config: &Config) -> Result<Net, ConfigError> {
+        config.check()?;
+        let stack = Stack::new(Box::new(link), config, micros((config.now_ns)()));
+        Ok(Net { handle: Handle::new(stack, config.now_ns) })
     }
 
-    /// Waits until there is an address, and returns it.
+    /// The addresses that may be used now: those of IPv6 are there a second after the start at the earliest.
+    pub fn addresses(&self) -> Vec<IpCidr> {
+        self.handle.stack().own_addresses().to_vec()
+    }
+
+    /// Waits until there is an address, and returns the first.
     pub async fn address(&self) -> IpCidr {
+        self.addresses_other_than(&[]).await[0]
+    }
+
+    /// Waits until the addresses are others than these, and there are some, and returns them. A program that
+    /// says where it listens calls this with what it has said.
+    pub async fn addresses_other_than(&self, known: &[IpCidr]) -> Vec<IpCidr> {
         poll_fn(|context| {
             let stack = &mut *self.handle.stack();
-            match stack.interface().ip_addrs().first() {
-                Some(address) => Poll::Ready(*address),
-                None => {
+            match stack.own_addresses() {
+                own if !own.is_empty() && own != known => Poll::Ready(own.to_vec()),
+                _ => {
                     stack.wait_for_address(context.waker());
                     Poll::Pending
                 }
             }
         })
         .await
+    }
+
+    /// Whom to ask for names: those of the application, then those that the network names.
+    pub fn resolvers(&self) -> Vec<IpAddress> {
+        self.handle.stack().resolvers()
     }
 
     /// Listens to a port of TCP, for `backlog` connections that are being made or wait to be accepted.

@@ -111,7 +111,7 @@ fn a_listener_that_is_dropped_closes_what_nobody_accepted() {
 /// What a client sends to open a connection.
 fn recorded_syn() -> Vec<u8> {
     let (one, mut two) = wire(16);
-    let client = Net::new(one, &config(2));
+    let client = Net::new(one, &config(2)).unwrap();
     let executor = pair::executor();
     let connecting = client.clone();
     executor.spawn(async move { connecting.connect(remote(7), &Small).await.map(drop) });
@@ -175,7 +175,7 @@ fn from_another(syn: &[u8], number: u32) -> Frame {
 fn a_flood_of_requests_takes_no_more_than_the_backlog_and_passes() {
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
-    let server = Net::new(one, &config(1));
+    let server = Net::new(one, &config(1)).unwrap();
     let listener = server.listen(7, 16, Small).unwrap();
     for number in 0..100_000 {
         two.send(from_another(&syn, number));
@@ -201,7 +201,7 @@ fn a_flood_of_requests_takes_no_more_than_the_backlog_and_passes() {
 fn segments_of_no_connection_are_answered_a_hundred_times_a_second() {
     let syn = recorded_syn();
     let (one, mut two) = wire(4096);
-    let server = Net::new(one, &config(1));
+    let server = Net::new(one, &config(1)).unwrap();
     for number in 0..2000 {
         two.send(from_another(&syn, number));
     }
@@ -213,7 +213,7 @@ fn segments_of_no_connection_are_answered_a_hundred_times_a_second() {
 fn damaged_frames_never_stop_it() {
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
-    let server = Net::new(one, &config(1));
+    let server = Net::new(one, &config(1)).unwrap();
     let _listener = server.listen(7, 64, Small).unwrap();
     let mut state = 1_u64;
     let mut random = move || {

@@ -30,8 +30,10 @@ pub enum Kind {
     /// A part of a TCP segment, or one behind headers that are not looked into. The stack would answer it
     /// with a reset, whoever it belongs to: so it is dropped.
     HiddenTcp,
-    /// ARP, or a neighbour's answer: somebody may have waited for it.
+    /// ARP: somebody may have waited for it.
     Neighbor,
+    /// What routers and neighbours say by ICMPv6: somebody may have waited for that as well.
+    Discovery,
     /// Everything else: UDP, ICMP, what makes no sense.
     Other,
 }
@@ -58,14 +60,16 @@ fn ipv4(bytes: &[u8]) -> Kind {
     tcp(packet.src_addr().into(), packet.dst_addr().into(), packet.payload())
 }
 
-/// Type of an ICMPv6 neighbour advertisement (RFC 4861, section 4.4).
-const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+/// Types of ICMPv6 from router advertisements to neighbour advertisements (RFC 4861, sections 4.2 to 4.4).
+const DISCOVERY: core::ops::RangeInclusive<u8> = 134..=136;
 
 fn ipv6(bytes: &[u8]) -> Kind {
     let Ok(packet) = Ipv6Packet::new_checked(bytes) else { return Kind::Other };
     match packet.next_header() {
         IpProtocol::Tcp => tcp(packet.src_addr().into(), packet.dst_addr().into(), packet.payload()),
-        IpProtocol::Icmpv6 if packet.payload().first() == Some(&NEIGHBOR_ADVERTISEMENT) => Kind::Neighbor,
+        IpProtocol::Icmpv6 if packet.payload().first().is_some_and(|kind| DISCOVERY.contains(kind)) => {
+            Kind::Discovery
+        }
         next if hides_tcp(next, packet.payload()) => Kind::HiddenTcp,
         _ => Kind::Other,
     }

@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) owner: Owner,
     /// When it wants to be polled.
     pub(super) due_us: Option<i64>,
+    /// When a segment came last.
+    pub(super) heard_us: i64,
     /// When it is given up.
     pub(super) expires_us: Option<i64>,
     /// Whether it is in the list of those to be polled.
@@ -45,6 +47,7 @@ impl Connection {
             generation,
             owner,
             due_us: None,
+            heard_us: i64::MIN / 2,
             expires_us: None,
             is_pending: false,
             waits_for_neighbor: false,

@@ -5,25 +5,27 @@
 //! goes to one common set of sockets.
 
 mod accept;
+mod addresses;
 mod connection;
 mod handle;
 mod table;
 
+use crate::config::Config;
 use crate::flow::{Deadlines, Flow, Kind, checksum, classify};
 use crate::link::{Frame, Link, Offloads};
 use crate::protocol::{self, Outlet, Port, Protocol, TcpState as State, instant};
 pub use accept::ListenError;
 use accept::{Accepted, Listener};
+use addresses::Addresses;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub(crate) use connection::ConnectionId;
 use connection::Owner;
-use core::task::Waker;
 pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::{AnySocket, dhcpv4};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
+use smoltcp::socket::AnySocket;
+use smoltcp::wire::{EthernetAddress, HardwareAddress};
 use table::{Keyed, Table};
 
 /// Frames that one call takes: then connections answer.
@@ -32,6 +34,8 @@ const FRAMES_AT_ONCE: usize = 64;
 const LINGER_US: i64 = 60_000_000;
 /// Connections without owner that wait for stray segments at most: then the oldest goes.
 const MOST_IN_TIME_WAIT: usize = 256;
+/// For so long after a segment came from there, a neighbour is known.
+const NEIGHBOR_US: i64 = 1_000_000;
 /// Resets a second for segments that belong to nobody.
 const RESETS_A_SECOND: u32 = 100;
 
@@ -55,6 +59,8 @@ pub struct Statistics {
     /// Bytes of frames that came in several pages, and were copied into one piece. Sockets copy besides: each
     /// byte once between the application and its buffer, once between that and a frame.
     pub bytes_copied: u64,
+    /// Addresses that could not be had, since somebody else on the link has them.
+    pub duplicate_addresses: u64,
     /// Connections now.
     pub connections: usize,
 }
@@ -66,9 +72,7 @@ pub(crate) struct Stack {
     common: SocketSet<'static>,
     common_due_us: Option<i64>,
     common_is_pending: bool,
-    dhcp: Option<SocketHandle>,
-    /// Who waits for an address.
-    address_wakers: Vec<Waker>,
+    addresses: Addresses,
     /// Without sockets: it answers segments of no connection.
     strangers: SocketSet<'static>,
     resets: (i64, u32),
@@ -86,20 +90,21 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn new(mut link: Box<dyn Link>, seed: [u64; 3], now_us: i64) -> Stack {
-        let address = HardwareAddress::Ethernet(EthernetAddress(link.address()));
-        let mut config = Config::new(address);
-        config.random_seed = seed[0];
-        let interface = Interface::new(config, &mut Port::to_send(&mut *link), instant(now_us));
-        Stack {
+    pub(crate) fn new(mut link: Box<dyn Link>, config: &Config, now_us: i64) -> Stack {
+        let seed = config.seed;
+        let hardware = EthernetAddress(link.address());
+        let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ethernet(hardware));
+        settings.random_seed = seed[0];
+        let interface =
+            Interface::new(settings, &mut Port::to_begin(&mut *link, config.mtu), instant(now_us));
+        let mut stack = Stack {
             checks: link.offloads().contains(Offloads::CHECKSUM),
             link,
             interface,
             common: SocketSet::new(Vec::new()),
             common_due_us: None,
             common_is_pending: true,
-            dhcp: None,
-            address_wakers: Vec::new(),
+            addresses: Addresses::new(hardware, config),
             strangers: SocketSet::new(Vec::new()),
             resets: (now_us, 0),
             table: Table::new((seed[1], seed[2])),
@@ -110,11 +115,9 @@ impl Stack {
             in_time_wait: Default::default(),
             next_port: 0,
             statistics: Statistics::default(),
-        }
-    }
-
-    pub(crate) fn interface(&mut self) -> &mut Interface {
-        &mut self.interface
+        };
+        stack.begin_addresses(config);
+        stack
     }
 
     pub(crate) fn link(&mut self) -> &mut dyn Link {
@@ -122,7 +125,11 @@ impl Stack {
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
-        Statistics { connections: self.table.len(), ..self.statistics }
+        Statistics {
+            connections: self.table.len(),
+            duplicate_addresses: self.duplicates(),
+            ..self.statistics
+        }
     }
 
     /// Takes the frames that have come, polls the connections that need it, and sends. Returns whether there
@@ -139,6 +146,9 @@ impl Stack {
                 self.set_pending(slot);
             }
         }
+        if self.addresses.due_us().is_some_and(|due_us| due_us <= now_us) {
+            self.poll_autoconf(now_us);
+        }
         self.poll_common(now_us);
         for slot in core::mem::take(&mut self.pending) {
             self.poll_connection(slot, now_us);
@@ -154,7 +164,7 @@ impl Stack {
         }
         let table = &self.table;
         let first = self.deadlines.next(|due_us, slot| table.is_due(due_us, slot));
-        first.into_iter().chain(self.common_due_us).min()
+        first.into_iter().chain(self.common_due_us).chain(self.addresses.due_us()).min()
     }
 
     fn ingress(&mut self, frame: Frame, now_us: i64) {
@@ -179,12 +189,15 @@ impl Stack {
                 }
             }
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
-            kind @ (Kind::Neighbor | Kind::Other) => {
+            kind @ (Kind::Neighbor | Kind::Discovery | Kind::Other) => {
+                if kind == Kind::Discovery {
+                    self.hear(&frame, now_us);
+                }
                 self.common_is_pending = true;
                 let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
                 protocol::take(&mut outlet, &frame, &mut self.common);
                 self.statistics.frames_sent += outlet.sent().frames;
-                if kind == Kind::Neighbor {
+                if kind != Kind::Other {
                     for slot in core::mem::take(&mut self.waiting_for_neighbor) {
                         if let Some(connection) = self.table.at(slot) {
                             connection.waits_for_neighbor = false;
@@ -213,6 +226,7 @@ impl Stack {
 
     fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {
         let Some(connection) = self.table.at(slot) else { return };
+        connection.heard_us = now_us;
         let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
         connection.protocol.take(frame, &mut outlet);
         self.statistics.frames_sent += outlet.sent().frames;
@@ -276,12 +290,16 @@ impl Stack {
         let wants_us = connection.protocol.due_us(&mut outlet);
         let sent = outlet.sent();
         self.statistics.frames_sent += sent.frames;
-        let is_opening =
-            matches!(connection.protocol.state(), State::SynSent | State::SynReceived) && sent.frames == 0;
-        if (sent.asked_neighbor || is_opening) && !connection.waits_for_neighbor {
-            connection.waits_for_neighbor = true;
+        let is_opening = matches!(connection.protocol.state(), State::SynSent | State::SynReceived);
+        // The protocol does not say that it waits. Whoever was heard lately is known.
+        let may_wait = is_opening
+            || now_us - connection.heard_us > NEIGHBOR_US
+                && wants_us.is_some_and(|wants_us| wants_us <= now_us + NEIGHBOR_US);
+        let waits = sent.asked_neighbor || sent.frames == 0 && may_wait;
+        if waits && !core::mem::replace(&mut connection.waits_for_neighbor, true) {
             self.waiting_for_neighbor.push(slot);
         }
+        let remote = connection.flow.remote.addr;
         if wants_us.is_some_and(|due_us| due_us <= now_us) && !self.link.has_room() {
             connection.is_pending = true;
             self.pending.push(slot);
@@ -293,6 +311,9 @@ impl Stack {
             if let Some(due_us) = due_us {
                 self.deadlines.insert(due_us, slot);
             }
+        }
+        if waits {
+            self.ask_neighbor(remote, sent.asked_neighbor, now_us);
         }
         self.settle(slot, now_us);
         if self.deadlines.len() > 4 * self.table.len() + 64 {
@@ -377,7 +398,7 @@ impl Stack {
     }
 }
 
-/// For sockets without connections, and addresses.
+/// For sockets without connections.
 impl Stack {
     /// Adds a socket to the common set.
     pub(crate) fn add_common<T: AnySocket<'static>>(&mut self, socket: T) -> SocketHandle {
@@ -397,45 +418,5 @@ impl Stack {
     /// Whether the next poll must look at the common set.
     pub(crate) fn common_is_pending(&self) -> bool {
         self.common_is_pending
-    }
-
-    /// Asks for an address by DHCP.
-    pub(crate) fn start_dhcp(&mut self) {
-        let handle = self.add_common(dhcpv4::Socket::new());
-        self.dhcp = Some(handle);
-    }
-
-    /// Wakes `waker` when there is an address.
-    pub(crate) fn wait_for_address(&mut self, waker: &Waker) {
-        self.address_wakers.push(waker.clone());
-    }
-
-    /// Follows what DHCP says.
-    fn configure(&mut self) {
-        let Some(handle) = self.dhcp else { return };
-        let event = self.common.get_mut::<dhcpv4::Socket<'_>>(handle).poll();
-        match event {
-            None => return,
-            Some(dhcpv4::Event::Configured(lease)) => {
-                self.interface.update_ip_addrs(|addresses| {
-                    addresses.retain(|address| !matches!(address, IpCidr::Ipv4(_)));
-                    // There is room: one of the two places is for IPv4.
-                    let _ = addresses.push(IpCidr::Ipv4(lease.address));
-                });
-                match lease.router {
-                    Some(router) => drop(self.interface.routes_mut().add_default_ipv4_route(router)),
-                    None => drop(self.interface.routes_mut().remove_default_ipv4_route()),
-                }
-            }
-            Some(dhcpv4::Event::Deconfigured) => {
-                self.interface.update_ip_addrs(|addresses| {
-                    addresses.retain(|address| !matches!(address, IpCidr::Ipv4(_)));
-                });
-                self.interface.routes_mut().remove_default_ipv4_route();
-            }
-        }
-        // A socket whose address is gone finds out when it is polled.
-        (0..self.table.places()).for_each(|slot| self.set_pending(slot));
-        self.address_wakers.drain(..).for_each(Waker::wake);
     }
 }

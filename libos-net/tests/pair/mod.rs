@@ -5,7 +5,7 @@
 
 use libos_core::task::Executor;
 use libos_net::link::{Faults, Faulty, Offloads, wire};
-use libos_net::{Address, Config, IpCidr, IpEndpoint, Net};
+use libos_net::{Config, IpEndpoint, Ipv4, Ipv6, Net};
 use std::cell::Cell;
 use std::net::SocketAddr;
 
@@ -43,10 +43,14 @@ pub struct Pair {
 
 /// The configuration of 10.0.0.`last`.
 pub fn config(last: u8) -> Config {
-    let address: IpCidr = format!("10.0.0.{last}/24").parse().unwrap();
-    let router = Some(std::net::IpAddr::from([10, 0, 0, 254]).into());
+    let address = format!("10.0.0.{last}/24").parse().unwrap();
+    let router = Some([10, 0, 0, 254].into());
     let seed = u64::from(last);
-    Config { address: Address::Static { address, router }, seed: [seed, seed + 1, seed + 2], now_ns }
+    Config {
+        ipv4: Ipv4::Static { address, router },
+        ipv6: Ipv6::None,
+        ..Config::new([seed, seed + 1, seed + 2], now_ns)
+    }
 }
 
 impl Pair {
@@ -61,11 +65,20 @@ impl Pair {
 
     /// The same, and both ends leave this work to each other.
     pub fn with(faults: Faults, seed: u64, offloads: Offloads) -> Pair {
+        Pair::both(&config(1), &config(2), faults, seed, offloads)
+    }
+
+    /// A server and a client with these configurations.
+    pub fn between(server: &Config, client: &Config, faults: Faults, seed: u64) -> Pair {
+        Pair::both(server, client, faults, seed, Offloads::NONE)
+    }
+
+    fn both(server: &Config, client: &Config, faults: Faults, seed: u64, offloads: Offloads) -> Pair {
         let (one, two) = wire(WIRE);
         let (one, two) = (one.with_offloads(offloads), two.with_offloads(offloads));
         Pair {
-            server: Net::new(Faulty::new(one, faults, seed), &config(1)),
-            client: Net::new(Faulty::new(two, faults, seed + 1000), &config(2)),
+            server: Net::new(Faulty::new(one, faults, seed), server).unwrap(),
+            client: Net::new(Faulty::new(two, faults, seed + 1000), client).unwrap(),
             executor: Executor::new(now_ns),
         }
     }

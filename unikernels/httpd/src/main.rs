@@ -3,8 +3,11 @@
 //! | word of the command line | what |
 //! |---|---|
 //! | `port=N` | port of TCP (80) |
-//! | `address=A/BITS` | its own address, such as 10.0.0.2/24; by DHCP if not given |
+//! | `address=A/BITS` | its own address of IPv4, such as 10.0.0.2/24; by DHCP if not given; or `none` |
 //! | `router=A` | the way to other networks, with `address=` |
+//! | `address6=A/BITS` | its own address of IPv6; by what routers announce if not given; or `none` |
+//! | `router6=A` | the way to other networks, with `address6=` |
+//! | `mtu=N` | bytes of the longest packet |
 //! | `cache=N` | blocks of the file cache (1024) |
 //! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
 //! | `tls=N` | port for HTTPS (none); in an image built with the feature `tls` |

@@ -7,6 +7,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use httpd::connection::serve;
 use httpd::log::Line;
@@ -16,7 +17,7 @@ use libos_core::task::{Executor, Sender, channel};
 use libos_core::{argument, arguments, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
-use libos_net::{Address, Config, Interactive, Net, TcpListener, TcpPolicy, TcpStream};
+use libos_net::{Config, Interactive, Net, TcpListener, TcpPolicy, TcpStream};
 
 /// Answers are pages of files: what is acknowledged late makes nobody wait.
 struct Web;
@@ -55,8 +56,8 @@ pub fn main() -> Result<i32, String> {
     for word in &mut seed {
         *word = random::seed().map_err(|error| wrong(&error))?;
     }
-    let config = Config { address: address()?, seed, now_ns: time::now_ns };
-    let net = Net::new(link, &config);
+    let config = Config::new(seed, time::now_ns).with_words(argument).map_err(|error| wrong(&error))?;
+    let net = Net::new(link, &config).map_err(|error| wrong(&error))?;
     let executor = Executor::new(time::now_ns);
     let mut site = Site::new(volume);
     let mut listeners = Vec::new();
@@ -77,18 +78,6 @@ pub fn main() -> Result<i32, String> {
     Ok(0)
 }
 
-fn address() -> Result<Address, String> {
-    let Some(text) = argument("address") else { return Ok(Address::Dhcp) };
-    let address = text.parse().map_err(|()| {
-        format!("httpd: address={text}: an address and the bits of its network are wanted: 10.0.0.2/24")
-    })?;
-    let router = match argument("router") {
-        Some(text) => Some(text.parse().map_err(|()| format!("httpd: router={text} is no address"))?),
-        None => None,
-    };
-    Ok(Address::Static { address, router })
-}
-
 struct Server {
     site: Rc<Site>,
     net: Net,
@@ -100,12 +89,27 @@ struct Server {
 
 impl Server {
     async fn run(self, listeners: Vec<(TcpListener, Option<Secure>)>) {
-        let address = self.net.address().await;
+        let net = self.net.clone();
+        let ports: Vec<(u16, &str)> = listeners
+            .iter()
+            .map(|(listener, tls)| (listener.port(), if tls.is_some() { " with TLS" } else { "" }))
+            .collect();
+        self.executor.spawn(async move {
+            let mut known = Vec::new();
+            loop {
+                let now = net.addresses_other_than(&known).await;
+                for address in now.iter().filter(|address| !known.contains(address)) {
+                    for (port, with) in &ports {
+                        let end = SocketAddr::new(IpAddr::from(address.address()), *port);
+                        println!("httpd: listening on {end}{with}");
+                    }
+                }
+                known = now;
+            }
+        });
         let (ended, mut end) = channel::<()>(1);
         let server = Rc::new(self);
         for (listener, tls) in listeners {
-            let with = if tls.is_some() { " with TLS" } else { "" };
-            println!("httpd: listening on {}:{}{with}", address.address(), listener.port());
             let accepting = Rc::clone(&server).accept(listener, tls, ended.clone());
             server.executor.spawn(accepting);
         }
