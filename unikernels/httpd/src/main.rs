@@ -9,6 +9,7 @@
 //! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
 //! | `quiet=1` | no access log |
 //! | `requests=N` | ends after so many requests, with a line of counts |
+//! | `counts=N` | the same line after every so many requests |
 //!
 //! It says when it listens, and prints a line for each request in the common log format.
 #![cfg_attr(bare_metal, no_std, no_main)]
