@@ -36,6 +36,14 @@ static GENERAL: TalcLock<MaskedRaw, Growth> = TalcLock::new(Growth { next_run: F
 static REFUSED_FRAMES: AtomicU64 = AtomicU64::new(0);
 static REFUSED_STATUS: AtomicU64 = AtomicU64::new(0);
 
+/// Bytes that are given out.
+static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that the program has on the heap: what it asked for and has not given back.
+pub fn allocated_bytes() -> u64 {
+    ALLOCATED_BYTES.load(Ordering::Relaxed)
+}
+
 /// The heap as the global allocator; [`crate::main!`] declares it. All values are the same heap.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
@@ -48,15 +56,20 @@ fn is_page(layout: Layout) -> bool {
 // returns to the part it came from, as its layout tells.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_page(layout) {
+        let block = if is_page(layout) {
             PAGES.lock().take().map_or(ptr::null_mut(), NonNull::as_ptr)
         } else {
             // SAFETY: the caller's promise is passed on.
             unsafe { GENERAL.alloc(layout) }
+        };
+        if !block.is_null() {
+            ALLOCATED_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         }
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        ALLOCATED_BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         if is_page(layout) {
             // SAFETY: the block came from the list, as its layout says, and the caller gives it up.
             unsafe { PAGES.lock().put(block as u64) }
@@ -71,7 +84,13 @@ unsafe impl GlobalAlloc for Heap {
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         if !is_page(layout) && !is_page(new_layout) {
             // SAFETY: block and new size both belong to the general heap.
-            return unsafe { GENERAL.realloc(block, layout, new_size) };
+            let new_block = unsafe { GENERAL.realloc(block, layout, new_size) };
+            if !new_block.is_null() {
+                // Modulo 2^64, as the counter is.
+                let more = (new_size as u64).wrapping_sub(layout.size() as u64);
+                ALLOCATED_BYTES.fetch_add(more, Ordering::Relaxed);
+            }
+            return new_block;
         }
         // SAFETY: the layout is valid. The blocks are different, and both are at least as long as the copy.
         unsafe {

@@ -1,8 +1,10 @@
 //! First program of a Linux guest: carries out the plan in the initial file system (see the library), reports
-//! how it went, and ends the machine. Linked statically, so that nothing else is needed there.
+//! how it went, and ends the machine. Run by itself with the word `streams`, it takes and gives bytes. Linked statically, so that nothing else is needed there.
 #![forbid(unsafe_code)]
 
-use linux_init::{END, ERROR, FINISHED, PLAN_PATH, Step};
+mod streams;
+
+use linux_init::{END, ERROR, FINISHED, PLAN_PATH, STREAMS, Step};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use rustix::system::{RebootCommand, finit_module, reboot};
@@ -15,6 +17,10 @@ const FAILED: i32 = 255;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
+        let mut words = std::env::args().skip(1);
+        if words.next().is_some_and(|word| word == STREAMS) {
+            return streams::serve(words.next());
+        }
         eprintln!(
             "linux-init is the first program of a Linux guest that exo starts; it does nothing elsewhere"
         );

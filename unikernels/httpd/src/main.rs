@@ -15,6 +15,7 @@
 //! | `key=FILE` | with `tls=`: its key, ECDSA on P-256, a file of the volume in PEM; it is never sent |
 //! | `quiet=1` | no access log |
 //! | `requests=N` | ends after so many requests, with a line of counts |
+//! | `counts=N` | the same line after every so many requests |
 //!
 //! It says when it listens, and prints a line for each request in the common log format.
 #![cfg_attr(bare_metal, no_std, no_main)]

@@ -5,10 +5,15 @@
 //! | `role=ping` | finds an echo by broadcast, then sends it requests and checks the answers |
 //! | `role=echo` | answers requests, until it has seen all numbers |
 //! | `role=arp` | asks who has an IPv4 address |
+//! | `role=get` | fetches a page by HTTP, `count` times on one connection, and prints its CRC-32 |
+//! | `role=streams` | takes and gives bytes by TCP, to measure how many a second there can be |
 //! | `count=N` | requests to send, or to answer (1000) |
 //! | `batch=N` | requests on their way at once, at most 32 (1) |
 //! | `bytes=N` | bytes of a request, 28 to 1514 (64) |
 //! | `shared=1` | `role=echo` takes requests to the machine's address, too |
+//! | `address=A/BITS` | IP address for `role=get` and `role=streams`, such as 10.0.0.2/24; by DHCP if not given |
+//! | `from=A`, `page=P` | server and page for `role=get` (10.0.0.1, /) |
+//! | `port=N` | port of TCP: the server's for `role=get` (80), its own for `role=streams` (5001) |
 //! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |
 //!
 //! Results are JSON objects, one a line. Exit code 1 if an answer does not come at all, 2 for a command
@@ -19,8 +24,12 @@
 
 extern crate alloc;
 
+mod get;
+mod internet;
 mod roles;
+mod streams;
 
+use alloc::string::String;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use libos_core::net::NetError;
@@ -49,6 +58,10 @@ enum Failure {
     },
     /// As many packets as possible are on their way, and none leaves.
     NoRoom,
+    /// The addresses of the command line make no sense.
+    Config(String),
+    /// Something of TCP failed.
+    Stream(String),
 }
 
 impl From<NetError> for Failure {
@@ -66,8 +79,10 @@ fn main() -> i32 {
                 Failure::Network(error) => println!("error: {error}"),
                 Failure::Silence { answers } => println!("error: nothing came after {answers} packets"),
                 Failure::NoRoom => println!("error: packets do not leave"),
+                Failure::Config(what) => println!("error: {what}"),
+                Failure::Stream(why) => println!("error: {why}"),
             }
-            if matches!(failure, Failure::Word(_)) { 2 } else { 1 }
+            if matches!(failure, Failure::Word(_) | Failure::Config(_)) { 2 } else { 1 }
         }
     }
 }
@@ -92,7 +107,9 @@ fn run() -> Result<(), Failure> {
         Some("arp") => {
             arp(address("own", Ipv4Addr::new(10, 0, 2, 15))?, address("wanted", Ipv4Addr::new(10, 0, 2, 2))?)
         }
-        _ => Err(Failure::Word("role=ping, role=echo or role=arp must be given")),
+        Some("get") => get::get(count),
+        Some("streams") => streams::streams(),
+        _ => Err(Failure::Word("role=ping, role=echo, role=arp, role=get or role=streams must be given")),
     }
 }
 

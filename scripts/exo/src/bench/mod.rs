@@ -6,9 +6,11 @@
 //! | [`overhead`] | what HyperExo costs a workload of `filecache` |
 //! | [`size`] | how much code there is, and how much must be trusted |
 //! | [`exits`] | what crossings into the exokernel cost |
+//! | [`net`] | servers on libos-net beside Debian's on Linux |
 
 mod boot;
 mod exits;
+mod net;
 mod overhead;
 mod size;
 mod start;
@@ -22,6 +24,8 @@ pub enum BenchVerb {
     Boot(boot::BootArgs),
     /// What crossings into the exokernel cost, and how many a workload takes
     Exits(exits::ExitsArgs),
+    /// Requests a second and what one costs, of servers on libos-net beside Debian's in a Linux guest
+    Net(net::NetArgs),
     /// The same workload directly and under HyperExo: block counts, instructions and exits per block read
     Overhead(overhead::OverheadArgs),
     /// Lines of code and blocks of unsafe by crate, and the budget of the trusted base
@@ -33,6 +37,7 @@ pub fn bench(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Boot(args) => boot::boot(args),
         BenchVerb::Exits(args) => exits::exits(args),
+        BenchVerb::Net(args) => net::net(args),
         BenchVerb::Overhead(args) => overhead::overhead(args),
         BenchVerb::Size(args) => size::size(args),
     }

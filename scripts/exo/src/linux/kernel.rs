@@ -2,11 +2,10 @@
 //! kept in the target directory, never installed.
 
 use super::modules::{self, Module};
+use super::packages;
 use crate::error::{Error, Result};
 use crate::host::checkout::Checkout;
-use crate::host::programs::program_path;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The package that always names the newest one.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -33,27 +32,17 @@ impl Kernel {
         if let Some(kernel) = kept(&folder.join("kernel")) {
             return Ok(kernel);
         }
-        for program in ["apt-get", "apt-cache", "dpkg-deb"] {
-            if program_path(program).is_none() {
-                return Err(not_offered(&format!("there is no {program}")));
-            }
-        }
         let package = package()?;
         eprintln!("exo: downloading {package}, to compare with (kept in {})", folder.display());
         let scratch = tempfile::tempdir_in(&folder).map_err(Error::io("create a directory in", &folder))?;
-        ask("apt-get", &["download", "--quiet=2", &package], scratch.path())?;
-        let archive = std::fs::read_dir(scratch.path()).map_err(Error::io("list", scratch.path()))?;
-        let mut archives = archive.filter_map(|entry| Some(entry.ok()?.path()));
-        let archive = archives.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-        let archive = archive.ok_or_else(|| not_offered("apt-get download left no package"))?;
-        ask("dpkg-deb", &["--extract", &archive.to_string_lossy(), "kernel"], scratch.path())?;
+        let made = packages::download(&package, scratch.path())?;
         // Whoever comes first wins; the others find it there.
-        let (made, place) = (scratch.path().join("kernel"), folder.join("kernel"));
+        let place = folder.join("kernel");
         let moved = std::fs::rename(&made, &place);
         match (kept(&place), moved) {
             (Some(kernel), _) => Ok(kernel),
             (None, Err(error)) => Err(Error::io("create", &place)(error)),
-            (None, Ok(())) => Err(not_offered(&format!("{package} holds no kernel"))),
+            (None, Ok(())) => Err(packages::not_offered(&format!("{package} holds no kernel"))),
         }
     }
 
@@ -80,42 +69,14 @@ fn kept(folder: &Path) -> Option<Kernel> {
 
 /// The package with the newest kernel.
 fn package() -> Result<String> {
-    let text = ask("apt-cache", &["depends", META_PACKAGE], Path::new("."))?;
-    depended_on(&text).ok_or_else(|| not_offered(&format!("apt-cache does not know {META_PACKAGE}")))
-}
-
-/// The kernel's package in what `apt-cache depends` prints.
-fn depended_on(text: &str) -> Option<String> {
-    let packages = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    packages.map(str::to_owned).find(|package| package.starts_with("linux-image-"))
-}
-
-/// Runs a program of Debian's package tools; returns what it prints.
-fn ask(program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
-    let output = Command::new(program).args(arguments).current_dir(folder).env("LC_ALL", "C").output();
-    let output = output.map_err(Error::io("run", Path::new(program)))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim();
-    Err(not_offered(&format!("{program} {}: {said}", arguments.join(" "))))
-}
-
-fn not_offered(why: &str) -> Error {
-    Error::NotOffered { what: "Debian's Linux kernel to compare with".into(), why: why.to_owned() }
+    let mut packages = packages::dependencies(META_PACKAGE)?.into_iter();
+    let newest = packages.find(|package| package.starts_with("linux-image-"));
+    newest.ok_or_else(|| packages::not_offered(&format!("apt-cache does not know {META_PACKAGE}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_package_behind_the_newest_kernel() {
-        let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: x\n";
-        assert_eq!(depended_on(text).as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
-        assert_eq!(depended_on("nothing\n"), None);
-    }
 
     #[test]
     fn an_unpacked_package_is_recognised() {

@@ -26,6 +26,8 @@
 mod initramfs;
 mod kernel;
 mod modules;
+pub mod packages;
+pub mod servers;
 
 use crate::build::cargo;
 use crate::error::{Error, Result};

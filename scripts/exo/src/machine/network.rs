@@ -1,6 +1,7 @@
 //! What the network of a machine is connected to: `--net`.
 
 use crate::error::{Error, Result};
+use crate::host::tap;
 use crate::machine::publish::Publish;
 use crate::machine::{Board, escape, text};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ impl Network {
                 what: format!("--publish {} with --net {other}", publish[0]),
                 fix: "ports are published by --net user; on other networks the machine is reached by its address".into(),
             }),
-            Network::Tap(name) if !Path::new("/sys/class/net").join(name).exists() => Err(Error::Argument {
+            Network::Tap(name) if !tap::has_device(name) => Err(Error::Argument {
                 what: format!("--net tap:{name}: there is no network device {name}"),
                 fix: format!("make it, as root: ip tuntap add dev {name} mode tap && ip link set {name} up"),
             }),

@@ -8,13 +8,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use httpd::connection::serve;
 use httpd::log::Line;
 use httpd::request::Request;
 use httpd::site::Site;
 use libos_core::task::{Executor, Sender, channel};
-use libos_core::{argument, arguments, println, random, time};
+use libos_core::{accounting, argument, arguments, heap, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
 use libos_net::{Config, Interactive, Net, TcpListener, TcpPolicy, TcpStream};
@@ -47,6 +48,7 @@ pub fn main() -> Result<i32, String> {
     let blocks = number("cache")?.unwrap_or(1024).max(1) as usize;
     let backlog = number("backlog")?.unwrap_or(256).max(1) as usize;
     let most = number("requests")?;
+    let every = number("counts")?;
     let quiet = argument("quiet").is_some();
     let disk = RingDevice::open().map_err(|error| wrong(&error))?;
     let options = CacheOptions { blocks, ..CacheOptions::default() };
@@ -72,6 +74,8 @@ pub fn main() -> Result<i32, String> {
         executor: executor.clone(),
         answered: Rc::default(),
         most,
+        every,
+        begin: Cell::default(),
         quiet,
     };
     net.run(&executor, server.run(listeners));
@@ -83,8 +87,24 @@ struct Server {
     net: Net,
     executor: Executor,
     answered: Rc<Cell<u64>>,
+    /// Ends after so many requests.
     most: Option<u64>,
+    /// Prints the counts after every so many requests.
+    every: Option<u64>,
+    begin: Cell<Begin>,
     quiet: bool,
+}
+
+/// What was counted before anybody asked.
+#[derive(Clone, Copy, Default)]
+struct Begin {
+    exits: u64,
+    heap_bytes: u64,
+}
+
+/// Crossings into the exokernel so far.
+fn exits() -> u64 {
+    accounting().exits.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
 }
 
 impl Server {
@@ -107,6 +127,8 @@ impl Server {
                 known = now;
             }
         });
+        self.net.address().await;
+        self.begin.set(Begin { exits: exits(), heap_bytes: heap::allocated_bytes() });
         let (ended, mut end) = channel::<()>(1);
         let server = Rc::new(self);
         for (listener, tls) in listeners {
@@ -135,8 +157,12 @@ impl Server {
                 let since_start = Duration::from_nanos(time::since_boot_ns());
                 println!("{}", Line { remote, since_start, request, status, bytes });
             }
-            self.answered.set(self.answered.get() + 1);
-            if self.most.is_some_and(|most| self.answered.get() >= most) {
+            let answered = self.answered.get() + 1;
+            self.answered.set(answered);
+            if self.every.is_some_and(|every| answered.is_multiple_of(every)) {
+                self.report();
+            }
+            if self.most.is_some_and(|most| answered >= most) {
                 // If it is full, the end is told already.
                 let _ = ended.try_send(());
             }
@@ -148,16 +174,20 @@ impl Server {
     }
 
     fn report(&self) {
+        let begin = self.begin.get();
         let (net, cache) = (self.net.statistics(), self.site.volume().cache().statistics());
         println!(
             "{{\"httpd\":{{\"requests\":{},\"frames_received\":{},\"frames_sent\":{},\"connections_polled\":{},\
-             \"blocks_read\":{},\"block_misses\":{}}}}}",
+             \"blocks_read\":{},\"block_misses\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{}}}}}",
             self.answered.get(),
             net.frames_received,
             net.frames_sent,
             net.connections_polled,
             cache.blocks_read,
-            cache.misses
+            cache.misses,
+            exits() - begin.exits,
+            heap::allocated_bytes(),
+            begin.heap_bytes
         );
     }
 }

@@ -1,0 +1,48 @@
+//! Takes and gives bytes by TCP, to measure how many a second there can be. The first byte of a client says
+//! what is done until it has gone: `<` gives bytes without end, `>` takes them. The peer on Linux is
+//! `linux-init`.
+
+use crate::{Failure, internet};
+use alloc::string::ToString;
+use alloc::vec;
+use embedded_io_async::{Read, Write};
+use libos_core::println;
+use libos_net::{Bulk, TcpError, TcpStream};
+
+/// The port, unless the command line has another.
+const PORT: u16 = 5001;
+/// Bytes that are read or written at once.
+const AT_ONCE: usize = 64 * 1024;
+/// Connections that may wait to be accepted.
+const BACKLOG: usize = 64;
+
+/// Serves all that come, until the machine ends.
+pub fn streams() -> Result<(), Failure> {
+    let port = internet::port(PORT)?;
+    let (net, executor) = internet::open()?;
+    let listener = net.listen(port, BACKLOG, Bulk).map_err(|error| Failure::Stream(error.to_string()))?;
+    let (tasks, own) = (executor.clone(), net.clone());
+    net.run(&executor, async move {
+        println!("network: listening on {}:{port}", own.address().await.address());
+        loop {
+            let stream = listener.accept().await;
+            // The client's end is the end.
+            tasks.spawn(one(stream));
+        }
+    })
+}
+
+async fn one(mut stream: TcpStream) -> Result<(), TcpError> {
+    let mut bytes = vec![0; AT_ONCE];
+    if stream.read(&mut bytes[..1]).await? == 0 {
+        return Ok(());
+    }
+    match bytes[0] {
+        b'<' => loop {
+            stream.write(&bytes).await?;
+        },
+        b'>' => while stream.read(&mut bytes).await? > 0 {},
+        _ => {}
+    }
+    Ok(())
+}
