@@ -1,9 +1,7 @@
 //! Files that several cores read: the bytes are right whatever is replaced meanwhile, nothing is read twice
 //! at once, and on one core misses are those of the simulator.
 
-#[path = "shared_volume/slow_disk.rs"]
-mod slow_disk;
-
+use crate::slow_disk::{Control, NOTHING, SlowDisk};
 use libos_fs::cache::{Arc as ArcPolicy, Lru, ReplacementPolicy, SharedCache, reference};
 use libos_fs::device::fault::Dice;
 use libos_fs::shared::Threads;
@@ -11,7 +9,6 @@ use libos_fs::{
     BLOCK_BYTES, CacheOptions, FsError, PolicyKind, RamDisk, ReadAheadKind, SharedFile, SharedVolume, Volume,
     extent_fs, simulate,
 };
-use slow_disk::{Control, NOTHING, SlowDisk};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

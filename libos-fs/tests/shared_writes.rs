@@ -1,9 +1,7 @@
 //! Several cores write, to files of their own and to shared ones: bytes are those of a model, commits are
 //! whole, on one core counts are those of the ordinary cache, and what the device fails is not lost.
 
-#[path = "shared_volume/slow_disk.rs"]
-mod slow_disk;
-
+use crate::slow_disk::SlowDisk;
 use libos_fs::cache::{Lru, Managed, ReplacementPolicy, SharedCache};
 use libos_fs::device::fault::{Dice, FailingDevice, PowerCut};
 use libos_fs::shared::Threads;
@@ -11,7 +9,6 @@ use libos_fs::{
     BLOCK_BYTES, CacheOptions, DeviceError, FsError, Operation, PolicyKind, RamDisk, ReadAheadKind,
     SharedFile, SharedVolume, Volume, extent_fs,
 };
-use slow_disk::SlowDisk;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
