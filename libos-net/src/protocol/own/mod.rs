@@ -1,15 +1,15 @@
 //! This project's own TCP, for servers of files.
 //!
-//! What is written stays where it lies, in a queue of pieces that others may share, until it is acknowledged:
-//! the queue is also what is sent again, and nothing is copied into a ring. Sums of pieces are kept with them.
+//! What is written stays where it lies, in a queue of pieces that others may share, until it is acknowledged.
+//! The queue is also what is sent again, and nothing is copied into a ring. Sums are kept with pieces.
 //!
 //! | module | what |
 //! |---|---|
 //! | `queue` | what was written and not acknowledged |
-//! | `scoreboard` | what is on its way, has arrived, is lost: selective acknowledgements and RACK-TLP (RFC 2018, 8985) |
+//! | `scoreboard` | what is on its way, has arrived, is lost: blocks, RACK-TLP (RFC 2018, 8985) |
 //! | `congestion`, `rtt` | NewReno and Cubic (RFC 6582, 9438), timeouts (RFC 6298) |
 //! | `receiver` | what comes, in order or not; windows; blocks that are reported (RFC 2018, 2883) |
-//! | `arrival` | what a segment does, by the state (RFC 9293), time stamps (RFC 7323), and what is not believed (RFC 5961) |
+//! | `arrival` | what a segment does (RFC 9293, 7323), and what is not believed (RFC 5961) |
 //! | `departure` | what is sent, and when |
 //! | `frame` | segments as frames |
 //!
@@ -75,8 +75,8 @@ impl Machine {
         self.next_hop
     }
 
-    /// A segment came from this neighbour. If two in a row come from another one than before, answers go there
-    /// from now on: no checksum that is looked at here covers its address, so one may be an accident.
+    /// A segment came from this neighbour. If two in a row come from another one than before, answers go
+    /// there from now on. One may be an accident: no checksum that is looked at here covers its address.
     fn follow(&mut self, from: EthernetAddress) {
         if self.next_hop.is_none() || self.next_hop != Some(from) && self.last_from == Some(from) {
             self.next_hop = Some(from);
