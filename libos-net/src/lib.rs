@@ -44,7 +44,8 @@ pub use flow::Flow;
 pub use link::{Frame, Link};
 pub use net::Net;
 pub use protocol::{
-    Bulk, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
+    Bulk, Congestion, Counted, Interactive, Outlet, OwnTcp, Piece, Protocol, SmolTcp, TcpError,
+    TcpParameters, TcpPolicy, TcpState,
 };
 pub use stack::{ListenError, Statistics};
 pub use tcp::{ConnectError, TcpListener, TcpStream};

@@ -148,11 +148,10 @@ fn no_packet_is_longer_than_the_configuration_says() {
         let (one, two) = wire(64);
         let longest = [(); 2].map(|()| std::rc::Rc::default());
         let [first, second] = longest.clone();
-        let pair = Pair {
-            server: Net::new(Measured(one, first), &server).unwrap(),
-            client: Net::new(Measured(two, second), &base(2)).unwrap(),
-            executor: pair::executor(),
-        };
+        let pair = Pair::of(
+            Net::new(Measured(one, first), &server).unwrap(),
+            Net::new(Measured(two, second), &base(2)).unwrap(),
+        );
         settle(&pair);
         let address = if ipv6 { "fd00::1" } else { "10.0.0.1" };
         echo(&pair, IpEndpoint::new(address.parse().unwrap(), 7), 20_000);

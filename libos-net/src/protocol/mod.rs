@@ -4,11 +4,15 @@
 //! | variant | what |
 //! |---|---|
 //! | [`SmolTcp`] | smoltcp's socket: a ring of bytes for each direction |
+//! | [`OwnTcp`] | this project's own: what is sent stays where it lies until it is acknowledged |
 //!
 //! An application adds its own: it implements [`Protocol`], and its [`TcpPolicy`] says so.
 
 mod outlet;
+mod own;
 mod parameters;
+mod paths;
+mod piece;
 mod policy;
 mod port;
 mod smol;
@@ -19,7 +23,10 @@ use core::fmt;
 use core::task::{Poll, Waker};
 use embedded_io_async::ErrorKind;
 pub use outlet::Outlet;
-pub use parameters::TcpParameters;
+pub use own::OwnTcp;
+pub use parameters::{Congestion, TcpParameters};
+pub(crate) use paths::Paths;
+pub use piece::Piece;
 pub use policy::{Bulk, Interactive, TcpPolicy};
 pub(crate) use port::{Port, instant, send, take};
 pub use smol::SmolTcp;
@@ -52,6 +59,17 @@ impl embedded_io_async::Error for TcpError {
             TcpError::Closed => ErrorKind::NotConnected,
         }
     }
+}
+
+/// What a connection has sent, in bytes of its stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Sent, again or not.
+    pub bytes_sent: u64,
+    /// Copied on the way from the application into frames.
+    pub bytes_copied: u64,
+    /// Looked at for a checksum.
+    pub bytes_summed: u64,
 }
 
 /// The protocol machine of one connection of TCP (RFC 9293): what comes for it, what it sends, and when it
@@ -98,6 +116,16 @@ pub trait Protocol {
     /// [`TcpError`].
     fn poll_write(&mut self, from: &[u8], waker: &Waker) -> Poll<Result<usize, TcpError>>;
 
+    /// Takes a piece to be sent, or as much of it as there is room for; how much is returned. A protocol that
+    /// can't share it copies it. `waker` as with [`Protocol::poll_write`].
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError`].
+    fn poll_write_piece(&mut self, piece: &Piece, waker: &Waker) -> Poll<Result<usize, TcpError>> {
+        self.poll_write(piece, waker)
+    }
+
     /// Ready when the other end has acknowledged all that was written. `waker` as with
     /// [`Protocol::poll_write`].
     ///
@@ -118,4 +146,7 @@ pub trait Protocol {
 
     /// Ends at once; the next [`Protocol::send`] sends a reset, if the other end knows of the connection.
     fn abort(&mut self);
+
+    /// What it has counted.
+    fn counted(&self) -> Counted;
 }

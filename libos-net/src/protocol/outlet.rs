@@ -1,7 +1,10 @@
 //! What a connection needs of its stack while it is called.
 
-use crate::link::Link;
+use super::paths::Paths;
+use crate::flow::Flow;
+use crate::link::{Frame, Link};
 use smoltcp::iface::Interface;
+use smoltcp::wire::{EthernetAddress, IpAddress};
 
 /// What a call has sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,12 +20,18 @@ pub struct Outlet<'s> {
     pub(super) interface: &'s mut Interface,
     pub(super) link: &'s mut dyn Link,
     pub(super) sent: Sent,
+    paths: &'s mut Paths,
     now_us: i64,
 }
 
 impl<'s> Outlet<'s> {
-    pub(crate) fn new(interface: &'s mut Interface, link: &'s mut dyn Link, now_us: i64) -> Outlet<'s> {
-        Outlet { interface, link, sent: Sent::default(), now_us }
+    pub(crate) fn new(
+        interface: &'s mut Interface,
+        link: &'s mut dyn Link,
+        paths: &'s mut Paths,
+        now_us: i64,
+    ) -> Outlet<'s> {
+        Outlet { interface, link, sent: Sent::default(), paths, now_us }
     }
 
     /// Microseconds on the clock of the stack. It never goes back.
@@ -33,6 +42,67 @@ impl<'s> Outlet<'s> {
     /// Whether there is room for one more frame.
     pub fn has_room(&mut self) -> bool {
         self.link.has_room()
+    }
+
+    /// Our hardware address.
+    pub fn hardware_address(&self) -> [u8; 6] {
+        self.link.address()
+    }
+
+    /// Whether an address is one of ours.
+    pub fn is_ours(&self, address: IpAddress) -> bool {
+        self.interface.has_ip_addr(address)
+    }
+
+    /// Bytes of the longest frame, header included.
+    pub fn max_frame_bytes(&self) -> usize {
+        self.link.max_frame_bytes()
+    }
+
+    /// A frame of so many bytes to be filled in; see [`Link::frame`].
+    pub fn frame(&mut self, bytes: usize) -> Frame {
+        self.link.frame(bytes)
+    }
+
+    /// Sends a frame, for which there must be room.
+    pub fn send(&mut self, frame: Frame) {
+        self.sent.frames += 1;
+        self.link.send(frame);
+    }
+
+    /// The hardware address of the way to an address, if it is known. If not, somebody is asked for it, and
+    /// the connection is called again when an answer comes.
+    pub fn neighbor(&mut self, remote: IpAddress) -> Option<EthernetAddress> {
+        let hop = self.next_hop(remote)?;
+        if let Some(known) = self.paths.find(hop, self.now_us) {
+            return Some(known);
+        }
+        let source = self.interface.get_source_address(&hop)?;
+        if self.paths.may_ask(hop, self.now_us) && self.link.has_room() {
+            let question = super::paths::question(EthernetAddress(self.link.address()), source, hop)?;
+            let mut frame = self.link.frame(question.len());
+            frame.copy_from_slice(&question);
+            self.sent.asked_neighbor = true;
+            self.send(frame);
+        }
+        None
+    }
+
+    /// The neighbour on the way to an address.
+    fn next_hop(&self, remote: IpAddress) -> Option<IpAddress> {
+        if self.interface.ip_addrs().iter().any(|ours| ours.contains_addr(&remote)) {
+            return Some(remote);
+        }
+        let route = match remote {
+            IpAddress::Ipv4(_) => self.interface.routes().get_default_ipv4_route(),
+            IpAddress::Ipv6(_) => self.interface.routes().get_default_ipv6_route(),
+        };
+        route.map(|route| route.via_router)
+    }
+
+    /// A number that nobody outside can guess, always the same for a flow.
+    pub fn secret(&self, flow: &Flow) -> u64 {
+        self.paths.secret(flow)
     }
 
     /// What has been sent through it.

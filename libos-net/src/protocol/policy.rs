@@ -1,9 +1,8 @@
 //! What a connection does with acknowledgements, segments, buffers and congestion: the application's choice.
 
-use super::{Protocol, SmolTcp, TcpParameters};
+use super::{Congestion, Protocol, SmolTcp, TcpParameters};
 use alloc::boxed::Box;
 use core::time::Duration;
-use smoltcp::socket::tcp::CongestionControl;
 
 /// Decides for the connections of a listener, or for one that is opened. The libOS asks when it makes a
 /// connection; what is not said has the value of [`Interactive`].
@@ -45,8 +44,8 @@ pub trait TcpPolicy {
     }
 
     /// How the congestion window moves.
-    fn congestion_control(&self) -> CongestionControl {
-        CongestionControl::Reno
+    fn congestion_control(&self) -> Congestion {
+        Congestion::Reno
     }
 
     /// After how long without an answer the connection is given up.
@@ -72,7 +71,20 @@ pub trait TcpPolicy {
         }
     }
 
-    /// The protocol machine of a new connection.
+    /// The protocol machine of a new connection: smoltcp's, unless another is wanted.
+    ///
+    /// ```
+    /// use libos_net::{OwnTcp, Protocol, TcpPolicy};
+    ///
+    /// /// A server of files.
+    /// struct Files;
+    ///
+    /// impl TcpPolicy for Files {
+    ///     fn protocol(&self) -> Box<dyn Protocol> {
+    ///         Box::new(OwnTcp::new(&self.parameters()))
+    ///     }
+    /// }
+    /// ```
     fn protocol(&self) -> Box<dyn Protocol> {
         Box::new(SmolTcp::new(&self.parameters()))
     }
@@ -102,7 +114,7 @@ impl TcpPolicy for Bulk {
         true
     }
 
-    fn congestion_control(&self) -> CongestionControl {
-        CongestionControl::None
+    fn congestion_control(&self) -> Congestion {
+        Congestion::None
     }
 }

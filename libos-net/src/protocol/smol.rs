@@ -1,19 +1,20 @@
 //! smoltcp's socket behind a connection: one in a set of its own, so that to poll it costs the same however
 //! many others there are.
 
-use super::{Outlet, Protocol, TcpError, TcpParameters, TcpState, instant, send, take};
+use super::{Congestion, Counted, Outlet, Protocol, TcpError, TcpParameters, TcpState, instant, send, take};
 use crate::flow::Flow;
 use crate::link::Frame;
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer};
+use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer};
 use smoltcp::wire::IpListenEndpoint;
 
 /// smoltcp's TCP. Bytes are copied into a ring for each direction.
 pub struct SmolTcp {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    written: u64,
 }
 
 impl SmolTcp {
@@ -21,7 +22,7 @@ impl SmolTcp {
     pub fn new(parameters: &TcpParameters) -> SmolTcp {
         let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
         let handle = sockets.add(socket(parameters));
-        SmolTcp { sockets, handle }
+        SmolTcp { sockets, handle, written: 0 }
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -37,7 +38,10 @@ fn socket(parameters: &TcpParameters) -> Socket<'static> {
     };
     socket.set_ack_delay(parameters.acknowledge_after.map(time));
     socket.set_nagle_enabled(parameters.waits_to_fill_segments);
-    socket.set_congestion_control(parameters.congestion_control);
+    socket.set_congestion_control(match parameters.congestion_control {
+        Congestion::None => CongestionControl::None,
+        Congestion::Reno | Congestion::Cubic => CongestionControl::Reno,
+    });
     socket.set_timeout(Some(time(parameters.give_up_after)));
     socket.set_keep_alive(parameters.keep_alive.map(time));
     socket
@@ -86,13 +90,16 @@ impl Protocol for SmolTcp {
     }
 
     fn poll_write(&mut self, from: &[u8], waker: &Waker) -> Poll<Result<usize, TcpError>> {
-        let socket = self.socket();
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         match socket.send_slice(from) {
             Ok(0) => {
                 socket.register_send_waker(waker);
                 Poll::Pending
             }
-            Ok(bytes) => Poll::Ready(Ok(bytes)),
+            Ok(bytes) => {
+                self.written += bytes as u64;
+                Poll::Ready(Ok(bytes))
+            }
             Err(_) if socket.state() == TcpState::Closed => Poll::Ready(Err(TcpError::Reset)),
             Err(_) => Poll::Ready(Err(TcpError::Closed)),
         }
@@ -128,5 +135,10 @@ impl Protocol for SmolTcp {
 
     fn abort(&mut self) {
         self.socket().abort();
+    }
+
+    /// Each byte is copied into the ring, and from there into a frame. What is sent again is not told.
+    fn counted(&self) -> Counted {
+        Counted { bytes_sent: self.written, bytes_copied: 2 * self.written, bytes_summed: self.written }
     }
 }

@@ -147,7 +147,7 @@ impl Stack {
         let local = self.unused_port(address, remote)?;
         let flow = Flow { local, remote };
         let mut protocol = policy.protocol();
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         if !protocol.connect(&flow, &mut outlet) {
             return None;
         }

@@ -13,7 +13,7 @@ mod table;
 use crate::config::Config;
 use crate::flow::{Deadlines, Flow, Kind, checksum, classify};
 use crate::link::{Frame, Link, Offloads};
-use crate::protocol::{self, Outlet, Port, Protocol, TcpState as State, instant};
+use crate::protocol::{self, Counted, Outlet, Paths, Port, Protocol, TcpState as State, instant};
 pub use accept::ListenError;
 use accept::{Accepted, Listener};
 use addresses::Addresses;
@@ -68,6 +68,7 @@ pub struct Statistics {
 pub(crate) struct Stack {
     link: Box<dyn Link>,
     interface: Interface,
+    paths: Paths,
     /// What is not TCP.
     common: SocketSet<'static>,
     common_due_us: Option<i64>,
@@ -101,6 +102,7 @@ impl Stack {
             checks: link.offloads().contains(Offloads::CHECKSUM),
             link,
             interface,
+            paths: Paths::new((seed[2], seed[1])),
             common: SocketSet::new(Vec::new()),
             common_due_us: None,
             common_is_pending: true,
@@ -194,10 +196,11 @@ impl Stack {
                     self.hear(&frame, now_us);
                 }
                 self.common_is_pending = true;
-                let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+                let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
                 protocol::take(&mut outlet, &frame, &mut self.common);
                 self.statistics.frames_sent += outlet.sent().frames;
                 if kind != Kind::Other {
+                    self.paths.learn(&frame, now_us);
                     for slot in core::mem::take(&mut self.waiting_for_neighbor) {
                         if let Some(connection) = self.table.at(slot) {
                             connection.waits_for_neighbor = false;
@@ -227,7 +230,7 @@ impl Stack {
     fn take_segment(&mut self, slot: usize, frame: &Frame, now_us: i64) {
         let Some(connection) = self.table.at(slot) else { return };
         connection.heard_us = now_us;
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         connection.protocol.take(frame, &mut outlet);
         self.statistics.frames_sent += outlet.sent().frames;
         self.set_pending(slot);
@@ -244,7 +247,7 @@ impl Stack {
             return;
         }
         *answered += 1;
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         protocol::take(&mut outlet, frame, &mut self.strangers);
         self.statistics.frames_sent += outlet.sent().frames;
     }
@@ -271,7 +274,7 @@ impl Stack {
             return;
         }
         self.common_is_pending = false;
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         protocol::send(&mut outlet, &mut self.common);
         self.statistics.frames_sent += outlet.sent().frames;
         self.configure();
@@ -285,7 +288,7 @@ impl Stack {
         let Some(connection) = self.table.at(slot) else { return };
         connection.is_pending = false;
         self.statistics.connections_polled += 1;
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         connection.protocol.send(&mut outlet);
         let wants_us = connection.protocol.due_us(&mut outlet);
         let sent = outlet.sent();
@@ -374,6 +377,11 @@ impl Stack {
     /// The machine of a connection. Whoever changes something in it calls [`Stack::touch`].
     pub(crate) fn protocol(&mut self, id: ConnectionId) -> Option<&mut (dyn Protocol + 'static)> {
         Some(&mut *self.table.get(id)?.protocol)
+    }
+
+    /// What a connection has counted.
+    pub(crate) fn counted(&mut self, id: ConnectionId) -> Option<Counted> {
+        self.table.get(id).map(|connection| connection.protocol.counted())
     }
 
     /// The ends of a connection.

@@ -1,6 +1,6 @@
 //! A connection, for the application.
 
-use crate::protocol::TcpError;
+use crate::protocol::{Counted, Piece, TcpError};
 use crate::stack::{ConnectionId, Handle};
 use core::fmt;
 use core::future::poll_fn;
@@ -59,6 +59,36 @@ impl TcpStream {
     /// Our end.
     pub fn local(&self) -> Option<IpEndpoint> {
         self.net.stack().flow(self.id).map(|flow| flow.local)
+    }
+
+    /// What was counted on this connection.
+    pub fn counted(&self) -> Counted {
+        self.net.stack().counted(self.id).unwrap_or_default()
+    }
+
+    /// Writes a piece: all of it. With a protocol that can, it is not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError`].
+    pub async fn write_piece(&mut self, piece: &Piece) -> Result<(), TcpError> {
+        let mut written = 0;
+        while written < piece.len() {
+            let rest = if written == 0 { piece.clone() } else { piece.part(written..piece.len()) };
+            written += poll_fn(|context| {
+                let stack = &mut *self.net.stack();
+                let Some(protocol) = stack.protocol(self.id) else {
+                    return Poll::Ready(Err(TcpError::Reset));
+                };
+                let taken = protocol.poll_write_piece(&rest, context.waker());
+                if matches!(taken, Poll::Ready(Ok(_))) {
+                    stack.touch(self.id);
+                }
+                taken
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Says that nothing more will be written. What the other end writes can still be read.

@@ -3,9 +3,11 @@
 // Each test program uses some of this.
 #![allow(dead_code)]
 
+mod slow;
+
 use libos_core::task::Executor;
 use libos_net::link::{Faults, Faulty, Offloads, wire};
-use libos_net::{Config, IpEndpoint, Ipv4, Ipv6, Net};
+use libos_net::{Config, Congestion, IpEndpoint, Ipv4, Ipv6, Net, OwnTcp, Protocol, SmolTcp, TcpPolicy};
 use std::cell::Cell;
 use std::net::SocketAddr;
 
@@ -13,7 +15,7 @@ thread_local! {
     static NOW_NS: Cell<u64> = const { Cell::new(0) };
 }
 
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     NOW_NS.get()
 }
 
@@ -39,6 +41,8 @@ pub struct Pair {
     pub server: Net,
     pub client: Net,
     pub executor: Executor,
+    /// When a frame arrives on a slow wire.
+    arrivals: slow::Arrivals,
 }
 
 /// The configuration of 10.0.0.`last`.
@@ -76,10 +80,30 @@ impl Pair {
     fn both(server: &Config, client: &Config, faults: Faults, seed: u64, offloads: Offloads) -> Pair {
         let (one, two) = wire(WIRE);
         let (one, two) = (one.with_offloads(offloads), two.with_offloads(offloads));
+        Pair::of(
+            Net::new(Faulty::new(one, faults, seed), server).unwrap(),
+            Net::new(Faulty::new(two, faults, seed + 1000), client).unwrap(),
+        )
+    }
+
+    /// These two, which have a link.
+    pub fn of(server: Net, client: Net) -> Pair {
+        Pair { server, client, executor: Executor::new(now_ns), arrivals: Default::default() }
+    }
+
+    /// A wire with delay: frames take so many microseconds, and a byte so many nanoseconds.
+    pub fn slow(faults: Faults, seed: u64, delay_us: u64, ns_a_byte: u64, mtu: usize) -> Pair {
+        let (one, two) = wire(4096);
+        let arrivals = slow::Arrivals::default();
+        let slow = |end, seed| {
+            let slow = slow::Slow::new(end, delay_us * 1000, ns_a_byte, 14 + mtu, arrivals.clone());
+            Faulty::new(slow, faults, seed)
+        };
         Pair {
-            server: Net::new(Faulty::new(one, faults, seed), server).unwrap(),
-            client: Net::new(Faulty::new(two, faults, seed + 1000), client).unwrap(),
+            server: Net::new(slow(one, seed), &config(1)).unwrap(),
+            client: Net::new(slow(two, seed + 1000), &config(2)).unwrap(),
             executor: Executor::new(now_ns),
+            arrivals,
         }
     }
 
@@ -97,7 +121,9 @@ impl Pair {
                 return result;
             }
             if !busy {
-                let due = [self.server.due_ns(), self.client.due_ns(), self.executor.next_timer_ns()];
+                let arrival_ns = self.arrivals.get().filter(|ns| *ns > now_ns());
+                let due =
+                    [self.server.due_ns(), self.client.due_ns(), self.executor.next_timer_ns(), arrival_ns];
                 let due_ns = due.into_iter().flatten().min().expect("somebody waits for a time");
                 assert!(due_ns < end_ns, "a day has passed");
                 NOW_NS.set(due_ns.max(now_ns() + 1000));
@@ -113,5 +139,47 @@ impl Pair {
         self.server.poll();
         self.client.poll();
         ran || self.executor.is_ready() || before != (frames(&self.server), frames(&self.client))
+    }
+}
+
+/// A policy with the protocol of this project, or with that of smoltcp.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub own: bool,
+    pub congestion: Congestion,
+    pub receive_bytes: usize,
+    pub send_bytes: usize,
+}
+
+impl Variant {
+    pub const SMOL: Variant =
+        Variant { own: false, congestion: Congestion::Reno, receive_bytes: 64 * 1024, send_bytes: 64 * 1024 };
+    pub const OWN: Variant = Variant { own: true, ..Variant::SMOL };
+    pub const CUBIC: Variant = Variant { congestion: Congestion::Cubic, ..Variant::OWN };
+
+    /// Who serves and who asks: all in which our own has a part.
+    pub const PAIRS: [(Variant, Variant); 4] = [
+        (Variant::OWN, Variant::SMOL),
+        (Variant::SMOL, Variant::OWN),
+        (Variant::OWN, Variant::OWN),
+        (Variant::CUBIC, Variant::OWN),
+    ];
+}
+
+impl TcpPolicy for Variant {
+    fn receive_bytes(&self) -> usize {
+        self.receive_bytes
+    }
+    fn send_bytes(&self) -> usize {
+        self.send_bytes
+    }
+    fn congestion_control(&self) -> Congestion {
+        self.congestion
+    }
+    fn protocol(&self) -> Box<dyn Protocol> {
+        match self.own {
+            true => Box::new(OwnTcp::new(&self.parameters())),
+            false => Box::new(SmolTcp::new(&self.parameters())),
+        }
     }
 }
