@@ -44,7 +44,7 @@ pub use flow::Flow;
 pub use link::{Frame, Link};
 pub use net::Net;
 pub use protocol::{
-    Bulk, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
+    Bulk, Handshake, Interactive, Outlet, Protocol, SmolTcp, TcpError, TcpParameters, TcpPolicy, TcpState,
 };
 pub use stack::{ListenError, Statistics};
 pub use tcp::{ConnectError, TcpListener, TcpStream};
