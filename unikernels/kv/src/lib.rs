@@ -3,8 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`bytes`] | keys, fields, members and strings: short ones without an allocation |
+//! | [`glob`] | patterns of names |
 //! | [`resp`] | commands out of what a client sends, and replies in RESP2 and RESP3 |
 //! | [`table`] | the hash table below everything: it grows in steps, and a scan misses nothing that stays |
+//! | [`ranked`] | a sequence with ranks, for sorted sets |
 //! | [`value`] | what a key can hold |
 //! | [`store`] | databases of keys, with expiry, watched keys and an account of memory |
 //! | [`command`] | the table of commands, and what each does |
@@ -13,8 +15,10 @@
 //! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
 //! vector, what it has to keep on disk and whom it has to wake is in [`command::Effects`].
 //!
-//! rows: bytes number random · resp table · value · store · command::error · command::call
-//! rows: command::server command::string · command
+//! rows: bytes glob number random · resp table ranked · value · store · command::error · command::call
+//! rows: command::list · command::hash command::transfer command::expiry command::bits · command::set command::string
+//! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog command::server
+//! rows: command::sorted command::range · command::combine · command
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,8 +26,10 @@ extern crate alloc;
 
 pub mod bytes;
 pub mod command;
+pub mod glob;
 pub mod number;
 pub mod random;
+pub mod ranked;
 pub mod resp;
 pub mod store;
 pub mod table;

@@ -136,6 +136,70 @@ pub fn format_f64(value: f64) -> String {
     format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
 }
 
+/// Decimals behind the point that sums have at most, as Redis prints them.
+const DECIMALS: usize = 17;
+
+/// The sum of two decimal numbers as Redis's `INCRBYFLOAT` prints it: up to 17 decimals, no zeros at the end.
+/// It is exact where both have no more decimals than that and are below 10^20. Redis computes with 64 bits of
+/// mantissa, and shows its rounding in the last of 19 digits. `None` if one is no number; an infinite sum is
+/// "inf".
+pub fn add_decimals(first: &[u8], second: &[u8]) -> Option<String> {
+    let (first_value, second_value) = (parse_f64(first)?, parse_f64(second)?);
+    let (sign, whole, part) = match (fixed(first), fixed(second)) {
+        (Some(first), Some(second)) => {
+            let sum = first + second;
+            let one = 10u128.pow(DECIMALS as u32);
+            let magnitude = sum.unsigned_abs();
+            (sum < 0, format!("{}", magnitude / one), format!("{:017}", magnitude % one))
+        }
+        _ => {
+            let sum = first_value + second_value;
+            if !sum.is_finite() {
+                return Some(String::from("inf"));
+            }
+            let text = format!("{:.17}", if sum < 0.0 { -sum } else { sum });
+            let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+            (sum < 0.0, String::from(whole), String::from(part))
+        }
+    };
+    let part = part.trim_end_matches('0');
+    let sign = if sign { "-" } else { "" };
+    Some(if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") })
+}
+
+/// A decimal number times 10^17, if it is a whole number then and less than 10^37.
+fn fixed(text: &[u8]) -> Option<i128> {
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let text = core::str::from_utf8(text).ok()?;
+    let (digits, exponent) = match text.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut value = 0i128;
+    for digit in whole.bytes().chain(part.bytes()) {
+        if !digit.is_ascii_digit() || value > 10i128.pow(36) {
+            return None;
+        }
+        value = value * 10 + i128::from(digit - b'0');
+    }
+    let power = (DECIMALS as i32 - part.len() as i32).checked_add(exponent)?;
+    for _ in 0..power.unsigned_abs().min(60) {
+        if value == 0 {
+            break;
+        }
+        if power < 0 && value % 10 != 0 || power > 0 && value > 10i128.pow(36) {
+            return None;
+        }
+        value = if power < 0 { value / 10 } else { value * 10 };
+    }
+    (value < 10i128.pow(37)).then_some(if negative { -value } else { value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +250,22 @@ mod tests {
         ] {
             assert_eq!(format_f64(value), text);
         }
+    }
+
+    #[test]
+    fn sums_of_decimals_are_exact() {
+        for (first, second, sum) in [
+            ("10.5", "0.1", "10.6"),
+            ("0.1", "0.2", "0.3"),
+            ("5.0e3", "200", "5200"),
+            ("-1.5", "1.5", "0"),
+            ("3", "-5.25", "-2.25"),
+            ("1e30", "1", "1000000000000000019884624838656"),
+            ("1e308", "1e308", "inf"),
+        ] {
+            assert_eq!(add_decimals(first.as_bytes(), second.as_bytes()).as_deref(), Some(sum));
+        }
+        assert_eq!(add_decimals(b"1x", b"1"), None);
     }
 
     #[test]

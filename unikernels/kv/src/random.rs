@@ -1,5 +1,7 @@
 //! Numbers for choices that nobody has to be unable to guess: members at random, keys at random.
 
+use alloc::vec::Vec;
+
 /// A generator: SplitMix64 (Steele, Lea, Flood, OOPSLA'14).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -22,5 +24,15 @@ impl Random {
     /// A number below `limit`, which is not 0.
     pub fn below(&mut self, limit: usize) -> usize {
         ((u128::from(self.next_u64()) * limit as u128) >> 64) as usize
+    }
+
+    /// Has so many at random stay in a vector, and no others.
+    pub fn choose<T>(&mut self, all: &mut Vec<T>, count: usize) {
+        let count = count.min(all.len());
+        for index in 0..count {
+            let other = index + self.below(all.len() - index);
+            all.swap(index, other);
+        }
+        all.truncate(count);
     }
 }

@@ -271,7 +271,7 @@ impl<'a> Call<'a> {
         match at {
             Some(at) => {
                 self.store.statistics.hits += 1;
-                self.store.accessed(at);
+                self.store.accessed(at, self.now_ms);
             }
             None => self.store.statistics.misses += 1,
         }
@@ -282,7 +282,7 @@ impl<'a> Call<'a> {
     pub fn find_to_change(&mut self, key: &[u8]) -> Option<At> {
         let at = self.find_quietly(key);
         if let Some(at) = at {
-            self.store.accessed(at);
+            self.store.accessed(at, self.now_ms);
         }
         at
     }
@@ -315,7 +315,9 @@ impl<'a> Call<'a> {
     /// Adds a key that is not there.
     pub fn insert(&mut self, key: &[u8], value: Value) -> At {
         self.effects.changes += 1;
-        self.store.insert(self.database, Bytes::from(key), value)
+        let at = self.store.insert(self.database, Bytes::from(key), value);
+        self.store.accessed(at, self.now_ms);
+        at
     }
 
     /// Sets a key to a value, whatever it was. Its expiry goes.
@@ -362,4 +364,71 @@ impl<'a> Call<'a> {
         self.log(command);
         self.logged = true;
     }
+}
+
+/// What has to do with waiting.
+impl Call<'_> {
+    /// An argument that says for how many seconds to wait, in milliseconds; `None` for ever.
+    pub fn timeout_ms(&self, index: usize) -> Result<Option<u64>> {
+        let refusal = Error::Text("ERR timeout is not a float or out of range");
+        let seconds = parse_f64(self.arg(index)).ok_or(refusal)?;
+        if seconds < 0.0 {
+            return Err(Error::Text("ERR timeout is negative"));
+        }
+        if seconds * 1000.0 >= 9.2e18 {
+            return Err(Error::Text("ERR timeout is out of range"));
+        }
+        let ms = (seconds * 1000.0) as u64;
+        // What is less than a millisecond is one, and not for ever.
+        let ms = if (ms as f64) < seconds * 1000.0 { ms + 1 } else { ms };
+        Ok((ms > 0).then_some(ms))
+    }
+
+    /// Has the client wait for keys; if it can't, that nothing came is the reply.
+    pub fn wait(&mut self, keys: Range<usize>, timeout_ms: Option<u64>, null_array: bool) -> Outcome {
+        if self.session.never_waits {
+            if null_array {
+                self.reply.null_array()
+            } else {
+                self.reply.null()
+            }
+            return Outcome::Done;
+        }
+        Outcome::Wait(Wait { again: self.args.to_owned(), keys, timeout_ms, null_array })
+    }
+
+    /// Whether a key is of a type, or not there. To who has waited, one of another type is not there.
+    pub fn of_type<T>(
+        &self,
+        at: Option<At>,
+        view: impl Fn(&Value) -> core::result::Result<&T, crate::value::WrongType>,
+    ) -> Result<Option<At>> {
+        let Some(at) = at else { return Ok(None) };
+        match view(self.store.value(at)) {
+            Ok(_) => Ok(Some(at)),
+            Err(_) if self.session.waited => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A count of keys and the keys' arguments, from `index` on, as `LMPOP` has them.
+    pub fn counted_keys(&self, index: usize) -> Result<Range<usize>> {
+        let refusal = Error::Text("ERR numkeys should be greater than 0");
+        let count = parse_i64(self.arg(index)).and_then(|count| usize::try_from(count).ok());
+        let count = count.filter(|count| *count > 0).ok_or(refusal)?;
+        let end = (index + 1).saturating_add(count);
+        if end > self.args.len() { Err(Error::Syntax) } else { Ok(index + 1..end) }
+    }
+}
+
+/// How many may come twice of what is chosen at random. More is refused: the reply is made before it is sent.
+const MOST_REPEATED: u64 = 1 << 20;
+
+/// How many are wanted at random; what can't be is refused.
+pub fn many(count: i64, pairs: bool) -> Result<usize> {
+    let greatest = if pairs { i64::MAX / 2 } else { i64::MAX };
+    if count > greatest || count < 0 && count.unsigned_abs() > MOST_REPEATED {
+        return Err(Error::Text("ERR value is out of range"));
+    }
+    Ok(count.unsigned_abs() as usize)
 }

@@ -4,10 +4,24 @@
 //! anything: an error takes back what it has written of a reply, but not what it has done. What it has done is
 //! logged as it came, if it has changed anything and has not said otherwise ([`Call::log_instead`]).
 
+mod bitfield;
+mod bits;
 mod call;
+mod combine;
 mod error;
+mod expiry;
+mod generic;
+mod hash;
+mod hyperloglog;
+mod list;
+mod range;
+mod scan;
 mod server;
+mod set;
+mod sort;
+mod sorted;
 mod string;
+mod transfer;
 
 pub use call::{Call, Command, Effects, Group, Keys, Outcome, Run, Session, Wait, flag};
 pub use error::{Error, Result, shown};
@@ -20,7 +34,24 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// All commands, by family.
-static FAMILIES: [&[Command]; 2] = [server::COMMANDS, string::COMMANDS];
+static FAMILIES: [&[Command]; 16] = [
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    combine::COMMANDS,
+    expiry::COMMANDS,
+    generic::COMMANDS,
+    hash::COMMANDS,
+    hyperloglog::COMMANDS,
+    list::COMMANDS,
+    range::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    sort::COMMANDS,
+    sorted::COMMANDS,
+    string::COMMANDS,
+    transfer::COMMANDS,
+];
 
 /// Finds commands by their names.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ pub struct Entry {
     pub expires_ms: Option<u64>,
     /// Bytes of memory for key and value, when they were changed last.
     pub bytes: usize,
+    /// When it was used last, in seconds since 1970.
+    pub accessed_s: u32,
 }
 
 impl Entry {
@@ -37,7 +39,7 @@ impl Database {
     }
 
     pub fn insert(&mut self, key: Bytes, value: Value, bytes: usize) -> Slot {
-        self.keys.insert(key, Entry { value, expires_ms: None, bytes })
+        self.keys.insert(key, Entry { value, expires_ms: None, bytes, accessed_s: 0 })
     }
 
     /// Brings the account of an entry up to date: its bytes before and now.

@@ -12,7 +12,7 @@ mod watch;
 use crate::bytes::Bytes;
 use crate::random::Random;
 use crate::table::{HashKey, Slot};
-use crate::value::Value;
+use crate::value::{Compact, Value};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use database::Database;
@@ -51,27 +51,6 @@ pub struct Statistics {
     pub misses: u64,
     /// Keys whose time was over.
     pub expired: u64,
-}
-
-/// Up to which size collections are kept in their compact forms. Named as in Redis's configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compact {
-    /// `hash-max-listpack-entries`
-    pub hash_entries: usize,
-    /// `hash-max-listpack-value`: bytes.
-    pub hash_bytes: usize,
-    /// `set-max-intset-entries`
-    pub set_entries: usize,
-    /// `zset-max-listpack-entries`
-    pub zset_entries: usize,
-    /// `zset-max-listpack-value`: bytes.
-    pub zset_bytes: usize,
-}
-
-impl Default for Compact {
-    fn default() -> Self {
-        Self { hash_entries: 128, hash_bytes: 64, set_entries: 512, zset_entries: 128, zset_bytes: 64 }
-    }
 }
 
 /// All databases.
@@ -161,8 +140,9 @@ impl Store {
         self.databases[usize::from(database)].keys.find(key).map(|slot| At { database, slot })
     }
 
-    /// Tells the observer that a key is used.
-    pub fn accessed(&mut self, at: At) {
+    /// Notes that a key is used, and tells the observer.
+    pub fn accessed(&mut self, at: At, now_ms: u64) {
+        self.databases[usize::from(at.database)].keys.value_mut(at.slot).accessed_s = (now_ms / 1000) as u32;
         if let Some(observer) = &mut self.observer {
             let key = self.databases[usize::from(at.database)].keys.key(at.slot);
             observer.accessed(at, self.hash_key.hash(key));
