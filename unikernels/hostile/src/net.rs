@@ -428,9 +428,10 @@ fn flood(judge: &mut Judge) {
         judge.allowed("binding", hypercall::filter_bind(&filter, rights));
     }
     let own = own_address();
-    let targets: Vec<MacAddress> = neighbours().chain([MacAddress::BROADCAST, own]).collect();
+    // To everybody last: what waits for the device then waits until it takes it, or is given up.
+    let targets: Vec<MacAddress> = [MacAddress::BROADCAST, own].into_iter().chain(neighbours()).collect();
     let mut under_way = 0;
-    for round in 0..FLOOD_ROUNDS {
+    for round in (0..FLOOD_ROUNDS).rev() {
         let target = targets[round as usize % targets.len()];
         machine::write_frame(line.sent, &packet(target, own, VICTIMS));
         let bytes = MAX_PACKET_BYTES as u32;
