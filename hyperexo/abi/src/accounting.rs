@@ -84,6 +84,9 @@ pub struct Accounting {
     pub net_packets_received: AtomicU64,
     /// Bytes of those, Ethernet headers included.
     pub net_bytes_received: AtomicU64,
+    /// Bytes copied by the kernel for packets: out of frames of the environment, into them, and between the
+    /// kernel and the device. Each on the account of whose packet it is.
+    pub net_bytes_copied: AtomicU64,
     /// Packets for the environment that found no place in its ring.
     pub net_packets_dropped: AtomicU64,
     /// Packets of the environment that were refused.

@@ -119,7 +119,8 @@ pub enum Call {
     FilterUnbind = 23,
     /// Gives the kernel [`crate::net::NetRings`]. 0: first of [`crate::net::NET_RING_FRAMES`] adjacent
     /// frames, bound read-write by the caller and owned by it. One pair per environment; the frames can't be
-    /// unbound until it ends.
+    /// unbound until it ends. Results: 0: the work that is done for packets that are sent
+    /// ([`crate::offload::Offloads`]).
     NetRingBind = 24,
     /// Says that the ring of packets to be sent has some.
     NetKick = 25,

@@ -8,13 +8,18 @@
 //!   them; who binds one to read gets the packets that match, who binds one to write may send packets to
 //!   which an answer would match. No two environments own filters that overlap; among those of one owner the
 //!   one with most fields decides.
-//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frame, judges the copy,
-//!   and puts it into the receiver's frame or onto the wire. So a frame is in the kernel's hands only during
+//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frames, judges the copy,
+//!   and puts it into the receiver's frames or onto the wire. So a frame is in the kernel's hands only during
 //!   a kick (to send), and when a packet comes (to receive).
+//! * A packet may lie in several frames, one entry of a ring for each. What it leaves to others to do travels
+//!   with it ([`crate::offload`]), to a neighbour as to the device: whoever has rings takes incomplete
+//!   checksums, and packets that nobody has cut into segments. What the device does not do, the kernel does
+//!   (checksums), or the packet is refused (segments).
 //!
 //! A submission of the transmit ring needs [`crate::hypercall::Call::NetKick`]; one of the receive ring needs
 //! none. A completion of either raises [`crate::upcall::Cause::Net`] if the ring's `wake` is set.
 
+use crate::offload::Offload;
 use crate::ring::{Ring, Slot};
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -24,10 +29,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub const ETHERNET_HEADER_BYTES: usize = 14;
 /// Bytes of the longest packet: header and 1,500 bytes.
 pub const MAX_PACKET_BYTES: usize = ETHERNET_HEADER_BYTES + 1500;
-/// Packets that each ring holds.
-pub const RING_PACKETS: usize = 64;
+/// Entries of each ring: a packet takes one for each frame that it lies in.
+pub const RING_PACKETS: usize = 128;
 /// Adjacent frames that [`NetRings`] take.
-pub const NET_RING_FRAMES: u64 = 2;
+pub const NET_RING_FRAMES: u64 = 4;
 
 /// EtherType of IPv4 (RFC 894).
 pub const ETHER_IPV4: u16 = 0x0800;
@@ -275,7 +280,9 @@ impl Filter {
 pub enum PacketOutcome {
     /// Sent, or received.
     Ok = 0,
-    /// Shorter than an Ethernet header, or longer than [`MAX_PACKET_BYTES`].
+    /// Shorter than an Ethernet header; or longer than [`MAX_PACKET_BYTES`], or, if it is to be cut into
+    /// segments and not for a group, than [`crate::offload::MAX_LARGE_PACKET_BYTES`]; or part of it beyond a
+    /// frame; or it does not end within [`crate::offload::MAX_PACKET_FRAMES`].
     BadLength = 1,
     /// The frame is not bound by the environment with the right that is needed.
     FrameNotBound = 2,
@@ -283,12 +290,14 @@ pub enum PacketOutcome {
     NotAllowed = 3,
     /// The device has taken no packets for too long.
     Timeout = 4,
+    /// The work that it leaves to others makes no sense, or is not done here.
+    Unsupported = 5,
 }
 
 impl PacketOutcome {
     /// The outcome with this number; `None` if nobody defined it.
     pub fn from_number(number: u32) -> Option<PacketOutcome> {
-        [Self::Ok, Self::BadLength, Self::FrameNotBound, Self::NotAllowed, Self::Timeout]
+        [Self::Ok, Self::BadLength, Self::FrameNotBound, Self::NotAllowed, Self::Timeout, Self::Unsupported]
             .into_iter()
             .find(|outcome| *outcome as u32 == number)
     }
@@ -302,74 +311,101 @@ impl fmt::Display for PacketOutcome {
             PacketOutcome::FrameNotBound => "frame is not bound",
             PacketOutcome::NotAllowed => "no filter bound for sending is answered by it",
             PacketOutcome::Timeout => "the device has stopped taking packets",
+            PacketOutcome::Unsupported => "what it leaves to the device makes no sense, or is not done",
         })
     }
 }
 
-/// A packet to be sent, or room for one that comes; it starts at the frame's first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A part of a packet to be sent, or room for a part of one that comes: that is the whole frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketSubmission {
     /// The frame.
     pub frame: u64,
     /// Returned with the completion; means nothing to the kernel.
     pub tag: u32,
-    /// Bytes to be sent. Of no meaning for room: that is [`MAX_PACKET_BYTES`].
+    /// Bytes to be sent. Of no meaning for room, as is all that follows.
     pub bytes: u32,
+    /// Where in the frame they begin.
+    pub offset: u16,
+    /// The packet goes on with the next entry.
+    pub more: bool,
+    /// What it leaves to others. Only that of a packet's first entry counts.
+    pub offload: Offload,
 }
 
-/// What has become of a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has become of a packet that was sent, with the tag of its first entry; or of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketCompletion {
     /// Tag of the submission.
     pub tag: u32,
-    /// Bytes sent or received; 0 unless all went well.
-    pub bytes: u16,
+    /// Bytes sent, or received in this frame; 0 unless all went well.
+    pub bytes: u32,
+    /// Further frames of the packet that has come: each has a completion, right behind this one.
+    pub more: u16,
     /// How it ended. `None`: a number that nobody defined.
     pub outcome: Option<PacketOutcome>,
+    /// What a packet that has come leaves to others, or was done already.
+    pub offload: Offload,
 }
 
-/// Memory of a submission: frame; tag | bytes << 32.
+/// Memory of a submission: frame; tag | bytes << 32; offload; offload | offset << 16 | more << 32.
 #[repr(C)]
-pub struct PacketSubmissionSlot([AtomicU64; 2]);
+pub struct PacketSubmissionSlot([AtomicU64; 4]);
 
 impl Slot for PacketSubmissionSlot {
     type Value = PacketSubmission;
 
     fn store(&self, submission: &PacketSubmission) {
-        self.0[0].store(submission.frame, Ordering::Relaxed);
-        let tag_and_bytes = u64::from(submission.tag) | u64::from(submission.bytes) << 32;
-        self.0[1].store(tag_and_bytes, Ordering::Relaxed);
+        let [low, high] = submission.offload.to_words();
+        let words = [
+            submission.frame,
+            u64::from(submission.tag) | u64::from(submission.bytes) << 32,
+            low,
+            high | u64::from(submission.offset) << 16 | u64::from(submission.more) << 32,
+        ];
+        self.0.iter().zip(words).for_each(|(slot, word)| slot.store(word, Ordering::Relaxed));
     }
 
     fn load(&self) -> PacketSubmission {
-        let tag_and_bytes = self.0[1].load(Ordering::Relaxed);
+        let [frame, tag_and_bytes, low, high] =
+            core::array::from_fn(|index| self.0[index].load(Ordering::Relaxed));
         PacketSubmission {
-            frame: self.0[0].load(Ordering::Relaxed),
+            frame,
             tag: tag_and_bytes as u32,
             bytes: (tag_and_bytes >> 32) as u32,
+            offset: (high >> 16) as u16,
+            more: high >> 32 != 0,
+            offload: Offload::from_words([low, high]),
         }
     }
 }
 
-/// Memory of a completion: tag | bytes << 32 | outcome << 48.
+/// Memory of a completion: tag | bytes << 32; offload; offload | more << 16 | outcome << 32.
 #[repr(C)]
-pub struct PacketCompletionSlot(AtomicU64);
+pub struct PacketCompletionSlot([AtomicU64; 3]);
 
 impl Slot for PacketCompletionSlot {
     type Value = PacketCompletion;
 
     fn store(&self, completion: &PacketCompletion) {
-        let outcome = completion.outcome.map_or(u64::from(u16::MAX), |outcome| outcome as u64);
-        let word = u64::from(completion.tag) | u64::from(completion.bytes) << 32 | outcome << 48;
-        self.0.store(word, Ordering::Relaxed);
+        let outcome = completion.outcome.map_or(u64::from(u32::MAX), |outcome| outcome as u64);
+        let [low, high] = completion.offload.to_words();
+        let words = [
+            u64::from(completion.tag) | u64::from(completion.bytes) << 32,
+            low,
+            high | u64::from(completion.more) << 16 | outcome << 32,
+        ];
+        self.0.iter().zip(words).for_each(|(slot, word)| slot.store(word, Ordering::Relaxed));
     }
 
     fn load(&self) -> PacketCompletion {
-        let word = self.0.load(Ordering::Relaxed);
+        let [tag_and_bytes, low, high] = core::array::from_fn(|index| self.0[index].load(Ordering::Relaxed));
         PacketCompletion {
-            tag: word as u32,
-            bytes: (word >> 32) as u16,
-            outcome: PacketOutcome::from_number((word >> 48) as u32),
+            tag: tag_and_bytes as u32,
+            bytes: (tag_and_bytes >> 32) as u32,
+            more: (high >> 16) as u16,
+            outcome: PacketOutcome::from_number((high >> 32) as u32),
+            offload: Offload::from_words([low, high]),
         }
     }
 }
@@ -382,7 +418,7 @@ pub type PacketRing = Ring<PacketSubmissionSlot, PacketCompletionSlot, RING_PACK
 pub struct NetRings {
     /// Packets to be sent.
     pub transmit: PacketRing,
-    /// Room for packets that come, taken in order, one a packet.
+    /// Room for packets that come, taken in order, as many frames as the packet needs.
     pub receive: PacketRing,
 }
 
@@ -469,18 +505,28 @@ mod tests {
 
     #[test]
     fn slots_give_back_what_was_stored() {
-        let slot = PacketSubmissionSlot([const { AtomicU64::new(0) }; 2]);
-        let submission = PacketSubmission { frame: 1 << 51, tag: u32::MAX, bytes: 1514 };
-        slot.store(&submission);
-        assert_eq!(slot.load(), submission);
-        let slot = PacketCompletionSlot(AtomicU64::new(0));
-        for outcome in 0..5 {
+        let slot = PacketSubmissionSlot([const { AtomicU64::new(0) }; 4]);
+        let offload = Offload { segment_bytes: u16::MAX, ..Offload::checksum(34, u16::MAX) };
+        let submission = PacketSubmission {
+            frame: 1 << 51,
+            tag: u32::MAX,
+            bytes: 1514,
+            offset: 4095,
+            more: true,
+            offload,
+        };
+        for submission in [submission, PacketSubmission { more: false, offset: 0, ..submission }] {
+            slot.store(&submission);
+            assert_eq!(slot.load(), submission);
+        }
+        let slot = PacketCompletionSlot([const { AtomicU64::new(0) }; 3]);
+        for outcome in 0..6 {
             let outcome = PacketOutcome::from_number(outcome);
-            let completion = PacketCompletion { tag: u32::MAX, bytes: u16::MAX, outcome };
+            let completion = PacketCompletion { tag: u32::MAX, bytes: 65_549, more: 16, outcome, offload };
             slot.store(&completion);
             assert_eq!(slot.load(), completion);
         }
-        slot.0.store(u64::MAX, Ordering::Relaxed);
+        slot.0[2].store(u64::MAX, Ordering::Relaxed);
         assert_eq!(slot.load().outcome, None);
     }
 }

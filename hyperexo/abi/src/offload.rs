@@ -81,6 +81,34 @@ impl Offload {
         zerocopy::transmute!(self)
     }
 
+    /// As rings have it.
+    pub fn to_words(self) -> [u64; 2] {
+        let mut bytes = [0; 16];
+        bytes[..10].copy_from_slice(&self.to_bytes());
+        zerocopy::transmute!(bytes)
+    }
+
+    /// From a ring; only the low 16 bits of the second word count.
+    pub fn from_words(words: [u64; 2]) -> Offload {
+        let bytes: [u8; 16] = zerocopy::transmute!(words);
+        Offload::from_bytes(core::array::from_fn(|at| bytes[at]))
+    }
+
+    /// Computes the checksum that a packet leaves to the device, if it leaves it one.
+    ///
+    /// # Panics
+    ///
+    /// If it does not fit the packet: see [`Offload::fits`].
+    pub fn complete(&mut self, packet: &mut [u8]) {
+        if self.needs_checksum() {
+            let start = usize::from(self.checksum_start);
+            let field = start + usize::from(self.checksum_offset);
+            let checksum = checksum([ones_sum(&packet[start..])]);
+            packet[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+            self.flags = 0;
+        }
+    }
+
     /// From a device.
     pub fn from_bytes(bytes: [u8; 10]) -> Offload {
         zerocopy::transmute!(bytes)
@@ -100,6 +128,11 @@ impl Offloads {
     pub const SEGMENTS4: Offloads = Offloads(2);
     /// It cuts TCP over IPv6 into segments.
     pub const SEGMENTS6: Offloads = Offloads(4);
+
+    /// Those among the features of a virtio network device (virtio 1.1, §5.1.3).
+    pub const fn from_features(features: u64) -> Offloads {
+        Offloads((features & 1 | features >> 10 & 6) as u8)
+    }
 
     /// Both.
     pub const fn union(self, other: Offloads) -> Offloads {
@@ -155,6 +188,8 @@ mod tests {
         };
         assert_eq!(offload.to_bytes(), [1, 4, 2, 1, 4, 3, 6, 5, 8, 7]);
         assert_eq!(Offload::from_bytes(offload.to_bytes()), offload);
+        assert_eq!(Offload::from_words(offload.to_words()), offload);
+        assert!(offload.to_words()[1] < 1 << 16);
     }
 
     #[test]

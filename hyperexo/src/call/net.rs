@@ -41,7 +41,8 @@ pub fn unbind(kernel: &mut Kernel, id: EnvironmentId, number: u64) -> Outcome {
 
 /// `NetRingBind`.
 pub fn bind_rings(kernel: &mut Kernel, who: VcpuId, first: u64) -> Outcome {
-    kernel.net.bind_rings(who.environment, who.index, first, &mut kernel.pages).and(DONE)
+    let offloads = kernel.net.bind_rings(who.environment, who.index, first, &mut kernel.pages)?;
+    Ok([offloads.0.into(), 0, 0, 0])
 }
 
 /// `NetKick`.

@@ -4,8 +4,10 @@
 //! never leave the classifier ([`crate::resource::net`]), and nobody else.
 #![forbid(unsafe_code)]
 
+pub use super::wire::LargePacket;
 use super::wire::Wire;
-use hyperexo_abi::net::{MAX_PACKET_BYTES, MacAddress};
+use hyperexo_abi::net::MacAddress;
+use hyperexo_abi::offload::{Offload, Offloads};
 
 /// What is beyond this machine.
 pub trait NetDevice: Send {
@@ -13,11 +15,13 @@ pub trait NetDevice: Send {
     fn address(&self) -> MacAddress;
     /// Whether [`NetDevice::send`] would find room.
     fn has_room(&mut self) -> bool;
+    /// What it does for packets that are sent.
+    fn offloads(&self) -> Offloads;
     /// Sends a packet, of which a copy is made; nothing if there is no room. The device hears of it at the
     /// next [`NetDevice::notify`].
-    fn send(&mut self, packet: &[u8]);
-    /// Copies the next packet that has arrived; returns its bytes.
-    fn receive(&mut self, packet: &mut [u8; MAX_PACKET_BYTES]) -> Option<usize>;
+    fn send(&mut self, packet: &[u8], offload: Offload);
+    /// Copies the next packet that has arrived; returns its bytes, and what the device says of it.
+    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)>;
     /// Whether packets that arrive raise an interrupt. Whoever turns that on looks for packets once more.
     fn interrupt_on_receive(&mut self, wanted: bool);
     /// Whether there being room again raises an interrupt. Whoever turns that on looks for room once more.
@@ -38,9 +42,13 @@ impl NetDevice for Loopback {
         true
     }
 
-    fn send(&mut self, _packet: &[u8]) {}
+    fn offloads(&self) -> Offloads {
+        Offloads::CHECKSUM.union(Offloads::SEGMENTS4).union(Offloads::SEGMENTS6)
+    }
 
-    fn receive(&mut self, _packet: &mut [u8; MAX_PACKET_BYTES]) -> Option<usize> {
+    fn send(&mut self, _packet: &[u8], _offload: Offload) {}
+
+    fn receive(&mut self, _packet: &mut LargePacket) -> Option<(usize, Offload)> {
         None
     }
 
@@ -60,11 +68,15 @@ impl NetDevice for Wire {
         Wire::has_room(self)
     }
 
-    fn send(&mut self, packet: &[u8]) {
-        Wire::send(self, packet);
+    fn offloads(&self) -> Offloads {
+        Wire::offloads(self)
     }
 
-    fn receive(&mut self, packet: &mut [u8; MAX_PACKET_BYTES]) -> Option<usize> {
+    fn send(&mut self, packet: &[u8], offload: Offload) {
+        Wire::send(self, packet, offload);
+    }
+
+    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)> {
         Wire::receive(self, packet)
     }
 

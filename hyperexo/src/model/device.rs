@@ -1,10 +1,11 @@
 //! Devices whose every move a test decides.
 
 use crate::device::block::BlockDevice;
-use crate::device::net::NetDevice;
-use crate::machine::memory::PhysicalMemory;
+use crate::device::net::{LargePacket, NetDevice};
+use crate::machine::memory::{PhysicalMemory, touched};
 use hyperexo_abi::FRAME_BYTES;
-use hyperexo_abi::net::{MAX_PACKET_BYTES, MacAddress};
+use hyperexo_abi::net::MacAddress;
+use hyperexo_abi::offload::{Offload, Offloads};
 use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, SLOTS};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -123,10 +124,14 @@ impl BlockDevice for ModelDisk {
 /// What is beyond the network device.
 #[derive(Default)]
 pub struct NetState {
-    /// Packets on their way to this machine.
-    pub inbox: VecDeque<Vec<u8>>,
+    /// Packets on their way to this machine, and what the device says of them.
+    pub inbox: VecDeque<(Vec<u8>, Offload)>,
     /// Packets that have left it.
     pub outbox: Vec<Vec<u8>>,
+    /// What was left to it for each of those.
+    pub left: Vec<Offload>,
+    /// What it does.
+    pub offloads: Offloads,
     /// The device takes no more.
     pub full: bool,
 }
@@ -158,13 +163,20 @@ impl NetDevice for ModelNet {
     fn has_room(&mut self) -> bool {
         !self.0.lock().unwrap().full
     }
-    fn send(&mut self, packet: &[u8]) {
-        self.0.lock().unwrap().outbox.push(packet.to_vec());
+    fn offloads(&self) -> Offloads {
+        self.0.lock().unwrap().offloads
     }
-    fn receive(&mut self, packet: &mut [u8; MAX_PACKET_BYTES]) -> Option<usize> {
-        let bytes = self.0.lock().unwrap().inbox.pop_front()?;
+    fn send(&mut self, packet: &[u8], offload: Offload) {
+        touched(1 + packet.len() as u64 / 64);
+        let mut state = self.0.lock().unwrap();
+        state.outbox.push(packet.to_vec());
+        state.left.push(offload);
+    }
+    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)> {
+        let (bytes, offload) = self.0.lock().unwrap().inbox.pop_front()?;
+        touched(1 + bytes.len() as u64 / 64);
         packet[..bytes.len()].copy_from_slice(&bytes);
-        Some(bytes.len())
+        Some((bytes.len(), offload))
     }
     fn interrupt_on_receive(&mut self, _wanted: bool) {}
     fn interrupt_on_room(&mut self, _wanted: bool) {}

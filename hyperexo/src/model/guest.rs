@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use hyperexo_abi::ANY;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Call;
-use hyperexo_abi::net::{NET_RING_FRAMES, NetRings, PacketOutcome, PacketSubmission};
+use hyperexo_abi::net::{NET_RING_FRAMES, NetRings, PacketCompletion, PacketOutcome, PacketSubmission};
 use hyperexo_abi::ring::{
     COMPLETIONS, DiskRing, MAX_REQUEST_BLOCKS, Operation, Outcome, RING_FRAMES, SUBMISSIONS, Slot, Submission,
 };
@@ -96,19 +96,27 @@ impl Machine {
 
 /// Puts a packet, or room for one, into a ring.
 pub fn offer(ring: &hyperexo_abi::net::PacketRing, frame: u64, bytes: u32) {
+    offer_part(ring, &PacketSubmission { frame, bytes, tag: 1, ..Default::default() });
+}
+
+/// Puts an entry into a ring.
+pub fn offer_part(ring: &hyperexo_abi::net::PacketRing, submission: &PacketSubmission) {
     let tail = ring.sq_tail.0.load(Ordering::Relaxed);
-    let submission = PacketSubmission { frame, bytes, tag: 1 };
-    ring.submissions[tail as usize % ring.submissions.len()].store(&submission);
+    ring.submissions[tail as usize % ring.submissions.len()].store(submission);
     ring.sq_tail.0.store(tail.wrapping_add(1), Ordering::Release);
 }
 
 /// Outcomes and bytes of packets that have come since the last time.
-pub fn packets(ring: &hyperexo_abi::net::PacketRing) -> Vec<(Option<PacketOutcome>, u16)> {
+pub fn packets(ring: &hyperexo_abi::net::PacketRing) -> Vec<(Option<PacketOutcome>, u32)> {
+    completions(ring).into_iter().map(|completion| (completion.outcome, completion.bytes)).collect()
+}
+
+/// Completions that have come since the last time.
+pub fn completions(ring: &hyperexo_abi::net::PacketRing) -> Vec<PacketCompletion> {
     let (head, tail) = (ring.cq_head.0.load(Ordering::Relaxed), ring.cq_tail.0.load(Ordering::Acquire));
     ring.cq_head.0.store(tail, Ordering::Release);
     (0..tail.wrapping_sub(head))
         .map(|at| ring.completions[head.wrapping_add(at) as usize % ring.completions.len()].load())
-        .map(|completion| (completion.outcome, completion.bytes))
         .collect()
 }
 

@@ -40,7 +40,12 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
 
     /// A copy of the next submission, which stays where it is; the caller has seen that one is waiting.
     pub fn peek(&self) -> S::Value {
-        self.shared.submissions[self.sq_head as usize % SUBMISSIONS].load()
+        self.peek_at(0)
+    }
+
+    /// A copy of one of the next submissions; the caller has seen that as many are waiting.
+    pub fn peek_at(&self, ahead: u32) -> S::Value {
+        self.shared.submissions[self.sq_head.wrapping_add(ahead) as usize % SUBMISSIONS].load()
     }
 
     /// Passes over the next submission.

@@ -99,7 +99,7 @@ fn find_virtio_net(apic: &LocalApic) -> Option<(VirtioNet<PciTransport>, DeviceF
     let function = functions.into_iter().find(|function| function.is_virtio(DeviceType::Network))?;
     let queues = [RECEIVE_QUEUE, TRANSMIT_QUEUE];
     open(&mut root, &function, (apic.id(), interrupt::NET_VECTOR), &queues, |transport| {
-        VirtioNet::new(transport, Features::empty())
+        VirtioNet::new(transport, Features::OFFLOADS)
     })
 }
 

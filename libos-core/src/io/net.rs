@@ -240,7 +240,7 @@ impl Nic {
             self.statistics.bytes_summed += packet.total_bytes() as u64;
             packet.complete_checksum();
         }
-        if packet.pieces().len() >= self.port.most_parts() {
+        if !self.port.takes(&packet) {
             packet = self.gather(packet);
         }
         packet

@@ -48,8 +48,8 @@ pub(crate) trait NetPort: Send {
     /// [`Offloads::CHECKSUM`] means, whatever is done.
     fn offloads(&self) -> Offloads;
 
-    /// Pages that a packet to send may lie in.
-    fn most_parts(&self) -> usize;
+    /// Whether a packet to send lies in few enough places.
+    fn takes(&self, packet: &Packet) -> bool;
 
     /// Takes a page for an incoming packet. Gives it back if the port holds as many as it can.
     fn supply(&mut self, buffer: Pages) -> Result<(), Pages>;
@@ -57,7 +57,7 @@ pub(crate) trait NetPort: Send {
     /// A packet that has come; or buffers that were not used, with the reason.
     fn receive(&mut self) -> Option<(Packet, Result<(), PacketOutcome>)>;
 
-    /// Takes a packet to send, in at most [`NetPort::most_parts`] parts, whose offload fits it and is among
+    /// Takes a packet to send, that [`NetPort::takes`], whose offload fits it and is among
     /// [`NetPort::offloads`]. Gives it back if the port holds as many as it can.
     fn transmit(&mut self, packet: Packet) -> Result<(), Packet>;
 

@@ -14,6 +14,7 @@ use hyperexo_abi::net::{
     Destination, ETHER_ARP, ETHER_IPV4, Fields, Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES,
     NetRings, PROTOCOL_UDP, PacketCompletion, PacketOutcome, PacketRing, PacketSubmission, RING_PACKETS,
 };
+use hyperexo_abi::offload::{MAX_PACKET_FRAMES, Offload};
 use hyperexo_abi::ring::Slot as _;
 use hyperexo_abi::{ANY, FRAME_BYTES, LINEAR_BASE};
 use libos_core::exo::{hypercall, start_info};
@@ -37,6 +38,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("net-filter-hoard", "allocating all filters that there are", hoard).with_network(),
     Attempt::survives("net-spoof", "packets in the name of others", spoof).with_network(),
     Attempt::survives("net-frames", "rings and packets in frames that are not ours", frames).with_network(),
+    Attempt::survives("net-parts", "packets whose parts, or whose work for others, make no sense", parts)
+        .with_network(),
     Attempt::survives("net-indices", "lies in the indices of the rings of packets", indices).with_network(),
     Attempt::survives("net-pinned", "taking frames away that packets may come to", pinned).with_network(),
     Attempt::survives("net-flood", "sends without end, and takes nothing", flood).with_network(),
@@ -65,7 +68,7 @@ impl Line {
     /// Sends a packet; how that ended.
     fn send(&self, packet: &[u8]) -> Option<PacketOutcome> {
         machine::write_frame(self.sent, packet);
-        self.submit(&PacketSubmission { frame: self.sent, tag: 7, bytes: packet.len() as u32 })
+        self.submit(&sent(self.sent, 7, packet.len() as u32))
     }
 
     /// Has the kernel take a submission; how it ended.
@@ -77,8 +80,13 @@ impl Line {
 
     /// Offers a frame for a packet that comes.
     fn offer(&self, frame: u64) {
-        put(&self.rings.receive, &PacketSubmission { frame, tag: 9, bytes: 0 });
+        put(&self.rings.receive, &sent(frame, 9, 0));
     }
+}
+
+/// A packet in one frame, or room for one.
+fn sent(frame: u64, tag: u32, bytes: u32) -> PacketSubmission {
+    PacketSubmission { frame, tag, bytes, ..Default::default() }
 }
 
 fn put(ring: &PacketRing, submission: &PacketSubmission) {
@@ -281,7 +289,7 @@ fn frames(judge: &mut Judge) {
     };
     let to_self = packet(own_address(), own_address(), HONEST);
     machine::write_frame(line.sent, &to_self);
-    let good = PacketSubmission { frame: line.sent, tag: 7, bytes: to_self.len() as u32 };
+    let good = sent(line.sent, 7, to_self.len() as u32);
     for bytes in [0, 13, MAX_PACKET_BYTES as u32 + 1, FRAME_BYTES as u32 + 1, u32::MAX] {
         let outcome = line.submit(&PacketSubmission { bytes, ..good });
         judge.expect(format_args!("{bytes} bytes"), outcome, Some(PacketOutcome::BadLength));
@@ -299,9 +307,70 @@ fn frames(judge: &mut Judge) {
     }
     line.offer(line.room);
     judge.expect("sending to ourselves", line.submit(&good), Some(PacketOutcome::Ok));
-    let expected = PacketCompletion { tag: 9, bytes: 60, outcome: Some(PacketOutcome::Ok) };
+    let expected =
+        PacketCompletion { tag: 9, bytes: 60, outcome: Some(PacketOutcome::Ok), ..Default::default() };
     judge.expect("into a frame of ours", take(&line.rings.receive), Some(expected));
     judge.expect("what came", machine::read_frame(line.room, 60) == to_self, true);
+}
+
+/// Lies in what a packet is made of, and in what it leaves to others to do.
+fn parts(judge: &mut Judge) {
+    let Some(line) = Line::open(judge) else { return };
+    let Some(_) = bound(judge, &Filter::all(Destination::Own)) else { return };
+    let to_self = packet(own_address(), own_address(), HONEST);
+    machine::write_frame(line.sent, &to_self);
+    let whole = sent(line.sent, 7, 60);
+    let first = PacketSubmission { bytes: 20, more: true, ..whole };
+    let last = PacketSubmission { offset: 20, bytes: 40, ..whole };
+    let mut send = |what: &str, parts: &[PacketSubmission], expected| {
+        parts.iter().for_each(|part| put(&line.rings.transmit, part));
+        judge.allowed("kicking", machine::net_kick());
+        let done = take(&line.rings.transmit).and_then(|completion| completion.outcome);
+        judge.expect(what, done, Some(expected));
+        while take(&line.rings.transmit).is_some() {}
+    };
+    let (bad, ok) = (PacketOutcome::BadLength, PacketOutcome::Ok);
+    send("a packet in two parts", &[first, last], ok);
+    send("a packet without end", &[first, PacketSubmission { more: true, ..last }], bad);
+    send("a part beyond its frame", &[first, PacketSubmission { offset: 4090, ..last }], bad);
+    send("a part at an absurd place", &[first, PacketSubmission { offset: u16::MAX, ..last }], bad);
+    send("a part of absurd length", &[first, PacketSubmission { bytes: u32::MAX, ..last }], bad);
+    send("more parts than can be", &[first; MAX_PACKET_FRAMES + 9], bad);
+    for frame in [KERNEL_FRAME, start_info().memory_end_frame, u64::MAX] {
+        send("a foreign part", &[first, PacketSubmission { frame, ..last }], PacketOutcome::FrameNotBound);
+    }
+    let sum = Offload::checksum(34, 16);
+    let cut = Offload { kind: Offload::TCP4, header_bytes: 54, segment_bytes: 1000, ..sum };
+    send("a checksum to complete", &[PacketSubmission { offload: sum, ..whole }], ok);
+    for absurd in [
+        Offload::checksum(58, 2),
+        Offload::checksum(u16::MAX, u16::MAX),
+        Offload { flags: 0x80, ..sum },
+        Offload { kind: 3, ..cut },
+        Offload { kind: u8::MAX, ..cut },
+        Offload { segment_bytes: 0, ..cut },
+        Offload { header_bytes: 61, ..cut },
+        Offload { header_bytes: 0, ..cut },
+        Offload { flags: 0, ..cut },
+    ] {
+        send("absurd work", &[PacketSubmission { offload: absurd, ..whole }], PacketOutcome::Unsupported);
+    }
+    // 72 KiB: longer than any packet.
+    let page = PacketSubmission { bytes: FRAME_BYTES as u32, more: true, offload: cut, ..whole };
+    let mut long = [page; MAX_PACKET_FRAMES];
+    long[MAX_PACKET_FRAMES - 1].more = false;
+    send("longer than any packet", &long, bad);
+    // In the name of others, the name lying in three parts.
+    for source in neighbours() {
+        machine::write_frame(line.sent, &packet(own_address(), source, HONEST));
+        let parts = [(0, 7), (7, 3), (10, 50)].map(|(offset, bytes)| PacketSubmission {
+            offset,
+            bytes,
+            more: offset != 10,
+            ..whole
+        });
+        send("in the name of another", &parts, PacketOutcome::NotAllowed);
+    }
 }
 
 fn indices(judge: &mut Judge) {
@@ -359,14 +428,15 @@ fn flood(judge: &mut Judge) {
         judge.allowed("binding", hypercall::filter_bind(&filter, rights));
     }
     let own = own_address();
-    let targets: Vec<MacAddress> = neighbours().chain([MacAddress::BROADCAST, own]).collect();
+    // To everybody last: what waits for the device then waits until it takes it, or is given up.
+    let targets: Vec<MacAddress> = [MacAddress::BROADCAST, own].into_iter().chain(neighbours()).collect();
     let mut under_way = 0;
-    for round in 0..FLOOD_ROUNDS {
+    for round in (0..FLOOD_ROUNDS).rev() {
         let target = targets[round as usize % targets.len()];
         machine::write_frame(line.sent, &packet(target, own, VICTIMS));
         let bytes = MAX_PACKET_BYTES as u32;
         for _ in under_way..RING_PACKETS {
-            put(&line.rings.transmit, &PacketSubmission { frame: line.sent, tag: round, bytes });
+            put(&line.rings.transmit, &sent(line.sent, round, bytes));
         }
         judge.allowed("kicking", machine::net_kick());
         under_way = RING_PACKETS - completed(judge, &line);
@@ -404,7 +474,6 @@ fn die(judge: &mut Judge) {
     (0..RING_PACKETS).for_each(|_| line.offer(line.room));
     let bytes = 60;
     machine::write_frame(line.sent, &packet(MacAddress::BROADCAST, own_address(), HONEST));
-    (0..RING_PACKETS)
-        .for_each(|_| put(&line.rings.transmit, &PacketSubmission { frame: line.sent, tag: 0, bytes }));
+    (0..RING_PACKETS).for_each(|_| put(&line.rings.transmit, &sent(line.sent, 0, bytes)));
     machine::read_word(LINEAR_BASE);
 }

@@ -3,14 +3,17 @@
 //! A unit is a word of a table, an entry of the table of frames, or a cache line that is cleared or copied.
 
 use crate::machine::id::VcpuId;
-use crate::model::guest::{offer, submission};
+use crate::model::guest::{completions, offer, offer_part, submission};
 use crate::model::{Machine, Parts, Share};
 use crate::resource::frame::table::Owner;
-use hyperexo_abi::ANY;
 use hyperexo_abi::capability::{Capability, Claim, Resource, Rights};
 use hyperexo_abi::hypercall::{CONSOLE_MAX_BYTES, Call, MAX_ALLOCATION_FRAMES};
-use hyperexo_abi::net::{Destination, ETHERNET_HEADER_BYTES, Filter, MacAddress, RING_PACKETS};
+use hyperexo_abi::net::{
+    Destination, ETHERNET_HEADER_BYTES, Filter, MacAddress, NetRings, PacketSubmission, RING_PACKETS,
+};
+use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, MIN_SEGMENT_BYTES, Offload, Offloads};
 use hyperexo_abi::ring::{MAX_REQUEST_BLOCKS, Operation, SUBMISSIONS};
+use hyperexo_abi::{ANY, FRAME_BYTES};
 
 /// Most that a piece may touch.
 const BOUND: u64 = 3500;
@@ -234,6 +237,7 @@ fn rings_and_consoles_are_served_in_pieces() {
         scene.machine.call(one, Call::NetKick, &[]).unwrap();
     });
     assert_eq!(scene.machine.net.state().outbox.len(), RING_PACKETS, "all have left");
+    let large = large_packets(&mut scene, [rings[0], rings[1]], frame);
     let ring = scene.machine.ring(one);
     let (first, _) = scene.machine.frames(one, MAX_REQUEST_BLOCKS as u64);
     scene.machine.extent(one, 32);
@@ -252,4 +256,39 @@ fn rings_and_consoles_are_served_in_pieces() {
         let _ = scene.machine.call(one, Call::ConsoleWrite, &[first << 12, CONSOLE_MAX_BYTES]);
     });
     assert!(net.max(disk).max(console) <= BOUND, "{net}, {disk}, {console} units in one piece");
+    assert!(large <= BOUND, "{large} units in one piece for large packets");
+}
+
+/// The longest piece for the largest packets, from one environment to another and from outside.
+fn large_packets(scene: &mut Scene, [from, to]: [&NetRings; 2], frame: u64) -> u64 {
+    let (one, other) = (scene.all[0], scene.all[1]);
+    let offload = Offload {
+        kind: Offload::TCP4,
+        header_bytes: 54,
+        segment_bytes: MIN_SEGMENT_BYTES,
+        ..Offload::checksum(34, 16)
+    };
+    scene.machine.net.state().offloads = Offloads::SEGMENTS4;
+    let mut packet = broadcast(&scene.machine, one).to_vec();
+    packet[..6].copy_from_slice(&scene.machine.kernel.net.address_of(other.environment).0);
+    scene.machine.kernel.pages.memory.write(frame, 0, &packet);
+    let frames = MAX_LARGE_PACKET_BYTES / FRAME_BYTES;
+    let entry =
+        PacketSubmission { frame, bytes: FRAME_BYTES as u32, more: true, offload, ..Default::default() };
+    for _ in 0..2 {
+        (0..frames)
+            .for_each(|at| offer_part(&from.transmit, &PacketSubmission { more: at + 1 < frames, ..entry }));
+    }
+    [from, to].map(|rings| (completions(&rings.receive), completions(&rings.transmit)));
+    (0..4 * frames).for_each(|_| offer(&to.receive, frame, 0));
+    packet[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+    packet.resize(MAX_LARGE_PACKET_BYTES - 100, 0);
+    scene.machine.net.state().inbox.extend([(packet.clone(), offload), (packet, offload)]);
+    let longest = scene.longest("large packets", Entries::Small, |scene| {
+        scene.machine.call(one, Call::NetKick, &[]).unwrap();
+        scene.machine.kernel.signals.note_net();
+        scene.machine.attend(0);
+    });
+    assert_eq!(completions(&to.receive).len(), 4 * frames, "all have come");
+    longest
 }

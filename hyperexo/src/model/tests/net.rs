@@ -1,11 +1,13 @@
 //! The network: filters, packets between environments and beyond, ends.
 
 use crate::machine::id::VcpuId;
-use crate::model::guest::{offer, packets};
+use crate::model::guest::{completions, offer, offer_part, packets};
 use crate::model::{Machine, Parts, Share};
+use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::capability::Capability;
 use hyperexo_abi::hypercall::{Call, Status};
-use hyperexo_abi::net::{Destination, Filter, MacAddress, NetRings, PacketOutcome};
+use hyperexo_abi::net::{Destination, Filter, MacAddress, NetRings, PacketOutcome, PacketSubmission};
+use hyperexo_abi::offload::{Offload, Offloads, ones_sum};
 
 /// A packet of 64 bytes, of a kind that no protocol has.
 fn packet(to: MacAddress, from: MacAddress) -> [u8; 64] {
@@ -47,6 +49,197 @@ impl Station {
         assert_eq!(completions.len(), 1);
         completions[0].0.expect("an outcome")
     }
+
+    /// Sends a packet that lies in parts of frames; how that ended.
+    fn send_parts(&self, machine: &mut Machine, parts: &[PacketSubmission]) -> PacketOutcome {
+        parts.iter().for_each(|part| offer_part(&self.rings.transmit, part));
+        machine.call(self.who, Call::NetKick, &[]).unwrap();
+        let done = completions(&self.rings.transmit);
+        assert_eq!((done.len(), done[0].tag), (1, parts[0].tag), "one for a packet");
+        done[0].outcome.expect("an outcome")
+    }
+}
+
+/// Two environments that have bound filters for all packets to them.
+fn two_stations(machine: &mut Machine) -> ([Station; 2], [MacAddress; 2]) {
+    let stations = [1, 2].map(|number| station(machine, number));
+    stations.iter().for_each(|station| station.bind(machine));
+    let addresses = [0, 1].map(|at| machine.kernel.net.address_of(stations[at].who.environment));
+    (stations, addresses)
+}
+
+/// A packet of so many bytes in frames from `first` on, its first frame holding 100 bytes at its end, and
+/// what it leaves to others.
+fn scattered(
+    machine: &Machine,
+    first: u64,
+    header: &[u8; 64],
+    bytes: usize,
+    offload: Offload,
+) -> Vec<PacketSubmission> {
+    const HEAD: usize = 100;
+    let memory = machine.kernel.pages.memory;
+    let whole: Vec<u8> = (0..bytes).map(|at| *header.get(at).unwrap_or(&((at % 251) as u8))).collect();
+    let (head, rest) = whole.split_at(HEAD);
+    let places = [((FRAME_BYTES - HEAD) as u16, head)].into_iter();
+    let places: Vec<_> = places.chain(rest.chunks(FRAME_BYTES).map(|part| (0, part))).collect();
+    let last = places.len() - 1;
+    (first..)
+        .zip(places)
+        .enumerate()
+        .map(|(at, (frame, (offset, part)))| {
+            memory.write(frame, offset.into(), part);
+            let (tag, bytes, more) = (77 + at as u32, part.len() as u32, at != last);
+            PacketSubmission { frame, tag, bytes, offset, more, offload }
+        })
+        .collect()
+}
+
+/// Segments of 1,448 bytes behind headers of 66.
+const CUT: Offload =
+    Offload { kind: Offload::TCP4, header_bytes: 66, segment_bytes: 1448, ..Offload::checksum(34, 16) };
+
+#[test]
+fn a_packet_in_many_frames_comes_whole_with_what_it_leaves_to_others() {
+    let mut machine = Machine::with(2);
+    machine.net.state().offloads = Offloads::SEGMENTS4;
+    let ([one, two], [from, to]) = two_stations(&mut machine);
+    let (first, _) = machine.frames(one.who, 17);
+    let (room, _) = machine.frames(two.who, 17);
+    let parts = scattered(&machine, first, &packet(to, from), 64_000, CUT);
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok, "and dropped: there is no room");
+    (0..15).for_each(|at| offer(&two.rings.receive, room + at, 0));
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok);
+    assert!(completions(&two.rings.receive).is_empty(), "room for all of it, or it does not come");
+    offer(&two.rings.receive, room + 15, 0);
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok);
+    let come = completions(&two.rings.receive);
+    let more: Vec<_> = come.iter().map(|part| part.more).collect();
+    assert_eq!(more, (0..16).rev().collect::<Vec<_>>());
+    assert_eq!(come.iter().map(|part| part.bytes).sum::<u32>(), 64_000);
+    assert!(come.iter().all(|part| part.outcome == Some(PacketOutcome::Ok)));
+    assert_eq!(come[0].offload, CUT);
+    let mut byte = [0];
+    for at in [64, 4095, 4096, 40_000, 63_999] {
+        machine.kernel.pages.memory.read(room + at / 4096, at as usize % 4096, &mut byte);
+        assert_eq!(byte[0], (at % 251) as u8, "byte {at}");
+    }
+    // One of the frames is not the receiver's: the packet is lost, not the kernel.
+    (0..15).for_each(|at| offer(&two.rings.receive, room + at, 0));
+    offer(&two.rings.receive, first, 0);
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok);
+    let last = *completions(&two.rings.receive).last().unwrap();
+    assert_eq!((last.outcome, last.bytes), (Some(PacketOutcome::FrameNotBound), 0));
+}
+
+#[test]
+fn what_the_device_does_not_do_is_done_or_refused() {
+    let mut machine = Machine::with(2);
+    let ([one, two], [from, to]) = two_stations(&mut machine);
+    let outside = MacAddress([2, 9, 9, 9, 9, 9]);
+    let (first, _) = machine.frames(one.who, 17);
+    let parts = scattered(&machine, first, &packet(to, from), 3000, CUT);
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Unsupported, "nobody cuts it");
+    // A checksum is the receiver's to ignore, or the device's to complete, or the kernel's.
+    let partial = Offload::checksum(20, 16);
+    let sum = |bytes: &[u8]| ones_sum(&bytes[20..]);
+    let (room, _) = machine.frames(two.who, 1);
+    offer(&two.rings.receive, room, 0);
+    let parts = scattered(&machine, first, &packet(to, from), 1000, partial);
+    assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok);
+    assert_eq!(completions(&two.rings.receive)[0].offload, partial);
+    for (offloads, left) in [(Offloads::CHECKSUM, partial), (Offloads::NONE, Offload::NONE)] {
+        machine.net.state().offloads = offloads;
+        let claimed = Offload { flags: partial.flags | Offload::CHECKSUM_VALID, ..partial };
+        let parts = scattered(&machine, first, &packet(outside, from), 1000, claimed);
+        assert_eq!(one.send_parts(&mut machine, &parts), PacketOutcome::Ok);
+        let state = machine.net.state();
+        assert_eq!(state.left.last().map(|left| left.flags), Some(left.flags), "{offloads:?}");
+        let complete = sum(state.outbox.last().unwrap()) == 0xffff;
+        assert_eq!(complete, offloads == Offloads::NONE, "{offloads:?}");
+    }
+}
+
+#[test]
+fn packets_in_parts_are_judged_as_a_whole() {
+    let mut machine = Machine::with(2);
+    machine.net.state().offloads = Offloads::SEGMENTS4;
+    let ([one, _], [from, to]) = two_stations(&mut machine);
+    let [first, second, third, fourth, fifth] = [(); 5].map(|()| machine.frames(one.who, 18).0);
+    let (theirs, _) = machine.frames(machine.vcpu(2), 1);
+    let good = scattered(&machine, first, &packet(to, from), 10_000, CUT);
+    let with = |change: &dyn Fn(&mut Vec<PacketSubmission>)| {
+        let mut parts = good.clone();
+        change(&mut parts);
+        parts
+    };
+    let cut = |offload: Offload| with(&|parts| parts[0].offload = offload);
+    let long = scattered(&machine, second, &packet(to, from), 65_550, CUT);
+    let group = scattered(&machine, third, &packet(MacAddress::BROADCAST, from), 3000, CUT);
+    let spoofed = scattered(&machine, fourth, &packet(to, to), 10_000, CUT);
+    // The header lies in three frames: one byte, eight, the rest.
+    let mut split = scattered(&machine, fifth, &packet(to, to), 200, Offload::NONE);
+    let tail = PacketSubmission { offset: 4096 - 91, bytes: 91, ..split[0] };
+    let middle = PacketSubmission { offset: 4096 - 99, bytes: 8, ..split[0] };
+    split[0].bytes = 1;
+    split.splice(1..1, [middle, tail]);
+    for (parts, expected) in [
+        (good.clone(), PacketOutcome::Ok),
+        (split, PacketOutcome::NotAllowed),
+        (spoofed, PacketOutcome::NotAllowed),
+        (long, PacketOutcome::BadLength),
+        (group, PacketOutcome::BadLength),
+        (with(&|parts| parts.last_mut().unwrap().more = true), PacketOutcome::BadLength),
+        (with(&|parts| parts[1].offset = 1), PacketOutcome::BadLength),
+        (with(&|parts| parts[1].bytes = u32::MAX), PacketOutcome::BadLength),
+        (with(&|parts| parts[2].frame = theirs), PacketOutcome::FrameNotBound),
+        (with(&|parts| parts[2].frame = u64::MAX), PacketOutcome::FrameNotBound),
+        (cut(Offload::checksum(34, 16)), PacketOutcome::BadLength),
+        (cut(Offload { segment_bytes: 0, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { segment_bytes: 1, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { header_bytes: 10_001, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { header_bytes: 0, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { checksum_start: 9_999, ..CUT }), PacketOutcome::Unsupported),
+        (
+            cut(Offload { checksum_start: u16::MAX, checksum_offset: u16::MAX, ..CUT }),
+            PacketOutcome::Unsupported,
+        ),
+        (cut(Offload { flags: 0, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { flags: 0xff, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { kind: 0x7f, ..CUT }), PacketOutcome::Unsupported),
+        (cut(Offload { kind: Offload::TCP6, ..CUT }), PacketOutcome::Unsupported),
+    ] {
+        assert_eq!(one.send_parts(&mut machine, &parts), expected, "{parts:?}");
+    }
+    // A chain longer than any packet ends where the longest would.
+    let endless = PacketSubmission { frame: first, tag: 5, bytes: 1, more: true, ..Default::default() };
+    (0..20).for_each(|_| offer_part(&one.rings.transmit, &endless));
+    machine.call(one.who, Call::NetKick, &[]).unwrap();
+    let done = completions(&one.rings.transmit);
+    assert_eq!(done.iter().map(|done| done.outcome).collect::<Vec<_>>(), [Some(PacketOutcome::BadLength); 2]);
+}
+
+#[test]
+fn large_packets_that_come_are_put_into_frames_or_dropped() {
+    let mut machine = Machine::with(2);
+    let ([_, two], [_, to]) = two_stations(&mut machine);
+    let (room, _) = machine.frames(two.who, 16);
+    let mut large = packet(to, MacAddress([2, 9, 9, 9, 9, 9])).to_vec();
+    large.resize(9000, 7);
+    for (said, expected) in [(CUT, CUT), (Offload { header_bytes: 9001, ..CUT }, Offload::NONE)] {
+        (0..3).for_each(|at| offer(&two.rings.receive, room + at, 0));
+        machine.net.state().inbox.push_back((large.clone(), said));
+        machine.kernel.signals.note_net();
+        machine.attend(0);
+        let come = completions(&two.rings.receive);
+        assert_eq!(come.iter().map(|part| part.bytes).collect::<Vec<_>>(), [4096, 4096, 808]);
+        assert_eq!(come[0].offload, expected);
+    }
+    (0..2).for_each(|at| offer(&two.rings.receive, room + at, 0));
+    machine.net.state().inbox.push_back((large, CUT));
+    machine.kernel.signals.note_net();
+    machine.attend(0);
+    assert!(completions(&two.rings.receive).is_empty());
 }
 
 #[test]
@@ -72,7 +265,7 @@ fn packets_go_to_whom_they_are_for_from_whom_they_say() {
     // From outside, with a name of this machine, and with another.
     for (source, arrives) in [(from, 0), (MacAddress([2, 9, 9, 9, 9, 9]), 1)] {
         offer(&two.rings.receive, room, 0);
-        machine.net.state().inbox.push_back(packet(to, source).to_vec());
+        machine.net.state().inbox.push_back((packet(to, source).to_vec(), Offload::NONE));
         machine.kernel.signals.note_net();
         machine.attend(0);
         assert_eq!(packets(&two.rings.receive).len(), arrives, "from {source:?}");

@@ -13,7 +13,7 @@ pub mod filters;
 pub mod headers;
 mod transmit;
 
-use crate::device::net::NetDevice;
+use crate::device::net::{LargePacket, NetDevice};
 use crate::machine::clock::Clock;
 use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use crate::resource::capability::{Current, Verified};
@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use filters::{FilterTable, Place};
 use headers::Headers;
+use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::accounting::{Accounting, MAX_ENVIRONMENTS};
 use hyperexo_abi::capability::{Claim, Rights};
 use hyperexo_abi::hypercall::Status;
@@ -32,12 +33,13 @@ use hyperexo_abi::net::{
     Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES, NetRings, PacketCompletion, PacketCompletionSlot,
     PacketOutcome, PacketSubmission, PacketSubmissionSlot, RING_PACKETS,
 };
+use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads};
 use hyperexo_abi::upcall::Cause;
 use transmit::Room;
 
 /// Packets taken from the device before everybody else has a turn.
 const BATCH: usize = 64;
-/// Packets judged before others get the lock.
+/// Packets judged before others get the lock; large ones one by one.
 const AT_ONCE: usize = 4;
 /// How long the device is left alone when it had more.
 const REST_US: u64 = 500;
@@ -80,6 +82,7 @@ enum Origin {
 struct Judged {
     headers: Headers,
     bytes: usize,
+    offload: Offload,
 }
 
 /// A full device.
@@ -98,7 +101,7 @@ pub struct Net {
     /// By number of the environment; those that may use the network.
     holdings: Vec<Option<Holding>>,
     /// The packet that is being judged.
-    packet: Box<[u8; MAX_PACKET_BYTES]>,
+    packet: Box<LargePacket>,
     /// Since the device has had no room.
     jam: Option<Jam>,
     /// Packets that may still be taken from the device before it is left alone, if a batch has been begun.
@@ -120,11 +123,14 @@ pub struct Net {
 impl Net {
     /// A network on this device. `secret` keys the classifier.
     pub fn new(device: Box<dyn NetDevice>, secret: [u8; 16], clock: &Clock) -> Net {
+        // On the heap from the start: it is larger than what is left of a stack.
+        let packet =
+            alloc::vec![0; MAX_LARGE_PACKET_BYTES].into_boxed_slice().try_into().expect("its length");
         Net {
             device,
             filters: FilterTable::new(secret),
             holdings: Vec::new(),
-            packet: Box::new([0; MAX_PACKET_BYTES]),
+            packet,
             jam: None,
             batch_left: None,
             rest_until: None,
@@ -213,7 +219,7 @@ impl Net {
     }
 
     /// Takes rings, in [`NET_RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number
-    /// `vcpu` will be called.
+    /// `vcpu` will be called. Returns what is done for packets that it sends: what the device does, and checksums.
     ///
     /// # Errors
     ///
@@ -225,7 +231,7 @@ impl Net {
         vcpu: usize,
         first: u64,
         pages: &mut Pages,
-    ) -> Result<(), Status> {
+    ) -> Result<Offloads, Status> {
         if self.holding(id)?.rings.is_some() {
             return Err(Status::InUse);
         }
@@ -235,7 +241,7 @@ impl Net {
         let shared = unsafe { pages.memory.shared::<NetRings>(first) };
         let (transmit, receive) = (KernelRing::new(&shared.transmit), KernelRing::new(&shared.receive));
         self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu });
-        Ok(())
+        Ok(self.device.offloads().union(Offloads::CHECKSUM))
     }
 
     fn tell_device(&mut self) {
@@ -246,7 +252,7 @@ impl Net {
 
     /// Puts the packet that has been judged into the rings of those on this machine that it is for.
     fn route(&mut self, origin: Origin, judged: &Judged, pages: &Pages, calls: &mut Calls) {
-        let Judged { headers, bytes } = judged;
+        let headers = &judged.headers;
         if headers.destination.is_group() {
             for number in self.listeners(headers).numbers() {
                 let reader =
@@ -254,13 +260,13 @@ impl Net {
                 if let Some(reader) = reader
                     && origin != Origin::Environment(reader)
                 {
-                    self.deliver(reader, *bytes, pages, calls);
+                    self.deliver(reader, judged, pages, calls);
                 }
             }
         } else if let Some(place) = self.place_of(headers.destination)
             && let Some(reader) = self.filters.classify(place, &headers.fields).reader
         {
-            self.deliver(reader, *bytes, pages, calls);
+            self.deliver(reader, judged, pages, calls);
         }
     }
 
@@ -276,10 +282,10 @@ impl Net {
     }
 
     /// Puts the packet into the next room that an environment offers, or drops it.
-    fn deliver(&mut self, reader: EnvironmentId, bytes: usize, pages: &Pages, calls: &mut Calls) {
+    fn deliver(&mut self, reader: EnvironmentId, judged: &Judged, pages: &Pages, calls: &mut Calls) {
         let Net { holdings, packet, .. } = self;
         let Some(holding) = holding_of(holdings, reader, |holding| holding.id) else { return };
-        if put(holding, &packet[..bytes], pages, calls).is_none() {
+        if put(holding, &packet[..judged.bytes], judged.offload, pages, calls).is_none() {
             count(&holding.accounting.net_packets_dropped, 1);
         }
     }
@@ -291,13 +297,15 @@ impl Net {
         }
         let left = self.batch_left.take().unwrap_or(BATCH);
         for _ in 0..AT_ONCE {
-            if self.receive_one(pages, calls) {
-                continue;
+            match self.receive_one(pages, calls) {
+                Some(bytes) if bytes > MAX_PACKET_BYTES => break,
+                Some(_) => continue,
+                None => {}
             }
             if self.rest_until.take().is_some() {
                 self.device.interrupt_on_receive(true);
                 // What came before the interrupt was on is not told.
-                if self.receive_one(pages, calls) {
+                if self.receive_one(pages, calls).is_some() {
                     return Work::More;
                 }
             }
@@ -316,17 +324,19 @@ impl Net {
         }
     }
 
-    /// Takes a packet that has arrived, if there is one.
-    fn receive_one(&mut self, pages: &Pages, calls: &mut Calls) -> bool {
-        let Some(bytes) = self.device.receive(&mut self.packet) else { return false };
+    /// Takes a packet that has arrived, if there is one; returns its bytes.
+    fn receive_one(&mut self, pages: &Pages, calls: &mut Calls) -> Option<usize> {
+        let (bytes, said) = self.device.receive(&mut self.packet)?;
         self.untold = true;
+        // What makes no sense is as good as nothing: the receiver checks then.
+        let offload = if said.fits(bytes, bytes) { said } else { Offload::NONE };
         if let Some(headers) = Headers::parse(&self.packet[..bytes]) {
             // Nobody out there has an address of this machine.
-            if self.place_of(headers.source).is_none() {
-                self.route(Origin::Device, &Judged { headers, bytes }, pages, calls);
+            if self.place_of(headers.source).is_none() && is_whole(&headers, bytes) {
+                self.route(Origin::Device, &Judged { headers, bytes, offload }, pages, calls);
             }
         }
-        true
+        Some(bytes)
     }
 
     /// Sends what waits in all rings, one environment after the other, another one first each time.
@@ -390,26 +400,47 @@ impl Resource for Net {
     }
 }
 
-/// Puts a packet into the next room that an environment offers. `None`: there is no room.
-fn put(holding: &mut Holding, packet: &[u8], pages: &Pages, calls: &mut Calls) -> Option<()> {
+/// Whether a packet may be so long. Copies of one for a group go to everybody at once, so it is a short one.
+fn is_whole(headers: &Headers, bytes: usize) -> bool {
+    bytes <= MAX_PACKET_BYTES || !headers.destination.is_group()
+}
+
+/// Puts a packet into the next frames that an environment offers. `None`: there is no room for all of it.
+fn put(
+    holding: &mut Holding,
+    packet: &[u8],
+    offload: Offload,
+    pages: &Pages,
+    calls: &mut Calls,
+) -> Option<()> {
     let Rings { receive: ring, vcpu, .. } = holding.rings.as_mut()?;
-    if ring.waiting()? == 0 || !ring.has_room(0) {
+    let frames = packet.len().div_ceil(FRAME_BYTES) as u16;
+    if ring.waiting()? < frames.into() || !ring.has_room(u32::from(frames) - 1) {
         return None;
     }
-    let PacketSubmission { frame, tag, .. } = ring.take();
-    let writable = pages.has_bound(holding.id, frame, Rights::WRITE);
-    let (counters, bytes) = (holding.accounting, packet.len() as u16);
-    let completion = if writable {
-        pages.memory.write(frame, 0, packet);
+    let (mut whole, mut wanted) = (true, false);
+    for (more, part) in (0..frames).rev().zip(packet.chunks(FRAME_BYTES)) {
+        let PacketSubmission { frame, tag, .. } = ring.take();
+        let writable = pages.has_bound(holding.id, frame, Rights::WRITE);
+        whole &= writable;
+        let (bytes, outcome) = if writable {
+            pages.memory.write(frame, 0, part);
+            (part.len() as u32, PacketOutcome::Ok)
+        } else {
+            (0, PacketOutcome::FrameNotBound)
+        };
+        wanted |= ring.post(&PacketCompletion { tag, bytes, more, outcome: Some(outcome), offload });
+    }
+    if wanted {
+        calls.add(holding.id, *vcpu);
+    }
+    let (counters, bytes) = (holding.accounting, packet.len() as u64);
+    count(&counters.net_bytes_copied, bytes);
+    if whole {
         count(&counters.net_packets_received, 1);
-        count(&counters.net_bytes_received, u64::from(bytes));
-        PacketCompletion { tag, bytes, outcome: Some(PacketOutcome::Ok) }
+        count(&counters.net_bytes_received, bytes);
     } else {
         count(&counters.net_packets_dropped, 1);
-        PacketCompletion { tag, bytes: 0, outcome: Some(PacketOutcome::FrameNotBound) }
-    };
-    if ring.post(&completion) {
-        calls.add(holding.id, *vcpu);
     }
     Some(())
 }

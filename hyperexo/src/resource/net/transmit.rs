@@ -2,15 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::headers::Headers;
-use super::{AT_ONCE, Jam, Judged, Net, Origin};
+use super::{AT_ONCE, Jam, Judged, Net, Origin, PacketRing, is_whole};
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Pages;
 use crate::resource::{Calls, Work, count};
+use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::capability::Rights;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{
     ETHERNET_HEADER_BYTES, MAX_PACKET_BYTES, PacketCompletion, PacketOutcome, PacketSubmission,
 };
+use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, MAX_PACKET_FRAMES, Offload, Offloads};
 
 impl Net {
     /// Takes some of what is in an environment's transmit ring, as far as device and ring have room.
@@ -33,8 +35,8 @@ impl Net {
                 self.tell_device();
                 return waiting.map(|_| Work::Done);
             }
-            let submission = rings.transmit.peek();
-            let judged = self.judge(id, &submission, pages);
+            let parts = Parts::next(&rings.transmit, waiting.unwrap_or(0));
+            let judged = self.judge(id, &parts, pages);
             // Only what goes there waits for the device: those who talk to each other don't care.
             let outside = judged.as_ref().is_ok_and(|judged| self.goes_outside(&judged.headers));
             let room = if outside { self.room(now) } else { Room::Yes };
@@ -44,7 +46,10 @@ impl Net {
                 return Ok(Work::Done);
             }
             let sent = judged.and_then(|judged| self.pass_on(id, &judged, room, pages, calls));
-            self.complete(id, submission.tag, sent, calls);
+            self.complete(id, &parts, sent, calls);
+            if parts.count > 1 {
+                break;
+            }
         }
         Ok(Work::More)
     }
@@ -76,23 +81,36 @@ impl Net {
     fn judge(
         &mut self,
         sender: EnvironmentId,
-        submission: &PacketSubmission,
+        parts: &Parts,
         pages: &Pages,
     ) -> Result<Judged, PacketOutcome> {
-        let bytes = submission.bytes as usize;
-        if !(ETHERNET_HEADER_BYTES..=MAX_PACKET_BYTES).contains(&bytes) {
-            return Err(PacketOutcome::BadLength);
+        let offload = parts.entries[0].offload;
+        let most = if offload.kind == 0 { MAX_PACKET_BYTES } else { MAX_LARGE_PACKET_BYTES };
+        let bytes = parts.bytes().filter(|bytes| (ETHERNET_HEADER_BYTES..=most).contains(bytes));
+        let bytes = bytes.ok_or(PacketOutcome::BadLength)?;
+        let mut rest = &mut self.packet[..bytes];
+        for PacketSubmission { frame, offset, bytes, .. } in parts.iter() {
+            if !pages.has_bound(sender, *frame, Rights::READ) {
+                return Err(PacketOutcome::FrameNotBound);
+            }
+            let (part, behind) = rest.split_at_mut(*bytes as usize);
+            // The one time that it is read: the sender may be changing it.
+            pages.memory.read(*frame, usize::from(*offset), part);
+            rest = behind;
         }
-        if !pages.has_bound(sender, submission.frame, Rights::READ) {
-            return Err(PacketOutcome::FrameNotBound);
-        }
-        // The one time that it is read: the sender may be changing it.
-        pages.memory.read(submission.frame, 0, &mut self.packet[..bytes]);
-        let headers = Headers::parse(&self.packet[..bytes]).ok_or(PacketOutcome::BadLength)?;
-        if self.may_send(sender, &headers) {
-            Ok(Judged { headers, bytes })
-        } else {
+        let headers = Headers::parse(&self.packet[..bytes]).filter(|headers| is_whole(headers, bytes));
+        let headers = headers.ok_or(PacketOutcome::BadLength)?;
+        let done = match offload.kind {
+            Offload::TCP4 => Offloads::SEGMENTS4,
+            Offload::TCP6 => Offloads::SEGMENTS6,
+            _ => Offloads::NONE,
+        };
+        if !offload.fits(bytes, bytes) || !self.device.offloads().contains(done) {
+            Err(PacketOutcome::Unsupported)
+        } else if !self.may_send(sender, &headers) {
             Err(PacketOutcome::NotAllowed)
+        } else {
+            Ok(Judged { headers, bytes, offload })
         }
     }
 
@@ -116,24 +134,35 @@ impl Net {
         room: Room,
         pages: &Pages,
         calls: &mut Calls,
-    ) -> Result<u16, PacketOutcome> {
+    ) -> Result<u32, PacketOutcome> {
+        let bytes = judged.bytes as u64;
         self.route(Origin::Environment(id), judged, pages, calls);
         if self.goes_outside(&judged.headers) {
             if room == Room::Never {
                 return Err(PacketOutcome::Timeout);
             }
-            self.device.send(&self.packet[..judged.bytes]);
+            let (packet, mut offload) = (&mut self.packet[..judged.bytes], judged.offload);
+            if !self.device.offloads().contains(Offloads::CHECKSUM) {
+                offload.complete(packet);
+            }
+            // To say that it was checked is not the sender's part.
+            offload.flags &= Offload::NEEDS_CHECKSUM;
+            self.device.send(packet, offload);
+            count(
+                &self.holding(id).map_err(|_| PacketOutcome::NotAllowed)?.accounting.net_bytes_copied,
+                bytes,
+            );
             self.untold = true;
         }
-        Ok(judged.bytes as u16)
+        Ok(judged.bytes as u32)
     }
 
-    /// Passes over a submission and posts its completion.
+    /// Passes over the entries of a packet and posts its completion.
     fn complete(
         &mut self,
         sender: EnvironmentId,
-        tag: u32,
-        sent: Result<u16, PacketOutcome>,
+        parts: &Parts,
+        sent: Result<u32, PacketOutcome>,
         calls: &mut Calls,
     ) {
         let Ok(holding) = self.holding(sender) else { return };
@@ -142,6 +171,7 @@ impl Net {
             Ok(bytes) => {
                 count(&counters.net_packets_sent, 1);
                 count(&counters.net_bytes_sent, u64::from(bytes));
+                count(&counters.net_bytes_copied, u64::from(bytes));
                 (bytes, PacketOutcome::Ok)
             }
             Err(outcome) => {
@@ -150,11 +180,45 @@ impl Net {
             }
         };
         if let Some(rings) = &mut holding.rings {
-            rings.transmit.pass();
-            if rings.transmit.post(&PacketCompletion { tag, bytes, outcome: Some(outcome) }) {
+            (0..parts.count).for_each(|_| rings.transmit.pass());
+            let (tag, outcome) = (parts.entries[0].tag, Some(outcome));
+            if rings.transmit.post(&PacketCompletion { tag, bytes, outcome, ..Default::default() }) {
                 calls.add(sender, rings.vcpu);
             }
         }
+    }
+}
+
+/// Where the next packet in a ring lies, copied from there.
+struct Parts {
+    entries: [PacketSubmission; MAX_PACKET_FRAMES],
+    /// Entries that are the packet's: at least one.
+    count: usize,
+}
+
+impl Parts {
+    /// Those of the next packet; `waiting`, at least one, entries are in the ring.
+    fn next(ring: &PacketRing, waiting: u32) -> Parts {
+        let mut parts = Parts { entries: Default::default(), count: 0 };
+        for (ahead, entry) in (0..waiting).zip(&mut parts.entries) {
+            *entry = ring.peek_at(ahead);
+            parts.count += 1;
+            if !entry.more {
+                break;
+            }
+        }
+        parts
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &PacketSubmission> {
+        self.entries[..self.count].iter()
+    }
+
+    /// Bytes of all; `None` if one reaches beyond its frame, or the last is not there.
+    fn bytes(&self) -> Option<usize> {
+        let within = self.iter().all(|part| usize::from(part.offset) + part.bytes as usize <= FRAME_BYTES);
+        let ends = self.iter().last().is_some_and(|last| !last.more);
+        (within && ends).then(|| self.iter().map(|part| part.bytes as usize).sum())
     }
 }
 

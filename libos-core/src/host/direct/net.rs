@@ -42,17 +42,9 @@ pub(super) fn open(machine: &'static Machine) -> Result<DevicePort, NetError> {
     device.interrupt_on_receive(false);
     let interrupt = Interrupt::connect(machine, place, 2, vector::NET).map_err(NetError::Unusable)?;
     *PIN.lock() = interrupt.pin();
-    let offloads = offloads(device.features());
+    let offloads = Offloads::from_features(device.features().bits());
     let (room, sending) = ((0..SLOTS).map(|_| None).collect(), (0..SLOTS).map(|_| None).collect());
     Ok(DevicePort { device: Some(device), offloads, interrupt, room, sending })
-}
-
-/// What the device does for packets that are sent.
-fn offloads(features: Features) -> Offloads {
-    let does = |feature, offload| if features.contains(feature) { offload } else { Offloads::NONE };
-    does(Features::CHECKSUM, Offloads::CHECKSUM)
-        .union(does(Features::SEGMENTS4, Offloads::SEGMENTS4))
-        .union(does(Features::SEGMENTS6, Offloads::SEGMENTS6))
 }
 
 /// The device, open.
@@ -110,8 +102,8 @@ impl NetPort for DevicePort {
         self.offloads
     }
 
-    fn most_parts(&self) -> usize {
-        MAX_PARTS
+    fn takes(&self, packet: &Packet) -> bool {
+        packet.pieces().len() < MAX_PARTS
     }
 
     fn supply(&mut self, buffer: Pages) -> Result<(), Pages> {

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use hyperexo_abi::capability::{Capability, MAX_FIELD, Rights};
 use hyperexo_abi::hypercall::{Arguments, Call, Results, Status};
 use hyperexo_abi::net::Filter;
+use hyperexo_abi::offload::Offloads;
 
 /// The instruction in use, a value of [`instruction`].
 static INSTRUCTION: AtomicU8 = AtomicU8::new(instruction::NONE);
@@ -308,16 +309,17 @@ pub fn filter_unbind(number: u64) -> Result<(), Status> {
     unsafe { call(Call::FilterUnbind, [number, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Gives the kernel rings of packets in [`hyperexo_abi::net::NET_RING_FRAMES`] frames from `first`.
+/// Gives the kernel rings of packets in [`hyperexo_abi::net::NET_RING_FRAMES`] frames from `first`. Returns
+/// what is done for packets that are sent.
 ///
 /// # Safety
 ///
 /// The frames must hold [`hyperexo_abi::net::NetRings`] and nothing else, for as long as the environment
 /// lives. Incoming packets are written into frames that the receive ring names. These must hold no Rust
 /// object, or one that only its owner knows.
-pub unsafe fn net_ring_bind(first: u64) -> Result<(), Status> {
+pub unsafe fn net_ring_bind(first: u64) -> Result<Offloads, Status> {
     // SAFETY: by the caller's promise.
-    unsafe { call(Call::NetRingBind, [first, 0, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(Call::NetRingBind, [first, 0, 0, 0, 0, 0]) }.map(|[offloads, ..]| Offloads(offloads as u8))
 }
 
 /// Says that the transmit ring has packets.

@@ -158,7 +158,7 @@ pub fn ring_at(first: u64) -> &'static DiskRing {
 pub fn net_ring_bind(first: u64) -> Result<(), Status> {
     // SAFETY: callers pass frames allocated for this, or that must be refused; packets come into frames that
     // hold nothing.
-    unsafe { hypercall::net_ring_bind(first) }
+    unsafe { hypercall::net_ring_bind(first) }.map(drop)
 }
 
 /// Has the kernel look at the ring of packets to be sent.

@@ -123,7 +123,7 @@ impl World {
     /// Something that does not come from a guest.
     fn device(&mut self, word: &Word) {
         if word.index().is_multiple_of(4) {
-            self.machine.net.state().inbox.push_back(vec![0; 64]);
+            self.machine.net.state().inbox.push_back((vec![0; 64], Default::default()));
             self.machine.kernel.signals.note_net();
         }
         let outcome = if word.who().is_multiple_of(5) { Outcome::Failed } else { Outcome::Done };
