@@ -44,7 +44,7 @@ pub use flow::Flow;
 pub use link::{Frame, Link};
 pub use net::Net;
 pub use protocol::{
-    Bulk, Congestion, Counted, Interactive, Outlet, OwnTcp, Piece, Protocol, SmolTcp, TcpError,
+    Bulk, Congestion, Counted, Handshake, Interactive, Outlet, OwnTcp, Piece, Protocol, SmolTcp, TcpError,
     TcpParameters, TcpPolicy, TcpState,
 };
 pub use stack::{ListenError, Statistics};

@@ -4,23 +4,9 @@ mod pair;
 
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, wire};
-use libos_net::{Net, TcpPolicy, TcpStream};
-use pair::{Pair, config, remote};
-use std::cell::RefCell;
-use std::rc::Rc;
-
-/// Buffers of a page for both directions.
-#[derive(Clone, Copy)]
-struct Small;
-
-impl TcpPolicy for Small {
-    fn receive_bytes(&self) -> usize {
-        512
-    }
-    fn send_bytes(&self) -> usize {
-        512
-    }
-}
+use libos_net::{Net, TcpStream};
+use pair::strangers::{from_another, recorded_syn};
+use pair::{Pair, Small, config, remote};
 
 /// Opens so many connections, each to an echo of the server, and keeps them.
 fn open(pair: &Pair, count: usize) -> Vec<TcpStream> {
@@ -106,95 +92,6 @@ fn a_listener_that_is_dropped_closes_what_nobody_accepted() {
         }
     });
     assert!(pair.server.listen(7, 16, Small).is_ok(), "the port is free again");
-}
-
-/// What a client sends to open a connection.
-fn recorded_syn() -> Vec<u8> {
-    let (one, mut two) = wire(16);
-    let client = Net::new(one, &config(2)).unwrap();
-    let executor = pair::executor();
-    let connecting = client.clone();
-    executor.spawn(async move { connecting.connect(remote(7), &Small).await.map(drop) });
-    let mut frames = Vec::new();
-    // First it asks for the hardware address; somebody must answer.
-    let other = Rc::new(RefCell::new(None));
-    for _ in 0..10 {
-        executor.run_ready();
-        client.poll();
-        while let Some(frame) = two.receive() {
-            if frame[12..14] == [8, 6] && other.borrow().is_none() {
-                let mut answer = frame.to_vec();
-                answer[..6].copy_from_slice(&frame[6..12]);
-                answer[6..12].copy_from_slice(&two.address());
-                answer[21] = 2;
-                answer[22..28].copy_from_slice(&two.address());
-                answer[28..32].copy_from_slice(&frame[38..42]);
-                answer[32..38].copy_from_slice(&frame[22..28]);
-                answer[38..42].copy_from_slice(&frame[28..32]);
-                two.send(Frame::from_bytes(&answer));
-                *other.borrow_mut() = Some(());
-            } else if frame[12..14] == [8, 0] {
-                frames.push(frame.to_vec());
-            }
-        }
-    }
-    frames.into_iter().next().expect("a SYN")
-}
-
-/// Sums of 16-bit words as the Internet's checksum has them (RFC 1071).
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
-    let mut sum = 0_u32;
-    for part in parts {
-        for pair in part.chunks(2) {
-            sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
-}
-
-/// The SYN as if it came from another address and port.
-fn from_another(syn: &[u8], number: u32) -> Frame {
-    let mut bytes = syn.to_vec();
-    bytes[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-    bytes[14 + 12..14 + 16].copy_from_slice(&(0x0a01_0000 + number % 60_000).to_be_bytes());
-    bytes[34..36].copy_from_slice(&((1024 + number % 50_000) as u16).to_be_bytes());
-    bytes[24..26].fill(0);
-    let sum = checksum(&[&bytes[14..34]]);
-    bytes[24..26].copy_from_slice(&sum);
-    bytes[50..52].fill(0);
-    let length = ((bytes.len() - 34) as u32).to_be_bytes();
-    let sum = checksum(&[&bytes[26..34], &[0, 6], &length[2..], &bytes[34..]]);
-    bytes[50..52].copy_from_slice(&sum);
-    Frame::from_bytes(&bytes)
-}
-
-#[test]
-fn a_flood_of_requests_takes_no_more_than_the_backlog_and_passes() {
-    let syn = recorded_syn();
-    let (one, mut two) = wire(64);
-    let server = Net::new(one, &config(1)).unwrap();
-    let listener = server.listen(7, 16, Small).unwrap();
-    for number in 0..100_000 {
-        two.send(from_another(&syn, number));
-        if number % 32 == 0 {
-            server.poll();
-            while two.receive().is_some() {}
-            assert!(server.statistics().connections <= 16);
-        }
-    }
-    assert_eq!(server.statistics().connections, 16);
-    let counted = server.statistics();
-    assert!(counted.refused_connections > 90_000, "{counted:?}");
-    pair::advance(11_000_000_000);
-    for _ in 0..100 {
-        server.poll();
-        while two.receive().is_some() {}
-    }
-    assert_eq!(server.statistics().connections, 0);
-    drop(listener);
 }
 
 #[test]

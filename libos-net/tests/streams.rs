@@ -171,3 +171,31 @@ fn a_reset_is_told_to_who_waits() {
     });
     assert_eq!(error, Err(TcpError::Reset));
 }
+
+#[test]
+fn a_connection_on_which_nobody_says_anything_stays() {
+    for spoken in [false, true] {
+        let pair = Pair::new();
+        let listener = pair.server.listen(80, 1, Interactive).unwrap();
+        pair.executor.spawn(async move {
+            let mut stream = listener.accept().await;
+            let mut one = [0; 1];
+            while stream.read(&mut one).await.expect("no reset") == 1 {
+                stream.write_all(&one).await.unwrap();
+            }
+        });
+        let (client, executor) = (pair.client.clone(), pair.executor.clone());
+        pair.run(async move {
+            let mut stream = client.connect(remote(80), &Interactive).await.unwrap();
+            let mut one = [0; 1];
+            for after_s in [if spoken { 0 } else { 100 }, 100, 1000] {
+                executor.sleep(core::time::Duration::from_secs(after_s)).await;
+                stream.write_all(b"x").await.unwrap();
+                stream.read_exact(&mut one).await.expect("after a silence");
+            }
+            executor.sleep(core::time::Duration::from_secs(1000)).await;
+            stream.shutdown();
+            assert_eq!(stream.read(&mut one).await, Ok(0), "the end after a silence is no reset");
+        });
+    }
+}

@@ -27,6 +27,7 @@
 //! ```
 
 mod fault;
+mod limited;
 #[cfg(feature = "unikernel")]
 mod nic;
 mod wire;
@@ -35,6 +36,7 @@ use core::time::Duration;
 pub use fault::{Faults, Faulty};
 use libos_core::net::{MAX_PACKET_BYTES, pages_for};
 pub use libos_core::net::{NicStatistics, Offload, Offloads, Packet as Frame, Pages, Piece};
+pub(crate) use limited::Limited;
 #[cfg(feature = "unikernel")]
 pub use nic::NicLink;
 pub use wire::{Wire, wire};

@@ -8,6 +8,7 @@
 //!
 //! An application adds its own: it implements [`Protocol`], and its [`TcpPolicy`] says so.
 
+mod handshake;
 mod outlet;
 mod own;
 mod parameters;
@@ -15,6 +16,7 @@ mod paths;
 mod piece;
 mod policy;
 mod port;
+mod replay;
 mod smol;
 
 use crate::flow::Flow;
@@ -22,6 +24,8 @@ use crate::link::Frame;
 use core::fmt;
 use core::task::{Poll, Waker};
 use embedded_io_async::ErrorKind;
+pub use handshake::Handshake;
+pub(crate) use handshake::{Answer, Dormant, Secret, Segment};
 pub use outlet::Outlet;
 pub use own::OwnTcp;
 pub use parameters::{Congestion, TcpParameters};
@@ -76,8 +80,8 @@ pub struct Counted {
 /// wants to be asked. The stack finds the connection of a frame, keeps deadlines and owners, and hands out
 /// the link; all else is decided here.
 ///
-/// A machine is made in state `Closed`. Then either [`Protocol::listen`] or [`Protocol::connect`] is called,
-/// once.
+/// A machine is made in state `Closed`. Then one of [`Protocol::listen`], [`Protocol::begin`] and
+/// [`Protocol::connect`] is called, once.
 pub trait Protocol {
     /// Waits for the first segment of this flow, which has come and is given to [`Protocol::take`] next.
     /// Returns whether that is possible.
@@ -86,6 +90,20 @@ pub trait Protocol {
     /// Begins to open this flow. What is to be sent is sent by the next [`Protocol::send`]. Returns whether
     /// that is possible.
     fn connect(&mut self, flow: &Flow, outlet: &mut Outlet<'_>) -> bool;
+
+    /// Whether [`Protocol::begin`] is there. Then the stack answers requests for connections itself, and a
+    /// machine is made when there is something for it to do; else one is made for each request, and
+    /// [`Protocol::listen`] is called.
+    fn can_begin(&self) -> bool {
+        false
+    }
+
+    /// Goes on with a connection that is there: the handshake is over. Instead of [`Protocol::listen`].
+    /// Returns whether that is possible.
+    fn begin(&mut self, agreed: &Handshake, now_us: i64) -> bool {
+        let _ = (agreed, now_us);
+        false
+    }
 
     /// Takes a frame with a segment of this connection. The stack has found the ports in it with smoltcp's
     /// parsers; checksums are not verified yet.

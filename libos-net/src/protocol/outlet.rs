@@ -1,6 +1,7 @@
 //! What a connection needs of its stack while it is called.
 
 use super::paths::Paths;
+use super::{Answer, Handshake};
 use crate::flow::Flow;
 use crate::link::{Frame, Link};
 use smoltcp::iface::Interface;
@@ -22,6 +23,7 @@ pub struct Outlet<'s> {
     pub(super) sent: Sent,
     paths: &'s mut Paths,
     now_us: i64,
+    sequence: u32,
 }
 
 impl<'s> Outlet<'s> {
@@ -31,7 +33,24 @@ impl<'s> Outlet<'s> {
         paths: &'s mut Paths,
         now_us: i64,
     ) -> Outlet<'s> {
-        Outlet { interface, link, sent: Sent::default(), paths, now_us }
+        Outlet { interface, link, sent: Sent::default(), paths, now_us, sequence: 0 }
+    }
+
+    /// With a first sequence number for a connection that begins in this call.
+    pub(crate) fn with_sequence(self, sequence: u32) -> Outlet<'s> {
+        Outlet { sequence, ..self }
+    }
+
+    /// The first sequence number for a connection that [`Protocol::connect`](super::Protocol::connect) opens:
+    /// nobody outside can guess it (RFC 6528).
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// Sends a segment of a handshake.
+    pub(super) fn answer(&mut self, answer: Answer, handshake: &Handshake, to: EthernetAddress) {
+        answer.send(handshake, to, self.link);
+        self.sent.frames += 1;
     }
 
     /// Microseconds on the clock of the stack. It never goes back.

@@ -8,26 +8,18 @@ use hyperexo_abi::offload::MAX_LARGE_PACKET_BYTES;
 use smoltcp::iface::{PollResult, SocketSet};
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
-use smoltcp::wire::EthernetFrame;
 
 /// A device for one call of the interface.
 pub(crate) struct Port<'l> {
     link: &'l mut dyn Link,
     frame: Option<&'l Frame>,
     sent: Sent,
-    /// Bytes of the longest packet, if fewer than the link carries.
-    mtu: Option<usize>,
 }
 
 impl<'l> Port<'l> {
-    /// For an interface that begins: only then it asks how long packets may be.
-    pub(crate) fn to_begin(link: &'l mut dyn Link, mtu: Option<usize>) -> Port<'l> {
-        Port { mtu, ..Port::to_send(link) }
-    }
-
     /// For a call that only sends.
     pub(crate) fn to_send(link: &'l mut dyn Link) -> Port<'l> {
-        Port { link, frame: None, sent: Sent::default(), mtu: None }
+        Port { link, frame: None, sent: Sent::default() }
     }
 }
 
@@ -39,7 +31,7 @@ pub(crate) fn instant(now_us: i64) -> Instant {
 /// Has sockets take a frame.
 pub(crate) fn take(outlet: &mut Outlet<'_>, frame: &Frame, sockets: &mut SocketSet<'_>) {
     let now = instant(outlet.now_us());
-    let mut port = Port { link: outlet.link, frame: Some(frame), sent: outlet.sent, mtu: None };
+    let mut port = Port { link: outlet.link, frame: Some(frame), sent: outlet.sent };
     outlet.interface.poll_ingress_single(now, &mut port, sockets);
     outlet.sent = port.sent;
 }
@@ -47,7 +39,7 @@ pub(crate) fn take(outlet: &mut Outlet<'_>, frame: &Frame, sockets: &mut SocketS
 /// Has sockets send all that they have to send, as far as there is room.
 pub(crate) fn send(outlet: &mut Outlet<'_>, sockets: &mut SocketSet<'_>) {
     let now = instant(outlet.now_us());
-    let mut port = Port { link: outlet.link, frame: None, sent: outlet.sent, mtu: None };
+    let mut port = Port { link: outlet.link, frame: None, sent: outlet.sent };
     while outlet.interface.poll_egress(now, &mut port, sockets) != PollResult::None {}
     outlet.sent = port.sent;
 }
@@ -121,9 +113,7 @@ impl phy::Device for Port<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        let own =
-            self.mtu.map_or(usize::MAX, |bytes| bytes.saturating_add(EthernetFrame::<&[u8]>::header_len()));
-        capabilities.max_transmission_unit = self.link.max_frame_bytes().min(own);
+        capabilities.max_transmission_unit = self.link.max_frame_bytes();
         let offloads = self.link.offloads();
         if offloads.contains(Offloads::CHECKSUM) {
             // Those of frames that come are looked at before: not all need be.

@@ -1,13 +1,17 @@
 //! smoltcp's socket behind a connection: one in a set of its own, so that to poll it costs the same however
 //! many others there are.
 
-use super::{Congestion, Counted, Outlet, Protocol, TcpError, TcpParameters, TcpState, instant, send, take};
+use super::{
+    Congestion, Counted, Handshake, Outlet, Protocol, TcpError, TcpParameters, TcpState, instant, replay,
+    send, take,
+};
 use crate::flow::Flow;
 use crate::link::Frame;
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer};
+use smoltcp::time::Instant;
 use smoltcp::wire::IpListenEndpoint;
 
 /// smoltcp's TCP. Bytes are copied into a ring for each direction.
@@ -15,6 +19,9 @@ pub struct SmolTcp {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     written: u64,
+    give_up_after: smoltcp::time::Duration,
+    /// Since when an answer is due.
+    since: Option<Instant>,
 }
 
 impl SmolTcp {
@@ -22,7 +29,22 @@ impl SmolTcp {
     pub fn new(parameters: &TcpParameters) -> SmolTcp {
         let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
         let handle = sockets.add(socket(parameters));
-        SmolTcp { sockets, handle, written: 0 }
+        SmolTcp { sockets, handle, written: 0, give_up_after: time(parameters.give_up_after), since: None }
+    }
+
+    /// smoltcp gives up after a time without a segment, even if none was expected in it. So it is told of the
+    /// time only when an answer has been due for as long. Returns when that is.
+    fn set_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let (give_up_after, since) = (self.give_up_after, self.since);
+        let socket = self.socket();
+        let is_silent = socket.send_queue() == 0
+            && socket.keep_alive().is_none()
+            && matches!(socket.state(), TcpState::Established | TcpState::CloseWait | TcpState::FinWait2);
+        let since = (!is_silent).then(|| since.unwrap_or(now));
+        let end = since.map(|since| since + give_up_after);
+        socket.set_timeout(end.filter(|end| *end <= now).map(|_| give_up_after));
+        self.since = since;
+        end.filter(|end| *end > now)
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -30,19 +52,19 @@ impl SmolTcp {
     }
 }
 
+fn time(duration: Duration) -> smoltcp::time::Duration {
+    smoltcp::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
 fn socket(parameters: &TcpParameters) -> Socket<'static> {
     let buffer = |bytes: usize| SocketBuffer::new(alloc::vec![0; bytes.max(1)]);
     let mut socket = Socket::new(buffer(parameters.receive_bytes), buffer(parameters.send_bytes));
-    let time = |duration: Duration| {
-        smoltcp::time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
-    };
     socket.set_ack_delay(parameters.acknowledge_after.map(time));
     socket.set_nagle_enabled(parameters.waits_to_fill_segments);
     socket.set_congestion_control(match parameters.congestion_control {
         Congestion::None => CongestionControl::None,
         Congestion::Reno | Congestion::Cubic => CongestionControl::Reno,
     });
-    socket.set_timeout(Some(time(parameters.give_up_after)));
     socket.set_keep_alive(parameters.keep_alive.map(time));
     socket
 }
@@ -54,9 +76,26 @@ impl Protocol for SmolTcp {
     }
 
     fn connect(&mut self, flow: &Flow, outlet: &mut Outlet<'_>) -> bool {
-        let begun = self.socket().connect(outlet.interface.context(), flow.remote, flow.local).is_ok();
+        let asked = Handshake {
+            flow: *flow,
+            local_sequence: outlet.sequence(),
+            remote_sequence: 0,
+            max_segment_bytes: None,
+            window_shift: None,
+            selective: false,
+            window_bytes: 0,
+        };
+        let begun = replay::connect(self.socket(), &asked, instant(outlet.now_us()));
         outlet.interface.poll_maintenance(instant(outlet.now_us()));
         begun
+    }
+
+    fn can_begin(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, agreed: &Handshake, now_us: i64) -> bool {
+        replay::establish(&mut self.sockets, self.handle, agreed, instant(now_us))
     }
 
     fn take(&mut self, frame: &Frame, outlet: &mut Outlet<'_>) {
@@ -64,12 +103,15 @@ impl Protocol for SmolTcp {
     }
 
     fn send(&mut self, outlet: &mut Outlet<'_>) {
+        self.set_timeout(instant(outlet.now_us()));
         send(outlet, &mut self.sockets);
     }
 
     fn due_us(&mut self, outlet: &mut Outlet<'_>) -> Option<i64> {
-        let due = outlet.interface.poll_at(instant(outlet.now_us()), &self.sockets);
-        due.map(|due| due.total_micros())
+        let now = instant(outlet.now_us());
+        let ends = self.set_timeout(now);
+        let due = outlet.interface.poll_at(now, &self.sockets);
+        due.into_iter().chain(ends).min().map(|due| due.total_micros())
     }
 
     fn state(&self) -> TcpState {

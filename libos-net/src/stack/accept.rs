@@ -3,7 +3,9 @@
 use super::connection::Owner;
 use super::{ConnectionId, Stack};
 use crate::flow::Flow;
-use crate::protocol::{Outlet, TcpPolicy};
+use crate::link::Frame;
+use crate::protocol::{Answer, Dormant, Outlet, Protocol, Segment, TcpPolicy};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::fmt;
@@ -50,9 +52,18 @@ pub(super) enum Accepted {
 pub(super) struct Listener {
     policy: Rc<dyn TcpPolicy>,
     backlog: usize,
+    /// Whether the stack answers requests itself: the policy's machines can begin after that.
+    answers: bool,
     half_open: usize,
     established: VecDeque<ConnectionId>,
     waker: Option<Waker>,
+}
+
+impl Listener {
+    /// Whether the application has more to accept than it wanted to wait.
+    fn is_full(&self) -> bool {
+        self.established.len() >= self.backlog
+    }
 }
 
 impl Stack {
@@ -70,6 +81,7 @@ impl Stack {
             return Err(ListenError::InUse(port));
         }
         let listener = Listener {
+            answers: policy.protocol().can_begin(),
             policy,
             backlog: backlog.max(1),
             half_open: 0,
@@ -98,14 +110,22 @@ impl Stack {
     }
 
     /// Makes a connection for a flow that has none, if it asks for one and somebody listens.
-    pub(super) fn accept(&mut self, flow: Flow, opens: bool, now_us: i64) -> Accepted {
-        let listener = self.listeners.get_mut(&flow.local.port).filter(|_| opens);
-        let Some(listener) = listener else { return Accepted::NobodyListens };
+    pub(super) fn accept(&mut self, flow: Flow, opens: bool, frame: &Frame, now_us: i64) -> Accepted {
+        if !opens {
+            return self.accept_cookie(flow, frame, now_us);
+        }
+        let sequence = self.secret.sequence(&flow, now_us);
+        let Some(listener) = self.listeners.get_mut(&flow.local.port) else { return Accepted::NobodyListens };
         if listener.half_open + listener.established.len() >= listener.backlog {
-            self.statistics.refused_connections += 1;
+            if listener.is_full() || !listener.answers || !self.send_cookie(frame, now_us) {
+                self.statistics.refused_connections += 1;
+            }
             return Accepted::NoRoom;
         }
-        let mut protocol = listener.policy.protocol();
+        let mut protocol: Box<dyn Protocol> = match listener.answers {
+            true => Box::new(Dormant::new(Rc::clone(&listener.policy), sequence)),
+            false => listener.policy.protocol(),
+        };
         if !protocol.listen(&flow) {
             return Accepted::NobodyListens;
         }
@@ -114,6 +134,43 @@ impl Stack {
         if let Some(connection) = self.table.at(id.slot) {
             connection.expires_us = Some(now_us + HANDSHAKE_US);
         }
+        Accepted::At(id.slot)
+    }
+
+    /// Answers a request without keeping anything. Returns whether it is one.
+    fn send_cookie(&mut self, frame: &Frame, now_us: i64) -> bool {
+        let Some(segment) = Segment::parse(frame, &*self.link) else { return false };
+        let Some(mut request) = segment.request() else { return false };
+        let local = request.flow.local;
+        let Some(listener) = self.listeners.get(&local.port) else { return false };
+        if !self.interface.has_ip_addr(local.addr) {
+            return false;
+        }
+        request.local_sequence = self.secret.cookie(&request, now_us);
+        let receive_bytes = listener.policy.receive_bytes();
+        Answer::Accept { receive_bytes }.send(&request, segment.hardware, &mut *self.link);
+        self.statistics.frames_sent += 1;
+        self.statistics.cookies_sent += 1;
+        true
+    }
+
+    /// A segment of no connection: perhaps the answer to a cookie.
+    fn accept_cookie(&mut self, flow: Flow, frame: &Frame, now_us: i64) -> Accepted {
+        let listener = self.listeners.get(&flow.local.port).filter(|listener| listener.answers);
+        let Some(listener) = listener else { return Accepted::NobodyListens };
+        if !self.secret.has_given(now_us) {
+            return Accepted::NobodyListens;
+        }
+        let Some(segment) = Segment::parse(frame, &*self.link) else { return Accepted::NoRoom };
+        let Some(acknowledged) = segment.acknowledges() else { return Accepted::NoRoom };
+        let (local, remote) = (acknowledged.wrapping_sub(1), segment.sequence().wrapping_sub(1));
+        let agreed = self.secret.read(flow, local, remote, now_us);
+        // One that comes too early, or finds no room, comes again: no reset, or it would not.
+        let Some(agreed) = agreed.filter(|_| !listener.is_full()) else { return Accepted::NoRoom };
+        let dormant = Dormant::established(Rc::clone(&listener.policy), agreed, now_us);
+        let id = self.table.insert(Box::new(dormant), flow, Owner::Application);
+        self.statistics.cookies_accepted += 1;
+        self.established(flow.local.port, id.slot);
         Accepted::At(id.slot)
     }
 
@@ -147,7 +204,9 @@ impl Stack {
         let local = self.unused_port(address, remote)?;
         let flow = Flow { local, remote };
         let mut protocol = policy.protocol();
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
+        let sequence = self.secret.sequence(&flow, now_us);
+        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us)
+            .with_sequence(sequence);
         if !protocol.connect(&flow, &mut outlet) {
             return None;
         }

@@ -12,8 +12,8 @@ mod table;
 
 use crate::config::Config;
 use crate::flow::{Deadlines, Flow, Kind, checksum, classify};
-use crate::link::{Frame, Link, Offloads};
-use crate::protocol::{self, Counted, Outlet, Paths, Port, Protocol, TcpState as State, instant};
+use crate::link::{Frame, Limited, Link, Offloads};
+use crate::protocol::{self, Counted, Outlet, Paths, Port, Protocol, Secret, TcpState as State, instant};
 pub use accept::ListenError;
 use accept::{Accepted, Listener};
 use addresses::Addresses;
@@ -25,7 +25,7 @@ pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::AnySocket;
-use smoltcp::wire::{EthernetAddress, HardwareAddress};
+use smoltcp::wire::{EthernetAddress, EthernetFrame, HardwareAddress};
 use table::{Keyed, Table};
 
 /// Frames that one call takes: then connections answer.
@@ -52,6 +52,10 @@ pub struct Statistics {
     pub hidden_segments: u64,
     /// Requests for a connection for which there was no room.
     pub refused_connections: u64,
+    /// Requests for a connection that were answered without keeping anything, as there was no room.
+    pub cookies_sent: u64,
+    /// Connections that came of them.
+    pub cookies_accepted: u64,
     /// Segments of no connection that were not answered, as there were too many.
     pub ignored_segments: u64,
     /// Frames that were dropped because of a checksum that nobody had checked before.
@@ -87,17 +91,21 @@ pub(crate) struct Stack {
     next_port: u16,
     /// Whether checksums of TCP and UDP are looked at here, and not in sockets.
     checks: bool,
+    secret: Secret,
     statistics: Statistics,
 }
 
 impl Stack {
-    pub(crate) fn new(mut link: Box<dyn Link>, config: &Config, now_us: i64) -> Stack {
+    pub(crate) fn new(link: Box<dyn Link>, config: &Config, now_us: i64) -> Stack {
+        let mut link = match config.mtu {
+            Some(bytes) => Box::new(Limited::new(link, bytes + EthernetFrame::<&[u8]>::header_len())),
+            None => link,
+        };
         let seed = config.seed;
         let hardware = EthernetAddress(link.address());
         let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ethernet(hardware));
         settings.random_seed = seed[0];
-        let interface =
-            Interface::new(settings, &mut Port::to_begin(&mut *link, config.mtu), instant(now_us));
+        let interface = Interface::new(settings, &mut Port::to_send(&mut *link), instant(now_us));
         let mut stack = Stack {
             checks: link.offloads().contains(Offloads::CHECKSUM),
             link,
@@ -116,6 +124,7 @@ impl Stack {
             waiting_for_neighbor: Vec::new(),
             in_time_wait: Default::default(),
             next_port: 0,
+            secret: Secret::new((seed[1], seed[2])),
             statistics: Statistics::default(),
         };
         stack.begin_addresses(config);
@@ -184,7 +193,7 @@ impl Stack {
                     self.remove(slot);
                     found = None;
                 }
-                match found.map_or_else(|| self.accept(flow, opens, now_us), Accepted::At) {
+                match found.map_or_else(|| self.accept(flow, opens, &frame, now_us), Accepted::At) {
                     Accepted::At(slot) => self.take_segment(slot, &frame, now_us),
                     Accepted::NobodyListens if !resets => self.answer_stranger(&frame, now_us),
                     Accepted::NobodyListens | Accepted::NoRoom => {}

@@ -4,12 +4,26 @@
 #![allow(dead_code)]
 
 mod slow;
+pub mod strangers;
 
 use libos_core::task::Executor;
 use libos_net::link::{Faults, Faulty, Offloads, wire};
 use libos_net::{Config, Congestion, IpEndpoint, Ipv4, Ipv6, Net, OwnTcp, Protocol, SmolTcp, TcpPolicy};
 use std::cell::Cell;
 use std::net::SocketAddr;
+
+/// Small buffers in both directions.
+#[derive(Clone, Copy)]
+pub struct Small;
+
+impl TcpPolicy for Small {
+    fn receive_bytes(&self) -> usize {
+        512
+    }
+    fn send_bytes(&self) -> usize {
+        512
+    }
+}
 
 thread_local! {
     static NOW_NS: Cell<u64> = const { Cell::new(0) };
