@@ -35,11 +35,10 @@ fn watched() -> (Vec<u8>, Vec<String>) {
     let capture = Capture::new(file.clone(), || 1_700_000_000_123_456_789).unwrap();
     let said = Rc::clone(&lines);
     let trace = Trace(move |text: std::fmt::Arguments<'_>| said.borrow_mut().push(text.to_string()));
-    let pair = Pair {
-        server: Net::new(Watched::new(one, capture), &config(1)).unwrap(),
-        client: Net::new(Watched::new(two, trace), &config(2)).unwrap(),
-        executor: pair::executor(),
-    };
+    let pair = Pair::of(
+        Net::new(Watched::new(one, capture), &config(1)).unwrap(),
+        Net::new(Watched::new(two, trace), &config(2)).unwrap(),
+    );
     let listener = pair.server.listen(7, 4, Interactive).unwrap();
     pair.executor.spawn(async move {
         let mut stream = listener.accept().await;

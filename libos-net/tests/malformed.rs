@@ -132,11 +132,7 @@ fn malformed_frames_stop_nobody() {
         let noisy = Noisy { below: one, corpus: corpus.clone(), state: seed, left: Rc::clone(&left) };
         let server = Config { ipv6: Ipv6::Slaac, ..config(1) };
         let server = Config { ipv4: if seed == 1 { server.ipv4 } else { fixed() }, ..server };
-        let pair = Pair {
-            server: Net::new(noisy, &server).unwrap(),
-            client: Net::new(two, &config(2)).unwrap(),
-            executor: pair::executor(),
-        };
+        let pair = Pair::of(Net::new(noisy, &server).unwrap(), Net::new(two, &config(2)).unwrap());
         let listener = pair.server.listen(7, 8, Interactive).unwrap();
         let executor = pair.executor.clone();
         pair.executor.spawn(async move {

@@ -75,7 +75,7 @@ fn tampered_pair() -> (Pair, Tampered) {
     let link = TamperedLink { below: one, tampered: tampered.clone() };
     let server = Net::new(link, &config(1)).unwrap();
     let client = Net::new(two, &config(2)).unwrap();
-    (Pair { server, client, executor: pair::executor() }, tampered)
+    (Pair::of(server, client), tampered)
 }
 
 /// How far a connection is when the reset comes, seen from the server.
