@@ -142,16 +142,22 @@ impl Net {
                 return result;
             }
             if !more && !executor.is_ready() {
-                self.wait(executor);
+                self.sleep(executor);
             }
         }
     }
 
-    fn wait(&self, executor: &Executor) {
+    fn sleep(&self, executor: &Executor) {
         let due_ns = self.due_ns().into_iter().chain(executor.next_timer_ns()).min();
         let timeout = due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(self.handle.now_ns())));
         if timeout != Some(Duration::ZERO) {
-            self.handle.stack().link().wait(timeout);
+            self.wait(timeout);
         }
+    }
+
+    /// Sleeps until a frame has come, or there is room for one again, or the timeout is over. May return
+    /// early. For programs with a loop of their own, with the time until [`Net::due_ns`].
+    pub fn wait(&self, timeout: Option<Duration>) {
+        self.handle.stack().link().wait(timeout);
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`NicLink`] | the network card of a unikernel (feature `unikernel`) |
 //! | [`Wire`] | one end of a wire in memory |
+//! | [`Watched`] | a link that shows its frames, as a capture file ([`Capture`]) or as text ([`Trace`]) |
 //! | [`Faulty`] | a link that loses, repeats, reorders, delays and damages frames, by a seed |
 //!
 //! # Without a copy
@@ -26,12 +27,14 @@
 //! # assert_eq!(other.receive().unwrap().total_bytes(), 1054);
 //! ```
 
+mod capture;
 mod fault;
 mod limited;
 #[cfg(feature = "unikernel")]
 mod nic;
 mod wire;
 
+pub use capture::{Capture, Trace, Watch, Watched, Way};
 use core::time::Duration;
 pub use fault::{Faults, Faulty};
 use libos_core::net::{MAX_PACKET_BYTES, pages_for};

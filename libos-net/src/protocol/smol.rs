@@ -29,8 +29,7 @@ impl SmolTcp {
     pub fn new(parameters: &TcpParameters) -> SmolTcp {
         let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
         let handle = sockets.add(socket(parameters));
-        let give_up_after = time(parameters.give_up_after);
-        SmolTcp { sockets, handle, written: 0, give_up_after, since: None }
+        SmolTcp { sockets, handle, written: 0, give_up_after: time(parameters.give_up_after), since: None }
     }
 
     /// smoltcp gives up after a time without a segment, even if none was expected in it. So it is told of the

@@ -77,14 +77,15 @@ impl Dormant {
         }
     }
 
-    /// The machine that what the application writes is for.
+    /// The machine, for bytes to be sent.
     fn writer(&mut self) -> Result<&mut dyn Protocol, TcpError> {
-        if let Phase::Silent { agreed, since_us, ends } = &self.phase {
-            if ends.is_some() {
-                return Err(TcpError::Closed);
+        match &self.phase {
+            Phase::Silent { ends: Some(_), .. } => return Err(TcpError::Closed),
+            Phase::Silent { agreed, since_us, .. } => {
+                let (agreed, since_us) = (*agreed, *since_us);
+                self.awake(&agreed, since_us);
             }
-            let (agreed, since_us) = (*agreed, *since_us);
-            self.awake(&agreed, since_us);
+            _ => {}
         }
         match &mut self.phase {
             Phase::Awake(machine) => Ok(&mut **machine),
@@ -245,8 +246,8 @@ impl Protocol for Dormant {
     }
 
     fn poll_write_piece(&mut self, piece: &Piece, waker: &Waker) -> Poll<Result<usize, TcpError>> {
-        let machine = self.writer();
-        machine.map_or_else(|error| Poll::Ready(Err(error)), |machine| machine.poll_write_piece(piece, waker))
+        let write = |machine: &mut dyn Protocol| machine.poll_write_piece(piece, waker);
+        self.writer().map_or_else(|error| Poll::Ready(Err(error)), write)
     }
 
     fn poll_flush(&mut self, waker: &Waker) -> Poll<Result<(), TcpError>> {
