@@ -119,6 +119,8 @@ fn change_group(call: &mut Call<'_>, at: At, name: &Bytes, sub: &[u8], read: Opt
         b"setid" => {
             let last = match call.arg(4) {
                 b"$" => call.store.value(at).stream()?.last,
+                b"-" => Id::LEAST,
+                b"+" => Id::GREATEST,
                 id => parse_id(id, 0)?,
             };
             let group = group_mut(call, at, name)?;
@@ -502,10 +504,12 @@ fn about_groups(call: &mut Call<'_>, at: At) -> Result<()> {
         reply.count(group.pending.len());
         reply.bulk(b"last-delivered-id");
         reply.bulk(text(group.last).as_bytes());
-        for (name, number) in [("entries-read", group.read), ("lag", stream.lag(group))] {
+        for (name, number) in
+            [("entries-read", group.read.map(|read| read as i64)), ("lag", stream.lag(group))]
+        {
             reply.bulk(name.as_bytes());
             match number {
-                Some(number) => reply.integer(number as i64),
+                Some(number) => reply.integer(number),
                 None => reply.null(),
             }
         }

@@ -181,8 +181,8 @@ fn xread(call: &mut Call<'_>) -> Result<Outcome> {
                 let stream = call.store.value(at).stream()?;
                 let last = stream.groups.get(&group).map_or(Id::LEAST, |group| group.last);
                 let first = last.next().filter(|first| stream.range(*first, Id::GREATEST).next().is_some());
-                heard(call, at, key, &group, consumer)?;
                 let Some(first) = first else { continue };
+                heard(call, at, key, &group, consumer)?;
                 begin(call);
                 let ids = entries(call, at, first, options.count)?;
                 deliver(call, at, (key, &group, consumer), &ids, options.no_acknowledgement)?;

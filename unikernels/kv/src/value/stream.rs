@@ -175,13 +175,14 @@ impl Stream {
         }
     }
 
-    /// How many entries a group has not read, if that can be known.
-    pub fn lag(&self, group: &Group) -> Option<u64> {
+    /// How many entries a group has not read, if that can be known. It is negative if a group says that it has
+    /// read more than there was.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.added == 0 {
             return Some(0);
         }
         let known = group.read.filter(|_| !self.has_gaps_from(group.last));
-        known.or_else(|| self.distance(group.last)).map(|read| self.added.saturating_sub(read))
+        known.or_else(|| self.distance(group.last)).map(|read| self.added as i64 - read as i64)
     }
 
     /// Whether an entry from an id on was deleted.
