@@ -151,7 +151,7 @@ fn find_bit(text: &[u8], wanted: bool, start: usize, end: usize) -> Option<usize
     let skipped = if wanted { 0 } else { 0xff };
     let mut bit = start;
     while bit < end {
-        if bit % 8 == 0 && text[bit / 8] == skipped {
+        if bit.is_multiple_of(8) && text[bit / 8] == skipped {
             bit += 8;
         } else if is_set(text, bit) == wanted {
             return Some(bit);

@@ -82,7 +82,8 @@ fn compare(family: &str, templates: &[&str], protocol: Protocol, peer: &mut Peer
         let ours = own.ask(&words, now_ms);
         if !Shape::of(&words).agree(&theirs, &ours) {
             let is_key = |word: &&Vec<u8>| word.len() == 2 && word[1].is_ascii_digit();
-            let keys: Vec<String> = words.iter().filter(is_key).map(|word| shown(&[word.clone()])).collect();
+            let keys: Vec<String> =
+                words.iter().filter(is_key).map(|word| shown(std::slice::from_ref(word))).collect();
             let about = history.iter().filter(|line| keys.iter().any(|key| line.contains(key)));
             let about: Vec<&String> = about.collect();
             let last = about[about.len().saturating_sub(40)..].iter().map(|line| format!("  {line}\n"));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A server and a connection to it.
 pub struct Peer {
-    child: Child,
+    _server: Server,
     stream: TcpStream,
     read: Vec<u8>,
 }
@@ -19,24 +19,21 @@ impl Peer {
         let program = host_needs::program(test, "redis-server")?;
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
             .stdin(Stdio::null())
             .spawn()
             .expect("redis-server starts");
+        let server = Server(child);
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
                 stream.set_nodelay(true).expect("no delay");
                 stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-                return Some(Self { child, stream, read: Vec::new() });
+                return Some(Self { _server: server, stream, read: Vec::new() });
             }
-            if Instant::now() > end {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("redis-server does not answer");
-            }
+            assert!(Instant::now() < end, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -59,9 +56,12 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+/// A process that ends with its value.
+struct Server(Child);
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
