@@ -15,10 +15,10 @@
 //! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
 //! vector, what it has to keep on disk and whom it has to wake is in [`command::Effects`].
 //!
-//! rows: bytes glob number random · resp table ranked · value · store · command::error · command::call
+//! rows: bytes glob number random · resp table ranked · value · store · command::error · command::call · command::about
 //! rows: command::list · command::hash command::transfer command::expiry command::bits · command::set command::string
-//! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog command::server
-//! rows: command::sorted command::range · command::combine · command
+//! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog command::server command::stream
+//! rows: command::read command::sorted command::range · command::group command::combine · command
 #![no_std]
 #![forbid(unsafe_code)]
 

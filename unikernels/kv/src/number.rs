@@ -140,8 +140,8 @@ pub fn format_f64(value: f64) -> String {
 const DECIMALS: usize = 17;
 
 /// The sum of two decimal numbers as Redis's `INCRBYFLOAT` prints it: up to 17 decimals, no zeros at the end.
-/// It is exact where both have no more decimals than that and are below 10^20. Redis computes with 64 bits of
-/// mantissa, and shows its rounding in the last of 19 digits. `None` if one is no number; an infinite sum is
+/// Like Redis, it keeps 64 bits of the sum. Unlike there, what is added is exact where it has no more decimals
+/// than that and is below 10^20, which can show in the last of 19 digits. `None` if one is no number; an infinite sum is
 /// "inf".
 pub fn add_decimals(first: &[u8], second: &[u8]) -> Option<String> {
     let (first_value, second_value) = (parse_f64(first)?, parse_f64(second)?);
@@ -149,7 +149,7 @@ pub fn add_decimals(first: &[u8], second: &[u8]) -> Option<String> {
         (Some(first), Some(second)) => {
             let sum = first + second;
             let one = 10u128.pow(DECIMALS as u32);
-            let magnitude = sum.unsigned_abs();
+            let magnitude = rounded(sum.unsigned_abs(), one);
             (sum < 0, format!("{}", magnitude / one), format!("{:017}", magnitude % one))
         }
         _ => {
@@ -165,6 +165,26 @@ pub fn add_decimals(first: &[u8], second: &[u8]) -> Option<String> {
     let part = part.trim_end_matches('0');
     let sign = if sign { "-" } else { "" };
     Some(if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") })
+}
+
+/// A number of parts of `one`, rounded to 64 significant bits, as x87 keeps it.
+fn rounded(number: u128, one: u128) -> u128 {
+    let half_even = |number: u128, unit: u128| {
+        let (whole, rest) = (number / unit, number % unit);
+        let up = rest * 2 > unit || rest * 2 == unit && whole % 2 == 1;
+        whole + u128::from(up)
+    };
+    let whole = number / one;
+    if whole >> 64 != 0 {
+        let unit = 1 << (64 - whole.leading_zeros());
+        return half_even(number, one * unit) * one * unit;
+    }
+    // As large a power of two as makes 64 bits of it.
+    let mut power = 0;
+    while number != 0 && (number << (power + 1)) / one < 1 << 64 && power < 119 {
+        power += 1;
+    }
+    half_even(half_even(number << power, one) * one, 1 << power)
 }
 
 /// A decimal number times 10^17, if it is a whole number then and less than 10^37.
@@ -261,6 +281,8 @@ mod tests {
             ("-1.5", "1.5", "0"),
             ("3", "-5.25", "-2.25"),
             ("1e30", "1", "1000000000000000019884624838656"),
+            ("9223372036854775807", "3.6", "9223372036854775811"),
+            ("100.1", "0", "100.1"),
             ("1e308", "1e308", "inf"),
         ] {
             assert_eq!(add_decimals(first.as_bytes(), second.as_bytes()).as_deref(), Some(sum));

@@ -84,12 +84,13 @@ fn parse(call: &Call<'_>) -> Result<Vec<Step>> {
         };
         let (signed, bits) = field_type(call.arg(index + 1))?;
         let offset = field_offset(call, call.arg(index + 2), bits)?;
-        if action != Action::Get && call.command.name == "bitfield_ro" {
-            return Err(Error::Text("ERR BITFIELD_RO only supports the GET subcommand"));
-        }
         let value = if action == Action::Get { 0 } else { call.integer(index + 3)? };
         steps.push(Step { action, signed, bits, offset, value, overflow });
         index += length;
+    }
+    let writes = steps.iter().any(|step| step.action != Action::Get);
+    if writes && call.command.name == "bitfield_ro" {
+        return Err(Error::Text("ERR BITFIELD_RO only supports the GET subcommand"));
     }
     Ok(steps)
 }

@@ -93,14 +93,14 @@ fn range(call: &Call<'_>, index: usize, bytes: usize) -> Result<Option<(usize, u
 }
 
 fn bitcount(call: &mut Call<'_>) -> Result<Outcome> {
+    let Some(at) = call.find(call.arg(1)) else {
+        call.reply.integer(0);
+        return Ok(Outcome::Done);
+    };
+    let text = call.store.value(at).string()?;
     if call.args.len() == 3 || call.args.len() > 5 {
         return Err(Error::Syntax);
     }
-    let at = call.find(call.arg(1));
-    let text: &[u8] = match at {
-        None => &[],
-        Some(at) => call.store.value(at).string()?,
-    };
     let count = match range(call, 2, text.len())? {
         None => 0,
         Some((start, end)) => count_bits(text, start, end),
@@ -123,17 +123,15 @@ fn bitpos(call: &mut Call<'_>) -> Result<Outcome> {
         1 => true,
         _ => return Err(Error::Text("ERR The bit argument must be 1 or 0.")),
     };
-    if call.args.len() > 6 {
-        return Err(Error::Syntax);
-    }
-    let at = call.find(call.arg(1));
-    let Some(at) = at else {
+    let Some(at) = call.find(call.arg(1)) else {
         // What is not there is a string of zeros.
-        range(call, 3, 0)?;
         call.reply.integer(if wanted { -1 } else { 0 });
         return Ok(Outcome::Done);
     };
     let text = call.store.value(at).string()?;
+    if call.args.len() > 6 {
+        return Err(Error::Syntax);
+    }
     let Some((start, end)) = range(call, 3, text.len())? else {
         call.reply.integer(-1);
         return Ok(Outcome::Done);
@@ -153,7 +151,7 @@ fn find_bit(text: &[u8], wanted: bool, start: usize, end: usize) -> Option<usize
     let skipped = if wanted { 0 } else { 0xff };
     let mut bit = start;
     while bit < end {
-        if bit % 8 == 0 && text[bit / 8] == skipped {
+        if bit.is_multiple_of(8) && text[bit / 8] == skipped {
             bit += 8;
         } else if is_set(text, bit) == wanted {
             return Some(bit);

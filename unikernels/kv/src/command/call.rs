@@ -385,16 +385,12 @@ impl Call<'_> {
     }
 
     /// Has the client wait for keys; if it can't, that nothing came is the reply.
-    pub fn wait(&mut self, keys: Range<usize>, timeout_ms: Option<u64>, null_array: bool) -> Outcome {
+    pub fn wait(&mut self, keys: Range<usize>, timeout_ms: Option<u64>) -> Outcome {
         if self.session.never_waits {
-            if null_array {
-                self.reply.null_array()
-            } else {
-                self.reply.null()
-            }
+            self.reply.null_array();
             return Outcome::Done;
         }
-        Outcome::Wait(Wait { again: self.args.to_owned(), keys, timeout_ms, null_array })
+        Outcome::Wait(Wait { again: self.args.to_owned(), keys, timeout_ms, null_array: true })
     }
 
     /// Whether a key is of a type, or not there. To who has waited, one of another type is not there.

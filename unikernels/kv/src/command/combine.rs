@@ -152,6 +152,17 @@ fn keys(call: &Call<'_>, index: usize) -> Result<Range<usize>> {
     end.filter(|end| *end <= call.args.len()).map(|end| index + 1..end).ok_or(Error::Syntax)
 }
 
+/// Refuses keys that are neither sets nor sorted sets.
+fn check_types(call: &mut Call<'_>, keys: &Range<usize>) -> Result<()> {
+    for index in keys.clone() {
+        let at = call.find_quietly(call.arg(index));
+        if at.is_some_and(|at| !matches!(call.store.value(at), Value::Set(_) | Value::SortedSet(_))) {
+            return Err(Error::WrongType);
+        }
+    }
+    Ok(())
+}
+
 fn sources(call: &mut Call<'_>, keys: Range<usize>, weights: &[f64]) -> Result<Vec<Source>> {
     let mut sources = Vec::with_capacity(keys.len());
     for (index, weight) in keys.zip(weights) {
@@ -196,6 +207,7 @@ fn combined(
 /// `count` is the argument that counts the keys.
 fn combine(call: &mut Call<'_>, operation: Operation, count: usize) -> Result<Outcome> {
     let keys = keys(call, count)?;
+    check_types(call, &keys)?;
     let options = options(call, &keys, operation, count == 2)?;
     let sources = sources(call, keys, &options.weights)?;
     let result = combined(call, sources, operation, options.aggregate);
@@ -211,6 +223,7 @@ fn combine(call: &mut Call<'_>, operation: Operation, count: usize) -> Result<Ou
 
 fn zintercard(call: &mut Call<'_>) -> Result<Outcome> {
     let keys = keys(call, 1)?;
+    check_types(call, &keys)?;
     let most = limit(call, keys.end)?;
     let weights: Vec<f64> = keys.clone().map(|_| 1.0).collect();
     let sources = sources(call, keys, &weights)?;
@@ -279,7 +292,7 @@ fn bzpop(call: &mut Call<'_>, greatest: bool) -> Result<Outcome> {
     let last = call.args.len() - 1;
     let timeout_ms = call.timeout_ms(last)?;
     let Some((index, at)) = first_sorted(call, 1..last)? else {
-        return Ok(call.wait(1..last, timeout_ms, true));
+        return Ok(call.wait(1..last, timeout_ms));
     };
     let key = call.arg(index);
     let taken = take(call, at, greatest, 1)?;
@@ -315,7 +328,7 @@ fn zmpop(call: &mut Call<'_>) -> Result<Outcome> {
     }
     let Some((index, at)) = first_sorted(call, keys.clone())? else {
         if waits {
-            return Ok(call.wait(keys, timeout_ms, true));
+            return Ok(call.wait(keys, timeout_ms));
         }
         call.reply.null_array();
         return Ok(Outcome::Done);

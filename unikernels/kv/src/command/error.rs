@@ -18,8 +18,8 @@ pub enum Error {
     NotAFloat,
     /// The command has too few or too many arguments.
     Arguments(&'static str),
-    /// There is no such command.
-    UnknownCommand(String),
+    /// There is no such command: the text, with bytes of the client in it.
+    UnknownCommand(Vec<u8>),
     /// There is no such subcommand of a command, or it has another number of arguments.
     UnknownSubcommand(&'static str, String),
     /// The time of expiry of a command can't be.
@@ -45,7 +45,8 @@ impl Error {
             Self::NotAFloat => "ERR value is not a valid float",
             Self::NoSuchKey => "ERR no such key",
             Self::Text(text) => text,
-            Self::Composed(text) | Self::UnknownCommand(text) => text,
+            Self::UnknownCommand(text) => return text.clone(),
+            Self::Composed(text) => text,
             Self::Arguments(name) => &format!("ERR wrong number of arguments for '{name}' command"),
             Self::UnknownSubcommand(command, sub) => {
                 &format!("ERR unknown subcommand '{sub}'. Try {} HELP.", command.to_ascii_uppercase())

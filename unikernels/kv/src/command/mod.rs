@@ -4,6 +4,7 @@
 //! anything: an error takes back what it has written of a reply, but not what it has done. What it has done is
 //! logged as it came, if it has changed anything and has not said otherwise ([`Call::log_instead`]).
 
+mod about;
 mod bitfield;
 mod bits;
 mod call;
@@ -11,15 +12,18 @@ mod combine;
 mod error;
 mod expiry;
 mod generic;
+mod group;
 mod hash;
 mod hyperloglog;
 mod list;
 mod range;
+mod read;
 mod scan;
 mod server;
 mod set;
 mod sort;
 mod sorted;
+mod stream;
 mod string;
 mod transfer;
 
@@ -28,18 +32,26 @@ pub use error::{Error, Result, shown};
 
 use crate::resp::{Arguments, Reply};
 use crate::store::Store;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// Those about commands.
+const ABOUT: &[Command] =
+    &[Command::data("command", -1, flag::LOADING | flag::STALE, Keys::None, Group::Server, |call| {
+        about::command(call, FAMILIES.into_iter().flatten())
+    })];
+
 /// All commands, by family.
-static FAMILIES: [&[Command]; 16] = [
+static FAMILIES: [&[Command]; 20] = [
+    ABOUT,
     bitfield::COMMANDS,
     bits::COMMANDS,
     combine::COMMANDS,
     expiry::COMMANDS,
     generic::COMMANDS,
+    group::COMMANDS,
+    read::COMMANDS,
+    stream::COMMANDS,
     hash::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
@@ -112,17 +124,23 @@ impl Index {
 }
 
 fn unknown(args: &Arguments<'_>) -> Error {
-    let mut list = String::new();
+    // C's strings end at a zero byte.
+    let text = |bytes: &[u8], most: usize| {
+        let shown = &bytes[..bytes.len().min(most)];
+        shown.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    };
+    let mut list = Vec::new();
     for argument in args.from(1) {
         if list.len() >= 128 {
             break;
         }
         let room = 128 - list.len();
-        let shown = String::from_utf8_lossy(&argument[..argument.len().min(room)]);
-        list.push_str(&format!("'{shown}' "));
+        list.extend([b"'", &text(argument, room)[..], b"' "].concat());
     }
-    let name = shown(args.at(0));
-    Error::UnknownCommand(format!("ERR unknown command '{name}', with args beginning with: {list}"))
+    let name = text(args.at(0), 128);
+    Error::UnknownCommand(
+        [b"ERR unknown command '", &name[..], b"', with args beginning with: ", &list].concat(),
+    )
 }
 
 impl Command {

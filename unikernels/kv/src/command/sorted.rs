@@ -64,10 +64,7 @@ impl Options {
         if options.only_new && options.only_old {
             return Err(Error::Text("ERR XX and NX options at the same time are not compatible"));
         }
-        if options.greater && options.only_new
-            || options.less && options.only_new
-            || options.greater && options.less
-        {
+        if [options.greater, options.less, options.only_new].into_iter().filter(|set| *set).count() > 1 {
             return Err(Error::Text("ERR GT, LT, and/or NX options at the same time are not compatible"));
         }
         if options.increment && arguments > 2 {

@@ -59,7 +59,11 @@ fn lmove(call: &mut Call<'_>) -> Result<Outcome> {
             call.reply.null();
             return Ok(Outcome::Done);
         };
-        return Ok(call.wait(1..2, timeout_ms, false));
+        if call.session.never_waits {
+            call.reply.null();
+            return Ok(Outcome::Done);
+        }
+        return Ok(call.wait(1..2, timeout_ms));
     };
     let there = call.find_to_change(target);
     if let Some(there) = there {
@@ -94,7 +98,7 @@ fn blpop(call: &mut Call<'_>, from: End) -> Result<Outcome> {
     let last = call.args.len() - 1;
     let timeout_ms = call.timeout_ms(last)?;
     let Some((index, at)) = first_list(call, 1..last)? else {
-        return Ok(call.wait(1..last, timeout_ms, true));
+        return Ok(call.wait(1..last, timeout_ms));
     };
     let key = call.arg(index);
     let element = call.store.value_mut(at).list_mut()?.pop(from);
@@ -124,7 +128,7 @@ fn lmpop(call: &mut Call<'_>) -> Result<Outcome> {
     }
     let Some((index, at)) = first_list(call, keys.clone())? else {
         if waits {
-            return Ok(call.wait(keys, timeout_ms, true));
+            return Ok(call.wait(keys, timeout_ms));
         }
         call.reply.null_array();
         return Ok(Outcome::Done);

@@ -214,6 +214,14 @@ impl<'a> Reply<'a> {
         self.out[later.at..].rotate_right(header);
     }
 
+    /// Writes a bulk string before what was written from a position on.
+    pub fn insert_bulk(&mut self, position: usize, bytes: &[u8]) {
+        let end = self.out.len();
+        self.bulk(bytes);
+        let length = self.out.len() - end;
+        self.out[position..].rotate_right(length);
+    }
+
     fn header(&mut self, kind: u8, value: i64) {
         self.out.push(kind);
         write_i64(value, self.out);

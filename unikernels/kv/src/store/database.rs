@@ -51,8 +51,11 @@ impl Database {
     }
 
     pub fn remove(&mut self, slot: Slot) -> (Bytes, Entry) {
-        self.set_expiry(slot, None);
-        self.keys.remove(slot)
+        let (key, entry) = self.keys.remove(slot);
+        if let Some(expires_ms) = entry.expires_ms {
+            self.expiries.remove(&(expires_ms, slot));
+        }
+        (key, entry)
     }
 
     pub fn set_expiry(&mut self, slot: Slot, expires_ms: Option<u64>) {

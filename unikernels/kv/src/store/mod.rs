@@ -287,7 +287,7 @@ impl Store {
         let (first, last) = (expiries.first()?, expiries.last()?);
         // Times are not spread evenly, so this is not fair. It is quick, and nobody is left out for ever.
         let between = last.0 - first.0;
-        let time = first.0 + (u128::from(self.random.next_u64()) * u128::from(between) >> 64) as u64;
+        let time = first.0 + ((u128::from(self.random.next_u64()) * u128::from(between)) >> 64) as u64;
         let slot = self.random.next_u64() as u32;
         let (_, slot) = expiries.range((time, slot)..).next().or_else(|| expiries.first())?;
         Some(At { database, slot: *slot })

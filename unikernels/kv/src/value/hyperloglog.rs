@@ -104,7 +104,7 @@ impl Registers {
         }
         z += registers * sigma(f64::from(counts[0]) / registers);
         // llroundl of what is positive.
-        (0.721_347_520_444_481_703_680 * registers * registers / z + 0.5) as u64
+        (0.721_347_520_444_481_7 * registers * registers / z + 0.5) as u64
     }
 }
 

@@ -61,6 +61,8 @@ impl SortedSet {
 
     /// Gives a member a score, which is a number. Whether it is a new member.
     pub fn set(&mut self, member: &[u8], score: f64, compact: &Compact) -> bool {
+        // A zero has no sign, as in Redis's compact form.
+        let score = score + 0.0;
         if let Some(slot) = self.scores.find(member) {
             let before = *self.scores.value(slot);
             if before != score {

@@ -165,6 +165,50 @@ impl Stream {
         }
     }
 
+    /// How many entries a group has read when it has read up to one: the next, or by an estimate.
+    pub fn read_after(&self, group: &Bytes, id: Id) -> Option<u64> {
+        let read = self.groups.get(group)?.read;
+        match read.filter(|_| !self.has_gaps_from(id)) {
+            Some(read) => Some(read + 1),
+            None if self.added > 0 => self.distance(id),
+            None => read,
+        }
+    }
+
+    /// How many entries a group has not read, if that can be known. It is negative if a group says that it has
+    /// read more than there was.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
+        if self.added == 0 {
+            return Some(0);
+        }
+        let known = group.read.filter(|_| !self.has_gaps_from(group.last));
+        known.or_else(|| self.distance(group.last)).map(|read| self.added as i64 - read as i64)
+    }
+
+    /// Whether an entry from an id on was deleted.
+    fn has_gaps_from(&self, id: Id) -> bool {
+        self.len() > 0 && self.greatest_deleted != Id::LEAST && self.greatest_deleted >= id
+    }
+
+    /// How many entries were added up to one, if that can be known.
+    fn distance(&self, id: Id) -> Option<u64> {
+        if self.added == 0 {
+            return Some(0);
+        }
+        if id == self.last || self.len() == 0 && id < self.last {
+            return Some(self.added);
+        }
+        let (first, _) = self.first()?;
+        if id > self.last || self.greatest_deleted != Id::LEAST && self.greatest_deleted >= first {
+            return None;
+        }
+        match id.cmp(&first) {
+            core::cmp::Ordering::Less => Some(self.added - self.len() as u64),
+            core::cmp::Ordering::Equal => Some(self.added - self.len() as u64 + 1),
+            core::cmp::Ordering::Greater => None,
+        }
+    }
+
     /// Bytes of memory beside the stream itself.
     pub fn heap_bytes(&self) -> usize {
         self.heap + self.groups.values().map(Group::heap_bytes).sum::<usize>()

@@ -1,0 +1,536 @@
+//! Streams: groups of consumers.
+
+use super::call::flag::*;
+use super::call::{Call, Command, Keys, Outcome};
+use super::error::{Error, Result, shown};
+use super::read::{group_at, heard, log_claim};
+use super::stream::{parse_id, parse_range, reply_entry, stream_at, text};
+use crate::bytes::Bytes;
+use crate::number::parse_i64;
+use crate::store::At;
+use crate::value::{Group, Id, Value};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+const ONE: Keys = Keys::Places(1, 1, 1);
+const TWO: Keys = Keys::Places(2, 2, 1);
+const X: super::call::Group = super::call::Group::Stream;
+
+/// The commands of this family.
+pub static COMMANDS: &[Command] = &[
+    Command::data("xgroup", -2, WRITE | DENYOOM, TWO, X, xgroup),
+    Command::data("xack", -4, WRITE | FAST, ONE, X, xack),
+    Command::data("xpending", -3, READONLY, ONE, X, xpending),
+    Command::data("xclaim", -6, WRITE | FAST, ONE, X, xclaim),
+    Command::data("xautoclaim", -6, WRITE | FAST, ONE, X, xautoclaim),
+    Command::data("xinfo", -2, READONLY, TWO, X, xinfo),
+];
+
+fn no_group(key: &[u8], group: &[u8]) -> Error {
+    Error::Composed(format!(
+        "NOGROUP No such consumer group '{}' for key name '{}'",
+        shown(group),
+        shown(key)
+    ))
+}
+
+fn group_mut<'c>(call: &'c mut Call<'_>, at: At, group: &Bytes) -> Result<&'c mut Group> {
+    let groups = &mut call.store.value_mut(at).stream_mut()?.groups;
+    groups.get_mut(group).ok_or(Error::NoSuchKey)
+}
+
+fn group<'c>(call: &'c Call<'_>, at: At, group: &Bytes) -> Result<&'c Group> {
+    call.store.value(at).stream()?.groups.get(group).ok_or(Error::NoSuchKey)
+}
+
+/// What `XGROUP CREATE` and `SETID` have after the id.
+fn group_options(call: &Call<'_>, create: bool) -> Result<(bool, Option<u64>)> {
+    let (mut make, mut read) = (false, None);
+    let mut index = 5;
+    while let Some(word) = call.args.get(index) {
+        if create && word.eq_ignore_ascii_case(b"mkstream") {
+            make = true;
+            index += 1;
+        } else if word.eq_ignore_ascii_case(b"entriesread") && index + 1 < call.args.len() {
+            let number = call.integer(index + 1)?;
+            if number < -1 {
+                return Err(Error::Text("ERR value for ENTRIESREAD must be positive or -1"));
+            }
+            read = u64::try_from(number).ok();
+            index += 2;
+        } else {
+            let sub = shown(call.arg(1));
+            return Err(Error::Composed(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try XGROUP HELP."
+            )));
+        }
+    }
+    Ok((make, read))
+}
+
+fn xgroup(call: &mut Call<'_>) -> Result<Outcome> {
+    let sub = call.arg(1).to_ascii_lowercase();
+    let arity = |name: &'static str, fits: bool| if fits { Ok(()) } else { Err(Error::Arguments(name)) };
+    let count = call.args.len();
+    match sub.as_slice() {
+        b"create" => arity("xgroup|create", count >= 5)?,
+        b"setid" => arity("xgroup|setid", count >= 5)?,
+        b"destroy" => arity("xgroup|destroy", count == 4)?,
+        b"createconsumer" => arity("xgroup|createconsumer", count == 5)?,
+        b"delconsumer" => arity("xgroup|delconsumer", count == 5)?,
+        _ => return Err(Error::UnknownSubcommand("xgroup", shown(call.arg(1)))),
+    }
+    let create = sub == b"create";
+    let (make, read) = if create || sub == b"setid" { group_options(call, create)? } else { (false, None) };
+    let (key, name) = (call.arg(2), Bytes::from(call.arg(3)));
+    let at = stream_at(call, key)?;
+    if at.is_none() && !make {
+        return Err(Error::Text(
+            "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the \
+             MKSTREAM option to create an empty stream automatically.",
+        ));
+    }
+    if create {
+        let id = if call.arg(4) == b"$" { None } else { Some(parse_id(call.arg(4), 0)?) };
+        let at = at.unwrap_or_else(|| call.insert(key, Value::Stream(Box::default())));
+        let stream = call.store.value_mut(at).stream_mut()?;
+        if stream.groups.contains_key(&name) {
+            return Err(Error::Text("BUSYGROUP Consumer Group name already exists"));
+        }
+        let last = id.unwrap_or(stream.last);
+        stream.groups.insert(name, Group { last, read, ..Group::default() });
+        call.changed(at);
+        call.reply.ok();
+        return Ok(Outcome::Done);
+    }
+    let Some(at) = at else { return Err(Error::NoSuchKey) };
+    let there = call.store.value(at).stream()?.groups.contains_key(&name);
+    if !there && sub != b"destroy" {
+        return Err(no_group(key, &name));
+    }
+    change_group(call, at, &name, &sub, read)?;
+    Ok(Outcome::Done)
+}
+
+fn change_group(call: &mut Call<'_>, at: At, name: &Bytes, sub: &[u8], read: Option<u64>) -> Result<()> {
+    let now_ms = call.now_ms;
+    match sub {
+        b"setid" => {
+            let last = match call.arg(4) {
+                b"$" => call.store.value(at).stream()?.last,
+                b"-" => Id::LEAST,
+                b"+" => Id::GREATEST,
+                id => parse_id(id, 0)?,
+            };
+            let group = group_mut(call, at, name)?;
+            (group.last, group.read) = (last, read);
+            call.changed(at);
+            call.reply.ok();
+        }
+        b"destroy" => {
+            let gone = call.store.value_mut(at).stream_mut()?.groups.remove(name).is_some();
+            if gone {
+                call.changed(at);
+                // Whoever waits for entries of the group learns that there is none.
+                call.ready(call.arg(2));
+            }
+            call.reply.integer(i64::from(gone));
+        }
+        b"createconsumer" => {
+            let consumer = Bytes::from(call.arg(4));
+            let consumers = &mut group_mut(call, at, name)?.consumers;
+            let new = !consumers.contains_key(&consumer);
+            if new {
+                consumers.entry(consumer).or_default().seen_ms = now_ms;
+                call.changed(at);
+            }
+            call.reply.integer(i64::from(new));
+        }
+        _ => {
+            let consumer = Bytes::from(call.arg(4));
+            let group = group_mut(call, at, name)?;
+            let gone = group.consumers.remove(&consumer);
+            let pending = gone.as_ref().map_or(0, |gone| gone.pending.len());
+            for id in gone.iter().flat_map(|gone| &gone.pending) {
+                group.pending.remove(id);
+            }
+            if gone.is_some() {
+                call.changed(at);
+            }
+            call.reply.count(pending);
+        }
+    }
+    Ok(())
+}
+
+fn xack(call: &mut Call<'_>) -> Result<Outcome> {
+    let name = Bytes::from(call.arg(2));
+    let Some(at) = group_at(call, call.arg(1), &name)? else {
+        call.reply.integer(0);
+        return Ok(Outcome::Done);
+    };
+    let ids: Vec<Id> = call.args.from(3).map(|id| parse_id(id, 0)).collect::<Result<_>>()?;
+    let group = group_mut(call, at, &name)?;
+    let count = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
+    if count > 0 {
+        call.changed(at);
+    }
+    call.reply.count(count);
+    Ok(Outcome::Done)
+}
+
+fn xpending(call: &mut Call<'_>) -> Result<Outcome> {
+    let (key, name) = (call.arg(1), Bytes::from(call.arg(2)));
+    let extended = call.args.len() > 3;
+    let (mut start, mut idle_ms) = (3, 0);
+    if extended && call.arg(3).eq_ignore_ascii_case(b"idle") {
+        if call.args.len() < 8 {
+            return Err(Error::Syntax);
+        }
+        idle_ms = call.integer(4)?;
+        start = 5;
+    }
+    if extended && !(start + 3..=start + 4).contains(&call.args.len()) {
+        return Err(Error::Syntax);
+    }
+    let range = if extended {
+        let count = usize::try_from(call.integer(start + 2)?).unwrap_or(0);
+        let (from, to) = parse_range(call.arg(start), call.arg(start + 1))?;
+        Some((from, to, count))
+    } else {
+        None
+    };
+    let at = group_at(call, key, &name)?.ok_or_else(|| {
+        Error::Composed(format!("NOGROUP No such key '{}' or consumer group '{}'", shown(key), shown(&name)))
+    })?;
+    match range {
+        None => pending_summary(call, at, &name)?,
+        Some((from, to, count)) => {
+            let consumer = call.args.get(start + 3).map(Bytes::from);
+            let now_ms = call.now_ms;
+            let idle = |delivered_ms: u64| now_ms.saturating_sub(delivered_ms) as i64;
+            let pending = &group(call, at, &name)?.pending;
+            // A range that ends before it begins is empty.
+            let range = (from <= to).then(|| pending.range(from..=to)).into_iter().flatten();
+            let found: Vec<(Id, Bytes, i64, u64)> = range
+                .filter(|(_, entry)| consumer.as_ref().is_none_or(|consumer| entry.consumer == *consumer))
+                .filter(|(_, entry)| idle(entry.delivered_ms) >= idle_ms)
+                .take(count)
+                .map(|(id, entry)| (*id, entry.consumer.clone(), idle(entry.delivered_ms), entry.deliveries))
+                .collect();
+            call.reply.array(found.len());
+            for (id, consumer, idle_ms, deliveries) in found {
+                call.reply.array(4);
+                call.reply.bulk(text(id).as_bytes());
+                call.reply.bulk(&consumer);
+                call.reply.integer(idle_ms);
+                call.reply.integer(deliveries as i64);
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn pending_summary(call: &mut Call<'_>, at: At, name: &Bytes) -> Result<()> {
+    let group = call.store.value(at).stream()?.groups.get(name).ok_or(Error::NoSuchKey)?;
+    call.reply.array(4);
+    call.reply.count(group.pending.len());
+    let (Some((first, _)), Some((last, _))) =
+        (group.pending.first_key_value(), group.pending.last_key_value())
+    else {
+        call.reply.null();
+        call.reply.null();
+        call.reply.null_array();
+        return Ok(());
+    };
+    call.reply.bulk(text(*first).as_bytes());
+    call.reply.bulk(text(*last).as_bytes());
+    let busy = group.consumers.iter().filter(|(_, consumer)| !consumer.pending.is_empty());
+    call.reply.array(busy.clone().count());
+    for (name, consumer) in busy {
+        call.reply.array(2);
+        call.reply.bulk(name);
+        call.reply.bulk_integer(consumer.pending.len() as i64);
+    }
+    Ok(())
+}
+
+/// How `XCLAIM` takes entries.
+struct Claim {
+    idle_ms: i64,
+    delivered_ms: u64,
+    deliveries: Option<u64>,
+    force: bool,
+    only_ids: bool,
+    last: Option<Id>,
+}
+
+impl Claim {
+    fn parse(call: &Call<'_>, ids: &mut Vec<Id>) -> Result<Self> {
+        let refusal = Error::Text("ERR Invalid min-idle-time argument for XCLAIM");
+        let idle_ms = parse_i64(call.arg(4)).ok_or(refusal)?.max(0);
+        let (delivered_ms, now_ms) = (call.now_ms, call.now_ms as i64);
+        let mut claim =
+            Self { idle_ms, delivered_ms, deliveries: None, force: false, only_ids: false, last: None };
+        let mut index = 5;
+        while let Some(id) = call.args.get(index).and_then(|id| parse_id(id, 0).ok()) {
+            ids.push(id);
+            index += 1;
+        }
+        while let Some(word) = call.args.get(index) {
+            let value = call.args.get(index + 1);
+            match word.to_ascii_lowercase().as_slice() {
+                b"force" => claim.force = true,
+                b"justid" => claim.only_ids = true,
+                b"idle" if value.is_some() => {
+                    let refusal = Error::Text("ERR Invalid IDLE option argument for XCLAIM");
+                    let idle = parse_i64(call.arg(index + 1)).ok_or(refusal)?;
+                    claim.delivered_ms = now_ms.saturating_sub(idle).clamp(0, now_ms) as u64;
+                    index += 1;
+                }
+                b"time" if value.is_some() => {
+                    let refusal = Error::Text("ERR Invalid TIME option argument for XCLAIM");
+                    let time = parse_i64(call.arg(index + 1)).ok_or(refusal)?;
+                    claim.delivered_ms = if time < 0 { now_ms } else { time.min(now_ms) } as u64;
+                    index += 1;
+                }
+                b"retrycount" if value.is_some() => {
+                    let refusal = Error::Text("ERR Invalid RETRYCOUNT option argument for XCLAIM");
+                    let count = parse_i64(call.arg(index + 1)).ok_or(refusal)?;
+                    claim.deliveries = u64::try_from(count).ok();
+                    index += 1;
+                }
+                b"lastid" if value.is_some() => {
+                    claim.last = Some(parse_id(call.arg(index + 1), 0)?);
+                    index += 1;
+                }
+                _ => {
+                    let word = shown(word);
+                    return Err(Error::Composed(format!("ERR Unrecognized XCLAIM option '{word}'")));
+                }
+            }
+            index += 1;
+        }
+        Ok(claim)
+    }
+}
+
+fn xclaim(call: &mut Call<'_>) -> Result<Outcome> {
+    let (key, name, consumer) = (call.arg(1), Bytes::from(call.arg(2)), call.arg(3));
+    let at = group_at(call, key, &name)?.ok_or_else(|| {
+        Error::Composed(format!("NOGROUP No such key '{}' or consumer group '{}'", shown(key), shown(&name)))
+    })?;
+    let mut ids = Vec::new();
+    let claim = Claim::parse(call, &mut ids)?;
+    if let Some(last) = claim.last {
+        let group = group_mut(call, at, &name)?;
+        if last > group.last {
+            group.last = last;
+            call.changed(at);
+            call.log_instead(&[b"XGROUP", b"SETID", key, &name, text(last).as_bytes()]);
+        }
+    }
+    let later = call.reply.array_later();
+    let mut count = 0;
+    for id in ids {
+        count += usize::from(take(call, at, (key, &name, consumer), id, &claim)?);
+    }
+    call.reply.finish(later, count);
+    Ok(Outcome::Done)
+}
+
+/// Gives an entry to a consumer, if it may have it, and replies with it. Whether it was given.
+fn take(
+    call: &mut Call<'_>,
+    at: At,
+    (key, name, consumer): (&[u8], &Bytes, &[u8]),
+    id: Id,
+    claim: &Claim,
+) -> Result<bool> {
+    let now_ms = call.now_ms;
+    let exists = call.store.value(at).stream()?.get(id).is_some();
+    let before = group(call, at, name)?.pending.get(&id).cloned();
+    let replays = call.store.keep_expired;
+    if !exists && !replays {
+        if before.is_some() {
+            group_mut(call, at, name)?.acknowledge(id);
+            call.changed(at);
+            call.log_instead(&[b"XACK", key, name, text(id).as_bytes()]);
+        }
+        return Ok(false);
+    }
+    let deliveries = match &before {
+        None if !claim.force => return Ok(false),
+        None => 0,
+        Some(before) if (now_ms.saturating_sub(before.delivered_ms) as i64) < claim.idle_ms => {
+            return Ok(false);
+        }
+        Some(before) => before.deliveries,
+    };
+    let deliveries = claim.deliveries.unwrap_or(if claim.only_ids { deliveries } else { deliveries + 1 });
+    heard(call, at, key, name, consumer)?;
+    group_mut(call, at, name)?.give(id, &Bytes::from(consumer), claim.delivered_ms, deliveries);
+    call.changed(at);
+    log_claim(call, (key, name, consumer), id, claim.delivered_ms, deliveries);
+    if claim.only_ids {
+        call.reply.bulk(text(id).as_bytes());
+    } else if let Some(fields) = call.store.value(at).stream()?.get(id) {
+        reply_entry(&mut call.reply, id, fields);
+    }
+    Ok(true)
+}
+
+fn xautoclaim(call: &mut Call<'_>) -> Result<Outcome> {
+    let (key, name, consumer) = (call.arg(1), Bytes::from(call.arg(2)), call.arg(3));
+    let refusal = Error::Text("ERR Invalid min-idle-time argument for XAUTOCLAIM");
+    let idle_ms = parse_i64(call.arg(4)).ok_or(refusal)?.max(0);
+    let (start, _) = parse_range(call.arg(5), b"+")?;
+    let (mut most, mut only_ids) = (100, false);
+    let mut index = 6;
+    while let Some(word) = call.args.get(index) {
+        if word.eq_ignore_ascii_case(b"count") && index + 1 < call.args.len() {
+            let count = parse_i64(call.arg(index + 1)).filter(|count| (1..1 << 58).contains(count));
+            most = count.ok_or(Error::Text("ERR COUNT must be > 0"))? as usize;
+            index += 1;
+        } else if word.eq_ignore_ascii_case(b"justid") {
+            only_ids = true;
+        } else {
+            return Err(Error::Syntax);
+        }
+        index += 1;
+    }
+    let at = group_at(call, key, &name)?.ok_or_else(|| {
+        Error::Composed(format!("NOGROUP No such key '{}' or consumer group '{}'", shown(key), shown(&name)))
+    })?;
+    let delivered_ms = call.now_ms;
+    let claim = Claim { idle_ms, delivered_ms, deliveries: None, force: false, only_ids, last: None };
+    // So many are looked at for each that is wanted.
+    let looked: Vec<Id> = group(call, at, &name)?
+        .pending
+        .range(start..)
+        .map(|(id, _)| *id)
+        .take(most.saturating_mul(10).saturating_add(1))
+        .collect();
+    call.reply.array(3);
+    let place = call.reply.position();
+    let later = call.reply.array_later();
+    let (mut count, mut seen, mut deleted) = (0, 0, Vec::new());
+    while let Some(id) = looked.get(seen).filter(|_| count < most && seen < most.saturating_mul(10)) {
+        if take(call, at, (key, &name, consumer), *id, &claim)? {
+            count += 1;
+        } else if !group(call, at, &name)?.pending.contains_key(id) {
+            deleted.push(*id);
+            // What was deleted counts as well.
+            most -= 1;
+        }
+        seen += 1;
+    }
+    call.reply.finish(later, count);
+    let next = looked.get(seen).copied().unwrap_or(Id::LEAST);
+    call.reply.insert_bulk(place, text(next).as_bytes());
+    call.reply.array(deleted.len());
+    deleted.iter().for_each(|id| call.reply.bulk(text(*id).as_bytes()));
+    Ok(Outcome::Done)
+}
+
+fn xinfo(call: &mut Call<'_>) -> Result<Outcome> {
+    let sub = call.arg(1).to_ascii_lowercase();
+    let count = call.args.len();
+    match sub.as_slice() {
+        b"stream" if count == 3 => {}
+        b"stream" if count > 3 => return Err(Error::Text("ERR XINFO STREAM FULL is not supported")),
+        b"stream" => return Err(Error::Arguments("xinfo|stream")),
+        b"groups" if count == 3 => {}
+        b"groups" => return Err(Error::Arguments("xinfo|groups")),
+        b"consumers" if count == 4 => {}
+        b"consumers" => return Err(Error::Arguments("xinfo|consumers")),
+        _ => return Err(Error::UnknownSubcommand("xinfo", shown(call.arg(1)))),
+    }
+    let key = call.arg(2);
+    let at = call.find(key).ok_or(Error::NoSuchKey)?;
+    call.store.value(at).stream()?;
+    match sub.as_slice() {
+        b"stream" => about_stream(call, at)?,
+        b"groups" => about_groups(call, at)?,
+        _ => about_consumers(call, at)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
+    let stream = call.store.value(at).stream()?;
+    let reply = &mut call.reply;
+    reply.map(10);
+    let portions = stream.len().div_ceil(100);
+    for (name, value) in
+        [("length", stream.len()), ("radix-tree-keys", portions), ("radix-tree-nodes", portions + 1)]
+    {
+        reply.bulk(name.as_bytes());
+        reply.count(value);
+    }
+    let first = stream.first().map_or(Id::LEAST, |(id, _)| id);
+    reply.bulk(b"last-generated-id");
+    reply.bulk(text(stream.last).as_bytes());
+    reply.bulk(b"max-deleted-entry-id");
+    reply.bulk(text(stream.greatest_deleted).as_bytes());
+    reply.bulk(b"entries-added");
+    reply.integer(stream.added as i64);
+    reply.bulk(b"recorded-first-entry-id");
+    reply.bulk(text(first).as_bytes());
+    reply.bulk(b"groups");
+    reply.count(stream.groups.len());
+    for (name, entry) in [("first-entry", stream.first()), ("last-entry", stream.final_entry())] {
+        reply.bulk(name.as_bytes());
+        match entry {
+            Some((id, fields)) => reply_entry(reply, id, fields),
+            None => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+fn about_groups(call: &mut Call<'_>, at: At) -> Result<()> {
+    let stream = call.store.value(at).stream()?;
+    let reply = &mut call.reply;
+    reply.array(stream.groups.len());
+    for (name, group) in &stream.groups {
+        reply.map(6);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"consumers");
+        reply.count(group.consumers.len());
+        reply.bulk(b"pending");
+        reply.count(group.pending.len());
+        reply.bulk(b"last-delivered-id");
+        reply.bulk(text(group.last).as_bytes());
+        for (name, number) in
+            [("entries-read", group.read.map(|read| read as i64)), ("lag", stream.lag(group))]
+        {
+            reply.bulk(name.as_bytes());
+            match number {
+                Some(number) => reply.integer(number),
+                None => reply.null(),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn about_consumers(call: &mut Call<'_>, at: At) -> Result<()> {
+    let (key, name) = (call.args.at(2), call.args.at(3));
+    let group = call.store.value(at).stream()?.groups.get(&Bytes::from(name));
+    let group = group.ok_or_else(|| no_group(key, name))?;
+    let reply = &mut call.reply;
+    reply.array(group.consumers.len());
+    for (name, consumer) in &group.consumers {
+        reply.map(3);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"pending");
+        reply.count(consumer.pending.len());
+        reply.bulk(b"idle");
+        reply.integer(call.now_ms.saturating_sub(consumer.seen_ms) as i64);
+    }
+    Ok(())
+}
