@@ -21,16 +21,18 @@
 //!
 //! # Order of the modules
 //!
-//! rows: tls::+ link::+ flow::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · net
+//! rows: tls::+ link::+ flow::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · name::+ · net · blocking
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod address;
+pub mod blocking;
 mod config;
 mod flow;
 pub mod link;
+mod name;
 mod net;
 mod protocol;
 mod stack;
@@ -42,6 +44,7 @@ mod udp;
 pub use config::{Config, ConfigError, Ipv4, Ipv6};
 pub use flow::Flow;
 pub use link::{Frame, Link};
+pub use name::{ConnectByNameError, ResolveError};
 pub use net::Net;
 pub use protocol::{
     Bulk, Congestion, Counted, Handshake, Interactive, Outlet, OwnTcp, Piece, Protocol, SmolTcp, TcpError,

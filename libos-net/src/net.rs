@@ -2,15 +2,20 @@
 
 use crate::config::{Config, ConfigError};
 use crate::link::{Link, NicStatistics};
+use crate::name::{self, ConnectByNameError, ResolveError};
 use crate::protocol::TcpPolicy;
 use crate::stack::{Handle, ListenError, Stack, Statistics, micros};
 use crate::tcp::{ConnectError, TcpListener, TcpStream};
 use crate::udp::{UdpError, UdpSocket};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::future::poll_fn;
-use core::task::Poll;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use libos_core::task::Executor;
 use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
@@ -19,6 +24,15 @@ use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
 #[derive(Clone)]
 pub struct Net {
     handle: Handle,
+}
+
+/// Whether a future that is waited for wants to be asked again.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Net {
@@ -95,11 +109,36 @@ impl Net {
         TcpStream::new(self.handle.clone(), id).established(remote).await
     }
 
+    /// The addresses of a name, by asking [`Net::resolvers`]: those of IPv4 first. An address that is written
+    /// as one is itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddress>, ResolveError> {
+        name::resolve(&self.handle, name).await
+    }
+
+    /// Opens a connection to the first address of a name that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectByNameError`].
+    pub async fn connect_by_name(
+        &self,
+        name: &str,
+        port: u16,
+        policy: &dyn TcpPolicy,
+    ) -> Result<TcpStream, ConnectByNameError> {
+        let addresses = self.resolve(name).await.map_err(ConnectByNameError::Resolve)?;
+        name::connect(addresses.into_iter(), port, async |to| self.connect(to, policy).await).await
+    }
+
     /// Binds a port of UDP.
     ///
     /// # Errors
     ///
-    /// [`UdpError::NoPort`].
+    /// [`UdpError::NoPort`] and [`UdpError::InUse`].
     pub fn bind_udp(&self, port: u16) -> Result<UdpSocket, UdpError> {
         UdpSocket::bind(self.handle.clone(), port)
     }
@@ -112,6 +151,48 @@ impl Net {
     /// What the link has counted.
     pub fn link_statistics(&self) -> NicStatistics {
         self.handle.stack().link().statistics()
+    }
+
+    /// Runs the network until a future has ended, and sleeps while there is nothing to do. Tasks of an
+    /// executor do not run meanwhile: for programs without one; others have [`Net::run`].
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            if let Some(value) = self.step(future.as_mut(), None) {
+                return value;
+            }
+        }
+    }
+
+    /// The same for so long at most. `None` if the time was over first: then the future is dropped.
+    pub fn block_until<T>(&self, timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let end_ns = self.handle.now_ns().saturating_add(timeout_ns);
+        let mut future = pin!(future);
+        loop {
+            let value = self.step(future.as_mut(), Some(end_ns));
+            if value.is_some() || self.handle.now_ns() >= end_ns {
+                return value;
+            }
+        }
+    }
+
+    /// Runs the network once and then asks a future; waits if neither has more to do.
+    fn step<T>(&self, future: Pin<&mut impl Future<Output = T>>, end_ns: Option<u64>) -> Option<T> {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let more = self.poll();
+        if let Poll::Ready(value) = future.poll(&mut Context::from_waker(&waker)) {
+            return Some(value);
+        }
+        // What the future has written goes out before anybody waits.
+        let more = self.poll() || more || woken.0.load(Ordering::Relaxed);
+        let due_ns = self.due_ns().into_iter().chain(end_ns).min();
+        let timeout = due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(self.handle.now_ns())));
+        if !more && timeout != Some(Duration::ZERO) {
+            self.wait(timeout);
+        }
+        None
     }
 
     /// Takes the frames that have come, and sends what is to be sent. Returns whether there is more to do at

@@ -3,7 +3,9 @@
 use crate::stack::Handle;
 use core::fmt;
 use core::future::poll_fn;
+use core::net::SocketAddr;
 use core::task::Poll;
+use embedded_io_async::ErrorKind;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::udp::{
     BindError, PacketBuffer, PacketMetadata, RecvError, SendError, Socket, UdpMetadata,
@@ -20,6 +22,10 @@ const BYTES: usize = 64 * 1024;
 pub enum UdpError {
     /// Port 0 is none.
     NoPort,
+    /// Somebody has this port.
+    InUse(u16),
+    /// All ports are in use.
+    NoneLeft,
     /// There is no way to that address.
     Unreachable(IpEndpoint),
     /// It is larger than all that may wait.
@@ -32,7 +38,9 @@ impl fmt::Display for UdpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UdpError::NoPort => f.write_str("port 0 can't be bound: name one from 1 to 65535"),
-            UdpError::Unreachable(to) => write!(f, "no way to {to}"),
+            UdpError::InUse(port) => write!(f, "somebody has port {port} already"),
+            UdpError::NoneLeft => f.write_str("all ports of UDP are in use"),
+            UdpError::Unreachable(to) => write!(f, "no way to {}", SocketAddr::from(*to)),
             UdpError::TooLarge(bytes) => write!(f, "a datagram of {bytes} bytes; at most {BYTES} may wait"),
             UdpError::Truncated => f.write_str("a datagram was longer than the buffer for it"),
         }
@@ -41,16 +49,41 @@ impl fmt::Display for UdpError {
 
 impl core::error::Error for UdpError {}
 
-/// A port for datagrams; see [`Net::bind_udp`](crate::Net::bind_udp).
+impl embedded_io_async::Error for UdpError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            UdpError::NoPort | UdpError::TooLarge(_) => ErrorKind::InvalidInput,
+            UdpError::InUse(_) | UdpError::NoneLeft => ErrorKind::AddrInUse,
+            UdpError::Unreachable(_) => ErrorKind::AddrNotAvailable,
+            UdpError::Truncated => ErrorKind::InvalidData,
+        }
+    }
+}
+
+/// A port for datagrams; see [`Net::bind_udp`](crate::Net::bind_udp). When it is dropped, what was sent still
+/// goes out, if there is a way to it within three seconds.
 pub struct UdpSocket {
     net: Handle,
     handle: SocketHandle,
 }
 
 impl UdpSocket {
+    /// Binds a port that nobody has, for a few small datagrams.
+    pub(crate) fn bind_any(net: Handle) -> Result<UdpSocket, UdpError> {
+        let port = net.stack().unused_udp_port().ok_or(UdpError::NoneLeft)?;
+        UdpSocket::with_room(net, port, 4, 4096)
+    }
+
     pub(crate) fn bind(net: Handle, port: u16) -> Result<UdpSocket, UdpError> {
+        UdpSocket::with_room(net, port, DATAGRAMS, BYTES)
+    }
+
+    fn with_room(net: Handle, port: u16, datagrams: usize, bytes: usize) -> Result<UdpSocket, UdpError> {
+        if net.stack().has_udp_port(port) {
+            return Err(UdpError::InUse(port));
+        }
         let buffer =
-            || PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; DATAGRAMS], alloc::vec![0; BYTES]);
+            || PacketBuffer::new(alloc::vec![PacketMetadata::EMPTY; datagrams], alloc::vec![0; bytes]);
         let mut socket = Socket::new(buffer(), buffer());
         match socket.bind(port) {
             Ok(()) => {}
@@ -108,6 +141,7 @@ impl UdpSocket {
 
 impl Drop for UdpSocket {
     fn drop(&mut self) {
-        self.net.stack().remove_common(self.handle);
+        let now_us = self.net.now_us();
+        self.net.stack().remove_udp(self.handle, now_us);
     }
 }

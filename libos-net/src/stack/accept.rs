@@ -15,7 +15,7 @@ use smoltcp::wire::IpEndpoint;
 /// How long a handshake may take.
 const HANDSHAKE_US: i64 = 10_000_000;
 /// Ports that are chosen for connections that go out (RFC 6335, section 6).
-const DYNAMIC_PORTS: core::ops::RangeInclusive<u16> = 49152..=65535;
+pub(super) const DYNAMIC_PORTS: core::ops::RangeInclusive<u16> = 49152..=65535;
 
 /// Why a port can't be listened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::task::Waker;
 use smoltcp::iface::{Interface, SocketHandle};
 use smoltcp::socket::dhcpv4;
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{DnsQueryType, EthernetAddress, IpAddress, IpCidr, Ipv4Address};
 
 /// What is known about addresses.
 pub(super) struct Addresses {
@@ -160,6 +160,20 @@ impl Stack {
         let announced = self.addresses.autoconf.iter().flat_map(Autoconf::resolvers);
         let network = by_dhcp.iter().copied().map(IpAddress::Ipv4).chain(announced.map(IpAddress::Ipv6));
         configured.iter().copied().chain(network).collect()
+    }
+
+    /// The kinds of addresses that it is worth to ask names for.
+    pub(crate) fn kinds(&self) -> Vec<DnsQueryType> {
+        let own = self.interface.ip_addrs().iter().map(IpCidr::address);
+        let (mut four, mut six) = (None, None);
+        for address in own {
+            match address {
+                IpAddress::Ipv4(_) => four = Some(DnsQueryType::A),
+                IpAddress::Ipv6(address) if address.is_unicast_link_local() => {}
+                IpAddress::Ipv6(_) => six = Some(DnsQueryType::Aaaa),
+            }
+        }
+        four.into_iter().chain(six).collect()
     }
 
     /// Asks for the neighbour that leads to an address, unless that was done in this second: `asked` says

@@ -3,6 +3,9 @@
 use super::Stack;
 use alloc::rc::Rc;
 use core::cell::{RefCell, RefMut};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
 
 /// A stack and its clock. Clones are the same.
 #[derive(Clone)]
@@ -19,6 +22,22 @@ impl Handle {
     /// The stack; not to be held while something is awaited.
     pub(crate) fn stack(&self) -> RefMut<'_, Stack> {
         self.stack.borrow_mut()
+    }
+
+    /// What a future comes to before this time; `None` if it does not.
+    pub(crate) async fn until<T>(&self, due_us: i64, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            if let Poll::Ready(value) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(value));
+            }
+            if self.now_us() >= due_us {
+                return Poll::Ready(None);
+            }
+            self.stack().wake_at(due_us, context.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

@@ -6,6 +6,7 @@
 
 mod accept;
 mod addresses;
+mod alarms;
 mod connection;
 mod handle;
 mod table;
@@ -15,16 +16,18 @@ use crate::flow::{Deadlines, Flow, Kind, checksum, classify};
 use crate::link::{Frame, Limited, Link, Offloads};
 use crate::protocol::{self, Counted, Outlet, Paths, Port, Protocol, Secret, TcpState as State, instant};
 pub use accept::ListenError;
-use accept::{Accepted, Listener};
+use accept::{Accepted, DYNAMIC_PORTS, Listener};
 use addresses::Addresses;
+use alarms::Alarms;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub(crate) use connection::ConnectionId;
 use connection::Owner;
+use core::task::Waker;
 pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
-use smoltcp::socket::AnySocket;
+use smoltcp::socket::{AnySocket, udp};
 use smoltcp::wire::{EthernetAddress, EthernetFrame, HardwareAddress};
 use table::{Keyed, Table};
 
@@ -32,6 +35,8 @@ use table::{Keyed, Table};
 const FRAMES_AT_ONCE: usize = 64;
 /// How long a connection without owner may take to end.
 const LINGER_US: i64 = 60_000_000;
+/// How long a datagram may wait for its way after its socket is gone.
+const LEAVES_US: i64 = 3_000_000;
 /// Connections without owner that wait for stray segments at most: then the oldest goes.
 const MOST_IN_TIME_WAIT: usize = 256;
 /// For so long after a segment came from there, a neighbour is known.
@@ -77,6 +82,8 @@ pub(crate) struct Stack {
     common: SocketSet<'static>,
     common_due_us: Option<i64>,
     common_is_pending: bool,
+    /// Sockets of UDP that nobody has any more and that have something to send, and until when.
+    leaving: Vec<(SocketHandle, i64)>,
     addresses: Addresses,
     /// Without sockets: it answers segments of no connection.
     strangers: SocketSet<'static>,
@@ -92,6 +99,7 @@ pub(crate) struct Stack {
     /// Whether checksums of TCP and UDP are looked at here, and not in sockets.
     checks: bool,
     secret: Secret,
+    alarms: Alarms,
     statistics: Statistics,
 }
 
@@ -114,6 +122,7 @@ impl Stack {
             common: SocketSet::new(Vec::new()),
             common_due_us: None,
             common_is_pending: true,
+            leaving: Vec::new(),
             addresses: Addresses::new(hardware, config),
             strangers: SocketSet::new(Vec::new()),
             resets: (now_us, 0),
@@ -125,6 +134,7 @@ impl Stack {
             in_time_wait: Default::default(),
             next_port: 0,
             secret: Secret::new((seed[1], seed[2])),
+            alarms: Alarms::default(),
             statistics: Statistics::default(),
         };
         stack.begin_addresses(config);
@@ -160,6 +170,7 @@ impl Stack {
         if self.addresses.due_us().is_some_and(|due_us| due_us <= now_us) {
             self.poll_autoconf(now_us);
         }
+        self.alarms.wake_due(now_us);
         self.poll_common(now_us);
         for slot in core::mem::take(&mut self.pending) {
             self.poll_connection(slot, now_us);
@@ -175,7 +186,12 @@ impl Stack {
         }
         let table = &self.table;
         let first = self.deadlines.next(|due_us, slot| table.is_due(due_us, slot));
-        first.into_iter().chain(self.common_due_us).chain(self.addresses.due_us()).min()
+        first
+            .into_iter()
+            .chain(self.common_due_us)
+            .chain(self.addresses.due_us())
+            .chain(self.alarms.due_us())
+            .min()
     }
 
     fn ingress(&mut self, frame: Frame, now_us: i64) {
@@ -286,10 +302,13 @@ impl Stack {
         let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
         protocol::send(&mut outlet, &mut self.common);
         self.statistics.frames_sent += outlet.sent().frames;
+        self.remove_leaving(now_us);
         self.configure();
         let due = self.interface.poll_at(instant(now_us), &self.common);
         // What could not be sent now is tried again soon, not at once.
-        self.common_due_us = due.map(|due| due.total_micros().max(now_us + 1000));
+        let leaves = self.leaving.iter().map(|(_, until_us)| *until_us);
+        self.common_due_us =
+            due.map(|due| due.total_micros().max(now_us + 1000)).into_iter().chain(leaves).min();
     }
 
     /// Sends what a connection has to send, and looks at what has become of it.
@@ -428,8 +447,48 @@ impl Stack {
         self.common.get_mut(handle)
     }
 
-    pub(crate) fn remove_common(&mut self, handle: SocketHandle) {
-        self.common.remove(handle);
+    /// Removes a socket of UDP when what it has to send is sent, or a few seconds later.
+    pub(crate) fn remove_udp(&mut self, handle: SocketHandle, now_us: i64) {
+        self.common_is_pending = true;
+        self.leaving.push((handle, now_us + LEAVES_US));
+        self.remove_leaving(now_us);
+    }
+
+    fn remove_leaving(&mut self, now_us: i64) {
+        let common = &mut self.common;
+        self.leaving.retain(|(handle, until_us)| {
+            let stays = common.get::<udp::Socket<'_>>(*handle).send_queue() > 0 && now_us < *until_us;
+            if !stays {
+                common.remove(*handle);
+            }
+            stays
+        });
+    }
+
+    /// A port of UDP that nobody has, and nobody can guess.
+    pub(crate) fn unused_udp_port(&mut self) -> Option<u16> {
+        let first = DYNAMIC_PORTS.start();
+        let count = DYNAMIC_PORTS.end() - first + 1;
+        let begin = self.random() as u16;
+        (0..count).map(|step| first + begin.wrapping_add(step) % count).find(|port| !self.has_udp_port(*port))
+    }
+
+    /// Whether somebody has a port of UDP.
+    pub(crate) fn has_udp_port(&self, port: u16) -> bool {
+        self.common.iter().any(|(_, socket)| match socket {
+            smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
+            _ => false,
+        })
+    }
+
+    /// A number that nobody outside can guess.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.secret.random()
+    }
+
+    /// Wakes `waker` at this time.
+    pub(crate) fn wake_at(&mut self, due_us: i64, waker: &Waker) {
+        self.alarms.insert(due_us, waker);
     }
 
     /// Whether the next poll must look at the common set.

@@ -29,6 +29,8 @@ pub(crate) struct Secret {
     key: (u64, u64),
     /// When a cookie was given last.
     given_us: Option<i64>,
+    /// Numbers that were drawn.
+    drawn: u64,
 }
 
 /// What a hash is for: two never are the same by chance.
@@ -38,13 +40,14 @@ enum Purpose {
     Sequence,
     Cookie,
     Cover,
+    Random,
 }
 
 impl Secret {
     /// A key made of another one, which it does not tell.
     pub(crate) fn new(key: (u64, u64)) -> Secret {
         let part = |part: u8| hash(key, Purpose::Key, part);
-        Secret { key: (part(0), part(1)), given_us: None }
+        Secret { key: (part(0), part(1)), given_us: None, drawn: 0 }
     }
 
     /// The first sequence number of a connection: that of earlier ones of the same ends, and what has run
@@ -52,6 +55,12 @@ impl Secret {
     pub(crate) fn sequence(&self, flow: &Flow, now_us: i64) -> u32 {
         let offset = hash(self.key, Purpose::Sequence, flow) as u32;
         offset.wrapping_add((now_us / 4) as u32)
+    }
+
+    /// A number that nobody can guess, another one each time.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.drawn += 1;
+        hash(self.key, Purpose::Random, self.drawn)
     }
 
     /// A sequence number to answer a SYN with, which carries what it asks for.
