@@ -8,7 +8,7 @@ pub mod direct;
 mod firmware;
 pub mod iso;
 mod network;
-mod publish;
+pub mod publish;
 
 use crate::machine::accel::Accel;
 use crate::machine::network::Network;

@@ -37,6 +37,14 @@ impl Network {
         *self != Network::None
     }
 
+    /// The published ports.
+    pub fn published(&self) -> &[Publish] {
+        match self {
+            Network::User(ports) => ports,
+            _ => &[],
+        }
+    }
+
     /// Whether the machine has a network device.
     pub fn has_device(&self) -> bool {
         !matches!(self, Network::None | Network::Loopback)
