@@ -4,7 +4,8 @@ use crate::media::media_type;
 use crate::request::Request;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -18,13 +19,31 @@ const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 /// Bytes that are read at once to compute a tag.
 const AT_ONCE: usize = 16 * 1024;
 
+/// Paths that are remembered with what they lead to.
+const MOST_KNOWN: usize = 4096;
+
 /// The files of a volume, for a server that does not change them.
 pub struct Site {
     volume: Volume,
     /// Files that are on the volume, and not to be sent.
     secrets: Vec<FileId>,
-    /// Entity tags by path, with the length of the file they are for.
-    tags: RefCell<BTreeMap<String, (u64, String)>>,
+    /// What a path leads to, for those that were asked for: to find three files costs more than to send one
+    /// that is small.
+    known: RefCell<BTreeMap<String, Rc<Known>>>,
+}
+
+/// A file, and what lies beside it compressed.
+struct Known {
+    media_type: &'static str,
+    /// The better coding first; last the file itself.
+    variants: Vec<Variant>,
+}
+
+struct Variant {
+    coding: Option<&'static str>,
+    file: File,
+    length: u64,
+    tag: String,
 }
 
 /// A file to be sent.
@@ -56,7 +75,7 @@ pub enum Place {
 impl Site {
     /// The site of a volume.
     pub fn new(volume: Volume) -> Site {
-        Site { volume, secrets: Vec::new(), tags: RefCell::default() }
+        Site { volume, secrets: Vec::new(), known: RefCell::default() }
     }
 
     /// The volume.
@@ -79,35 +98,51 @@ impl Site {
         if path.ends_with('/') {
             path.push_str(INDEX);
         }
-        let plain = match self.volume.open(&path) {
-            Ok(file) => file,
-            Err(FsError::IsADirectory(_)) => return Ok(Place::Moved(format!("{path}/"))),
-            Err(error) if is_absent(&error) => return Ok(Place::Nowhere),
-            Err(error) => return Err(error),
+        let remembered = self.known.borrow().get(&path).cloned();
+        let known = match remembered {
+            Some(known) => known,
+            None => {
+                let plain = match self.volume.open(&path) {
+                    Ok(file) if self.secrets.contains(&file.id()) => return Ok(Place::Nowhere),
+                    Ok(file) => file,
+                    Err(FsError::IsADirectory(_)) => return Ok(Place::Moved(format!("{path}/"))),
+                    Err(error) if is_absent(&error) => return Ok(Place::Nowhere),
+                    Err(error) => return Err(error),
+                };
+                self.remember(path, plain)?
+            }
         };
         let accepted = request.field("accept-encoding").unwrap_or_default();
-        let mut varies = false;
-        let mut chosen = None;
+        let taken = |variant: &&Variant| variant.coding.is_none_or(|coding| accepts(&accepted, coding));
+        let chosen = known.variants.iter().find(taken).unwrap_or(&known.variants[known.variants.len() - 1]);
+        Ok(Place::File(Found {
+            file: chosen.file.clone(),
+            length: chosen.length,
+            tag: chosen.tag.clone(),
+            media_type: known.media_type,
+            coding: chosen.coding,
+            varies: known.variants.len() > 1,
+        }))
+    }
+
+    /// Looks for what lies beside a file, and keeps it with the path.
+    fn remember(&self, path: String, plain: File) -> Result<Rc<Known>, FsError> {
+        let mut variants = Vec::new();
         for (coding, ending) in CODINGS {
-            let beside = format!("{path}{ending}");
-            if let Some(file) = self.open(&beside)? {
-                varies = true;
-                if chosen.is_none() && accepts(&accepted, coding) {
-                    chosen = Some((coding, beside, file));
-                }
+            if let Some(file) = self.open(&format!("{path}{ending}"))?
+                && !self.secrets.contains(&file.id())
+            {
+                variants.push(variant(Some(coding), file)?);
             }
         }
-        let media_type = media_type(&path);
-        let (coding, path, file) = match chosen {
-            Some((coding, path, file)) => (Some(coding), path, file),
-            None => (None, path, plain),
-        };
-        if self.secrets.contains(&file.id()) {
-            return Ok(Place::Nowhere);
+        variants.push(variant(None, plain)?);
+        let known = Rc::new(Known { media_type: media_type(&path), variants });
+        let mut all = self.known.borrow_mut();
+        if all.len() >= MOST_KNOWN {
+            all.clear();
         }
-        let length = file.len()?;
-        let tag = self.tag(&path, &file, length)?;
-        Ok(Place::File(Found { file, length, tag, media_type, coding, varies }))
+        all.insert(path, Rc::clone(&known));
+        Ok(known)
     }
 
     fn open(&self, path: &str) -> Result<Option<File>, FsError> {
@@ -117,30 +152,25 @@ impl Site {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// The tag of a file, from its contents: computed once, since nobody changes the file.
-    fn tag(&self, path: &str, file: &File, length: u64) -> Result<String, FsError> {
-        if let Some((of, tag)) = self.tags.borrow().get(path)
-            && *of == length
-        {
-            return Ok(tag.clone());
+/// A file with its tag, which is made of its contents: once, since nobody changes the file.
+fn variant(coding: Option<&'static str>, file: File) -> Result<Variant, FsError> {
+    const CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
+    let length = file.len()?;
+    let mut digest = CRC.digest();
+    let mut part = vec![0; AT_ONCE];
+    let mut at = 0;
+    while at < length {
+        let count = file.read_at(at, &mut part)?;
+        if count == 0 {
+            break;
         }
-        const CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
-        let mut digest = CRC.digest();
-        let mut part = vec![0; AT_ONCE];
-        let mut at = 0;
-        while at < length {
-            let count = file.read_at(at, &mut part)?;
-            if count == 0 {
-                break;
-            }
-            digest.update(&part[..count]);
-            at += count as u64;
-        }
-        let tag = format!("\"{length:x}-{:x}\"", digest.finalize());
-        self.tags.borrow_mut().insert(path.to_string(), (length, tag.clone()));
-        Ok(tag)
+        digest.update(&part[..count]);
+        at += count as u64;
     }
+    let tag = format!("\"{length:x}-{:x}\"", digest.finalize());
+    Ok(Variant { coding, file, length, tag })
 }
 
 /// Whether an error says that there is no such file.

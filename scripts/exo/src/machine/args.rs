@@ -341,7 +341,7 @@ impl MachineArgs {
 
     fn network(&self) -> Result<Network> {
         let network = self.net.prepared(&self.publish)?;
-        if self.pcap.is_some() && network.arguments(self.machine).is_empty() {
+        if self.pcap.is_some() && !network.has_device() {
             return Err(Error::Argument {
                 what: format!("--pcap with --net {network}: there is no network device"),
                 fix: "give it one, such as --net user".into(),

@@ -8,7 +8,7 @@ pub mod direct;
 mod firmware;
 pub mod iso;
 mod network;
-mod publish;
+pub mod publish;
 
 use crate::machine::accel::Accel;
 use crate::machine::network::Network;
@@ -270,7 +270,7 @@ impl Machine {
             add("-drive", disk.drive());
             add("-device", disk.device(self.board));
         }
-        args.extend(self.network.arguments(self.board));
+        args.extend(self.network.arguments(self.board, self.pcap.is_some()));
         args.extend(self.pcap.iter().flat_map(|file| network::dump(file)));
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         if self.rng {

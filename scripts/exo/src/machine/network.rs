@@ -37,6 +37,19 @@ impl Network {
         *self != Network::None
     }
 
+    /// The published ports.
+    pub fn published(&self) -> &[Publish] {
+        match self {
+            Network::User(ports) => ports,
+            _ => &[],
+        }
+    }
+
+    /// Whether the machine has a network device.
+    pub fn has_device(&self) -> bool {
+        !matches!(self, Network::None | Network::Loopback)
+    }
+
     /// The same with published ports that can be had.
     ///
     /// # Errors
@@ -59,15 +72,20 @@ impl Network {
         }
     }
 
-    /// Arguments for QEMU; none without a device.
-    pub fn arguments(&self, board: Board) -> Vec<String> {
+    /// Arguments for QEMU; none without a device. `dumped` if all packets are written to a file: QEMU would write
+    /// what the device and a tap tell each other about a packet before each, which nobody reads. So they then
+    /// leave nothing to each other.
+    pub fn arguments(&self, board: Board, dumped: bool) -> Vec<String> {
         let back_end = match self {
             Network::None | Network::Loopback => return vec![],
             Network::User(publish) => {
                 let forward = publish.iter().map(|port| format!(",{}", port.forward())).collect::<String>();
                 format!("user,id={BACK_END},restrict=on{forward}")
             }
-            Network::Tap(name) => format!("tap,id={BACK_END},ifname={name},script=no,downscript=no"),
+            Network::Tap(name) => {
+                let headers = if dumped { ",vnet_hdr=off" } else { "" };
+                format!("tap,id={BACK_END},ifname={name},script=no,downscript=no{headers}")
+            }
             Network::Datagram { local, remote } => format!(
                 "dgram,id={BACK_END},local.type=unix,local.path={},remote.type=unix,remote.path={}",
                 escape(local),
@@ -153,25 +171,27 @@ mod tests {
 
     #[test]
     fn networks_are_described() {
-        assert!(Network::Loopback.arguments(Board::Q35).is_empty() && Network::Loopback.is_on());
+        assert!(Network::Loopback.arguments(Board::Q35, false).is_empty() && Network::Loopback.is_on());
         assert!(!Network::default().is_on());
-        assert_eq!(Network::User(Vec::new()).arguments(Board::Q35)[1], "user,id=n0,restrict=on");
+        assert_eq!(Network::User(Vec::new()).arguments(Board::Q35, false)[1], "user,id=n0,restrict=on");
         let web = "8080:80".parse().unwrap();
         assert_eq!(
-            Network::User(vec![web]).arguments(Board::Q35)[1],
+            Network::User(vec![web]).arguments(Board::Q35, false)[1],
             "user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80"
         );
         assert_eq!(
-            Network::Tap("t0".into()).arguments(Board::Pc)[1],
+            Network::Tap("t0".into()).arguments(Board::Pc, false)[1],
             "tap,id=n0,ifname=t0,script=no,downscript=no"
         );
+        let dumped = Network::Tap("t0".into()).arguments(Board::Pc, true);
+        assert!(dumped[1].ends_with(",vnet_hdr=off"), "{dumped:?}");
         let refused = Network::Loopback.prepared(&[web]).unwrap_err().to_string();
         assert!(refused.contains("--publish 8080:80 with --net loopback"), "{refused}");
         let absent = Network::Tap("no-such-tap".into()).prepared(&[]).unwrap_err().to_string();
         assert!(absent.contains("no network device no-such-tap"), "{absent}");
         let datagram: Network = "dgram:/a,b:/c".parse().unwrap();
         let expected = "dgram,id=n0,local.type=unix,local.path=/a,,b,remote.type=unix,remote.path=/c";
-        assert_eq!(datagram.arguments(Board::Microvm)[3], "virtio-net-device,netdev=n0");
-        assert_eq!(datagram.arguments(Board::Microvm)[1], expected);
+        assert_eq!(datagram.arguments(Board::Microvm, false)[3], "virtio-net-device,netdev=n0");
+        assert_eq!(datagram.arguments(Board::Microvm, false)[1], expected);
     }
 }

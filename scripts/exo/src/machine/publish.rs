@@ -47,7 +47,8 @@ impl Publish {
         }
     }
 
-    fn protocol(self) -> &'static str {
+    /// Its protocol's name.
+    pub fn protocol(self) -> &'static str {
         if self.udp { "udp" } else { "tcp" }
     }
 

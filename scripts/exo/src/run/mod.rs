@@ -1,6 +1,7 @@
 //! `exo run`: images into a bundle, the bundle into a machine, the machine's lines to the user.
 
 mod recording;
+mod services;
 
 use crate::build::image::Image;
 use crate::build::symbols::{self, Symbols};
@@ -18,6 +19,7 @@ use crate::machine::bochs;
 use crate::machine::direct;
 use crate::machine::{EndBy, Machine};
 use crate::run::recording::Recording;
+use crate::run::services::Services;
 use crate::session::serial::{Line, parse};
 use crate::session::{self, Outcome};
 use crate::units::{human_bytes, thousands};
@@ -51,7 +53,8 @@ pub struct RunArgs {
     /// Says less: no command line, no lines of the kernel, no summary
     #[arg(long, short)]
     quiet: bool,
-    /// Writes the counters of each environment as a JSON line
+    /// Writes the counters of each environment as a JSON line, and one for each published port and for each
+    /// server that has said where it listens
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Writes the references of the unikernel to blocks of its files, for `exo cache simulate`
@@ -85,17 +88,28 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let mut print = Printer { symbols, several: count > 1, quiet: args.quiet };
     let mut recording = args.record_references.as_ref().map(|_| Recording::default());
+    let mut services = Services::new(machine.network.published());
     let _orderly = children::wait_for_orderly_end();
     let outcome = session::run(&machine, args.machine.limit(), &mut |line, _| {
         if !recording.as_mut().is_some_and(|recording| recording.line(line)) {
             print.line(line);
+        }
+        if let Line::Guest { name, text } = parse(line)
+            && let Some(told) = services.line(name, text)
+            && !args.quiet
+        {
+            eprintln!("exo: {told}");
         }
     })?;
     if !args.quiet {
         summary(&outcome);
     }
     if let Some(path) = &args.json {
-        write_lines(path, outcome.accounting.iter())?;
+        let counters = outcome.accounting.iter().map(serde_json::to_value);
+        let ports = services.published.iter().map(serde_json::to_value);
+        let servers = services.listening.iter().map(serde_json::to_value);
+        let lines: std::result::Result<Vec<_>, _> = counters.chain(ports).chain(servers).collect();
+        write_lines(path, lines.map_err(|error| Error::Measurement(error.to_string()))?.iter())?;
     }
     outcome.check()?;
     match (&recording, &args.record_references) {

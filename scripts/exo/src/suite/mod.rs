@@ -9,6 +9,7 @@
 //! | [`compare`] | the main job: what is measured, and that others count the same |
 //! | [`guide`] | what the guide to policies of one's own promises |
 //! | [`network`] | packets between environments, and to the outside |
+//! | [`servers`] | servers on a tap device, asked by the programs that people use |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
@@ -50,6 +51,7 @@ mod platform;
 mod power_button;
 mod processor;
 mod protection;
+mod servers;
 mod shares;
 mod unfit;
 mod web;
@@ -157,6 +159,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(web::tests());
+    tests.extend(servers::tests());
     tests.extend(linux::tests());
     tests.extend(image::tests());
     tests.extend(bench::tests());

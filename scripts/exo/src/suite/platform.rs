@@ -4,6 +4,7 @@ use super::libvirt;
 use crate::host::checkout::Checkout;
 use crate::host::load;
 use crate::host::programs::program_path;
+use crate::host::tap::TapNetwork;
 use crate::linux;
 use crate::machine::{bochs, iso};
 
@@ -39,6 +40,8 @@ pub enum Need {
     Network,
     /// A network device, and somebody beyond it.
     NetworkDevice,
+    /// A tap device in a network namespace, and a machine that has such a network.
+    Tap,
     /// So many cores.
     Cores(u32),
     /// QEMU itself: its machine types, its ways to boot.
@@ -72,6 +75,7 @@ impl std::fmt::Display for Need {
             Need::DiskThrottling => f.write_str("a disk that can be slowed down"),
             Need::Network => f.write_str("a network between environments"),
             Need::NetworkDevice => f.write_str("a network device"),
+            Need::Tap => f.write_str("a tap device in a network namespace (root, and ip on the host)"),
             Need::Cores(count) => write!(f, "{count} cores"),
             Need::QemuMachine => f.write_str("a machine of QEMU"),
             Need::Qemu => f.write_str("QEMU"),
@@ -116,6 +120,8 @@ impl Platform {
         match (self, need) {
             (_, Need::Program(name)) => program_path(name).is_some(),
             (_, Need::Libvirt) => libvirt::is_there(),
+            (Platform::BochsVmx, Need::Tap) => false,
+            (_, Need::Tap) => TapNetwork::new().is_ok(),
             (_, Need::QuietHost) => load::is_quiet(),
             (Platform::QemuSvm, Need::LinuxKernel) => {
                 Checkout::find().and_then(|checkout| linux::Kernel::fetch(&checkout)).is_ok()

@@ -1,6 +1,6 @@
 //! The web server, asked by programs of this host.
 
-use super::context::{Context, text};
+use super::context::{Context, json_lines, text};
 use super::platform::Need;
 use super::{Test, Verdict};
 use crate::error::{Error, Result};
@@ -41,14 +41,16 @@ fn web_server(context: &Context) -> Verdict {
     let port = any.map_err(|error| error.to_string())?.port();
     let (publish, total) = (format!("{port}:80"), format!("requests={}", 4 + CLIENTS * REQUESTS));
     let (disk, pcap) = (text(&image), text(&dump));
-    let arguments =
-        ["--net", "user", "--publish", &publish, "--pcap", &pcap, "--disk", &disk, "httpd", "--", &total];
+    let counters = text(&context.scratch.path().join("www.json"));
+    let own = ["--json", &counters, "--net", "user", "--publish", &publish, "--pcap", &pcap];
+    let arguments = [&own[..], &["--disk", &disk, "httpd", "--", &total]].concat();
     let said = context.run_with_control(&arguments, |_, printed| {
         printed.wait_for("httpd: listening on 10.0.2.15:80")?;
         one_client(port)?;
         many_clients(port)
     })?;
-    let said = said.succeeded()?;
+    let said = said.succeeded()?.tells(&format!("10.0.2.15:80 of httpd is reached at 127.0.0.1:{port}"))?;
+    told_as_json(&counters, port)?;
     let counted = said.out.lines().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
     let counted = counted.ok_or("no line of counts")?;
     if counted["httpd"]["requests"] != 4 + CLIENTS * REQUESTS {
@@ -59,6 +61,19 @@ fn web_server(context: &Context) -> Verdict {
     match packets(&dump)? {
         seen if seen >= frames => Ok(()),
         seen => Err(format!("{seen} packets in the dump, {frames} received")),
+    }
+}
+
+/// The published port and the server's address are in the file with the counters.
+fn told_as_json(file: &str, port: u16) -> Verdict {
+    let lines: Vec<Value> = json_lines(file)?;
+    let reached = format!("127.0.0.1:{port}");
+    let published = lines.iter().find(|line| line["published"] == reached && line["port"] == 80);
+    let listening =
+        lines.iter().find(|line| line["address"] == "10.0.2.15:80" && line["reached_at"] == reached);
+    match (published, listening) {
+        (Some(_), Some(_)) => Ok(()),
+        other => Err(format!("{other:?} in {lines:?}")),
     }
 }
 
