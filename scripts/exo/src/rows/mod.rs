@@ -33,11 +33,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Crates with rows: the folder of the sources, and the file whose comment has the rows.
-const CRATES: [(&str, &str); 7] = [
+const CRATES: [(&str, &str); 8] = [
     ("hyperexo/src", "lib.rs"),
     ("libos-core/src", "lib.rs"),
     ("libos-fs/src", "lib.rs"),
     ("libos-net/src", "lib.rs"),
+    ("libos-pager/src", "lib.rs"),
     ("unikernels/httpd/src", "lib.rs"),
     ("unikernels/kv/src", "lib.rs"),
     ("scripts/exo/src", "main.rs"),
