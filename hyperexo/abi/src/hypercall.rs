@@ -105,7 +105,7 @@ pub enum Call {
     /// of ending the environment. 0: frame of a [`crate::fault::FaultPage`], the caller's own and bound
     /// read-write, or [`crate::ANY`] to end this again. The frame can be neither unbound nor freed meanwhile.
     FaultPage = 19,
-    /// Allocates a filter of packets. 0, 1: a [`crate::net::Filter`] as words. Results: a filter capability.
+    /// Allocates a filter of packets. 0–5: a [`crate::net::Filter`] as words. Results: a filter capability.
     /// Refused as in use when it overlaps a filter of another environment, or is one of the caller's own.
     FilterAlloc = 20,
     /// Gives a filter back. All bindings of it end, whoever has them. 0–3: filter capability with

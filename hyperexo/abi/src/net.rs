@@ -22,7 +22,7 @@
 use crate::offload::Offload;
 use crate::ring::{Ring, Slot};
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of an Ethernet header.
@@ -38,10 +38,18 @@ pub const NET_RING_FRAMES: u64 = 4;
 pub const ETHER_IPV4: u16 = 0x0800;
 /// EtherType of ARP (RFC 826).
 pub const ETHER_ARP: u16 = 0x0806;
+/// EtherType of IPv6 (RFC 2464).
+pub const ETHER_IPV6: u16 = 0x86dd;
+/// EtherType of a VLAN tag (IEEE 802.1Q), behind which the packet's own follows.
+pub const ETHER_VLAN: u16 = 0x8100;
 /// IPv4 protocol number of TCP (RFC 9293).
 pub const PROTOCOL_TCP: u8 = 6;
 /// IPv4 protocol number of UDP (RFC 768).
 pub const PROTOCOL_UDP: u8 = 17;
+/// IPv6 next header of ICMPv6 (RFC 4443).
+pub const PROTOCOL_ICMPV6: u8 = 58;
+/// Numbers that a VLAN can have are below this.
+const VLANS: u16 = 1 << 12;
 
 /// A hardware address (IEEE 802 MAC address).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,17 +123,21 @@ pub enum Destination {
 pub struct Shape(pub u8);
 
 /// Header fields as seen from the receiver: *local* is the destination of a packet, *remote* its source. Of
-/// an ARP packet they are the target's and the sender's protocol addresses.
+/// an ARP packet they are the target's and the sender's protocol addresses. So it is with neighbour discovery
+/// (RFC 4861): of a solicitation, *local* is the address that is asked for; of an advertisement, *remote* is
+/// the address that is claimed, and so it is of a solicitation without source (RFC 4862).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Fields {
-    /// EtherType.
+    /// Number of the VLAN. No packet without a tag has one.
+    pub vlan: Option<u16>,
+    /// EtherType; behind the tag, if there is one.
     pub ether_type: Option<u16>,
-    /// IPv4 protocol number.
+    /// IPv4 protocol number, or that of what follows the extension headers of IPv6.
     pub protocol: Option<u8>,
     /// Address of the receiver.
-    pub local: Option<Ipv4Addr>,
+    pub local: Option<IpAddr>,
     /// Address of the sender.
-    pub remote: Option<Ipv4Addr>,
+    pub remote: Option<IpAddr>,
     /// TCP or UDP port of the receiver. No fragment but the first has ports.
     pub local_port: Option<u16>,
     /// TCP or UDP port of the sender.
@@ -138,6 +150,7 @@ const LOCAL: u8 = 1 << 2;
 const REMOTE: u8 = 1 << 3;
 const LOCAL_PORT: u8 = 1 << 4;
 const REMOTE_PORT: u8 = 1 << 5;
+const VLAN: u8 = 1 << 6;
 
 impl Fields {
     /// Which fields are there.
@@ -149,7 +162,8 @@ impl Fields {
                 | bit(self.local.is_some(), LOCAL)
                 | bit(self.remote.is_some(), REMOTE)
                 | bit(self.local_port.is_some(), LOCAL_PORT)
-                | bit(self.remote_port.is_some(), REMOTE_PORT),
+                | bit(self.remote_port.is_some(), REMOTE_PORT)
+                | bit(self.vlan.is_some(), VLAN),
         )
     }
 
@@ -157,6 +171,7 @@ impl Fields {
     pub fn only(&self, shape: Shape) -> Option<Fields> {
         let has = |bit: u8| shape.0 & bit != 0;
         let part = Fields {
+            vlan: self.vlan.filter(|_| has(VLAN)),
             ether_type: self.ether_type.filter(|_| has(ETHER_TYPE)),
             protocol: self.protocol.filter(|_| has(PROTOCOL)),
             local: self.local.filter(|_| has(LOCAL)),
@@ -178,15 +193,20 @@ impl Fields {
         }
     }
 
-    /// Whether some packet could have all these values: a protocol goes with IPv4, addresses with IPv4 or
-    /// ARP, ports with TCP or UDP.
+    /// Whether some packet could have all these values: a protocol goes with IP, addresses with IP of their
+    /// version or ARP, ports with TCP or UDP.
     pub fn is_consistent(&self) -> bool {
-        let ipv4 = self.ether_type == Some(ETHER_IPV4);
-        let addressed = ipv4 || self.ether_type == Some(ETHER_ARP);
+        let addressed =
+            [self.local, self.remote].into_iter().flatten().all(|address| match self.ether_type {
+                Some(ETHER_IPV4 | ETHER_ARP) => address.is_ipv4(),
+                Some(ETHER_IPV6) => address.is_ipv6(),
+                _ => false,
+            });
         let ported = matches!(self.protocol, Some(PROTOCOL_TCP | PROTOCOL_UDP));
-        (ipv4 || self.protocol.is_none())
-            && (addressed || self.local.is_none() && self.remote.is_none())
+        addressed
+            && (matches!(self.ether_type, Some(ETHER_IPV4 | ETHER_IPV6)) || self.protocol.is_none())
             && (ported || self.local_port.is_none() && self.remote_port.is_none())
+            && self.vlan.is_none_or(|vlan| vlan < VLANS)
     }
 
     /// Whether a packet could match both.
@@ -194,7 +214,8 @@ impl Fields {
         fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
             one.zip(other).is_none_or(|(one, other)| one == other)
         }
-        agree(self.ether_type, other.ether_type)
+        agree(self.vlan, other.vlan)
+            && agree(self.ether_type, other.ether_type)
             && agree(self.protocol, other.protocol)
             && agree(self.local, other.local)
             && agree(self.remote, other.remote)
@@ -216,6 +237,7 @@ impl Filter {
     /// All packets to a destination.
     pub const fn all(destination: Destination) -> Filter {
         let fields = Fields {
+            vlan: None,
             ether_type: None,
             protocol: None,
             local: None,
@@ -229,43 +251,56 @@ impl Filter {
     /// As it travels:
     ///
     /// ```text
-    /// word 0   local address 0–31 | remote address 32–63
-    /// word 1   local port 0–15 | remote port 16–31 | EtherType 32–47 | protocol 48–55 | shape 56–61 | destination 62–63
+    /// words 0–1   local address: low half, high half
+    /// words 2–3   remote address
+    /// word 4      local port 0–15 | remote port 16–31 | EtherType 32–47 | protocol 48–55
+    /// word 5      shape 0–6 | destination 8–9 | VLAN 16–27
     /// ```
-    pub fn to_words(&self) -> [u64; 2] {
-        let Fields { ether_type, protocol, local, remote, local_port, remote_port } = self.fields;
-        let address = |address: Option<Ipv4Addr>| u64::from(address.map_or(0, Ipv4Addr::to_bits));
+    pub fn to_words(&self) -> [u64; 6] {
+        let Fields { vlan, ether_type, protocol, local, remote, local_port, remote_port } = self.fields;
+        let address = |address: Option<IpAddr>| match address {
+            None => 0,
+            Some(IpAddr::V4(address)) => address.to_bits().into(),
+            Some(IpAddr::V6(address)) => address.to_bits(),
+        };
+        let (local, remote) = (address(local), address(remote));
         let short = |value: Option<u16>| u64::from(value.unwrap_or(0));
         [
-            address(local) | address(remote) << 32,
+            local as u64,
+            (local >> 64) as u64,
+            remote as u64,
+            (remote >> 64) as u64,
             short(local_port)
                 | short(remote_port) << 16
                 | short(ether_type) << 32
-                | u64::from(protocol.unwrap_or(0)) << 48
-                | u64::from(self.fields.shape().0) << 56
-                | (self.destination as u64) << 62,
+                | u64::from(protocol.unwrap_or(0)) << 48,
+            u64::from(self.fields.shape().0) | (self.destination as u64) << 8 | short(vlan) << 16,
         ]
     }
 
     /// From words of somebody untrusted. `None` if they make no sense: no such destination, bits of a field
     /// that is not there, fields that no packet has together.
-    pub fn from_words(words: [u64; 2]) -> Option<Filter> {
-        let [addresses, rest] = words;
-        let shape = (rest >> 56) as u8 & 0x3f;
-        let has = |bit: u8| shape & bit != 0;
-        let address = |shift: u32| Ipv4Addr::from_bits((addresses >> shift) as u32);
+    pub fn from_words(words: [u64; 6]) -> Option<Filter> {
+        let [local, local_high, remote, remote_high, rest, kinds] = words;
+        let has = |bit: u8| kinds as u8 & bit != 0;
         let short = |shift: u32| (rest >> shift) as u16;
-        let destination = match rest >> 62 {
+        let ether_type = has(ETHER_TYPE).then(|| short(32));
+        let address = |low: u64, high: u64| match ether_type {
+            Some(ETHER_IPV6) => IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))),
+            _ => IpAddr::V4(Ipv4Addr::from_bits(low as u32)),
+        };
+        let destination = match kinds >> 8 & 3 {
             0 => Destination::Own,
             1 => Destination::Shared,
             2 => Destination::Group,
             _ => return None,
         };
         let fields = Fields {
-            ether_type: has(ETHER_TYPE).then(|| short(32)),
+            vlan: has(VLAN).then_some((kinds >> 16) as u16),
+            ether_type,
             protocol: has(PROTOCOL).then_some((rest >> 48) as u8),
-            local: has(LOCAL).then(|| address(0)),
-            remote: has(REMOTE).then(|| address(32)),
+            local: has(LOCAL).then(|| address(local, local_high)),
+            remote: has(REMOTE).then(|| address(remote, remote_high)),
             local_port: has(LOCAL_PORT).then(|| short(0)),
             remote_port: has(REMOTE_PORT).then(|| short(16)),
         };
@@ -434,20 +469,31 @@ mod tests {
         Filter {
             destination: Destination::Shared,
             fields: Fields {
+                vlan: Some(4095),
                 ether_type: Some(ETHER_IPV4),
                 protocol: Some(PROTOCOL_UDP),
-                local: Some(Ipv4Addr::new(10, 0, 2, 15)),
-                remote: Some(Ipv4Addr::new(255, 1, 0, 254)),
+                local: Some(Ipv4Addr::new(10, 0, 2, 15).into()),
+                remote: Some(Ipv4Addr::new(255, 1, 0, 254).into()),
                 local_port: Some(53),
                 remote_port: Some(0xfffe),
             },
         }
     }
 
+    /// The same over IPv6.
+    fn full6() -> Fields {
+        Fields {
+            ether_type: Some(ETHER_IPV6),
+            local: Some(IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 7))),
+            remote: Some(IpAddr::V6(Ipv6Addr::new(0xffff, 1, 2, 3, 4, 5, 6, 0xffff))),
+            ..full().fields
+        }
+    }
+
     #[test]
     fn words_and_filters_are_inverse() {
-        for shape in 0..64 {
-            let fields = full().fields.only(Shape(shape)).unwrap();
+        for (shape, all) in (0..128).flat_map(|shape| [(shape, full().fields), (shape, full6())]) {
+            let fields = all.only(Shape(shape)).unwrap();
             assert_eq!(fields.shape(), Shape(shape));
             for destination in [Destination::Own, Destination::Shared, Destination::Group] {
                 let filter = Filter { destination, fields };
@@ -459,10 +505,21 @@ mod tests {
 
     #[test]
     fn words_that_make_no_sense_are_no_filter() {
-        let [addresses, rest] = Filter::all(Destination::Own).to_words();
-        assert_eq!(Filter::from_words([addresses | 1, rest]), None);
-        assert_eq!(Filter::from_words([addresses, rest | 1 << 48]), None);
-        assert_eq!(Filter::from_words([addresses, rest | 3 << 62]), None);
+        let all = Filter::all(Destination::Own).to_words();
+        let http6 = Filter { destination: Destination::Own, fields: full6() }.to_words();
+        assert!(Filter::from_words(all).is_some() && Filter::from_words(http6).is_some());
+        for (word, bit) in [(0, 0), (1, 63), (2, 0), (4, 0), (4, 63), (5, 7), (5, 9), (5, 16), (5, 28)] {
+            let mut words = all;
+            words[word] |= 1 << bit;
+            if bit == 9 {
+                words[word] |= 1 << 8;
+            }
+            assert_eq!(Filter::from_words(words), None, "bit {bit} of word {word}");
+        }
+        let four_in_six = Fields { local: full().fields.local, ..full6() };
+        assert!(!four_in_six.is_consistent() && full6().is_consistent());
+        assert!(!Fields { vlan: Some(4096), ..full6() }.is_consistent());
+        assert!(!Fields { ether_type: Some(ETHER_ARP), ..full6() }.is_consistent());
         let mut icmp_port = full();
         icmp_port.fields.protocol = Some(1);
         assert_eq!(Filter::from_words(icmp_port.to_words()), None);

@@ -197,7 +197,7 @@ fn begin(kernel: &mut Kernel, who: VcpuId, vcpu: &mut dyn Vcpu, call: Call, argu
         Call::ViewOffer => view::offer(kernel, id, a0, a1).into(),
         Call::ViewAccept => view::accept(kernel, id, a0, a1).into(),
         Call::ViewEnd => view::end(kernel, id, a0),
-        Call::FilterAlloc => net::allocate(kernel, id, [a0, a1]).into(),
+        Call::FilterAlloc => net::allocate(kernel, id, *arguments).into(),
         Call::FilterFree => net::free(kernel, &capability).into(),
         Call::FilterBind => net::bind(kernel, id, &capability, a4).into(),
         Call::FilterUnbind => net::unbind(kernel, id, a0).into(),

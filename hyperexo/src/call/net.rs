@@ -12,7 +12,7 @@ use hyperexo_abi::net::Filter;
 use hyperexo_abi::upcall::Cause;
 
 /// `FilterAlloc`.
-pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, words: [u64; 2]) -> Outcome {
+pub fn allocate(kernel: &mut Kernel, id: EnvironmentId, words: [u64; 6]) -> Outcome {
     let filter = Filter::from_words(words).ok_or(Status::BadArgument)?;
     let claim = kernel.net.allocate(id, &filter)?;
     Ok(kernel.authority.seal(&claim).0)

@@ -104,7 +104,7 @@ fn views(judge: &mut Judge, frames: u64) {
 }
 
 fn filters() {
-    let filter = |port: u64| machine::call(Call::FilterAlloc as u64, [1 << 56 | port, port, 0, 0, 0, 0]);
+    let filter = |port: u64| machine::call(Call::FilterAlloc as u64, [0, 0, 0, 0, port << 32, 1]);
     (1..2000).for_each(|port| {
         let _ = filter(port);
     });

@@ -2,17 +2,18 @@
 //!
 //! Two environments talk to each other meanwhile, of which one has a filter for the shared address.
 
+mod claims;
+
 use crate::judge::{Attempt, Judge};
 use crate::machine;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::{Call, Status};
 use hyperexo_abi::net::{
-    Destination, ETHER_ARP, ETHER_IPV4, Fields, Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES,
-    NetRings, PROTOCOL_UDP, PacketCompletion, PacketOutcome, PacketRing, PacketSubmission, RING_PACKETS,
+    Destination, ETHER_IPV4, Fields, Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES, NetRings,
+    PROTOCOL_UDP, PacketCompletion, PacketOutcome, PacketRing, PacketSubmission, RING_PACKETS,
 };
 use hyperexo_abi::offload::{MAX_PACKET_FRAMES, Offload};
 use hyperexo_abi::ring::Slot as _;
@@ -159,8 +160,8 @@ fn filters(judge: &mut Judge) {
     let ported = Fields { local_port: Some(1), ..Fields::default() };
     let absurd = Filter { destination: Destination::Own, fields: ported };
     judge.refused("a port without a protocol", hypercall::filter_alloc(&absurd), Status::BadArgument);
-    for words in [[1, 0], [0, 1], [0, 3 << 62], [u64::MAX; 2]] {
-        let call = machine::call(Call::FilterAlloc as u64, [words[0], words[1], 0, 0, 0, 0]);
+    for words in [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 3 << 8], [u64::MAX; 6]] {
+        let call = machine::call(Call::FilterAlloc as u64, words);
         judge.refused(format_args!("words {words:x?}"), call, Status::BadArgument);
     }
     for word in 0..4 {
@@ -239,40 +240,15 @@ fn spoof(judge: &mut Judge) {
     }
     let wrong_type = packet(everybody, own, ETHER_IPV4);
     judge.expect("an EtherType that is not ours", line.send(&wrong_type), refused);
-    if let Some(address) = bound(judge, &arp_filter()) {
-        arp_spoof(judge, &line);
+    if let Some(address) = bound(judge, &claims::arp_filter()) {
+        claims::arp_spoof(judge, &line);
+        judge.allowed("freeing", hypercall::filter_free(&address));
+    }
+    if let Some(address) = bound(judge, &claims::discovery_filter()) {
+        claims::discovery_spoof(judge, &line);
         judge.allowed("freeing", hypercall::filter_free(&address));
     }
     judge.expect("honest again", line.send(&packet(everybody, own, HONEST)), Some(PacketOutcome::Ok));
-}
-
-const OWN_IPV4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 77);
-
-/// ARP for one address of ours.
-fn arp_filter() -> Filter {
-    let fields = Fields { ether_type: Some(ETHER_ARP), local: Some(OWN_IPV4), ..Fields::default() };
-    Filter { destination: Destination::Own, fields }
-}
-
-/// Claims in the body of ARP packets.
-fn arp_spoof(judge: &mut Judge, line: &Line) {
-    let arp = |hardware: MacAddress, protocol: Ipv4Addr| {
-        let mut arp = packet(MacAddress::BROADCAST, own_address(), ETHER_ARP);
-        arp.truncate(14);
-        arp.extend([0, 1, 8, 0, 6, 4, 0, 2]);
-        arp.extend(hardware.0);
-        arp.extend(protocol.octets());
-        arp.extend([0; 6]);
-        arp.extend([10, 0, 2, 2]);
-        arp
-    };
-    let refused = Some(PacketOutcome::NotAllowed);
-    let gateway = Ipv4Addr::new(10, 0, 2, 2);
-    judge.expect("honest ARP", line.send(&arp(own_address(), OWN_IPV4)), Some(PacketOutcome::Ok));
-    judge.expect("another's IPv4 address", line.send(&arp(own_address(), gateway)), refused);
-    let other = line.send(&arp(machine_address(), OWN_IPV4));
-    judge.expect("another's hardware address in the body", other, refused);
-    judge.expect("cut off", line.send(&arp(own_address(), OWN_IPV4)[..40]), refused);
 }
 
 fn frames(judge: &mut Judge) {

@@ -279,7 +279,10 @@ fn large_packets(scene: &mut Scene, [from, to]: [&NetRings; 2], frame: u64) -> u
         (0..frames)
             .for_each(|at| offer_part(&from.transmit, &PacketSubmission { more: at + 1 < frames, ..entry }));
     }
-    [from, to].map(|rings| (completions(&rings.receive), completions(&rings.transmit)));
+    for rings in [from, to] {
+        completions(&rings.receive);
+        completions(&rings.transmit);
+    }
     (0..4 * frames).for_each(|_| offer(&to.receive, frame, 0));
     packet[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
     packet.resize(MAX_LARGE_PACKET_BYTES - 100, 0);

@@ -3,10 +3,14 @@
 use crate::machine::id::VcpuId;
 use crate::model::guest::{completions, offer, offer_part, packets};
 use crate::model::{Machine, Parts, Share};
+use core::net::Ipv6Addr;
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::capability::Capability;
 use hyperexo_abi::hypercall::{Call, Status};
-use hyperexo_abi::net::{Destination, Filter, MacAddress, NetRings, PacketOutcome, PacketSubmission};
+use hyperexo_abi::net::{
+    Destination, ETHER_IPV6, Fields, Filter, MacAddress, NetRings, PROTOCOL_ICMPV6, PacketOutcome,
+    PacketSubmission,
+};
 use hyperexo_abi::offload::{Offload, Offloads, ones_sum};
 
 /// A packet of 64 bytes, of a kind that no protocol has.
@@ -299,6 +303,52 @@ fn each_fault_of_a_packet_has_its_outcome() {
     assert_eq!(packets(&two.rings.receive), [(Some(PacketOutcome::FrameNotBound), 0)]);
 }
 
+/// A neighbour's advertisement of this address, tagged with a VLAN if there is one.
+fn advertisement(from: MacAddress, vlan: Option<u16>, target: Ipv6Addr, claims: MacAddress) -> Vec<u8> {
+    let mut packet = [MacAddress::BROADCAST.0, from.0].concat();
+    if let Some(vlan) = vlan {
+        packet.extend([0x81, 0, (vlan >> 8) as u8, vlan as u8]);
+    }
+    packet.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
+    packet.extend(OWN.octets());
+    packet.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    packet.extend([136, 0, 0, 0, 0x20, 0, 0, 0]);
+    packet.extend(target.octets());
+    packet.extend([2, 1]);
+    packet.extend(claims.0);
+    packet
+}
+
+const OWN: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+
+#[test]
+fn nobody_claims_an_address_of_ipv6_or_a_network_that_it_has_not_bound() {
+    let mut machine = Machine::with(1);
+    let one = station(&mut machine, 1);
+    let from = machine.kernel.net.address_of(one.who.environment);
+    let fields = Fields {
+        vlan: Some(5),
+        ether_type: Some(ETHER_IPV6),
+        protocol: Some(PROTOCOL_ICMPV6),
+        local: Some(OWN.into()),
+        ..Fields::default()
+    };
+    let words = Filter { destination: Destination::Own, fields }.to_words();
+    let filter = machine.call(one.who, Call::FilterAlloc, &words).map(Capability).unwrap();
+    machine.call_with(one.who, Call::FilterBind, filter, &[3]).unwrap();
+    let other = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    let (refused, ok) = (PacketOutcome::NotAllowed, PacketOutcome::Ok);
+    for (packet, expected) in [
+        (advertisement(from, Some(5), OWN, from), ok),
+        (advertisement(from, Some(5), other, from), refused),
+        (advertisement(from, Some(5), OWN, MacAddress([2, 9, 9, 9, 9, 9])), refused),
+        (advertisement(from, Some(6), OWN, from), refused),
+        (advertisement(from, None, OWN, from), refused),
+    ] {
+        assert_eq!(one.send(&mut machine, &packet), expected, "{packet:x?}");
+    }
+}
+
 #[test]
 fn a_full_device_is_waited_for_and_then_not() {
     let mut machine = Machine::with(1);
@@ -328,7 +378,7 @@ fn bad_arguments_are_refused() {
     let words = Filter::all(Destination::Own).to_words();
     let own = machine.call(one, Call::FilterAlloc, &words).map(Capability).unwrap();
     assert_eq!(machine.call(one, Call::FilterAlloc, &words), Err(Status::InUse));
-    for words in [[0, u64::MAX], [1, 0], [0, 3 << 62]] {
+    for words in [[u64::MAX; 6], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 3 << 8], [0, 0, 0, 0, 0, 1 << 16]] {
         assert_eq!(machine.call(one, Call::FilterAlloc, &words), Err(Status::BadArgument), "{words:x?}");
     }
     let page = machine.allocate(one, hyperexo_abi::ANY, 1).unwrap();

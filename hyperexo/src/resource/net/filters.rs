@@ -35,8 +35,8 @@ pub const MAX_FILTERS_PER_OWNER: usize = 1024;
 /// Filters that [`FilterTable::release_some`] ends at once.
 const RELEASED_AT_ONCE: usize = 16;
 /// Sets of fields that a filter can have: none; EtherType, with or without each of two addresses; the same
-/// with a protocol; and with one or both ports.
-pub const MAX_SHAPES: usize = 1 + 4 + 4 + 12;
+/// with a protocol; and with one or both ports. All that with or without a VLAN.
+pub const MAX_SHAPES: usize = 2 * (1 + 4 + 4 + 12);
 
 /// Whom packets are addressed to, as the classifier keeps them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -285,9 +285,8 @@ pub unsafe fn fault_page(frame: Option<u64>) -> Result<(), Status> {
 
 /// Allocates a filter of packets.
 pub fn filter_alloc(filter: &Filter) -> Result<Capability, Status> {
-    let [first, second] = filter.to_words();
     // SAFETY: filters are not memory.
-    unsafe { call(Call::FilterAlloc, [first, second, 0, 0, 0, 0]) }.map(Capability)
+    unsafe { call(Call::FilterAlloc, filter.to_words()) }.map(Capability)
 }
 
 /// Gives a filter back.

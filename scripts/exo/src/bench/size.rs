@@ -22,14 +22,14 @@ pub struct SizeArgs {
 
 /// What is counted: crate, folder, and the most lines of code it may have if it belongs to the trusted base.
 const PARTS: [(&str, &str, Option<u64>); 5] = [
-    ("hyperexo", "hyperexo/src", Some(11_360)),
-    ("hyperexo-abi", "hyperexo/abi/src", Some(1_110)),
+    ("hyperexo", "hyperexo/src", Some(11_440)),
+    ("hyperexo-abi", "hyperexo/abi/src", Some(1_130)),
     ("hyperexo-hw", "hyperexo/hw/src", Some(3_030)),
     ("libos-core", "libos-core/src", None),
     ("libos-fs", "libos-fs/src", None),
 ];
 /// The most lines of code that the trusted base may have altogether.
-const TRUSTED_LINES: u64 = 15_490;
+const TRUSTED_LINES: u64 = 15_590;
 /// What the sum of the trusted base is called.
 const TRUSTED: &str = "trusted base";
 

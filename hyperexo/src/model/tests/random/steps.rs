@@ -58,7 +58,7 @@ pub enum Op {
     DiskUnbind(u64, u64),
     OtherRevoke(Capability),
     Request(Box<Submission>),
-    FilterAlloc([u64; 2]),
+    FilterAlloc([u64; 6]),
     FilterFree(Capability),
     FilterBind(Capability, u64),
     FilterUnbind(u64),

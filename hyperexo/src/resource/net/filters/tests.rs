@@ -1,8 +1,8 @@
 //! The table against a list of filters that is searched one by one.
 
 use super::*;
-use core::net::Ipv4Addr;
-use hyperexo_abi::net::{ETHER_ARP, ETHER_IPV4, PROTOCOL_TCP, PROTOCOL_UDP};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use hyperexo_abi::net::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use proptest::prelude::*;
 use std::vec::Vec;
 
@@ -68,8 +68,9 @@ fn udp_port(destination: Destination, port: u16) -> Filter {
 /// A UDP packet with all fields.
 fn packet(local_port: u16) -> Fields {
     Fields {
-        local: Some(Ipv4Addr::new(10, 0, 0, 2)),
-        remote: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        vlan: Some(7),
+        local: Some(Ipv4Addr::new(10, 0, 0, 2).into()),
+        remote: Some(Ipv4Addr::new(10, 0, 0, 1).into()),
         remote_port: Some(1000),
         ..udp_port(Destination::Own, local_port).fields
     }
@@ -205,24 +206,26 @@ fn look_ups_do_not_grow_with_filters() {
 #[test]
 fn there_are_as_many_shapes_as_are_told() {
     let full = packet(1);
-    let consistent = (0..64).filter_map(|shape| full.only(Shape(shape))).filter(Fields::is_consistent);
+    let consistent = (0..128).filter_map(|shape| full.only(Shape(shape))).filter(Fields::is_consistent);
     assert_eq!(consistent.count(), MAX_SHAPES);
 }
 
 /// A few values of each field, so that filters and packets meet.
 fn some_fields() -> impl Strategy<Value = Fields> {
-    let ether_type = prop::option::of(prop::sample::select(&[ETHER_IPV4, ETHER_IPV4, ETHER_ARP, 0x86dd][..]));
-    let protocol = prop::option::of(prop::sample::select(&[PROTOCOL_UDP, PROTOCOL_TCP, 1][..]));
-    let address = || prop::option::of((1u8..3).prop_map(|last| Ipv4Addr::new(10, 0, 0, last)));
+    let ether_type = prop::option::of(prop::sample::select(&[ETHER_IPV4, ETHER_IPV6, ETHER_ARP, 0x88b5][..]));
+    let protocol = prop::option::of(prop::sample::select(&[PROTOCOL_UDP, PROTOCOL_TCP, PROTOCOL_ICMPV6][..]));
+    let address = || prop::option::of(1u8..3);
     let port = || prop::option::of(1u16..3);
-    (ether_type, protocol, address(), address(), port(), port())
-        .prop_map(|(ether_type, protocol, local, remote, local_port, remote_port)| Fields {
-            ether_type,
-            protocol,
-            local,
-            remote,
-            local_port,
-            remote_port,
+    let vlan = prop::option::of(1u16..3);
+    (vlan, ether_type, protocol, address(), address(), port(), port())
+        .prop_map(|(vlan, ether_type, protocol, local, remote, local_port, remote_port)| {
+            // Two that differ in their first half only, so that no part of an address decides.
+            let address = |last: u8| match ether_type {
+                Some(ETHER_IPV6) => Ipv6Addr::new(last.into(), 0, 0, 0, 0, 0, 0, 1).into(),
+                _ => IpAddr::from([10, 0, 0, last]),
+            };
+            let (local, remote) = (local.map(address), remote.map(address));
+            Fields { vlan, ether_type, protocol, local, remote, local_port, remote_port }
         })
         .prop_filter("a packet has them together", Fields::is_consistent)
 }
