@@ -1,6 +1,7 @@
 //! A link for shorter packets than it carries: for all, or on the way to some.
 
 use super::{Frame, Link, NicStatistics, Offloads};
+use crate::flow::Flow;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -135,6 +136,9 @@ impl Link for Limited {
     }
     fn statistics(&self) -> NicStatistics {
         self.below.statistics()
+    }
+    fn takes(&self, flow: &Flow) -> bool {
+        self.below.takes(flow)
     }
     fn receive(&mut self) -> Option<Frame> {
         self.below.receive()
