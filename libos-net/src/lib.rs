@@ -21,7 +21,7 @@
 //!
 //! # Order of the modules
 //!
-//! rows: tls::+ link::+ flow::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · name::+ · net · blocking
+//! rows: tls::+ flow::+ · link::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · name::+ · net · blocking
 #![no_std]
 #![forbid(unsafe_code)]
 

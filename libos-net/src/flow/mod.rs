@@ -3,6 +3,8 @@
 pub(crate) mod checksum;
 mod deadlines;
 mod key;
+mod path;
 
 pub(crate) use deadlines::Deadlines;
 pub use key::{Flow, Kind, classify};
+pub(crate) use path::too_long;

@@ -1,6 +1,7 @@
 //! Links that show what goes over them: as a capture file, and as text.
 
 use super::{Frame, Link, NicStatistics, Offloads};
+use crate::flow::Flow;
 use alloc::borrow::Cow;
 use alloc::vec;
 use core::fmt;
@@ -61,6 +62,9 @@ impl<L: Link, W: Watch> Link for Watched<L, W> {
     }
     fn statistics(&self) -> NicStatistics {
         self.below.statistics()
+    }
+    fn takes(&self, flow: &Flow) -> bool {
+        self.below.takes(flow)
     }
     fn receive(&mut self) -> Option<Frame> {
         let frame = self.below.receive()?;

@@ -1,6 +1,7 @@
 //! A link that misbehaves, the same way for the same seed.
 
 use super::{Frame, Link, NicStatistics, Offload, Offloads};
+use crate::flow::Flow;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -85,6 +86,9 @@ impl<L: Link> Link for Faulty<L> {
         self.below.statistics()
     }
 
+    fn takes(&self, flow: &Flow) -> bool {
+        self.below.takes(flow)
+    }
     fn receive(&mut self) -> Option<Frame> {
         while self.ready.is_empty() {
             match self.below.receive() {

@@ -5,6 +5,7 @@
 //! | [`NicLink`] | the network card of a unikernel (feature `unikernel`) |
 //! | [`Wire`] | one end of a wire in memory |
 //! | [`Watched`] | a link that shows its frames, as a capture file ([`Capture`]) or as text ([`Trace`]) |
+//! | [`Spread`], [`Lane`] | a link that several cores share |
 //! | [`Faulty`] | a link that loses, repeats, reorders, delays and damages frames, by a seed |
 //!
 //! # Without a copy
@@ -32,8 +33,10 @@ mod fault;
 mod limited;
 #[cfg(feature = "unikernel")]
 mod nic;
+mod spread;
 mod wire;
 
+use crate::flow::Flow;
 pub use capture::{Capture, Trace, Watch, Watched, Way};
 use core::time::Duration;
 pub use fault::{Faults, Faulty};
@@ -42,6 +45,7 @@ pub use libos_core::net::{NicStatistics, Offload, Offloads, Packet as Frame, Pag
 pub(crate) use limited::Limited;
 #[cfg(feature = "unikernel")]
 pub use nic::NicLink;
+pub use spread::{Cores, Lane, Spread, spread};
 pub use wire::{Wire, wire};
 
 /// Carries Ethernet frames. Frames travel by ownership.
@@ -65,6 +69,13 @@ pub trait Link {
     /// link does not gather or does not complete checksums.
     fn statistics(&self) -> NicStatistics {
         NicStatistics::default()
+    }
+
+    /// Whether segments of a connection come here. Where several cores share a link, each has some; one that
+    /// opens a connection chooses its port such that the answers come to it.
+    fn takes(&self, flow: &Flow) -> bool {
+        let _ = flow;
+        true
     }
 
     /// The next frame that has come. One longer than a page has pieces.

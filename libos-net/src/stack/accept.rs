@@ -3,7 +3,7 @@
 use super::connection::Owner;
 use super::{ConnectionId, Stack};
 use crate::flow::Flow;
-use crate::link::Frame;
+use crate::link::{Frame, Link};
 use crate::protocol::{Answer, Dormant, Outlet, Protocol, Segment, TcpPolicy};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -223,9 +223,9 @@ impl Stack {
         (0..count).map(|step| DYNAMIC_PORTS.start() + self.next_port.wrapping_add(step) % count).find_map(
             |port| {
                 let local = IpEndpoint::new(address, port);
-                let free =
-                    !self.listeners.contains_key(&port) && self.table.find(&Flow { local, remote }).is_none();
-                free.then_some(local)
+                let flow = Flow { local, remote };
+                let free = !self.listeners.contains_key(&port) && self.table.find(&flow).is_none();
+                (free && self.link.takes(&flow)).then_some(local)
             },
         )
     }

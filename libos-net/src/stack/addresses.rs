@@ -3,7 +3,8 @@
 use super::Stack;
 use crate::address::{Autoconf, Message, Neighbors, hear};
 use crate::config::{Config, Ipv4, Ipv6};
-use crate::link::Frame;
+use crate::flow::too_long;
+use crate::link::{Frame, Link};
 use crate::protocol::instant;
 use alloc::vec::Vec;
 use core::task::Waker;
@@ -85,6 +86,16 @@ impl Stack {
         if let Some((autoconf, heard)) = self.addresses.autoconf.as_mut().zip(hear(frame)) {
             autoconf.take(&heard, now_us);
             self.poll_autoconf(now_us);
+        }
+    }
+
+    /// A router may say that packets are too long for their way. It is believed if the packet that it shows
+    /// is of a connection that there is: whoever is not on the way can't know.
+    pub(super) fn hear_limit(&mut self, frame: &Frame, now_us: i64) {
+        if let Some((flow, bytes)) = too_long(frame)
+            && self.table.find(&flow).is_some()
+        {
+            self.link.limit(flow.remote.addr, bytes, now_us);
         }
     }
 

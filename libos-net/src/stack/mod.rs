@@ -28,7 +28,7 @@ pub(crate) use handle::{Handle, micros};
 use hashbrown::HashMap;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{AnySocket, udp};
-use smoltcp::wire::{EthernetAddress, EthernetFrame, HardwareAddress};
+use smoltcp::wire::{EthernetAddress, HardwareAddress};
 use table::{Keyed, Table};
 
 /// Frames that one call takes: then connections answer.
@@ -75,7 +75,7 @@ pub struct Statistics {
 }
 
 pub(crate) struct Stack {
-    link: Box<dyn Link>,
+    link: Box<Limited>,
     interface: Interface,
     paths: Paths,
     /// What is not TCP.
@@ -105,10 +105,7 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) fn new(link: Box<dyn Link>, config: &Config, now_us: i64) -> Stack {
-        let mut link = match config.mtu {
-            Some(bytes) => Box::new(Limited::new(link, bytes + EthernetFrame::<&[u8]>::header_len())),
-            None => link,
-        };
+        let mut link = Box::new(Limited::new(link, config.mtu));
         let seed = config.seed;
         let hardware = EthernetAddress(link.address());
         let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ethernet(hardware));
@@ -170,6 +167,7 @@ impl Stack {
         if self.addresses.due_us().is_some_and(|due_us| due_us <= now_us) {
             self.poll_autoconf(now_us);
         }
+        self.link.forget(now_us);
         self.alarms.wake_due(now_us);
         self.poll_common(now_us);
         for slot in core::mem::take(&mut self.pending) {
@@ -217,8 +215,10 @@ impl Stack {
             }
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
             kind @ (Kind::Neighbor | Kind::Discovery | Kind::Other) => {
-                if kind == Kind::Discovery {
-                    self.hear(&frame, now_us);
+                match kind {
+                    Kind::Discovery => self.hear(&frame, now_us),
+                    Kind::Other => self.hear_limit(&frame, now_us),
+                    _ => {}
                 }
                 self.common_is_pending = true;
                 let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);

@@ -40,7 +40,7 @@ pub fn recorded_syn() -> Vec<u8> {
 }
 
 /// Sums of 16-bit words as the Internet's checksum has them (RFC 1071).
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum = 0_u32;
     for part in parts {
         for pair in part.chunks(2) {
