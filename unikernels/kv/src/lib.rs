@@ -10,6 +10,9 @@
 //! | [`value`] | what a key can hold |
 //! | [`store`] | databases of keys, with expiry, watched keys and an account of memory |
 //! | [`command`] | the table of commands, and what each does |
+//! | [`evict`] | which keys leave when memory runs out |
+//! | [`log`] | what was changed, in a file: appended to, written anew, read again |
+//! | [`server`] | clients, and what they ask for |
 //!
 //! A server reads into a buffer, has [`resp::Parser`] find a command in it, looks it up by
 //! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
@@ -19,6 +22,12 @@
 //! rows: command::list · command::hash command::transfer command::expiry command::bits · command::set command::string
 //! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog command::server command::stream
 //! rows: command::read command::sorted command::range · command::group command::combine · command
+//! rows: evict::policy · evict::blocks evict::plain evict::worth evict::keeper · evict
+//! rows: log::error log::format log::dump · log::writer log::recover · log
+//! rows: server::contents server::channels server::clock server::config server::slowlog · server::client server::waiting
+//! rows: server::state · server::persist server::transaction server::clients server::info server::debug · server::room
+//! rows: server::publish server::configure · server::commands · server::request · server::connection server::tasks
+//! rows: server
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -26,11 +35,14 @@ extern crate alloc;
 
 pub mod bytes;
 pub mod command;
+pub mod evict;
 pub mod glob;
+pub mod log;
 pub mod number;
 pub mod random;
 pub mod ranked;
 pub mod resp;
+pub mod server;
 pub mod store;
 pub mod table;
 pub mod value;

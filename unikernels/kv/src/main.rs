@@ -1,15 +1,28 @@
 //! `kv`: a key-value server, for everybody who speaks Redis's protocol.
+//!
+//! | word of the command line | what |
+//! |---|---|
+//! | `port=N` | port of TCP (6379) |
+//! | `address=A/BITS` | its own address, such as 10.0.0.2/24; by DHCP if not given |
+//! | `router=A` | the way to other networks, with `address=` |
+//! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
+//! | `epoch=SECONDS` | the time now, in seconds since 1970; else time goes on from where the log ends, or from 0 |
+//! | `cache=N` | blocks of the file cache, with `appendonly=yes` (512) |
+//! | `appendonly=yes` | a log in `/appendonly.aof` of the volume on the disk |
+//! | `NAME=VALUE` | any parameter that `CONFIG SET` knows: `appendfsync=always`, `maxmemory=100mb`, `requirepass=…` |
+//!
+//! It says when it listens, and with a log, what that held.
 #![cfg_attr(bare_metal, no_std, no_main)]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(bare_metal), allow(dead_code))]
+
+extern crate alloc;
+
+#[path = "main/server.rs"]
+mod server;
 
 #[cfg(bare_metal)]
-libos_core::main!(main);
-
-/// Runs the server.
-#[cfg(bare_metal)]
-fn main() -> Result<i32, &'static str> {
-    Err("kv: there is no server yet")
-}
+libos_core::main!(server::main);
 
 #[cfg(not(bare_metal))]
 fn main() {
