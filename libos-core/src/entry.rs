@@ -103,7 +103,8 @@ unsafe extern "C" fn run() -> ! {
     unsafe {
         memory::settle();
         power::start();
-        trap::start(memory::trap_stacks(), memory::main_stack(), panic::unhandled_trap);
+        let (stacks, main) = (memory::trap_stacks(), memory::main_stack());
+        trap::start(stacks, main, panic::unhandled_trap, memory::window::answer);
     }
     platform::current().settle();
     exit(MAIN.get().map_or(0, |main| main()))

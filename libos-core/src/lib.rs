@@ -16,6 +16,7 @@
 //! | [`heap`] | the global allocator |
 //! | [`frames`] | runs of frames with an owner |
 //! | [`paging`] | page tables as data |
+//! | [`window`] | virtual memory whose page faults the application answers |
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
 //! | [`trap`] | exceptions: handlers by vector |
@@ -37,7 +38,7 @@
 //! arguments · task
 //! platform/   what a host must offer; device · block · packet · entropy · facts
 //! cpu/        lock · upcall · trap
-//! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space
+//! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space · window
 //! cpu/        cores
 //! time
 //! io/         console · disk · net · random
@@ -69,7 +70,7 @@ pub use cpu::{cores, lock, trap, upcall};
 pub use entry::{Termination, exit};
 pub use host::exo;
 pub use io::{console, disk, net, random};
-pub use memory::{frames, heap, paging};
+pub use memory::{frames, heap, paging, window};
 pub use platform::Host;
 
 #[doc(hidden)]

@@ -118,6 +118,9 @@ fn describe_page_fault(frame: &TrapFrame, address: u64) {
     };
     let why = if frame.error_code & 1 != 0 { "not allowed" } else { "not mapped" };
     println!("unhandled page fault: {access} {address:#x} ({why}) at {:#x}", frame.rip);
+    if let Some(reason) = memory::window::failure() {
+        println!("paged memory: {reason}");
+    }
     if let Some((stack, bytes)) = memory::overflowed_stack(address) {
         println!("stack overflow: the {stack} is full (it has {} KiB)", bytes >> 10);
     }

@@ -50,6 +50,12 @@ pub(crate) type Report = fn(&TrapFrame) -> !;
 /// The report in force, set before the first trap.
 static REPORT: Once<Report> = Once::new();
 
+/// Looks at a page fault before the program's handler does. `None`: it is the program's.
+pub(crate) type PageFaults = fn(&mut TrapFrame) -> Option<Handled>;
+
+/// Who looks, set before the first trap.
+static PAGE_FAULTS: Once<PageFaults> = Once::new();
+
 /// Makes `handler` responsible for a vector. The handler before stays allocated, as it may be running.
 ///
 /// The vectors from [`hyperexo_abi::upcall::VECTOR`] on that interrupt for the platform are the library's:
@@ -65,14 +71,15 @@ pub fn clear_handler(vector: u8) {
 }
 
 /// Loads the descriptor tables of the first virtual CPU and enables interrupts. Traps that nobody handles go
-/// to `report`.
+/// to `report`; `page_faults` looks at page faults first.
 ///
 /// # Safety
 ///
 /// Called once. All stacks are mapped for good; `stack` is the one in use, and `traps` have no other use.
-pub(crate) unsafe fn start(traps: TrapStacks, stack: Range<u64>, report: Report) {
+pub(crate) unsafe fn start(traps: TrapStacks, stack: Range<u64>, report: Report, page_faults: PageFaults) {
     static mut TABLES: CoreTables = CoreTables::new();
     REPORT.call_once(|| report);
+    PAGE_FAULTS.call_once(|| page_faults);
     hw::set_dispatcher(dispatch);
     // SAFETY: this is the only use of the static, as the function is called once. The rest is the caller's
     // promise.
@@ -113,6 +120,13 @@ fn dispatch(frame: &mut TrapFrame) {
         // The interrupted stack is full, or the vector is one that can come at any time: a handler has no
         // place to run.
         report(frame);
+    }
+    if frame.vector == u64::from(PAGE_FAULT)
+        && let Some(handled) = PAGE_FAULTS.get().and_then(|answer| answer(frame))
+    {
+        return if handled == Handled::No {
+            report(frame)
+        };
     }
     let stored = HANDLERS[frame.vector as usize & 255].load(Ordering::Acquire);
     // SAFETY: only `set_handler` stores a pointer that is not null, to a box that is never freed.

@@ -20,6 +20,11 @@ impl<T: ?Sized> Lent<T> {
         Lent(Box::into_raw(page))
     }
 
+    /// Where it is.
+    pub fn address(&self) -> u64 {
+        self.0 as u64
+    }
+
     /// Takes the page back.
     ///
     /// # Safety

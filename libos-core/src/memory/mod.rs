@@ -6,6 +6,7 @@
 //!   ...
 //! STACK_TOP - stack       guard | critical trap stack | guard | interrupt | guard | exception | guard | stack
 //! STACK_TOP
+//! WINDOWS                 16 entries of the top table, one for each window that the application pages itself
 //! CORE_STACKS             512 GiB (an entry of the top table) for each further virtual CPU: stacks as above
 //! LINEAR_BASE + physical  all RAM, RW, in 2 MiB pages; frames of constants and code R, in 4 KiB pages
 //! ```
@@ -25,6 +26,7 @@
 //! | `linear` | what the linear map shows |
 //! | `stacks` | stacks of all virtual CPUs |
 //! | `space` | builds the address space and enters it |
+//! | [`window`] | virtual memory whose faults the application answers |
 
 pub mod frames;
 pub mod heap;
@@ -35,6 +37,7 @@ pub mod paging;
 mod physical;
 mod space;
 mod stacks;
+pub mod window;
 
 pub(crate) use image::{boot_area, constants, image, text};
 pub(crate) use lent::Lent;

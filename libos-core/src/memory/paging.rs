@@ -54,6 +54,63 @@ impl Access {
     }
 }
 
+/// What is allowed on a page of a window: see [`super::window`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Nothing: every access faults.
+    None,
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+}
+
+/// An entry of a lowest table that is changed while it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry(pub u64);
+
+impl Entry {
+    /// Set by the processor when it uses the page.
+    pub const USED: u64 = 1 << 5;
+    /// Set by the processor when it writes the page.
+    pub const WRITTEN: u64 = 1 << 6;
+
+    /// A page at a physical address.
+    pub fn new(physical: u64, protection: Protection) -> Entry {
+        Entry(physical & ADDRESS).with(protection)
+    }
+
+    /// A lower table at a physical address. It allows everything; the lowest table decides.
+    pub fn table(physical: u64) -> Entry {
+        Entry(physical & ADDRESS | PRESENT | WRITABLE)
+    }
+
+    /// The same page with another protection.
+    pub fn with(self, protection: Protection) -> Entry {
+        let kept = self.0 & !(PRESENT | WRITABLE) | NO_EXECUTE;
+        Entry(match protection {
+            Protection::None => kept,
+            Protection::Read => kept | PRESENT,
+            Protection::Write => kept | PRESENT | WRITABLE,
+        })
+    }
+
+    /// Where the page is.
+    pub fn physical(self) -> u64 {
+        self.0 & ADDRESS
+    }
+
+    /// Whether it was used.
+    pub fn used(self) -> bool {
+        self.0 & Entry::USED != 0
+    }
+
+    /// Whether it was written.
+    pub fn written(self) -> bool {
+        self.0 & Entry::WRITTEN != 0
+    }
+}
+
 /// Size of the pages of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageSize {
@@ -286,6 +343,17 @@ mod tests {
         assert_eq!(visited.last(), Some(&FIRST_FRAME));
         visited.sort_unstable();
         assert!(visited.iter().copied().eq(FIRST_FRAME..FIRST_FRAME + needed));
+    }
+
+    #[test]
+    fn entries_of_windows_keep_what_the_processor_noted() {
+        let entry = Entry::new(0x5000, Protection::Write);
+        assert_eq!((entry.0, entry.used(), entry.written()), (0x5003 | NO_EXECUTE, false, false));
+        let used = Entry(entry.0 | Entry::USED | Entry::WRITTEN).with(Protection::None);
+        assert_eq!((used.0 & PRESENT, used.physical()), (0, 0x5000));
+        assert!(used.used() && used.written());
+        assert_eq!(used.with(Protection::Read).0 & (PRESENT | WRITABLE), PRESENT);
+        assert_eq!(Entry::table(0x7000).0, 0x7003);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | type | `bench` | printed by |
 //! |---|---|---|
 //! | [`CompareLine`] | `"compare"` | `filecache`: one workload under one cache policy |
+//! | [`PagingLine`] | `"paging"` | `pager`: one program under one policy for pages |
 //!
 //! Names and meanings of the fields are an interface for others' scripts: fields may be added, never renamed.
 #![no_std]
@@ -15,7 +16,9 @@
 extern crate alloc;
 
 mod compare;
+mod paging;
 mod point_reads;
 
 pub use compare::{BENCH_COMPARE, CompareLine, ParseError, Role};
+pub use paging::{BENCH_PAGING, PagingLine};
 pub use point_reads::PointReads;

@@ -14,6 +14,7 @@
 //! | [`analysis`], [`history`] | misses at other sizes, hits over time, ages of evicted blocks |
 //! | [`report`], [`charts`] | the page |
 //! | [`spreadsheet`] | comma-separated values |
+//! | [`pager`] | programs that page their own memory |
 
 mod analysis;
 mod arguments;
@@ -22,6 +23,7 @@ mod charts;
 mod history;
 mod matrix;
 mod optimum;
+mod pager;
 mod peer;
 mod point_reads;
 mod policy_lines;
@@ -51,23 +53,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Arguments of `exo compare`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  exo compare filecache\n  exo compare filecache --workloads din --cache 60% --policies \
                         default,own,clock\n  exo compare filecache --disk-mbps 20 --runs 5 --json out.json --html out.html\n  exo compare filecache \
                         --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
                         --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
-                        microvm\n  exo compare filecache --cores 2"
+                        microvm\n  exo compare filecache --cores 2\n  exo compare pager\n  exo compare pager --workloads matmul,sort --cache 25%,40% \
+                        --policies default,own,lru --peer linux --json out.json"
 )]
 pub struct CompareArgs {
-    /// Application to measure: filecache, or one that prints the same result lines
+    /// Application to measure: filecache, or one that prints the same result lines; or pager, whose programs
+    /// have more data than frames
     app: String,
-    /// Workloads, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "cs,din,sort")]
+    /// Workloads, separated by commas (default: cs,din,sort; of pager all its programs)
+    #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the
     /// share that so many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
-    #[arg(long, value_delimiter = ',', default_value = "80%")]
+    /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames
+    #[arg(long, value_delimiter = ',')]
     cache: Vec<String>,
     /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given
     /// against the first
@@ -146,6 +151,25 @@ struct Variant<'a> {
 /// The verb.
 pub fn compare(args: &CompareArgs) -> Result<()> {
     expect(&[args.json.as_deref(), args.csv.as_deref(), args.html.as_deref()])?;
+    if args.app == pager::APP {
+        return pager::compare(args);
+    }
+    let mut args = args.clone();
+    if args.workloads.is_empty() {
+        args.workloads = WORKLOADS.map(str::to_owned).into();
+    }
+    if args.cache.is_empty() {
+        args.cache = vec![CACHE.to_owned()];
+    }
+    compare_caches(&args)
+}
+
+/// The workloads and the size of the cache unless others are named.
+const WORKLOADS: [&str; 3] = ["cs", "din", "sort"];
+const CACHE: &str = "80%";
+
+/// The verb for applications with files.
+fn compare_caches(args: &CompareArgs) -> Result<()> {
     let comparison = Comparison::prepare(args)?;
     if args.verify {
         return verify::verify(&comparison);

@@ -38,6 +38,7 @@ const CRATES: [(&str, &str); 7] = [
     ("libos-core/src", "lib.rs"),
     ("libos-fs/src", "lib.rs"),
     ("libos-net/src", "lib.rs"),
+    ("libos-pager/src", "lib.rs"),
     ("unikernels/httpd/src", "lib.rs"),
     ("unikernels/kv/src", "lib.rs"),
     ("scripts/exo/src", "main.rs"),

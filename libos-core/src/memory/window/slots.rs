@@ -1,0 +1,217 @@
+//! Places of windows in the address space, each an entry of the top table, and the tables below.
+
+use super::WindowError;
+use crate::cpu::lock::Masked;
+use crate::memory::paging::{self, Entry};
+use crate::memory::physical::{linear_address, physical_address, root_address};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyperexo_abi::FRAME_SHIFT;
+
+/// Windows that there can be at a time.
+pub const MOST_WINDOWS: usize = 16;
+/// Most pages of a window: half of what an entry of the top table maps. The rest guards the next one.
+pub const MOST_WINDOW_PAGES: u64 = SPACING >> (FRAME_SHIFT + 1);
+
+/// Where windows lie.
+const WINDOWS: u64 = 0x0000_5000_0000_0000;
+/// Bytes that an entry of the top table maps.
+const SPACING: u64 = 1 << 39;
+/// Distance from there to the first page: a guard.
+const FIRST_PAGE: u64 = paging::LARGE_BYTES;
+
+/// Entries of a table.
+const ENTRIES: u64 = 512;
+
+/// A table that lives for ever.
+#[repr(C, align(4096))]
+struct Level([AtomicU64; ENTRIES as usize]);
+
+impl Level {
+    fn leak() -> &'static Level {
+        Box::leak(Box::new(Level([const { AtomicU64::new(0) }; ENTRIES as usize])))
+    }
+
+    /// Physical address.
+    fn physical(&self) -> u64 {
+        physical_address(&raw const *self as u64).expect("a page of the heap")
+    }
+}
+
+/// The tables of a place. They are never freed, so that no processor walks memory that has become something
+/// else: the next window at this place takes them over.
+struct Tables {
+    top: &'static Level,
+    directories: Vec<&'static Level>,
+    leaves: Arc<Vec<&'static Level>>,
+}
+
+impl Tables {
+    fn new() -> Tables {
+        Tables { top: Level::leak(), directories: Vec::new(), leaves: Arc::default() }
+    }
+
+    /// Makes the tables that so many pages need.
+    fn reach(&mut self, pages: u64) {
+        let (first, count) = (FIRST_PAGE / paging::LARGE_BYTES, pages.div_ceil(ENTRIES));
+        let mut leaves = self.leaves.to_vec();
+        for number in leaves.len() as u64..count {
+            let at = first + number;
+            let directory = (at / ENTRIES) as usize;
+            while self.directories.len() <= directory {
+                let new = Level::leak();
+                self.top.0[self.directories.len()].store(Entry::table(new.physical()).0, Ordering::Release);
+                self.directories.push(new);
+            }
+            let leaf = Level::leak();
+            self.directories[directory].0[(at % ENTRIES) as usize]
+                .store(Entry::table(leaf.physical()).0, Ordering::Release);
+            leaves.push(leaf);
+        }
+        self.leaves = Arc::new(leaves);
+    }
+}
+
+/// A place.
+enum Place {
+    /// Never used.
+    Fresh,
+    /// Used before; nothing is mapped.
+    Free(Tables),
+    /// A window's.
+    Taken,
+}
+
+static PLACES: Masked<[Place; MOST_WINDOWS]> = Masked::new([const { Place::Fresh }; MOST_WINDOWS]);
+
+/// The place whose entry of the top table maps an address.
+pub(super) fn number_of(address: u64) -> Option<usize> {
+    let number = address.checked_sub(WINDOWS)? / SPACING;
+    (number < MOST_WINDOWS as u64).then_some(number as usize)
+}
+
+/// A place that a window has.
+pub(super) struct Slot {
+    number: usize,
+    pages: u64,
+    /// `None` only while it is dropped.
+    tables: Option<Tables>,
+    view: View,
+}
+
+impl Slot {
+    /// Takes a place for so many pages.
+    pub fn take(pages: u64) -> Result<Slot, WindowError> {
+        if pages == 0 || pages > MOST_WINDOW_PAGES {
+            return Err(WindowError::Pages { pages });
+        }
+        let found = {
+            let mut places = PLACES.lock();
+            // One that has tables is preferred.
+            let free = places.iter().position(|place| matches!(place, Place::Free(_)));
+            let free = free.or_else(|| places.iter().position(|place| matches!(place, Place::Fresh)));
+            free.map(|number| (number, core::mem::replace(&mut places[number], Place::Taken)))
+        };
+        let (number, place) = found.ok_or(WindowError::TooMany)?;
+        let mut tables = match place {
+            Place::Free(tables) => tables,
+            Place::Fresh | Place::Taken => {
+                let tables = Tables::new();
+                enter(number, &tables);
+                tables
+            }
+        };
+        tables.reach(pages);
+        let base = WINDOWS + number as u64 * SPACING + FIRST_PAGE;
+        let view = View { base, pages, leaves: Arc::clone(&tables.leaves) };
+        Ok(Slot { number, pages, tables: Some(tables), view })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Pages of the window.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The entry of a page.
+    pub fn entry(&self, page: u64) -> &'static AtomicU64 {
+        &self.view.leaves[(page / ENTRIES) as usize].0[(page % ENTRIES) as usize]
+    }
+
+    /// The address of a page.
+    pub fn address(&self, page: u64) -> u64 {
+        self.view.address(page)
+    }
+
+    /// What may be seen from everywhere.
+    pub fn clone_view(&self) -> View {
+        self.view.clone()
+    }
+}
+
+/// The pages have been taken out before.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(tables) = self.tables.take() {
+            PLACES.lock()[self.number] = Place::Free(tables);
+        }
+    }
+}
+
+/// Entries of a window's pages.
+#[derive(Clone)]
+pub(super) struct View {
+    base: u64,
+    pages: u64,
+    leaves: Arc<Vec<&'static Level>>,
+}
+
+impl View {
+    /// The entry of a page.
+    pub fn entry(&self, page: u64) -> Option<&'static AtomicU64> {
+        let entry = || &self.leaves[(page / ENTRIES) as usize].0[(page % ENTRIES) as usize];
+        (page < self.pages).then(entry)
+    }
+
+    /// The address of a page.
+    pub fn address(&self, page: u64) -> u64 {
+        self.base + (page << FRAME_SHIFT)
+    }
+}
+
+/// Enters tables into the top table, for good.
+fn enter(number: usize, tables: &Tables) {
+    let entry = paging::root_index(WINDOWS + number as u64 * SPACING) as u64;
+    let place = linear_address(root_address() >> FRAME_SHIFT) + 8 * entry;
+    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing
+    // was mapped there, so no processor has a translation of it.
+    unsafe { (*(place as *const AtomicU64)).store(Entry::table(tables.top.physical()).0, Ordering::Release) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lead_to_places() {
+        assert_eq!(number_of(WINDOWS - 1), None);
+        assert_eq!(number_of(WINDOWS), Some(0));
+        assert_eq!(number_of(WINDOWS + 3 * SPACING - 1), Some(2));
+        assert_eq!(number_of(WINDOWS + MOST_WINDOWS as u64 * SPACING), None);
+        // Not where the stacks of other cores lie.
+        assert!(WINDOWS + MOST_WINDOWS as u64 * SPACING <= 0x0000_6000_0000_0000);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        for pages in [0, MOST_WINDOW_PAGES + 1] {
+            assert_eq!(Slot::take(pages).err(), Some(WindowError::Pages { pages }));
+        }
+    }
+}

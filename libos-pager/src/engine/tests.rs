@@ -1,0 +1,236 @@
+//! The engine over a page table of the host, whose bits the test sets as a processor would.
+
+use super::*;
+use crate::marks::{HardwareMarks, Used};
+use crate::swap::Swap;
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use core::cell::RefCell;
+use libos_fs::cache::{Clock, Numbering, Referenced, Simulation};
+use libos_fs::{PolicyKind, RamDisk};
+use std::string::ToString;
+use std::sync::Mutex;
+
+extern crate std;
+
+/// A page: contents, what is allowed, used, written.
+struct Entry {
+    contents: Box<Page>,
+    protection: Protection,
+    written: bool,
+}
+
+#[derive(Clone, Default)]
+struct Model {
+    entries: Rc<RefCell<std::collections::BTreeMap<u64, Entry>>>,
+    used: Bits,
+}
+
+#[derive(Clone, Default)]
+struct Bits(Arc<Mutex<std::collections::BTreeSet<u64>>>);
+
+impl Used for Bits {
+    fn used(&self, page: u64) -> bool {
+        self.0.lock().unwrap().contains(&page)
+    }
+    fn clear_used(&self, page: u64) {
+        self.0.lock().unwrap().remove(&page);
+    }
+}
+
+impl PageMap for Model {
+    fn insert(&self, page: u64, contents: Box<Page>, protection: Protection) {
+        let before = self.entries.borrow_mut().insert(page, Entry { contents, protection, written: false });
+        assert!(before.is_none(), "page {page} twice");
+    }
+    fn remove(&self, page: u64) -> Option<Box<Page>> {
+        self.used.clear_used(page);
+        self.entries.borrow_mut().remove(&page).map(|entry| entry.contents)
+    }
+    fn protect(&self, page: u64, protection: Protection) {
+        self.entries.borrow_mut().get_mut(&page).unwrap().protection = protection;
+    }
+    fn used(&self, page: u64) -> bool {
+        self.used.used(page)
+    }
+    fn clear_used(&self, page: u64) {
+        self.used.clear_used(page);
+    }
+    fn mark_used(&self, page: u64) {
+        self.used.0.lock().unwrap().insert(page);
+    }
+    fn written(&self, page: u64) -> bool {
+        self.entries.borrow()[&page].written
+    }
+    fn mark_written(&self, page: u64) {
+        self.entries.borrow_mut().get_mut(&page).unwrap().written = true;
+    }
+}
+
+/// A processor with paged memory of so many pages and frames.
+struct Machine {
+    map: Model,
+    engine: Engine<Model>,
+}
+
+impl Machine {
+    fn new(pages: u64, frames: usize, policy: PolicyKind) -> Machine {
+        let map = Model::default();
+        let boxed = policy.build(frames);
+        let mut engine = Engine::new(map.clone(), pages, frames, 4, boxed, References::Sampled);
+        if policy == PolicyKind::Clock {
+            let marks = HardwareMarks::new(map.used.clone(), engine.page_of());
+            engine.set_policy(Box::new(Clock::with_marks(marks)), References::Marks);
+        }
+        let pager = Box::new(Swap::new(Box::new(RamDisk::new(pages)), pages).unwrap());
+        engine.add(Area { pages: 0..pages, pager, protection: Protection::Write });
+        Machine { map, engine }
+    }
+
+    /// An access, with the fault it may take.
+    fn access(&mut self, page: u64, write: Option<u8>) -> u8 {
+        let allowed = |map: &Model| {
+            map.entries.borrow().get(&page).is_some_and(|entry| match entry.protection {
+                Protection::None => false,
+                Protection::Read => write.is_none(),
+                Protection::Write => true,
+            })
+        };
+        if !allowed(&self.map) {
+            self.engine.fault(page, write.is_some()).unwrap();
+            assert!(allowed(&self.map), "page {page} after its fault");
+        }
+        self.map.mark_used(page);
+        let mut entries = self.map.entries.borrow_mut();
+        let entry = entries.get_mut(&page).unwrap();
+        let before = entry.contents.0[9];
+        if let Some(byte) = write {
+            entry.contents.0[9] = byte;
+            entry.written = true;
+        }
+        before
+    }
+}
+
+/// Numbers from a fixed sequence.
+fn draw(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*seed >> 33) % below
+}
+
+#[test]
+fn memory_remembers_under_every_policy() {
+    for kind in PolicyKind::ALL {
+        let mut machine = Machine::new(40, 7, kind);
+        let mut expected = [0u8; 40];
+        let mut seed = 3;
+        for step in 0..4000u64 {
+            let page = if step % 3 == 0 { draw(&mut seed, 40) } else { step % 40 };
+            let write = (draw(&mut seed, 3) == 0).then_some(step as u8);
+            assert_eq!(machine.access(page, write), expected[page as usize], "{} step {step}", kind.name());
+            expected[page as usize] = write.unwrap_or(expected[page as usize]);
+            if step % 97 == 0 {
+                let first = draw(&mut seed, 36);
+                machine.engine.discard(first..first + 3);
+                expected[first as usize..first as usize + 3].fill(0);
+            }
+            if step % 61 == 0 {
+                let first = draw(&mut seed, 30);
+                machine.engine.advise(first..first + 9, Advice::WillNeed).unwrap();
+            }
+            assert!(machine.engine.resident() <= 7 && machine.map.entries.borrow().len() <= 7);
+        }
+        let done = machine.engine.statistics();
+        assert_eq!(done.brought, done.zeroed + done.read);
+        assert!(done.written > 0 && done.write_requests <= done.written && done.read_ahead > 0);
+        assert_eq!(done.rejected_victims, 0, "{}", kind.name());
+    }
+}
+
+/// CLOCK with the processor's bits faults as the simulator says of CLOCK, if there each block that comes in is
+/// used once more: the access that faulted is made again.
+#[test]
+fn clock_faults_as_simulated() {
+    let mut machine = Machine::new(64, 11, PolicyKind::Clock);
+    let mut policy = PolicyKind::Clock.build(11);
+    let mut cache = Simulation::new(&mut *policy, 11);
+    let (mut misses, mut seed) = (0, 9);
+    for step in 0..6000u64 {
+        let page = if step % 2 == 0 { draw(&mut seed, 64) } else { draw(&mut seed, 8) };
+        machine.access(page, None);
+        if cache.reference(page) != Referenced::Hit {
+            misses += 1;
+            cache.reference(page);
+        }
+        assert_eq!(machine.engine.statistics().brought, misses, "step {step}");
+    }
+}
+
+#[test]
+fn what_is_recorded_is_every_change_of_page() {
+    let mut machine = Machine::new(32, 5, PolicyKind::Lru);
+    machine.engine.record();
+    let mut seed = 4;
+    let pages: Vec<u64> = (0..500).map(|_| draw(&mut seed, 32)).collect();
+    pages.iter().for_each(|page| {
+        machine.access(*page, Some(1));
+    });
+    let mut changes = pages.clone();
+    changes.dedup();
+    let recorded = machine.engine.recorder().unwrap();
+    assert!(recorded.pages().iter().map(|page| u64::from(*page)).eq(changes.iter().copied()));
+    let mut numbering = Numbering::default();
+    changes.iter().for_each(|page| numbering.push(*page).unwrap());
+    assert_eq!(numbering.finish().blocks().len(), 32);
+}
+
+/// A pager of which writing fails.
+struct Failing {
+    writes: bool,
+}
+
+impl Pager for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+    fn holds(&self, page: u64) -> bool {
+        page >= 8
+    }
+    fn page_in(&mut self, _: u64, pages: Vec<Box<Page>>) -> Result<Vec<Box<Page>>, PageFailure> {
+        Err(PageFailure { pages, error: PagerError::Other("no".into()) })
+    }
+    fn page_out(&mut self, _: u64, pages: Vec<Box<Page>>) -> Result<Vec<Box<Page>>, PageFailure> {
+        if self.writes { Ok(pages) } else { Err(PageFailure { pages, error: PagerError::Full }) }
+    }
+    fn discard(&mut self, _: Range<u64>) {}
+}
+
+#[test]
+fn a_pager_that_fails_loses_nothing() {
+    let mut machine = Machine::new(1, 4, PolicyKind::Lru);
+    machine.engine.slot_of.resize(32, NO_SLOT);
+    let pager = Box::new(Failing { writes: false });
+    machine.engine.areas[0] = Area { pages: 0..16, pager, protection: Protection::Write };
+    assert_eq!(machine.engine.fault(9, false), Err(PagerError::Other("no".into())));
+    assert!(machine.engine.fault(16, false).is_err(), "no region");
+    (0..3).for_each(|page| {
+        machine.access(page, Some(7));
+    });
+    machine.access(3, None);
+    // Page 0 is named, but can't go; page 3 is clean.
+    machine.access(4, Some(7));
+    assert!(!machine.map.entries.borrow().contains_key(&3));
+    assert_eq!(machine.engine.statistics().rejected_victims, 1);
+    // None can go now.
+    assert_eq!(machine.engine.fault(5, true), Err(PagerError::Full));
+    for page in [0, 1, 2, 4] {
+        assert_eq!(machine.access(page, None), 7, "page {page} is still there");
+        assert!(machine.map.written(page), "and has still to be written");
+    }
+    let pager = Box::new(Failing { writes: true });
+    machine.engine.areas[0].pager = pager;
+    machine.access(5, Some(7));
+    let areas = &mut machine.engine.areas;
+    areas[0].protection = Protection::Read;
+    assert!(machine.engine.fault(1, true).unwrap_err().to_string().contains("may not be written"));
+}

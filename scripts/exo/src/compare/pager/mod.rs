@@ -1,0 +1,197 @@
+//! `exo compare pager`: programs with more data than frames, under several policies for pages.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`boot`] | one boot of a program, judged |
+//! | [`limits`] | what the program computes and touches, and the two limits for that |
+//! | [`linux`] | one boot of the same program on Linux, with swap |
+//! | [`table`] | the rows as text |
+
+mod boot;
+mod limits;
+mod linux;
+mod table;
+
+use super::{CompareArgs, PeerSystem, order};
+use crate::build::{Built, Freshness, Source, images};
+use crate::error::{Error, Result};
+use crate::host::checkout::Checkout;
+use crate::host::output::write_lines;
+use crate::machine::args::MachineArgs;
+use crate::machine::conditions::Conditions;
+use limits::Limits;
+use linux::Peer;
+use pager::Program;
+use pager::options::{Policy, frames};
+use results::{PagingLine, Role};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Name of the application.
+pub const APP: &str = "pager";
+
+/// Memory unless it is asked for: a quarter of the data.
+const MEMORY: &str = "25%";
+
+/// What all boots share.
+struct Comparison<'a> {
+    args: &'a CompareArgs,
+    checkout: Checkout,
+    built: Built,
+    machine: MachineArgs,
+    programs: Vec<Program>,
+    policies: Vec<String>,
+    /// Frames, as the program understands them.
+    memories: Vec<String>,
+}
+
+/// A boot's result line, and which boot of its policy it was.
+#[derive(Serialize)]
+struct Sample {
+    #[serde(flatten)]
+    line: PagingLine,
+    run: u32,
+}
+
+/// The verb, for this application.
+pub fn compare(args: &CompareArgs) -> Result<()> {
+    let comparison = Comparison::prepare(args)?;
+    let conditions = Conditions::look(&comparison.checkout, &comparison.machine);
+    let machine = &comparison.machine;
+    let (accel, why) = if args.direct { machine.direct_accelerator()? } else { machine.accelerator()? };
+    eprintln!("exo: accelerator {}: {why}; {}", accel.name(), conditions.disk());
+    let samples = comparison.run_all()?;
+    print!("{}", table::table(&samples));
+    print!("{}", table::remarks(&samples));
+    if let Some(path) = &args.json {
+        write_lines(path, samples.iter().map(|sample| JsonLine { sample, conditions: &conditions }))?;
+    }
+    judge(&samples)
+}
+
+/// A result line with what the guest could not know.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    #[serde(flatten)]
+    sample: &'a Sample,
+    #[serde(flatten)]
+    conditions: &'a Conditions,
+}
+
+impl<'a> Comparison<'a> {
+    fn prepare(args: &'a CompareArgs) -> Result<Comparison<'a>> {
+        refuse(args)?;
+        let wrong = |what: String, fix: String| Error::Argument { what, fix };
+        let mut programs = Vec::new();
+        for name in &args.workloads {
+            programs.push(name.parse().map_err(|why| wrong(format!("program {name:?}"), format!("{why}")))?);
+        }
+        if programs.is_empty() {
+            programs = Program::ALL.into();
+        }
+        let mut policies = args.policies.clone();
+        if args.peer == Some(PeerSystem::Linux) {
+            policies.extend(linux::POLICIES.iter().map(|name| (*name).to_owned()));
+        }
+        for name in policies.iter().filter(|name| !linux::POLICIES.contains(&name.as_str())) {
+            Policy::parse(name).map_err(|why| wrong(format!("policy {name:?}"), why))?;
+        }
+        let memories = if args.cache.is_empty() { vec![MEMORY.to_owned()] } else { args.cache.clone() };
+        for memory in &memories {
+            frames(memory, programs[0].pages()).map_err(|why| wrong(format!("memory {memory:?}"), why))?;
+        }
+        for (what, list) in [("program", &args.workloads), ("policy", &policies), ("size", &memories)] {
+            let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
+            if let Some((_, name)) = twice {
+                let fix = "name each once; --runs N repeats".to_owned();
+                return Err(wrong(format!("{what} {name} is named twice"), fix));
+            }
+        }
+        let checkout = Checkout::find()?;
+        let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
+        let built = images(&checkout, &[Source::Member(APP.into())], freshness)?;
+        let machine = args.machine.clone();
+        let machine = MachineArgs { disk: Some(blank_disk(&checkout, &programs)?), ..machine };
+        Ok(Comparison { args, checkout, built, machine, programs, policies, memories })
+    }
+
+    /// All boots.
+    fn run_all(&self) -> Result<Vec<Sample>> {
+        let peers = self.policies.iter().any(|name| linux::POLICIES.contains(&name.as_str()));
+        let peer = peers.then(|| Peer::prepare(&self.checkout, &self.programs)).transpose()?;
+        let policies: Vec<&str> = self.policies.iter().map(String::as_str).collect();
+        let total = self.programs.len() * self.memories.len() * policies.len() * self.args.runs as usize;
+        let (mut samples, mut done) = (Vec::new(), 0);
+        for program in &self.programs {
+            eprintln!("exo: {}: recording its page references on this host", program.name());
+            let limits = Limits::of(*program);
+            for memory in &self.memories {
+                for (run, policy) in order(&policies, self.args.runs) {
+                    done += 1;
+                    eprintln!("exo: [{done}/{total}] {}, memory {memory}: {policy}", program.name());
+                    let setting = boot::Setting { program: *program, memory, policy };
+                    let mut line = match &peer {
+                        Some(peer) if linux::POLICIES.contains(&policy) => peer.boot(self, &setting)?,
+                        _ => boot::boot(self, &setting)?,
+                    };
+                    line.verified = line.digest == limits.digest();
+                    line.opt_misses = Some(limits.opt_misses(line.frames));
+                    line.fixed_misses = Some(limits.fixed_misses(line.frames));
+                    samples.push(Sample { line, run });
+                }
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// Refuses what only other applications have.
+fn refuse(args: &CompareArgs) -> Result<()> {
+    let given = [
+        (args.verify, "--verify", "the digest of each result is always compared"),
+        (!args.read_ahead.is_empty(), "--read-ahead", "pages come ahead where the program says will_need"),
+        (args.html.is_some(), "--html", "--json FILE has all figures"),
+        (args.csv.is_some(), "--csv", "--json FILE has all figures"),
+        (args.machine.disk.is_some(), "--disk", "leave it out: pages go to a blank disk that exo makes"),
+        (args.machine.cores > 1, "--cores", "the programs run on one core"),
+    ];
+    match given.into_iter().find(|(given, ..)| *given) {
+        Some((_, what, fix)) => {
+            Err(Error::Argument { what: format!("{what} is not for exo compare pager"), fix: fix.into() })
+        }
+        None if args.direct => super::arguments::check_direct(&args.machine, args.peer),
+        None => Ok(()),
+    }
+}
+
+/// A disk with nothing on it, large enough for all pages of any of the programs.
+fn blank_disk(checkout: &Checkout, programs: &[Program]) -> Result<PathBuf> {
+    /// Disks have whole mebibytes.
+    const MEBIBYTE: u64 = 1 << 20;
+    let pages = programs.iter().map(|program| program.pages()).max().unwrap_or(0);
+    let bytes = (pages * pager::PAGE_BYTES as u64).next_multiple_of(MEBIBYTE) + MEBIBYTE;
+    let path = checkout.artefacts("pager")?.join(format!("blank-{bytes}.img"));
+    // Boots write to a snapshot.
+    let file = std::fs::File::create(&path).map_err(Error::io("create", &path))?;
+    file.set_len(bytes).map_err(Error::io("write", &path))?;
+    Ok(path)
+}
+
+/// Results that make the comparison worthless are errors.
+fn judge(samples: &[Sample]) -> Result<()> {
+    for PagingLine { program, policy, digest, verified, misses, opt_misses, role, .. } in
+        samples.iter().map(|sample| &sample.line)
+    {
+        if !verified {
+            let text = format!("{program} under {policy}: the result {digest} is wrong");
+            return Err(Error::Measurement(text));
+        }
+        // Who forgets pages on the program's word may do with less than who may not.
+        let bound = *role != Role::Peer && policy != "own";
+        if bound && opt_misses.is_some_and(|least| *misses < least) {
+            let text = format!("{program} under {policy}: {misses} misses are fewer than Belady's optimum");
+            return Err(Error::Measurement(text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The same programs on Linux: anonymous memory in a control group with a limit, swap where it was turned on.
+//!
+//! Sources: Linux, Documentation/admin-guide/cgroup-v2.rst ("Memory"), madvise(2), proc(5).
+//!
+//! Under `linux` the kernel is told nothing; under `linux-madvise` what the programs say, as far as it can be
+//! said safely: `WILLNEED`, `SEQUENTIAL`, `RANDOM`.
+
+use crate::memory::{Array, Memory, pages_touched};
+use crate::options::frames;
+use crate::programs::{Program, UnknownProgram};
+use crate::{PAGE_BYTES, PAGE_WORDS};
+use memmap2::{Advice, MmapMut};
+use results::{BENCH_PAGING, PagingLine, Role};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::Path;
+use std::process::ExitCode;
+use std::string::{String, ToString};
+use std::time::Instant;
+
+/// Names of the policies there are.
+pub const POLICIES: [&str; 2] = ["linux", "linux-madvise"];
+
+/// Where control groups of version 2 are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// The group of the program.
+const NAME: &str = "pager";
+
+/// Anonymous memory.
+struct Anonymous {
+    listens: bool,
+}
+
+/// An array of its own mapping.
+struct Mapped {
+    /// Borrowed for each access: the crate lends its bytes or takes advice, not both.
+    bytes: RefCell<MmapMut>,
+    words: usize,
+    listens: bool,
+}
+
+impl Memory for Anonymous {
+    type Array<'m> = Mapped;
+
+    fn array(&self, words: usize) -> Mapped {
+        let bytes = words.div_ceil(PAGE_WORDS) * PAGE_BYTES;
+        let bytes =
+            MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
+        Mapped { bytes: RefCell::new(bytes), words, listens: self.listens }
+    }
+}
+
+impl Mapped {
+    fn advise(&self, words: &Range<usize>, advice: Advice) {
+        let pages = pages_touched(words);
+        if self.listens && !pages.is_empty() {
+            let (start, end) = (pages.start as usize * PAGE_BYTES, pages.end as usize * PAGE_BYTES);
+            // Advice that the kernel does not take costs nothing but time.
+            let _ = self.bytes.borrow().advise_range(advice, start, end - start);
+        }
+    }
+}
+
+impl Array for Mapped {
+    fn get(&self, at: usize) -> u64 {
+        let bytes = self.bytes.borrow();
+        let word = bytes[at * 8..].first_chunk().expect("a word");
+        u64::from_le_bytes(*word)
+    }
+
+    fn set(&self, at: usize, word: u64) {
+        self.bytes.borrow_mut()[at * 8..][..8].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn words(&self) -> usize {
+        self.words
+    }
+
+    fn will_need(&self, words: Range<usize>) {
+        self.advise(&words, Advice::WillNeed);
+    }
+
+    fn sequential(&self, words: Range<usize>) {
+        self.advise(&words, Advice::Sequential);
+    }
+
+    fn looping(&self, words: Range<usize>) {
+        self.advise(&words, Advice::Sequential);
+    }
+
+    fn normal(&self, words: Range<usize>) {
+        self.advise(&words, Advice::Normal);
+    }
+}
+
+/// Runs the program that the arguments name: `program=`, `policy=`, `frames=`.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(line) => {
+            println!("{}", line.to_json_line());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("pager: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<PagingLine, String> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let value = |key: &str| words.iter().rev().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let program = value("program").ok_or_else(|| format!("no program=NAME; {UnknownProgram}"))?;
+    let program: Program = program.parse().map_err(|error: UnknownProgram| error.to_string())?;
+    let policy = value("policy").unwrap_or(POLICIES[0]);
+    if !POLICIES.contains(&policy) {
+        return Err(format!("policy={policy}: there are {}", POLICIES.join(", ")));
+    }
+    let frames = frames(value("frames").unwrap_or("25%"), program.pages())?;
+    limit_memory(frames)?;
+    let memory = Anonymous { listens: policy == POLICIES[1] };
+    let before = Counts::now()?;
+    let start = Instant::now();
+    let digest = program.run(&memory);
+    let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
+    let after = Counts::now()?;
+    let (reads, major) = (after.swapped_in - before.swapped_in, after.major - before.major);
+    Ok(PagingLine {
+        bench: BENCH_PAGING.into(),
+        program: program.name().into(),
+        policy: policy.into(),
+        role: Role::Peer,
+        frames: frames as u64,
+        pages: program.pages(),
+        faults: after.faults - before.faults,
+        // Each page is made once.
+        misses: major + program.data_pages(),
+        reads,
+        writes: after.swapped_out - before.swapped_out,
+        elapsed_ms,
+        digest: format!("{digest:016x}"),
+        ..PagingLine::default()
+    })
+}
+
+/// What the kernel has counted.
+struct Counts {
+    swapped_in: u64,
+    swapped_out: u64,
+    faults: u64,
+    major: u64,
+}
+
+impl Counts {
+    fn now() -> Result<Counts, String> {
+        // Has each core add up what it has counted so far.
+        write("/proc/sys/vm/stat_refresh", "1")?;
+        let text = read("/proc/vmstat")?;
+        let statistic = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|number| number.trim().parse().ok()).ok_or(format!("/proc/vmstat has no {name}"))
+        };
+        Ok(Counts {
+            swapped_in: statistic("pswpin")?,
+            swapped_out: statistic("pswpout")?,
+            faults: statistic("pgfault")?,
+            major: statistic("pgmajfault")?,
+        })
+    }
+}
+
+/// Enters a control group that may have so many frames more than the program has now.
+fn limit_memory(frames: usize) -> Result<(), String> {
+    write(Path::new(GROUPS).join("cgroup.subtree_control"), "+memory")?;
+    let folder = Path::new(GROUPS).join(NAME);
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    write(folder.join("cgroup.procs"), &std::process::id().to_string())?;
+    // What the program touches besides its data is charged to the group as it comes. It gets room for that,
+    // more rather than less: tables, buffers, its stack.
+    let current: u64 =
+        read(folder.join("memory.current"))?.trim().parse().map_err(|error| format!("{error}"))?;
+    let limit = current + ROOM_BYTES + frames as u64 * PAGE_BYTES as u64;
+    write(folder.join("memory.max"), &limit.to_string())
+}
+
+/// Room for what is not data. The kernel charges pages to a group 64 at a time.
+const ROOM_BYTES: u64 = 64 * PAGE_BYTES as u64;
+
+fn write(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.as_ref().display()))
+}
+
+fn read(path: impl AsRef<Path>) -> Result<String, String> {
+    std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.as_ref().display()))
+}

@@ -1,0 +1,73 @@
+//! The program as a unikernel.
+
+use crate::paged::Paged;
+use crate::tests;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use libos_core::{argument, println, time};
+use libos_fs::RingDevice;
+use libos_pager::{PagedMemory, PagedOptions, Swap};
+use pager::options::{Options, Policy};
+use results::{BENCH_PAGING, PagingLine};
+
+/// Most pages of a request.
+const CLUSTER: usize = 16;
+
+/// Runs what the command line asks for.
+pub fn main() -> i32 {
+    let done = match argument("test") {
+        Some(name) => tests::run(name),
+        None => Options::parse(argument).and_then(|options| run(&options)),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(error) => {
+            println!("error: {error}");
+            1
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let Options { program, policy, frames, record } = *options;
+    let pages = program.pages();
+    let device = RingDevice::open().map_err(|error| format!("the disk: {error}"))?;
+    // Each region has a part of its own; this one, empty, only knows the disk.
+    let disk = Swap::new(Box::new(device), 0).map_err(|error| format!("{error}"))?;
+    // A part that is taken once tells whether the disk is large enough.
+    let memory = PagedMemory::new(PagedOptions { pages, frames, cluster: CLUSTER });
+    let memory = memory.map_err(|error| format!("{error}"))?;
+    disk.check(pages).map_err(|error| format!("{error}"))?;
+    memory.use_policy(policy.kind(program));
+    if record {
+        memory.record();
+    }
+    let paged = Paged::new(&memory, disk, policy == Policy::Own);
+    let start_ns = time::now_ns();
+    let digest = program.run(&paged);
+    let elapsed_ms = (time::now_ns() - start_ns) as f64 / 1e6;
+    let done = memory.statistics();
+    let line = PagingLine {
+        bench: BENCH_PAGING.into(),
+        program: program.name().into(),
+        policy: policy.name().into(),
+        role: policy.role(),
+        frames: frames as u64,
+        pages,
+        faults: done.faults,
+        misses: done.brought,
+        reads: done.read,
+        read_requests: done.read_requests,
+        read_ahead: done.read_ahead,
+        writes: done.written,
+        write_requests: done.write_requests,
+        elapsed_ms,
+        digest: format!("{digest:016x}"),
+        references: memory.recorded(|recorder| recorder.pages().len() as u64),
+        references_digest: memory.recorded(|recorder| format!("{:016x}", recorder.digest())),
+        ..PagingLine::default()
+    };
+    println!("{}", line.to_json_line());
+    Ok(())
+}
