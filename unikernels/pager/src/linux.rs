@@ -3,7 +3,8 @@
 //! Sources: Linux, Documentation/admin-guide/cgroup-v2.rst ("Memory"), madvise(2), proc(5).
 //!
 //! Under `linux` the kernel is told nothing; under `linux-madvise` what the programs say, as far as it can be
-//! said safely: `WILLNEED`, `SEQUENTIAL`, `RANDOM`.
+//! said safely: `WILLNEED`, `SEQUENTIAL`. Under `linux-single` it reads no page from swap but the one that is
+//! missing, so that its replacement can be seen by itself.
 
 use crate::memory::{Array, Memory, pages_touched};
 use crate::options::frames;
@@ -13,28 +14,33 @@ use memmap2::{Advice, MmapMut};
 use results::{BENCH_PAGING, PagingLine, Role};
 use std::cell::RefCell;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::string::{String, ToString};
 use std::time::Instant;
 
 /// Names of the policies there are.
-pub const POLICIES: [&str; 2] = ["linux", "linux-madvise"];
+pub const POLICIES: [&str; 3] = ["linux", "linux-madvise", "linux-single"];
+
+/// How many pages the kernel reads from swap at once, as a power of two.
+const CLUSTER: &str = "/proc/sys/vm/page-cluster";
 
 /// Where control groups of version 2 are mounted.
 const GROUPS: &str = "/sys/fs/cgroup";
 /// The group of the program.
 const NAME: &str = "pager";
 
-/// Anonymous memory.
+/// Anonymous memory. Its mappings stay until the program ends, so that what is in memory can be counted.
 struct Anonymous {
     listens: bool,
+    kept: RefCell<Vec<Rc<RefCell<MmapMut>>>>,
 }
 
 /// An array of its own mapping.
 struct Mapped {
     /// Borrowed for each access: the crate lends its bytes or takes advice, not both.
-    bytes: RefCell<MmapMut>,
+    bytes: Rc<RefCell<MmapMut>>,
     words: usize,
     listens: bool,
 }
@@ -46,7 +52,9 @@ impl Memory for Anonymous {
         let bytes = words.div_ceil(PAGE_WORDS) * PAGE_BYTES;
         let bytes =
             MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
-        Mapped { bytes: RefCell::new(bytes), words, listens: self.listens }
+        let bytes = Rc::new(RefCell::new(bytes));
+        self.kept.borrow_mut().push(Rc::clone(&bytes));
+        Mapped { bytes, words, listens: self.listens }
     }
 }
 
@@ -117,20 +125,26 @@ fn run() -> Result<PagingLine, String> {
         return Err(format!("policy={policy}: there are {}", POLICIES.join(", ")));
     }
     let frames = frames(value("frames").unwrap_or("25%"), program.pages())?;
-    limit_memory(frames)?;
-    let memory = Anonymous { listens: policy == POLICIES[1] };
+    if policy == POLICIES[2] {
+        write(CLUSTER, "0")?;
+    }
+    let group = limit_memory(frames)?;
+    let besides = anonymous_pages(&group)?;
+    let memory = Anonymous { listens: policy == POLICIES[1], kept: RefCell::default() };
     let before = Counts::now()?;
     let start = Instant::now();
     let digest = program.run(&memory);
     let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
     let after = Counts::now()?;
+    // As many as there ever were: the data does not fit.
+    let frames = anonymous_pages(&group)?.saturating_sub(besides).min(program.data_pages());
     let (reads, major) = (after.swapped_in - before.swapped_in, after.major - before.major);
     Ok(PagingLine {
         bench: BENCH_PAGING.into(),
         program: program.name().into(),
         policy: policy.into(),
         role: Role::Peer,
-        frames: frames as u64,
+        frames,
         pages: program.pages(),
         faults: after.faults - before.faults,
         // Each page is made once.
@@ -169,22 +183,35 @@ impl Counts {
     }
 }
 
-/// Enters a control group that may have so many frames more than the program has now.
-fn limit_memory(frames: usize) -> Result<(), String> {
+/// Enters a control group that may have so many frames more than it has now, and room for what is no data.
+///
+/// The kernel charges a group for page tables, kernel stacks, and pages that it hands out 64 at a time; it
+/// ends a program whose group is so small that it can't give up a page when it must. So the data gets more
+/// frames than asked for, and the result says how many.
+fn limit_memory(frames: usize) -> Result<PathBuf, String> {
     write(Path::new(GROUPS).join("cgroup.subtree_control"), "+memory")?;
     let folder = Path::new(GROUPS).join(NAME);
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     write(folder.join("cgroup.procs"), &std::process::id().to_string())?;
-    // What the program touches besides its data is charged to the group as it comes. It gets room for that,
-    // more rather than less: tables, buffers, its stack.
     let current: u64 =
         read(folder.join("memory.current"))?.trim().parse().map_err(|error| format!("{error}"))?;
-    let limit = current + ROOM_BYTES + frames as u64 * PAGE_BYTES as u64;
-    write(folder.join("memory.max"), &limit.to_string())
+    let limit = current + (CHARGED_AT_ONCE + frames as u64) * PAGE_BYTES as u64;
+    write(folder.join("memory.max"), &limit.to_string())?;
+    Ok(folder)
 }
 
-/// Room for what is not data. The kernel charges pages to a group 64 at a time.
-const ROOM_BYTES: u64 = 64 * PAGE_BYTES as u64;
+/// Pages that the kernel charges to a group at once, at most.
+const CHARGED_AT_ONCE: u64 = 64;
+
+/// Anonymous pages of a group that are in memory.
+fn anonymous_pages(folder: &Path) -> Result<u64, String> {
+    let text = read(folder.join("memory.stat"))?;
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.trim().parse::<u64>().ok()).ok_or(format!("memory.stat has no {name}"))
+    };
+    Ok((bytes("active_anon")? + bytes("inactive_anon")?) / PAGE_BYTES as u64)
+}
 
 fn write(path: impl AsRef<Path>, text: &str) -> Result<(), String> {
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.as_ref().display()))

@@ -19,6 +19,15 @@ impl Recording {
     pub fn references(&self) -> Vec<u64> {
         self.references.borrow().iter().map(|page| u64::from(*page)).collect()
     }
+
+    /// A digest of them, that of [`libos_pager::Recorder::digest`].
+    pub fn digest(&self) -> u64 {
+        let mut recorder = libos_pager::Recorder::default();
+        self.references.borrow().iter().for_each(|page| {
+            recorder.push(u64::from(*page));
+        });
+        recorder.digest()
+    }
 }
 
 /// An array of a [`Recording`].

@@ -10,6 +10,7 @@
 //! | [`guide`] | what the guide to policies of one's own promises |
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`servers`] | servers on a tap device, asked by the programs that people use |
+//! | [`paging`] | memory that a program pages itself |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
@@ -47,6 +48,7 @@ mod lanes;
 mod libvirt;
 mod linux;
 mod network;
+mod paging;
 mod platform;
 mod power_button;
 mod processor;
@@ -139,7 +141,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv"]
+    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv", "pager"]
         .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
@@ -158,6 +160,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(power_button::tests());
     tests.extend(console::tests());
     tests.extend(network::tests());
+    tests.extend(paging::tests());
     tests.extend(web::tests());
     tests.extend(servers::tests());
     tests.extend(linux::tests());

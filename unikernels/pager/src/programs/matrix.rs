@@ -8,7 +8,7 @@ const N: usize = 192;
 /// Rows and columns of a block: a divisor of [`N`].
 const BLOCK: usize = 48;
 /// Rows of the second matrix that are worth keeping when going by blocks.
-const KEPT_ROWS: usize = 40;
+const KEPT_ROWS: usize = 44;
 /// Words of the three matrices.
 pub(super) const ARRAYS: [usize; 3] = [N * N; 3];
 

@@ -87,6 +87,8 @@ impl Program {
         match self {
             // What they know is little: their accesses follow from their data.
             Program::Bfs | Program::Join => PolicyKind::WTinyLfu,
+            // Marking follows pointers: no policy tried does better than CLOCK.
+            Program::Collector => PolicyKind::Clock,
             _ => PolicyKind::Hinted,
         }
     }

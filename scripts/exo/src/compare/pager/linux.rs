@@ -17,9 +17,6 @@ use results::PagingLine;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The policies of Linux: told nothing, and with `madvise`.
-pub const POLICIES: [&str; 2] = ["linux", "linux-madvise"];
-
 /// The program in the guest.
 const PROGRAM: &str = "/pager";
 /// What turns swap on.

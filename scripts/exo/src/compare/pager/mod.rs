@@ -30,6 +30,9 @@ use std::path::PathBuf;
 /// Name of the application.
 pub const APP: &str = "pager";
 
+/// The policies of Linux: told nothing, with `madvise`, and without reading ahead from swap.
+const PEER_POLICIES: [&str; 3] = ["linux", "linux-madvise", "linux-single"];
+
 /// Memory unless it is asked for: a quarter of the data.
 const MEMORY: &str = "25%";
 
@@ -91,9 +94,9 @@ impl<'a> Comparison<'a> {
         }
         let mut policies = args.policies.clone();
         if args.peer == Some(PeerSystem::Linux) {
-            policies.extend(linux::POLICIES.iter().map(|name| (*name).to_owned()));
+            policies.extend(PEER_POLICIES.iter().map(|name| (*name).to_owned()));
         }
-        for name in policies.iter().filter(|name| !linux::POLICIES.contains(&name.as_str())) {
+        for name in policies.iter().filter(|name| !PEER_POLICIES.contains(&name.as_str())) {
             Policy::parse(name).map_err(|why| wrong(format!("policy {name:?}"), why))?;
         }
         let memories = if args.cache.is_empty() { vec![MEMORY.to_owned()] } else { args.cache.clone() };
@@ -117,7 +120,7 @@ impl<'a> Comparison<'a> {
 
     /// All boots.
     fn run_all(&self) -> Result<Vec<Sample>> {
-        let peers = self.policies.iter().any(|name| linux::POLICIES.contains(&name.as_str()));
+        let peers = self.policies.iter().any(|name| PEER_POLICIES.contains(&name.as_str()));
         let peer = peers.then(|| Peer::prepare(&self.checkout, &self.programs)).transpose()?;
         let policies: Vec<&str> = self.policies.iter().map(String::as_str).collect();
         let total = self.programs.len() * self.memories.len() * policies.len() * self.args.runs as usize;
@@ -131,7 +134,7 @@ impl<'a> Comparison<'a> {
                     eprintln!("exo: [{done}/{total}] {}, memory {memory}: {policy}", program.name());
                     let setting = boot::Setting { program: *program, memory, policy };
                     let mut line = match &peer {
-                        Some(peer) if linux::POLICIES.contains(&policy) => peer.boot(self, &setting)?,
+                        Some(peer) if PEER_POLICIES.contains(&policy) => peer.boot(self, &setting)?,
                         _ => boot::boot(self, &setting)?,
                     };
                     line.verified = line.digest == limits.digest();

@@ -23,8 +23,10 @@ const HEADS: [&str; 10] = [
 /// Samples of the same program, memory and policy, the first for each.
 fn rows(samples: &[Sample]) -> Vec<Vec<&PagingLine>> {
     let mut rows: Vec<Vec<&PagingLine>> = Vec::new();
+    // How many frames Linux has differs a little from boot to boot.
+    let frames = |line: &PagingLine| if line.role == Role::Peer { 0 } else { line.frames };
     let same = |a: &PagingLine, b: &PagingLine| {
-        (&a.program, a.frames, &a.policy) == (&b.program, b.frames, &b.policy)
+        (&a.program, frames(a), &a.policy) == (&b.program, frames(b), &b.policy)
     };
     for Sample { line, .. } in samples {
         match rows.iter_mut().find(|row| same(row[0], line)) {
@@ -84,7 +86,8 @@ pub fn remarks(samples: &[Sample]) -> String {
     );
     if samples.iter().any(|sample| sample.line.role == Role::Peer) {
         text += "Linux brings in pages beside the one that is missing: its misses are faults that waited for the disk, and\n\
-                 pages made for the first time; its memory is rounded up by what the kernel charges besides.\n";
+                 pages made for the first time. The kernel can't keep a group of processes to so few frames: those it had for\n\
+                 the data at the end are shown, and Belady's optimum is that with as many.\n";
     }
     let runs = samples.iter().map(|sample| sample.run).max().unwrap_or(0) + 1;
     if runs > 1 {

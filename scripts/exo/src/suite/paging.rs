@@ -1,0 +1,110 @@
+//! Memory that a program pages itself.
+
+use super::context::{Context, Said, json_lines, text};
+use super::platform::Need;
+use super::{Test, Verdict};
+use pager::{Program, Recording};
+use results::PagingLine;
+
+/// The tests.
+pub fn tests() -> Vec<Test> {
+    let direct = [Need::Alone, Need::Disk];
+    vec![
+        Test::new("paged-memory", &[], works),
+        Test::new("paged-memory-fails", &[], fails),
+        Test::new("page-references", &[Need::Disk, Need::Speed], references),
+        Test::new("compare-pager", &[Need::Exokernel, Need::Disk, Need::Speed], |context| {
+            compare(context, &[])
+        }),
+        Test::new("compare-pager-direct", &direct, |context| compare(context, &["--direct"])),
+        Test::new("compare-pager-arguments", &[], arguments),
+    ]
+}
+
+fn run(context: &Context, word: &str) -> Result<Said, String> {
+    context.run(&["pager", "--", &format!("test={word}")])
+}
+
+/// Aliases, sharing, copies on write, lazy zeros, protection, the processor's bits; all policies.
+fn works(context: &Context) -> Verdict {
+    for word in ["abilities", "policies"] {
+        run(context, word)?.succeeded()?.shows(&format!("paged memory: {word} is as it should be"))?;
+    }
+    Ok(())
+}
+
+/// What can't be answered ends the program with a report that says why.
+fn fails(context: &Context) -> Verdict {
+    for (word, reason) in [
+        ("guard", "page 2 of a window: page 2 is a guard"),
+        ("failing-pager", "page 1 of a window: the tape is torn"),
+        (
+            "pager-faults",
+            "page 0 of a window: the handler of this window used a page of it that is not there",
+        ),
+        ("locked", "page 0 of a window: used with interrupts disabled"),
+    ] {
+        let said = run(context, word)?.shows(&format!("paged memory: {reason}"))?;
+        said.shows("unhandled page fault: ")?.shows("#0 ")?.fails_with(&["102"])?;
+    }
+    let said = run(context, "policy-panics")?.shows("no victim for page Some(4)")?;
+    said.fails_with(&["101"])
+}
+
+/// What a machine records, by a fault for each change of page, is what this host records of every access.
+fn references(context: &Context) -> Verdict {
+    let disk = context.scratch.path().join("pages.img");
+    std::fs::write(&disk, vec![0; 2 << 20]).map_err(|error| error.to_string())?;
+    let words = ["--", "program=matmul", "policy=lru", "record=1"];
+    let disk = text(&disk);
+    let arguments = [&["pager", "--disk", &disk], &words[..]].concat();
+    let memory = Recording::default();
+    Program::Matmul.run(&memory);
+    context
+        .run(&arguments)?
+        .succeeded()?
+        .shows(&format!("\"references_digest\":\"{:016x}\"", memory.digest()))
+        .map(drop)
+}
+
+/// The program's own policy comes near Belady's optimum where its accesses are regular, and does better than
+/// the default.
+fn compare(context: &Context, more: &[&str]) -> Verdict {
+    let json = text(&context.scratch.path().join("pager.json"));
+    let all =
+        ["compare", "pager", "--no-build", "--workloads", "matmul,sort", "--timeout", "120", "--json", &json];
+    context.exo(&[&all[..], more].concat())?.succeeded()?.shows("checked and found right")?;
+    let lines: Vec<PagingLine> = json_lines(&json)?;
+    for program in ["matmul", "sort"] {
+        let under = |policy: &str| {
+            let found = lines.iter().find(|line| line.program == program && line.policy == policy);
+            found.ok_or_else(|| format!("no line of {program} under {policy}"))
+        };
+        let (default, own) = (under("default")?, under("own")?);
+        let least = own.opt_misses.unwrap_or(0);
+        if own.misses * 10 > least * 11 {
+            return Err(format!("{program}: {} misses, where {least} are possible", own.misses));
+        }
+        if own.reads * 10 > default.reads * 6 {
+            return Err(format!(
+                "{program}: {} reads by its own policy, {} by default",
+                own.reads, default.reads
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Wrong arguments are one clear line.
+fn arguments(context: &Context) -> Verdict {
+    for (words, said) in [
+        (&["--workloads", "nothing"][..], "program \"nothing\""),
+        (&["--policies", "nothing"], "policy \"nothing\""),
+        (&["--cache", "0%"], "memory \"0%\""),
+        (&["--read-ahead", "none"], "--read-ahead is not for exo compare pager"),
+        (&["--workloads", "sort,sort"], "program sort is named twice"),
+    ] {
+        context.exo(&[&["compare", "pager", "--no-build"], words].concat())?.fails_with(&[said])?;
+    }
+    Ok(())
+}
