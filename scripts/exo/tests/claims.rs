@@ -24,7 +24,9 @@ struct Sources {
 impl Sources {
     fn of(root: &Path) -> Sources {
         let mut texts = BTreeMap::new();
-        for folder in ["hyperexo", "libos-core", "libos-net", "libos-fs", "libos-pager", "unikernels", "scripts"] {
+        for folder in
+            ["hyperexo", "libos-core", "libos-net", "libos-fs", "libos-pager", "unikernels", "scripts"]
+        {
             gather(root, &root.join(folder), &mut texts);
         }
         let tests = system_tests(&texts);
