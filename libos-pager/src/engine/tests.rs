@@ -147,8 +147,8 @@ fn memory_remembers_under_every_policy() {
     }
 }
 
-/// CLOCK with the processor's bits faults as the simulator says of CLOCK, if there each block that comes in is
-/// used once more: the access that faulted is made again.
+/// CLOCK with the processor's bits faults as the simulator says of CLOCK, if there each block that comes in
+/// is used once more: the access that faulted is made again.
 #[test]
 fn clock_faults_as_simulated() {
     let mut machine = Machine::new(64, 11, PolicyKind::Clock);

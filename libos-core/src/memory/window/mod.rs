@@ -8,8 +8,8 @@
 //! [`Pages`] is what a handler works with: it puts pages of the heap into the window, takes them out, changes
 //! what is allowed, and reads the bits that the processor sets (used, written). A [`Window`] lends its memory
 //! as [`Cells`]. A program that touches a page which is not there has its handler called; afterwards the
-//! access is made again. If the handler gives up, the unikernel ends with a report that names the page and the
-//! reason.
+//! access is made again. If the handler gives up, the unikernel ends with a report that names the page and
+//! the reason.
 //!
 //! Which page comes and which one goes is not decided here: see the crate `libos-pager`.
 //!
@@ -143,8 +143,8 @@ impl Pages {
     ///
     /// # Panics
     ///
-    /// If there is one already, no such place, or the page does not lie on the heap. So do the other functions
-    /// that put pages in.
+    /// If there is one already, no such place, or the page does not lie on the heap. So do the other
+    /// functions that put pages in.
     pub fn insert(&self, page: u64, contents: Box<Page>, protection: Protection) {
         let address = &raw const *contents as u64;
         self.place(page, address, Content::Owned(Lent::new(contents)), protection);
@@ -368,9 +368,9 @@ impl Window {
 
     /// Has page faults in the window answered by `handler`. Until then, any ends the unikernel.
     ///
-    /// It is called on the stack of the program that faulted, with interrupts enabled, so that it can wait for
-    /// a disk. If it panics, or touches a page of the same window that is not there, the unikernel ends with a
-    /// report.
+    /// It is called on the stack of the program that faulted, with interrupts enabled, so that it can wait
+    /// for a disk. If it panics, or touches a page of the same window that is not there, the unikernel ends
+    /// with a report.
     pub fn set_handler(&mut self, handler: Box<Handler>) {
         self.registered = None;
         self.registered = Some(Registered::new(&self.pages.slot, handler));

@@ -15,8 +15,7 @@ use libos_pager::{PageFailure, PagedMemory, PagedOptions, Pager, PagerError, Ref
 /// Runs one.
 pub fn run(name: &str) -> Result<(), String> {
     match name {
-        "abilities" => abilities()?,
-        "policies" => policies()?,
+        "works" => abilities().and_then(|()| policies())?,
         "guard" => guard()?,
         "failing-pager" => failing_pager()?,
         "pager-faults" => pager_faults()?,
