@@ -1,5 +1,6 @@
 //! First program of a Linux guest: carries out the plan in the initial file system (see the library), reports
-//! how it went, and ends the machine. Run by itself with the word `streams`, it takes and gives bytes. Linked statically, so that nothing else is needed there.
+//! how it went, and ends the machine. Run by itself with the word `streams`, it takes and gives bytes. Linked
+//! statically, so that nothing else is needed there.
 #![forbid(unsafe_code)]
 
 mod streams;

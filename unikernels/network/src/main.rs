@@ -11,7 +11,7 @@
 //! | `batch=N` | requests on their way at once, at most 32 (1) |
 //! | `bytes=N` | bytes of a request, 28 to 1514 (64) |
 //! | `shared=1` | `role=echo` takes requests to the machine's address, too |
-//! | `address=A/BITS` | IP address for `role=get` and `role=streams`, such as 10.0.0.2/24; by DHCP if not given |
+//! | `address=A/BITS` | address for `role=get` and `role=streams`, as 10.0.0.2/24; by DHCP if not given |
 //! | `from=A`, `page=P` | server and page for `role=get` (10.0.0.1, /) |
 //! | `port=N` | port of TCP: the server's for `role=get` (80), its own for `role=streams` (5001) |
 //! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |

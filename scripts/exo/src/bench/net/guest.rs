@@ -28,7 +28,8 @@ const START: Duration = Duration::from_secs(60);
 const ATTEMPT: Duration = Duration::from_millis(300);
 
 /// Boots the machine, waits until somebody listens at `address`, calls `work`, and ends the machine. `work`
-/// has QEMU's control socket. Returns what `work` did, and what the machine's programs printed. The calling thread must be where the machine's network is.
+/// has QEMU's control socket. Returns what `work` did, and what the machine's programs printed. The calling
+/// thread must be where the machine's network is.
 ///
 /// # Errors
 ///

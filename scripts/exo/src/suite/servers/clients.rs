@@ -26,8 +26,8 @@ fn page() -> Vec<u8> {
     (0..100_000_u32).map(|at| b' ' + (at * 7 % 89) as u8).collect()
 }
 
-/// Files come whole, in parts, compressed and not at all, as a client of that kind asks; what went over the wire
-/// is well formed.
+/// Files come whole, in parts, compressed and not at all, as the client asks; what went over the wire is well
+/// formed.
 fn clients(context: &Context) -> Verdict {
     let page = page();
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());

@@ -70,8 +70,8 @@ fn served(
     on_network(context, &network, &arguments, "httpd: listening on", ask)
 }
 
-/// Runs this, calls `ask` in the network as soon as the machine has printed these words, and presses the power
-/// button.
+/// Runs this, calls `ask` in the network as soon as the machine has printed these words, and presses the
+/// power button.
 fn on_network(
     context: &Context,
     network: &TapNetwork,

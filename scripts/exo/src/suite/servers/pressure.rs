@@ -29,8 +29,8 @@ const BATCHES: usize = 20;
 const FEWER_BATCHES: usize = 6;
 /// Batches after which tables have the size that they keep.
 const WARM_UP: usize = 3;
-/// Bytes by which the heap may grow after that: a page or two that wait to be used again. Whoever kept something
-/// of each connection would need more.
+/// Bytes by which the heap may grow after that: a page or two that wait to be used again. Whoever kept
+/// something of each connection would need more.
 const SPARE: u64 = 16 << 10;
 
 const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -86,7 +86,7 @@ fn one_batch() -> std::io::Result<()> {
 /// Clients that send the head of a request byte by byte.
 const SLOW: usize = 300;
 
-/// Clients that never end their requests do not keep others from the server; after a while they are sent away.
+/// Clients that never end their requests keep nobody from the server; after a while they are sent away.
 fn slow_clients(context: &Context) -> Verdict {
     let image = site(context, "slow", &[("small", b"the end of it")])?;
     let asked = served(context, &image, &[], &[], |_| {
@@ -111,7 +111,8 @@ const BURST: u32 = 250;
 /// Those that must have arrived: a tap device drops what a machine does not take.
 const ARRIVED: u64 = 20_000;
 
-/// Connections are asked for in the name of others who never answer: clients are served during that and after.
+/// Connections are asked for in the name of others who never answer: clients are served during that and
+/// after.
 fn syn_flood(context: &Context) -> Verdict {
     let image = site(context, "flood", &[("small", b"the end of it")])?;
     let mut asked = 0u64;
