@@ -30,7 +30,7 @@
 //! rows: server::contents server::channels server::clock server::config server::slowlog · server::client server::waiting
 //! rows: server::state · server::persist server::transaction server::clients server::info server::debug · server::room
 //! rows: server::publish server::configure · server::commands · server::request · server::connection server::tasks
-//! rows: server
+//! rows: server · main::server
 #![no_std]
 #![forbid(unsafe_code)]
 
