@@ -3,8 +3,7 @@
 //! | word of the command line | what |
 //! |---|---|
 //! | `port=N` | port of TCP (6379) |
-//! | `address=A/BITS` | its own address, such as 10.0.0.2/24; by DHCP if not given |
-//! | `router=A` | the way to other networks, with `address=` |
+//! | `address=`, `router=`, `address6=`, … | those of [`libos_net::Config::with_words`]; by DHCP and SLAAC if not given |
 //! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
 //! | `epoch=SECONDS` | the time now, in seconds since 1970; else time goes on from where the log ends, or from 0 |
 //! | `cache=N` | blocks of the file cache, with `appendonly=yes` (512) |

@@ -140,9 +140,9 @@ pub fn format_f64(value: f64) -> String {
 const DECIMALS: usize = 17;
 
 /// The sum of two decimal numbers as Redis's `INCRBYFLOAT` prints it: up to 17 decimals, no zeros at the end.
-/// Like Redis, it keeps 64 bits of the sum. Unlike there, what is added is exact where it has no more decimals
-/// than that and is below 10^20, which can show in the last of 19 digits. `None` if one is no number; an infinite sum is
-/// "inf".
+/// Like Redis, it keeps 64 bits of the sum. Unlike there, what is added is exact where it has no more
+/// decimals than that and is below 10^20, which can show in the last of 19 digits. `None` if one is no
+/// number; an infinite sum is "inf".
 pub fn add_decimals(first: &[u8], second: &[u8]) -> Option<String> {
     let (first_value, second_value) = (parse_f64(first)?, parse_f64(second)?);
     let (sign, whole, part) = match (fixed(first), fixed(second)) {

@@ -65,7 +65,8 @@ pub enum Keys {
     None,
     /// From the first to the last (negative: from the end), each so many after the one before it.
     Places(i8, i8, i8),
-    /// A count at this argument, and so many keys after it. The second number is that of a key before it, or 0.
+    /// A count at this argument, and so many keys after it. The second number is that of a key before it, or
+    /// 0.
     Counted(u8, u8),
     /// The first half of what comes after the word `STREAMS`.
     Streams,
@@ -204,8 +205,8 @@ pub enum Outcome {
     Server,
 }
 
-/// What a client waits for. When one of the keys is ready, `again` is run, with [`Session::waited`] set. If it
-/// waits again, it keeps its first deadline.
+/// What a client waits for. When one of the keys is ready, `again` is run, with [`Session::waited`] set. If
+/// it waits again, it keeps its first deadline.
 #[derive(Debug)]
 pub struct Wait {
     /// The command that is to be run.

@@ -1,13 +1,14 @@
 //! The commands: what they are called, and what each does.
 //!
 //! A function of a family gets a [`Call`], and replies into it. It judges its arguments before it changes
-//! anything: an error takes back what it has written of a reply, but not what it has done. What it has done is
-//! logged as it came, if it has changed anything and has not said otherwise ([`Call::log_instead`]).
+//! anything: an error takes back what it has written of a reply, but not what it has done. What it has done
+//! is logged as it came, if it has changed anything and has not said otherwise ([`Call::log_instead`]).
 
 mod about;
 mod bitfield;
 mod bits;
 mod call;
+mod claim;
 mod combine;
 mod error;
 mod expiry;
@@ -42,8 +43,9 @@ const ABOUT: &[Command] =
     })];
 
 /// All commands, by family.
-static FAMILIES: [&[Command]; 20] = [
+static FAMILIES: [&[Command]; 21] = [
     ABOUT,
+    claim::COMMANDS,
     bitfield::COMMANDS,
     bits::COMMANDS,
     combine::COMMANDS,

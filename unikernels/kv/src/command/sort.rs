@@ -68,8 +68,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// What a pattern gives for an element: the key in which the element takes the place of the star, or the field
-/// of a hash (`key->field`).
+/// What a pattern gives for an element: the key in which the element takes the place of the star, or the
+/// field of a hash (`key->field`).
 fn look_up(call: &mut Call<'_>, pattern: &[u8], element: &Bytes) -> Option<Bytes> {
     if pattern == b"#" {
         return Some(element.clone());
@@ -158,7 +158,8 @@ fn in_order(
         let order = if alpha {
             text.cmp(other_text)
         } else {
-            // Elements of one weight stand in the order of their bytes, so that the result is always the same.
+            // Elements of one weight stand in the order of their bytes, so that the result is always the
+            // same.
             number.partial_cmp(other_number).unwrap_or(Ordering::Equal).then_with(|| element.cmp(other))
         };
         if descending { order.reverse() } else { order }

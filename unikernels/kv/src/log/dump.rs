@@ -42,8 +42,8 @@ pub fn dump(store: &Store, at: At, out: &mut Vec<u8>) {
 
 /// Commands of some elements each, which consist of so many arguments.
 fn in_pieces<'v>(
-    name: &[u8],
-    key: &[u8],
+    name: &'v [u8],
+    key: &'v [u8],
     arguments: impl Iterator<Item = &'v [u8]>,
     each: usize,
     out: &mut Vec<u8>,

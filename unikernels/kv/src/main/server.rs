@@ -11,7 +11,7 @@ use libos_core::task::Executor;
 use libos_core::{argument, arguments, power, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
-use libos_net::{Address, Net, TcpListener, TcpPolicy};
+use libos_net::{Net, TcpListener, TcpPolicy};
 
 /// The log, in its volume.
 const LOG: &str = "/appendonly.aof";
@@ -57,7 +57,9 @@ pub fn main() -> Result<i32, String> {
         open_log(&mut server)?;
     }
     let link = NicLink::open().map_err(|error| wrong(&error))?;
-    let net = Net::new(link, &libos_net::Config { address: address()?, seed: net, now_ns: time::now_ns });
+    let net_config =
+        libos_net::Config::new(net, time::now_ns).with_words(argument).map_err(|error| wrong(&error))?;
+    let net = Net::new(link, &net_config).map_err(|error| wrong(&error))?;
     let executor = Executor::new(time::now_ns);
     let listener = net.listen(port, backlog, Pipelined).map_err(|error| wrong(&error))?;
     let server = Rc::new(RefCell::new(server));
@@ -111,18 +113,6 @@ fn open_log(server: &mut Server) -> Result<(), String> {
         found.commands, found.groups, found.whole
     );
     Ok(())
-}
-
-fn address() -> Result<Address, String> {
-    let Some(text) = argument("address") else { return Ok(Address::Dhcp) };
-    let address = text.parse().map_err(|()| {
-        format!("kv: address={text}: an address and the bits of its network are wanted: 10.0.0.2/24")
-    })?;
-    let router = match argument("router") {
-        Some(text) => Some(text.parse().map_err(|()| format!("kv: router={text} is no address"))?),
-        None => None,
-    };
-    Ok(Address::Static { address, router })
 }
 
 async fn run(server: Rc<RefCell<Server>>, net: Net, executor: Executor, listener: TcpListener) -> Ending {

@@ -1,11 +1,11 @@
 //! The data, for a rewrite of the log.
 
 use crate::bytes::Bytes;
-use crate::command::{Command, Index, Keys};
+use crate::command::Index;
 use crate::log::format::{Item, item};
 use crate::log::{Contents, dump};
 use crate::number::parse_u64;
-use crate::resp::{Arguments, OwnedArguments};
+use crate::resp::OwnedArguments;
 use crate::store::{DATABASES, Store};
 use alloc::vec::Vec;
 
@@ -43,64 +43,47 @@ impl Contents for Data<'_> {
                 // Into another database, or a whole one.
                 "flushall" | "flushdb" | "swapdb" | "move" => return None,
                 "copy" if args.len() > 3 => return None,
-                _ => keys.extend(keys_of(command, &args).map(|key| (database, Bytes::from(key)))),
+                _ => {
+                    let args: Vec<&[u8]> = args.from(0).collect();
+                    let places = command.keys.of(&args)?;
+                    keys.extend(places.into_iter().map(|place| (database, Bytes::from(args[place]))));
+                }
             }
         }
         Some(keys)
     }
 }
 
-/// The keys of a command.
-fn keys_of<'a>(command: &Command, args: &Arguments<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    let count = args.len();
-    let word = |word: &str| (1..count).find(|index| args.at(*index).eq_ignore_ascii_case(word.as_bytes()));
-    let places: Vec<usize> = match command.keys {
-        Keys::None => Vec::new(),
-        Keys::Places(first, last, step) => {
-            let last = if last < 0 { count as isize + isize::from(last) } else { isize::from(last) };
-            (first as usize..=last.max(0) as usize).step_by(step.unsigned_abs().max(1).into()).collect()
-        }
-        Keys::Counted(place, before) => {
-            let numbered = args.get(place.into()).and_then(parse_u64).unwrap_or(0) as usize;
-            let first = usize::from(place) + 1;
-            let before = (before > 0).then_some(usize::from(before));
-            before.into_iter().chain(first..first.saturating_add(numbered).min(count)).collect()
-        }
-        Keys::Streams => {
-            word("STREAMS").map_or(Vec::new(), |at| (at + 1..at + 1 + (count - at - 1) / 2).collect())
-        }
-        Keys::AndStored => [Some(1), word("STORE").map(|at| at + 1)].into_iter().flatten().collect(),
-    };
-    let args = *args;
-    places.into_iter().filter_map(move |index| args.get(index))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::write_command;
     use alloc::string::String;
 
     #[test]
-    fn the_keys_of_commands_are_known() {
-        let index = Index::new();
+    fn the_keys_that_commands_change_are_known() {
+        let (store, index) = (Store::new([1, 2, 3]), Index::new());
+        let data = Data { store: &store, index: &index };
         for (line, expected) in [
-            ("SET k v PX 5", "k"),
-            ("DEL a b c", "a b c"),
-            ("MSET a 1 b 2", "a b"),
-            ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", "d a b"),
-            ("LMPOP 2 a b LEFT", "a b"),
-            ("BLPOP a b 0", "a b"),
-            ("SORT k BY x STORE d", "k d"),
-            ("RENAME a b", "a b"),
-            ("PING", ""),
+            ("SET k v PX 5", Some("0:k")),
+            ("DEL a b c", Some("0:a 0:b 0:c")),
+            ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", Some("0:d 0:a 0:b")),
+            ("SELECT 3|RENAME a b", Some("3:a 3:b")),
+            ("SET k v|FLUSHALL", None),
+            ("COPY a b DB 2", None),
         ] {
-            let mut owned = OwnedArguments::default();
-            line.split(' ').for_each(|word| owned.push(word.as_bytes()));
-            let args = owned.arguments();
-            let command = index.named(args.at(0)).expect(line);
-            let keys: Vec<String> =
-                keys_of(command, &args).map(|key| String::from_utf8_lossy(key).into_owned()).collect();
-            assert_eq!(keys.join(" "), expected, "{line}");
+            let mut commands = Vec::new();
+            line.split('|').for_each(|line| {
+                let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+                write_command(&mut commands, words.into_iter());
+            });
+            let keys = data.changed(0, &commands).map(|keys| {
+                let shown = |(database, key): (u8, Bytes)| {
+                    alloc::format!("{database}:{}", String::from_utf8_lossy(&key))
+                };
+                keys.into_iter().map(shown).collect::<Vec<_>>().join(" ")
+            });
+            assert_eq!(keys.as_deref(), expected, "{line}");
         }
     }
 }

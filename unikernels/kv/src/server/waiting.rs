@@ -64,7 +64,7 @@ mod tests {
         let (a, b) = (key("a"), key("b"));
         let mut waiting = Waiting::default();
         waiting.add(1, &[a.clone(), b.clone(), a.clone()]);
-        waiting.add(2, &[b.clone()]);
+        waiting.add(2, core::slice::from_ref(&b));
         assert_eq!((waiting.for_key(&a), waiting.for_key(&b)), (Vec::from([1]), Vec::from([1, 2])));
         waiting.remove(1, &[a.clone(), b.clone(), a.clone()]);
         assert_eq!((waiting.for_key(&a), waiting.for_key(&b)), (Vec::new(), Vec::from([2])));

@@ -1,8 +1,8 @@
 //! HyperLogLogs: how many different strings there were, to about 0.81 %, in 12 KiB.
 //!
 //! The bytes are those of Redis's dense form, so a value of Redis can be read here and the other way round: a
-//! head of 16 bytes (`HYLL`, the form, three zeros, the last estimate as 64 bits, of which the highest says that
-//! it is not current) and 16,384 registers of 6 bits. The estimate is Otmar Ertl's ("New cardinality
+//! head of 16 bytes (`HYLL`, the form, three zeros, the last estimate as 64 bits, of which the highest says
+//! that it is not current) and 16,384 registers of 6 bits. The estimate is Otmar Ertl's ("New cardinality
 //! estimation algorithms for HyperLogLog sketches", 2017), as in Redis.
 
 use crate::bytes::Bytes;

@@ -175,8 +175,8 @@ impl Stream {
         }
     }
 
-    /// How many entries a group has not read, if that can be known. It is negative if a group says that it has
-    /// read more than there was.
+    /// How many entries a group has not read, if that can be known. It is negative if a group says that it
+    /// has read more than there was.
     pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.added == 0 {
             return Some(0);

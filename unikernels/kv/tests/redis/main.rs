@@ -5,6 +5,7 @@
 
 mod peer;
 mod reply;
+mod templates;
 mod words;
 
 use kv::command::{Effects, Index, Outcome, Session};
@@ -132,7 +133,7 @@ fn replay(family: &str, templates: &[&str], seed: u64, steps: u64) {
 }
 
 fn both(test: &str, family: &str) {
-    let templates = words::FAMILIES.iter().find(|(name, _)| *name == family).expect("a family").1;
+    let templates = templates::FAMILIES.iter().find(|(name, _)| *name == family).expect("a family").1;
     let steps = variable("KV_STEPS").unwrap_or(2000);
     let seeds = variable("KV_SEED").map_or(1..4, |seed| seed..seed + 1);
     seeds.clone().for_each(|seed| replay(family, templates, seed, steps));
