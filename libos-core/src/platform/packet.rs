@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::device::DeviceFault;
-use super::{Packet, Pages};
+use super::buffers::{Packet, Pages};
 use core::fmt;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{MacAddress, PacketOutcome};
