@@ -39,7 +39,7 @@ const LARGE_BUFFERS: usize = 8;
 const DEFAULT_LOOKS: u32 = 2_000;
 
 /// Counts of packets, and of bytes. Copies are those that are made here: between the application's packets and
-/// the host's buffers. A host may make more; HyperExo makes one of each packet.
+/// the host's buffers. HyperExo makes more: [`hyperexo_abi::accounting::Accounting::net_bytes_copied`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NicStatistics {
     /// Packets handed to the application.

@@ -1,8 +1,8 @@
 //! What a host offers as a network: a port for Ethernet packets.
 #![forbid(unsafe_code)]
 
+use super::buffers::{Packet, Pages};
 use super::device::DeviceFault;
-use super::{Packet, Pages};
 use core::fmt;
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::{MacAddress, PacketOutcome};

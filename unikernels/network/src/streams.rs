@@ -1,13 +1,14 @@
 //! Takes and gives bytes by TCP, to measure how many a second there can be. The first byte of a client says
-//! what is done until it has gone: `<` gives bytes without end, `>` takes them. The peer on Linux is
-//! `linux-init`.
+//! what is done until it has gone: `<` gives bytes without end, `>` takes them, `=` gives back what it takes and
+//! then says what the stack and the link have counted. The peer on Linux is `linux-init`.
 
 use crate::{Failure, internet};
 use alloc::string::ToString;
 use alloc::vec;
+use core::sync::atomic::Ordering;
 use embedded_io_async::{Read, Write};
-use libos_core::println;
-use libos_net::{Bulk, TcpError, TcpStream};
+use libos_core::{accounting, println};
+use libos_net::{Bulk, Net, TcpError, TcpStream};
 
 /// The port, unless the command line has another.
 const PORT: u16 = 5001;
@@ -27,12 +28,12 @@ pub fn streams() -> Result<(), Failure> {
         loop {
             let stream = listener.accept().await;
             // The client's end is the end.
-            tasks.spawn(one(stream));
+            tasks.spawn(one(own.clone(), stream));
         }
     })
 }
 
-async fn one(mut stream: TcpStream) -> Result<(), TcpError> {
+async fn one(net: Net, mut stream: TcpStream) -> Result<(), TcpError> {
     let mut bytes = vec![0; AT_ONCE];
     if stream.read(&mut bytes[..1]).await? == 0 {
         return Ok(());
@@ -42,7 +43,32 @@ async fn one(mut stream: TcpStream) -> Result<(), TcpError> {
             stream.write(&bytes).await?;
         },
         b'>' => while stream.read(&mut bytes).await? > 0 {},
+        b'=' => {
+            while let count @ 1.. = stream.read(&mut bytes).await? {
+                stream.write_all(&bytes[..count]).await?;
+            }
+            report(&net);
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// Prints what the stack and the link have counted: packets, bytes, and bytes copied between pages on the way
+/// between them. Sockets copy each byte twice besides, and under HyperExo the kernel does.
+fn report(net: &Net) {
+    let (stack, link, kernel) = (net.statistics(), net.link_statistics(), accounting());
+    println!(
+        "{{\"network\":{{\"role\":\"streams\",\"packets_received\":{},\"bytes_received\":{},\"packets_sent\":{},\
+         \"bytes_sent\":{},\"bytes_gathered\":{},\"bytes_joined\":{},\"bytes_summed\":{},\
+         \"bytes_copied_by_kernel\":{}}}}}",
+        link.received,
+        link.bytes_received,
+        link.sent,
+        link.bytes_sent,
+        link.bytes_copied,
+        stack.bytes_copied,
+        link.bytes_summed,
+        kernel.net_bytes_copied.load(Ordering::Relaxed)
+    );
 }

@@ -2,10 +2,12 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`bulk`] | much data both ways |
 //! | [`clients`] | curl, ab, wrk, a browser; what tshark says of the packets |
 //! | [`pressure`] | thousands of connections, clients that are slow on purpose, floods |
 //! | [`neighbours`] | several servers on one card, and servers asked from beside them |
 
+mod bulk;
 mod clients;
 mod neighbours;
 mod pressure;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    [clients::tests(), pressure::tests(), neighbours::tests()].into_iter().flatten().collect()
+    [bulk::tests(), clients::tests(), pressure::tests(), neighbours::tests()].into_iter().flatten().collect()
 }
 
 /// What a test's own code says that asks a server.
