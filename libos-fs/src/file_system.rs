@@ -1,8 +1,10 @@
 //! What every format offers, and the words in which it does.
 
+use crate::cache::LentPage;
 use crate::error::FsError;
 use crate::file_id::FileId;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -60,6 +62,11 @@ pub(crate) trait FileSystem {
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError>;
     fn bytes(&self, file: FileId) -> Result<u64, FsError>;
     fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError>;
+    /// A block of a file, lent by the cache. `None` for a hole, and where blocks of files are not those of the
+    /// cache.
+    fn lend(&self, _: FileId, _: u64) -> Result<Option<Arc<LentPage>>, FsError> {
+        Ok(None)
+    }
     fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError>;
     fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError>;
     fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError>;

@@ -45,8 +45,8 @@ pub mod shared;
 mod volume;
 
 pub use cache::{
-    Advice, BufferCache, CacheOptions, CacheStatistics, PolicyKind, ReadAheadKind, ReplacementPolicy,
-    WriteBackKind, simulate,
+    Advice, BufferCache, CacheOptions, CacheStatistics, LentPage, PolicyKind, ReadAheadKind,
+    ReplacementPolicy, WriteBackKind, simulate,
 };
 #[cfg(feature = "std")]
 pub use device::FileDisk;

@@ -1,6 +1,6 @@
 //! Volumes and files: the interface that applications use.
 
-use crate::cache::{BufferCache, CacheOptions, Manager, ManagerId};
+use crate::cache::{BufferCache, CacheOptions, LentPage, Manager, ManagerId};
 use crate::device::{BlockDevice, DeviceQueue, EndRequest};
 use crate::error::FsError;
 use crate::ext4::Ext4Volume;
@@ -240,6 +240,17 @@ impl File {
     /// of the file. Bytes that were never written are zeros.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize, FsError> {
         self.format.now().read_at(self.id, offset, into)
+    }
+
+    /// Lends a block: the page of the cache that holds it, without a copy. `None` if it is a hole or beyond
+    /// the end of the file, and on ext4, whose files the cache does not know by their blocks: then
+    /// [`File::read_at`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::read_at`].
+    pub fn lend(&self, block: u64) -> Result<Option<Arc<LentPage>>, FsError> {
+        self.format.now().lend(self.id, block)
     }
 
     /// Discloses that these blocks will be read, in this order, after all that its manager's files were

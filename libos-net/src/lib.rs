@@ -47,8 +47,8 @@ pub use link::{Frame, Link};
 pub use name::{ConnectByNameError, ResolveError};
 pub use net::Net;
 pub use protocol::{
-    Bulk, Congestion, Counted, Handshake, Interactive, Outlet, OwnTcp, Piece, Protocol, SmolTcp, TcpError,
-    TcpParameters, TcpPolicy, TcpState,
+    Bulk, Congestion, Counted, Handshake, Interactive, Outlet, OwnTcp, Protocol, SharedBytes, SmolTcp,
+    TcpError, TcpParameters, TcpPolicy, TcpState,
 };
 pub use stack::{ListenError, Statistics};
 pub use tcp::{ConnectError, TcpListener, TcpStream};

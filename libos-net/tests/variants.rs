@@ -4,8 +4,8 @@ mod pair;
 
 use embedded_io_async::{Read, Write};
 use libos_core::task::channel;
-use libos_net::link::Faults;
-use libos_net::{ConnectError, Piece, TcpError, TcpStream};
+use libos_net::link::{Faults, Offloads};
+use libos_net::{ConnectError, Counted, SharedBytes, TcpError, TcpStream};
 use pair::{Pair, Variant, now_ns, remote};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn download(pair: &Pair, (server, client): (Variant, Variant), data: &[u8]) -> u
             if number % 3 == 0 {
                 stream.write_all(part).await.unwrap();
             } else {
-                stream.write_piece(&Piece::from_bytes(part)).await.unwrap();
+                stream.write_shared(&SharedBytes::from_bytes(part)).await.unwrap();
             }
         }
     });
@@ -55,6 +55,19 @@ fn bytes_arrive_as_they_were_sent() {
     for pairing in Variant::PAIRS {
         for bytes in [0, 1, 1000, 100_000, 3_000_000] {
             download(&Pair::new(), pairing, &pattern(bytes, 3));
+        }
+    }
+}
+
+#[test]
+fn and_on_wires_that_take_checksums_and_segments() {
+    for offloads in [Offloads::CHECKSUM, Offloads::CHECKSUM.union(Offloads::SEGMENTS4)] {
+        for pairing in Variant::PAIRS {
+            download(&Pair::with(Faults::default(), 1, offloads), pairing, &pattern(1_000_000, 8));
+            let faults = Faults { lose: 1000, repeat: 1000, reorder: 1000, damage: 1000 };
+            for seed in 1..4 {
+                download(&Pair::with(faults, seed, offloads), pairing, &pattern(200_000, seed as usize));
+            }
         }
     }
 }
@@ -208,29 +221,43 @@ fn a_reset_and_a_refusal_are_told() {
     }
 }
 
-#[test]
-fn what_is_written_in_pieces_is_copied_once_and_summed_in_parts() {
-    let pair = Pair::new();
+/// What a server counts that writes the same shared page a hundred times, on a wire with these offloads; and
+/// how many frames it sent.
+fn pages_written(offloads: Offloads) -> (Counted, u64) {
+    let pair = Pair::with(Faults::default(), 1, offloads);
     let listener = pair.server.listen(80, 1, Variant::OWN).unwrap();
-    let piece = Piece::from_bytes(&pattern(4096, 2));
+    let page = SharedBytes::from_bytes(&pattern(4096, 2));
     let counted = pair.executor.spawn(async move {
         let mut stream = listener.accept().await;
+        stream.write_all(&[1; 100]).await.unwrap();
         for _ in 0..100 {
-            stream.write_piece(&piece).await.unwrap();
+            stream.write_shared(&page).await.unwrap();
         }
         stream.flush().await.unwrap();
         stream.counted()
     });
     let net = pair.client.clone();
-    let bytes = pair.run(async move {
+    let got = pair.run(async move {
         let mut stream = net.connect(remote(80), &Variant::OWN).await.unwrap();
-        rest(&mut stream).await.len()
+        rest(&mut stream).await
     });
-    let counted = pair.run(async move { counted.await.unwrap() });
-    assert_eq!((bytes, counted.bytes_sent), (409_600, 409_600));
-    // As long as frames do not gather: then not at all.
-    assert!(counted.bytes_copied <= 409_600, "{counted:?}");
-    assert!(counted.bytes_summed < 409_600 / 4, "{counted:?}");
+    let expected: Vec<u8> = [1; 100].into_iter().chain(pattern(4096, 2).repeat(100)).collect();
+    assert!(got == expected, "{} bytes", got.len());
+    (pair.run(async move { counted.await.unwrap() }), pair.server.statistics().frames_sent)
+}
+
+#[test]
+fn shared_bytes_are_not_copied_and_summed_in_parts_or_not_at_all() {
+    let (alone, frames) = pages_written(Offloads::NONE);
+    assert_eq!(alone.bytes_sent, 409_700);
+    // What was written as a copy: into the queue, and into a frame. Ends of pages that are too short.
+    assert!(alone.bytes_copied < 409_700 / 20, "{alone:?}");
+    assert!(alone.bytes_summed < 409_700 / 4, "{alone:?}");
+    let (left, _) = pages_written(Offloads::CHECKSUM);
+    assert_eq!(left.bytes_summed, 0);
+    let (cut, few) = pages_written(Offloads::CHECKSUM.union(Offloads::SEGMENTS4));
+    assert_eq!((cut.bytes_sent, cut.bytes_copied), (409_700, 200));
+    assert!(few * 4 < frames, "{few} frames, {frames} without");
 }
 
 #[test]

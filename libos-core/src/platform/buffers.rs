@@ -29,13 +29,29 @@ fn bytes_of(pages: &[Page]) -> &[u8] {
     zerocopy::IntoBytes::as_bytes(pages)
 }
 
+/// Who has the pages of a piece.
+#[derive(Clone)]
+enum Holder {
+    Pages(Arc<Pages>),
+    Lender(Arc<dyn AsRef<[Page]> + Send + Sync>),
+}
+
+impl Holder {
+    fn pages(&self) -> &[Page] {
+        match self {
+            Holder::Pages(pages) => pages,
+            Holder::Lender(lender) => (**lender).as_ref(),
+        }
+    }
+}
+
 /// Bytes in pages that others may be reading too: part of a packet without having been copied.
 ///
 /// Nobody can write them while a piece of them is there: the pages live until the device, and everybody else
 /// who shares them, is done.
 #[derive(Clone)]
 pub struct Piece {
-    pages: Arc<Pages>,
+    pages: Holder,
     start: usize,
     bytes: usize,
 }
@@ -47,7 +63,21 @@ impl Piece {
     ///
     /// If the pages have fewer.
     pub fn new(pages: Arc<Pages>, range: Range<usize>) -> Piece {
-        let (start, end, most) = (range.start, range.end, pages.len() * FRAME_BYTES);
+        Piece::of(Holder::Pages(pages), range)
+    }
+
+    /// The same of pages that somebody lends, such as a file cache: they must always be the same ones, and
+    /// stay as they are.
+    ///
+    /// # Panics
+    ///
+    /// As [`Piece::new`].
+    pub fn lent(lender: Arc<dyn AsRef<[Page]> + Send + Sync>, range: Range<usize>) -> Piece {
+        Piece::of(Holder::Lender(lender), range)
+    }
+
+    fn of(pages: Holder, range: Range<usize>) -> Piece {
+        let (start, end, most) = (range.start, range.end, pages.pages().len() * FRAME_BYTES);
         assert!(start <= end && end <= most, "bytes {start} to {end} of {most}");
         Piece { pages, start, bytes: end - start }
     }
@@ -59,17 +89,20 @@ impl Piece {
     /// If there are fewer.
     pub fn part(&self, range: Range<usize>) -> Piece {
         assert!(range.end <= self.bytes, "bytes to {} of {}", range.end, self.bytes);
-        Piece::new(Arc::clone(&self.pages), self.start + range.start..self.start + range.end)
+        Piece::of(self.pages.clone(), self.start + range.start..self.start + range.end)
     }
 
-    /// The pages, if nobody else shares them.
+    /// The pages, if nobody else shares them, and nobody has lent them.
     pub fn into_pages(self) -> Option<Pages> {
-        Arc::try_unwrap(self.pages).ok()
+        match self.pages {
+            Holder::Pages(pages) => Arc::try_unwrap(pages).ok(),
+            Holder::Lender(_) => None,
+        }
     }
 
     /// The pages, and where in them the bytes begin.
-    pub(crate) fn place(&self) -> (&Pages, usize) {
-        (&self.pages, self.start)
+    pub(crate) fn place(&self) -> (&[Page], usize) {
+        (self.pages.pages(), self.start)
     }
 }
 
@@ -77,7 +110,7 @@ impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &bytes_of(&self.pages)[self.start..][..self.bytes]
+        &bytes_of(self.pages.pages())[self.start..][..self.bytes]
     }
 }
 
@@ -157,7 +190,7 @@ impl Packet {
     }
 
     /// The head's pages, and where in them the packet begins.
-    pub(crate) fn place(&self) -> (&Pages, usize) {
+    pub(crate) fn place(&self) -> (&[Page], usize) {
         (&self.head, self.start)
     }
 

@@ -42,7 +42,7 @@ mod replay;
 mod shared;
 
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
-pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Observer};
+pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, LentPage, Manager, Observer};
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use managed::Managed;

@@ -48,13 +48,14 @@ mod tree;
 
 pub use check::{Report, SMALLEST, check, make};
 
-use crate::cache::{BufferCache, Locate, Run};
+use crate::cache::{BufferCache, LentPage, Locate, Run};
 use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, FileSystem, Format, Space};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub(crate) use commit::{Committing, commit};
 use core::cell::RefCell;
@@ -236,6 +237,13 @@ impl FileSystem for ExtentVolume {
             }
         }
         Ok(bytes)
+    }
+
+    fn lend(&self, file: FileId, block: u64) -> Result<Option<Arc<LentPage>>, FsError> {
+        if block >= blocks_of(self.bytes(file)?) {
+            return Ok(None);
+        }
+        self.cache.lend((file, block), 0, &|file, block, most| self.locate(file, block, most))
     }
 
     fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError> {

@@ -13,10 +13,10 @@ mod outlet;
 mod own;
 mod parameters;
 mod paths;
-mod piece;
 mod policy;
 mod port;
 mod replay;
+mod shared_bytes;
 mod smol;
 
 use crate::flow::Flow;
@@ -30,9 +30,9 @@ pub use outlet::Outlet;
 pub use own::OwnTcp;
 pub use parameters::{Congestion, TcpParameters};
 pub(crate) use paths::Paths;
-pub use piece::Piece;
 pub use policy::{Bulk, Interactive, TcpPolicy};
 pub(crate) use port::{Port, instant, send, take};
+pub use shared_bytes::SharedBytes;
 pub use smol::SmolTcp;
 pub use smoltcp::socket::tcp::State as TcpState;
 
@@ -134,14 +134,14 @@ pub trait Protocol {
     /// [`TcpError`].
     fn poll_write(&mut self, from: &[u8], waker: &Waker) -> Poll<Result<usize, TcpError>>;
 
-    /// Takes a piece to be sent, or as much of it as there is room for; how much is returned. A protocol that
-    /// can't share it copies it. `waker` as with [`Protocol::poll_write`].
+    /// Takes shared bytes to be sent, or as many as there is room for; how many is returned. A protocol that
+    /// can't share them copies them. `waker` as with [`Protocol::poll_write`].
     ///
     /// # Errors
     ///
     /// [`TcpError`].
-    fn poll_write_piece(&mut self, piece: &Piece, waker: &Waker) -> Poll<Result<usize, TcpError>> {
-        self.poll_write(piece, waker)
+    fn poll_write_shared(&mut self, bytes: &SharedBytes, waker: &Waker) -> Poll<Result<usize, TcpError>> {
+        self.poll_write(bytes, waker)
     }
 
     /// Ready when the other end has acknowledged all that was written. `waker` as with

@@ -3,7 +3,7 @@
 use super::paths::Paths;
 use super::{Answer, Handshake};
 use crate::flow::Flow;
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Link, Offloads};
 use smoltcp::iface::Interface;
 use smoltcp::wire::{EthernetAddress, IpAddress};
 
@@ -76,6 +76,12 @@ impl<'s> Outlet<'s> {
     /// Bytes of the longest frame, header included.
     pub fn max_frame_bytes(&self) -> usize {
         self.link.max_frame_bytes()
+    }
+
+    /// What the link does with frames; see [`Link::offloads`]. Where it completes checksums, those of frames
+    /// that come were looked at before.
+    pub fn offloads(&self) -> Offloads {
+        self.link.offloads()
     }
 
     /// A frame of so many bytes to be filled in; see [`Link::frame`].

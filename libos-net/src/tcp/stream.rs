@@ -1,6 +1,6 @@
 //! A connection, for the application.
 
-use crate::protocol::{Counted, Piece, TcpError};
+use crate::protocol::{Counted, SharedBytes, TcpError};
 use crate::stack::{ConnectionId, Handle};
 use core::fmt;
 use core::future::poll_fn;
@@ -66,21 +66,21 @@ impl TcpStream {
         self.net.stack().counted(self.id).unwrap_or_default()
     }
 
-    /// Writes a piece: all of it. With a protocol that can, it is not copied.
+    /// Writes shared bytes: all of them. With a protocol that can, they are not copied.
     ///
     /// # Errors
     ///
     /// [`TcpError`].
-    pub async fn write_piece(&mut self, piece: &Piece) -> Result<(), TcpError> {
+    pub async fn write_shared(&mut self, bytes: &SharedBytes) -> Result<(), TcpError> {
         let mut written = 0;
-        while written < piece.len() {
-            let rest = if written == 0 { piece.clone() } else { piece.part(written..piece.len()) };
+        while written < bytes.len() {
+            let rest = if written == 0 { bytes.clone() } else { bytes.part(written..bytes.len()) };
             written += poll_fn(|context| {
                 let stack = &mut *self.net.stack();
                 let Some(protocol) = stack.protocol(self.id) else {
                     return Poll::Ready(Err(TcpError::Reset));
                 };
-                let taken = protocol.poll_write_piece(&rest, context.waker());
+                let taken = protocol.poll_write_shared(&rest, context.waker());
                 if matches!(taken, Poll::Ready(Ok(_))) {
                     stack.touch(self.id);
                 }

@@ -64,7 +64,7 @@ pub(super) struct DevicePort {
 }
 
 /// Where `bytes` bytes of the heap lie: adjacent pages of it are adjacent frames.
-fn part((pages, start): (&Pages, usize), bytes: usize) -> Option<Part> {
+fn part((pages, start): (&[Page], usize), bytes: usize) -> Option<Part> {
     let frame = memory::frame_of(pages.first()?)?;
     Some(Part { address: (frame << FRAME_SHIFT) + start as u64, bytes })
 }

@@ -173,7 +173,7 @@ fn rings() -> Result<&'static NetRings, NetError> {
 }
 
 /// Adjacent pages that a packet lies in: where in them, and how many bytes.
-fn runs(packet: &Packet) -> impl Iterator<Item = (&Pages, usize, usize)> {
+fn runs(packet: &Packet) -> impl Iterator<Item = (&[Page], usize, usize)> {
     let (pages, start) = packet.place();
     core::iter::once((pages, start, packet.len())).chain(packet.pieces().iter().map(|piece| {
         let (pages, start) = piece.place();
@@ -182,7 +182,7 @@ fn runs(packet: &Packet) -> impl Iterator<Item = (&Pages, usize, usize)> {
 }
 
 /// The pages of a run that have bytes of a packet: where in each, and how many.
-fn frames(pages: &Pages, start: usize, bytes: usize) -> impl Iterator<Item = (&Page, usize, usize)> {
+fn frames(pages: &[Page], start: usize, bytes: usize) -> impl Iterator<Item = (&Page, usize, usize)> {
     let end = start + bytes;
     let first = start / FRAME_BYTES;
     pages[first..end.div_ceil(FRAME_BYTES).max(first)].iter().zip(first..).map(move |(page, at)| {

@@ -1,5 +1,6 @@
 //! What applications and file systems ask of the cache of a volume.
 
+use super::contents::LentPage;
 use super::fetch::Locate;
 use super::record::Observer;
 use super::statistics::CacheStatistics;
@@ -10,6 +11,7 @@ use crate::error::FsError;
 use crate::file_id::FileId;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hyperexo_abi::Page;
@@ -114,6 +116,19 @@ impl BufferCache {
         // Now, as the block may have to go for others.
         self.prefetch(key.0, locate);
         Ok(true)
+    }
+
+    /// The same as [`BufferCache::read`], but lends the block. `None` for a hole.
+    pub(crate) fn lend(
+        &self,
+        key: Key,
+        certain: u64,
+        locate: Locate<'_>,
+    ) -> Result<Option<Arc<LentPage>>, FsError> {
+        let Some(slot) = self.access(key, certain, locate)? else { return Ok(None) };
+        let lent = self.state().lend(slot);
+        self.prefetch(key.0, locate);
+        Ok(lent)
     }
 
     /// References a block and changes it. Without `locate` its old contents don't matter; holes hold zeros.

@@ -10,6 +10,7 @@
 //! ```
 
 mod cache;
+mod contents;
 mod dirty;
 mod disclosure;
 mod disclosures;
@@ -27,6 +28,7 @@ mod transfer;
 mod write_back;
 mod write_order;
 
+pub use contents::LentPage;
 pub(crate) use fetch::{Locate, Run};
 pub use manager::Manager;
 pub use options::CacheOptions;

@@ -17,11 +17,13 @@
 //! * `staged` holds exactly the slots that are `Staged` or `Reading`;
 //! * a slot has a page unless it is free, lost, or the device has the page.
 
+use super::contents::{Contents, LentPage};
 use crate::cache::key::{Key, known_slots};
 use crate::cache::order::Order;
 use crate::device::zeroed_page;
 use crate::file_id::FileId;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hashbrown::HashMap;
@@ -80,7 +82,7 @@ struct Slot {
     key: Key,
     /// Block on the device.
     disk: u64,
-    page: Option<Box<Page>>,
+    page: Option<Contents>,
     /// Number of references there had been when it was last referenced.
     last_used: u64,
     /// Number of references there had been when it was staged.
@@ -212,12 +214,19 @@ impl Slots {
 
     /// The contents of a slot.
     pub(super) fn page(&self, slot: usize) -> Option<&Page> {
-        self.slots[slot].page.as_deref()
+        self.slots[slot].page.as_ref().map(Contents::page)
     }
 
     /// The contents of a slot, to change them.
     pub(super) fn page_mut(&mut self, slot: usize) -> Option<&mut Page> {
-        self.slots[slot].page.as_deref_mut()
+        self.slots[slot].page.as_mut().map(Contents::page_mut)
+    }
+
+    /// The contents of a slot, for others to read.
+    pub(super) fn lend(&mut self, slot: usize) -> Option<Arc<LentPage>> {
+        let lent = self.slots[slot].page.take()?.lend();
+        self.slots[slot].page = Some(Contents::Lent(Arc::clone(&lent)));
+        Some(lent)
     }
 
     /// The block in a slot is used, after so many references.
@@ -282,14 +291,16 @@ impl Slots {
         entry.key = key;
         entry.disk = UNPLACED;
         entry.goes_on = None;
-        entry.page.get_or_insert_with(zeroed_page).0.fill(0);
+        let mut page = entry.page.take().and_then(Contents::into_unread).unwrap_or_else(zeroed_page);
+        page.0.fill(0);
+        entry.page = Some(Contents::Own(page));
         self.index.insert(key, slot);
     }
 
     /// A `Taken` slot is going to be read into: the page for it. [`Slots::set_reading`] comes next.
     pub(super) fn begin_read(&mut self, slot: usize, key: Key, disk: u64, now: u64) -> Box<Page> {
         let entry = &mut self.slots[slot];
-        let page = entry.page.take().unwrap_or_else(zeroed_page);
+        let page = entry.page.take().and_then(Contents::into_unread).unwrap_or_else(zeroed_page);
         entry.key = key;
         entry.disk = disk;
         entry.staged_at = now;
@@ -301,7 +312,7 @@ impl Slots {
 
     /// A resident slot is going to be written: its page. [`Slots::set_writing`] comes next.
     pub(super) fn begin_write(&mut self, slot: usize) -> Box<Page> {
-        self.slots[slot].page.take().unwrap_or_else(zeroed_page)
+        self.slots[slot].page.take().map_or_else(zeroed_page, Contents::into_page)
     }
 
     /// The device fills the slot, under this tag.
@@ -318,7 +329,7 @@ impl Slots {
     /// still wanted, else it is free or lost. Returns whether the block was still wanted.
     pub(super) fn end_read(&mut self, slot: usize, page: Option<Box<Page>>, right: bool) -> bool {
         let kept_by_device = page.is_none();
-        self.slots[slot].page = page;
+        self.slots[slot].page = page.map(Contents::Own);
         let key = self.slots[slot].key;
         let wanted = self.index.get(&key) == Some(&slot);
         if right && wanted {
@@ -339,7 +350,7 @@ impl Slots {
     /// A write has ended, and here is the page. The slot is `Resident` again.
     pub(super) fn end_write(&mut self, slot: usize, page: Box<Page>) {
         self.slots[slot].condition = Condition::Resident;
-        self.slots[slot].page = Some(page);
+        self.slots[slot].page = Some(Contents::Own(page));
     }
 
     /// A write has ended, and the device kept the page. The caller sees to it that the block leaves its pool.

@@ -5,6 +5,7 @@
 //! * a block is in a pool of [`Managers`] exactly while its slot is `Resident` or `Writing`;
 //! * only such slots are in [`Dirty`], by their place on the device.
 
+use super::contents::LentPage;
 use super::dirty::Dirty;
 use super::disclosure::{Disclosure, NEVER};
 use super::disclosures::Disclosures;
@@ -19,6 +20,7 @@ use crate::error::FsError;
 use crate::file_id::FileId;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use hyperexo_abi::Page;
@@ -54,6 +56,11 @@ impl State {
             mounting: true,
             lost_dirty: false,
         }
+    }
+
+    /// The contents of a slot, for others to read.
+    pub(super) fn lend(&mut self, slot: usize) -> Option<Arc<LentPage>> {
+        self.slots.lend(slot)
     }
 
     /// The buffers.

@@ -3,7 +3,7 @@
 use super::{Answer, Handshake, Segment};
 use crate::flow::Flow;
 use crate::link::Frame;
-use crate::protocol::{Counted, Outlet, Piece, Protocol, TcpError, TcpPolicy, TcpState};
+use crate::protocol::{Counted, Outlet, Protocol, SharedBytes, TcpError, TcpPolicy, TcpState};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::task::{Poll, Waker};
@@ -245,8 +245,8 @@ impl Protocol for Dormant {
         self.writer().map_or_else(|error| Poll::Ready(Err(error)), |machine| machine.poll_write(from, waker))
     }
 
-    fn poll_write_piece(&mut self, piece: &Piece, waker: &Waker) -> Poll<Result<usize, TcpError>> {
-        let write = |machine: &mut dyn Protocol| machine.poll_write_piece(piece, waker);
+    fn poll_write_shared(&mut self, bytes: &SharedBytes, waker: &Waker) -> Poll<Result<usize, TcpError>> {
+        let write = |machine: &mut dyn Protocol| machine.poll_write_shared(bytes, waker);
         self.writer().map_or_else(|error| Poll::Ready(Err(error)), write)
     }
 

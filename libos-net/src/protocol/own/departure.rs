@@ -234,6 +234,13 @@ impl Machine {
             () if fits > 0 && (idle || fits * 2 >= sender.most) => fits,
             () => 0,
         };
+        // What a frame can't gather is copied: one segment, not many.
+        let gathered = sender.queue.gathers_to(next) - next;
+        let bytes = if bytes > segment && gathered < bytes {
+            (gathered / segment * segment).max(segment)
+        } else {
+            bytes
+        };
         let ends = sender.ends && next + bytes == sender.queue.end();
         if bytes <= 0 && !(ends && waiting == 0) {
             if idle && sender.resend.is_none() && waiting > 0 {

@@ -4,7 +4,7 @@ use super::departure::Departure;
 use super::machine::Machine;
 use super::queue::Stored;
 use crate::flow::Flow;
-use crate::link::Frame;
+use crate::link::{Frame, Offload, Offloads};
 use crate::protocol::Outlet;
 use core::ops::Range;
 use smoltcp::phy::ChecksumCapabilities;
@@ -15,6 +15,8 @@ use smoltcp::wire::{
 
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_BYTES: usize = 14;
+/// Shared bytes that are gathered: fewer are copied in less time than a device takes to look for them.
+const LEAST_GATHERED: usize = 256;
 /// Hops that a packet may take.
 const HOPS: u8 = 64;
 
@@ -23,10 +25,11 @@ const HOPS: u8 = 64;
 pub(super) fn parse<'f>(
     frame: &'f Frame,
     flow: &Flow,
-    ours: [u8; 6],
+    outlet: &Outlet<'_>,
 ) -> Option<(TcpRepr<'f>, EthernetAddress)> {
     let ethernet = EthernetFrame::new_checked(&**frame).ok()?;
-    if ethernet.dst_addr() != EthernetAddress(ours) || !ethernet.src_addr().is_unicast() {
+    if ethernet.dst_addr() != EthernetAddress(outlet.hardware_address()) || !ethernet.src_addr().is_unicast()
+    {
         return None;
     }
     let payload = match ethernet.ethertype() {
@@ -41,7 +44,10 @@ pub(super) fn parse<'f>(
         _ => return None,
     };
     let segment = TcpPacket::new_checked(payload).ok()?;
-    let checks = ChecksumCapabilities::default();
+    let checks = match outlet.offloads().contains(Offloads::CHECKSUM) {
+        true => ChecksumCapabilities::ignored(),
+        false => ChecksumCapabilities::default(),
+    };
     let repr = TcpRepr::parse(&segment, &flow.remote.addr, &flow.local.addr, &checks).ok()?;
     Some((repr, ethernet.src_addr()))
 }
@@ -120,39 +126,81 @@ impl Machine {
         let tcp_bytes = repr.header_len();
         let ip =
             IpRepr::new(flow.local.addr, flow.remote.addr, IpProtocol::Tcp, tcp_bytes + data_bytes, HOPS);
-        let head = ETHERNET_BYTES + ip.header_len() + tcp_bytes;
-        let mut frame = outlet.frame(head + data_bytes);
+        let start = ETHERNET_BYTES + ip.header_len();
+        let head = start + tcp_bytes;
+        let copied = self.copied(&data);
+        let mut frame = outlet.frame(head + copied);
         put_headers(&mut frame, &repr, &ip, (EthernetAddress(outlet.hardware_address()), to));
-        let sum = self.put_data(&mut frame[head..], data);
-        let tcp = &mut frame[ETHERNET_BYTES + ip.header_len()..];
-        let pseudo = checksum::pseudo_header(
-            &flow.local.addr,
-            &flow.remote.addr,
-            IpProtocol::Tcp,
-            (tcp_bytes + data_bytes) as u32,
-        );
-        let sum = !checksum::combine(&[pseudo, checksum::data(&tcp[..tcp_bytes]), sum]);
-        TcpPacket::new_unchecked(tcp).set_checksum(sum);
+        let sums = !outlet.offloads().contains(Offloads::CHECKSUM);
+        let sum = self.put_data(&mut frame, head, data, sums);
+        let length = (tcp_bytes + data_bytes) as u32;
+        let pseudo = checksum::pseudo_header(&flow.local.addr, &flow.remote.addr, IpProtocol::Tcp, length);
+        let header = &mut frame[start..head];
+        if sums {
+            let sum = checksum::combine(&[pseudo, checksum::data(header), sum]);
+            TcpPacket::new_unchecked(header).set_checksum(!sum);
+        } else {
+            TcpPacket::new_unchecked(header).set_checksum(pseudo);
+            frame.set_offload(self.offload(start, head, data_bytes));
+        }
         self.counted.bytes_sent += data_bytes as u64;
         outlet.send(frame);
     }
 
-    /// Puts a part of the stream behind the headers. Returns its sum.
-    fn put_data(&mut self, mut into: &mut [u8], data: Range<i64>) -> u16 {
-        let (mut sum, mut odd) = (0, false);
+    /// What the link is to do: complete the checksum, and cut what is more than a segment.
+    fn offload(&self, start: usize, head: usize, data_bytes: usize) -> Offload {
+        let offload = Offload::checksum(start as u16, 16);
+        let segment = self.room_in_segment();
+        if data_bytes <= segment {
+            return offload;
+        }
+        let kind = if self.header_bytes() > 40 { Offload::TCP6 } else { Offload::TCP4 };
+        Offload { kind, header_bytes: head as u16, segment_bytes: segment as u16, ..offload }
+    }
+
+    /// How many bytes of a part of the stream are copied behind the headers: those before the first shared
+    /// ones, if more shared ones follow than are worth a copy; else all.
+    fn copied(&self, data: &Range<i64>) -> usize {
+        let (mut before, mut shared, mut mixed) = (0, 0, false);
+        for stored in self.sender.queue.range(data.clone()) {
+            match stored {
+                Stored::Copied(bytes) if shared == 0 => before += bytes.len(),
+                Stored::Copied(_) => mixed = true,
+                Stored::Shared(_, range) => shared += range.len(),
+            }
+        }
+        let all = (data.end - data.start).max(0) as usize;
+        if mixed || shared < LEAST_GATHERED { all } else { before }
+    }
+
+    /// Puts a part of the stream behind the headers: copies what the frame has room for, and lets it share
+    /// the rest. Returns the sum, if that is wanted.
+    fn put_data(&mut self, frame: &mut Frame, head: usize, data: Range<i64>, sums: bool) -> u16 {
+        let (mut sum, mut odd, mut at) = (0, false, head);
+        let room = frame.len();
         for stored in self.sender.queue.range(data) {
-            let (bytes, (part, looked_at)) = match &stored {
-                Stored::Copied(bytes) => (*bytes, (checksum::data(bytes), bytes.len())),
-                Stored::Shared(piece, range) => (&piece[range.clone()], piece.sum(range.clone())),
+            let bytes = match &stored {
+                Stored::Copied(bytes) => *bytes,
+                Stored::Shared(shared, range) => &shared[range.clone()],
             };
-            let (here, rest) = into.split_at_mut(bytes.len());
-            here.copy_from_slice(bytes);
-            into = rest;
-            self.counted.bytes_copied += bytes.len() as u64;
-            self.counted.bytes_summed += looked_at as u64;
-            // Behind an odd number of bytes, each is the other half of its word (RFC 1071, section 2 B).
-            sum = checksum::combine(&[sum, if odd { part.swap_bytes() } else { part }]);
-            odd ^= bytes.len() % 2 == 1;
+            if sums {
+                let (part, looked_at) = match &stored {
+                    Stored::Copied(bytes) => (checksum::data(bytes), bytes.len()),
+                    Stored::Shared(shared, range) => shared.sum(range.clone()),
+                };
+                self.counted.bytes_summed += looked_at as u64;
+                // Behind an odd number of bytes, each is the other half of its word (RFC 1071, section 2 B).
+                sum = checksum::combine(&[sum, if odd { part.swap_bytes() } else { part }]);
+                odd ^= bytes.len() % 2 == 1;
+            }
+            match stored {
+                Stored::Shared(shared, range) if at == room => frame.push(shared.piece(range)),
+                _ => {
+                    frame[at..at + bytes.len()].copy_from_slice(bytes);
+                    self.counted.bytes_copied += bytes.len() as u64;
+                    at += bytes.len();
+                }
+            }
         }
         sum
     }

@@ -29,8 +29,8 @@ mod scoreboard;
 mod tests;
 
 use crate::flow::Flow;
-use crate::link::Frame;
-use crate::protocol::{Counted, Outlet, Piece, Protocol, TcpError, TcpParameters, TcpState};
+use crate::link::{Frame, Offloads};
+use crate::protocol::{Counted, Outlet, Protocol, SharedBytes, TcpError, TcpParameters, TcpState};
 use core::task::{Poll, Waker};
 use frame::ETHERNET_BYTES;
 pub use machine::OwnTcp;
@@ -52,14 +52,26 @@ impl Machine {
         self.blocked = false;
         self.ask_us = None;
         let Some(to) = self.next_hop.or_else(|| self.ask(outlet)) else { return };
+        let most = self.most_at_once(outlet);
         loop {
             if !outlet.has_room() {
                 self.blocked = true;
                 return;
             }
             let segment = self.room_in_segment();
-            let Some(departure) = self.depart(segment, segment, now_us) else { return };
+            let Some(departure) = self.depart(segment, most, now_us) else { return };
             self.emit(&departure, to, outlet);
+        }
+    }
+
+    /// Bytes that the link takes at once, and cuts into segments itself; one segment if it does not.
+    fn most_at_once(&self, outlet: &Outlet<'_>) -> usize {
+        let kind = if self.header_bytes() > 40 { Offloads::SEGMENTS6 } else { Offloads::SEGMENTS4 };
+        let segment = self.room_in_segment();
+        if outlet.offloads().contains(kind.union(Offloads::CHECKSUM)) && segment >= SHORTEST_CUT {
+            MOST_AT_ONCE / segment * segment
+        } else {
+            segment
         }
     }
 
@@ -115,6 +127,10 @@ impl Machine {
     }
 }
 
+/// Bytes of the stream in a frame that the link cuts: what an IP packet holds, less its longest headers.
+const MOST_AT_ONCE: usize = 65_535 - 60 - 60;
+/// The shortest segments that a link can be asked for.
+const SHORTEST_CUT: usize = hyperexo_abi::offload::MIN_SEGMENT_BYTES as usize;
 /// How long a neighbour may take to answer before it is asked again.
 const ASK_US: i64 = 1_000_000;
 
@@ -137,7 +153,7 @@ impl Protocol for OwnTcp {
     fn take(&mut self, frame: &Frame, outlet: &mut Outlet<'_>) {
         let machine = &mut self.inner;
         let Some(flow) = machine.flow else { return };
-        let Some((segment, from)) = frame::parse(frame, &flow, outlet.hardware_address()) else { return };
+        let Some((segment, from)) = frame::parse(frame, &flow, outlet) else { return };
         if machine.state == TcpState::Listen {
             if !outlet.is_ours(flow.local.addr) || !flow.remote.addr.is_unicast() {
                 return;
@@ -198,10 +214,10 @@ impl Protocol for OwnTcp {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_write_piece(&mut self, piece: &Piece, waker: &Waker) -> Poll<Result<usize, TcpError>> {
+    fn poll_write_shared(&mut self, bytes: &SharedBytes, waker: &Waker) -> Poll<Result<usize, TcpError>> {
         core::task::ready!(self.inner.room(waker))?;
-        self.inner.sender.queue.push_piece(piece.clone());
-        Poll::Ready(Ok(piece.len()))
+        self.inner.sender.queue.push_shared(bytes.clone());
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(&mut self, waker: &Waker) -> Poll<Result<(), TcpError>> {

@@ -1,6 +1,6 @@
 //! Bytes that were written and are not acknowledged: what is sent, and sent again.
 
-use crate::protocol::Piece;
+use crate::protocol::SharedBytes;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +13,7 @@ enum Part {
     /// Copied when they were written.
     Copied(Vec<u8>),
     /// Shared with others.
-    Shared(Piece),
+    Shared(SharedBytes),
 }
 
 impl Part {
@@ -29,8 +29,8 @@ impl Part {
 pub(super) enum Stored<'q> {
     /// Bytes that are this connection's own.
     Copied(&'q [u8]),
-    /// A part of a piece: the piece and the range in it.
-    Shared(&'q Piece, Range<usize>),
+    /// A part of shared ones: the bytes and the range in them.
+    Shared(&'q SharedBytes, Range<usize>),
 }
 
 /// The queue. Places are bytes from the beginning of the stream.
@@ -71,11 +71,11 @@ impl Queue {
         }
     }
 
-    /// Appends a piece.
-    pub(super) fn push_piece(&mut self, piece: Piece) {
-        if !piece.is_empty() {
-            let bytes = piece.len() as i64;
-            self.parts.push_back((self.end, Part::Shared(piece)));
+    /// Appends shared bytes.
+    pub(super) fn push_shared(&mut self, shared: SharedBytes) {
+        if !shared.is_empty() {
+            let bytes = shared.len() as i64;
+            self.parts.push_back((self.end, Part::Shared(shared)));
             self.end += bytes;
         }
     }
@@ -91,6 +91,21 @@ impl Queue {
         }
         // An idle connection has nothing.
         self.parts = VecDeque::new();
+    }
+
+    /// Where, from a place on, bytes that are this connection's own follow shared ones: up to there a frame
+    /// can gather.
+    pub(super) fn gathers_to(&self, from: i64) -> i64 {
+        let first = self.parts.partition_point(|(start, part)| start + part.len() as i64 <= from);
+        let mut shared = false;
+        for (start, part) in self.parts.range(first..) {
+            match part {
+                Part::Copied(_) if shared => return *start,
+                Part::Copied(_) => {}
+                Part::Shared(_) => shared = true,
+            }
+        }
+        self.end
     }
 
     /// What a range consists of, in its order.
@@ -128,11 +143,11 @@ mod tests {
         let model: Vec<u8> = (0..20_000_u32).map(|at| (at * 7 % 251) as u8).collect();
         let mut queue = Queue::new(1);
         queue.push_bytes(&model[..100]);
-        queue.push_piece(Piece::from_bytes(&model[100..5000]));
+        queue.push_shared(SharedBytes::from_bytes(&model[100..5000]));
         queue.push_bytes(&model[5000..5001]);
         queue.push_bytes(&model[5001..15_000]);
-        queue.push_piece(Piece::from_bytes(&[]));
-        queue.push_piece(Piece::from_bytes(&model[15_000..]));
+        queue.push_shared(SharedBytes::from_bytes(&[]));
+        queue.push_shared(SharedBytes::from_bytes(&model[15_000..]));
         assert_eq!((queue.end(), queue.len()), (20_001, 20_000));
         for start in [0, 1, 99, 100, 101, 4999, 5000, 5001, 9000, 15_000, 19_999] {
             queue.release(start as i64 + 1);

@@ -3,7 +3,7 @@
 use super::departure::Departure;
 use super::machine::Machine;
 use crate::flow::Flow;
-use crate::protocol::{Piece, TcpParameters, TcpPolicy, TcpState};
+use crate::protocol::{SharedBytes, TcpParameters, TcpPolicy, TcpState};
 use core::task::Waker;
 use smoltcp::wire::{IpEndpoint, TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
@@ -193,7 +193,7 @@ fn a_closed_window_is_probed_until_it_opens() {
     let mut closed = segment(TcpControl::None, 1, Some(1), &[]);
     closed.window_len = 0;
     machine.arrive(&closed, LONGEST, 2000);
-    machine.sender.queue.push_piece(Piece::from_bytes(&[7; 5000]));
+    machine.sender.queue.push_shared(SharedBytes::from_bytes(&[7; 5000]));
     assert_eq!(leave(&mut machine, 2000).0, 0);
     let mut probes = 0;
     let mut now_us = 2000;

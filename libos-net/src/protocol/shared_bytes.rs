@@ -1,12 +1,12 @@
 //! Bytes that are sent from where they lie.
 
+use crate::link::{Frame, Piece};
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 use core::fmt;
 use core::ops::{Deref, Range};
-use hyperexo_abi::Page;
 use smoltcp::wire::checksum;
 
 /// Bytes of one sum. An even number, so that all sums begin at even places.
@@ -18,51 +18,34 @@ const SUM_BYTES: usize = 64;
 ///
 /// Clones are the same bytes.
 #[derive(Clone)]
-pub struct Piece {
+pub struct SharedBytes {
     shared: Rc<Shared>,
     start: usize,
     bytes: usize,
 }
 
 struct Shared {
-    holder: Holder,
+    piece: Piece,
     /// Sums of the bytes before each multiple of [`SUM_BYTES`]; made when the first is asked for.
     sums: OnceCell<Vec<u16>>,
 }
 
-enum Holder {
-    Page(Arc<Page>),
-    Bytes(Vec<u8>),
-}
-
-impl Shared {
-    fn bytes(&self) -> &[u8] {
-        match &self.holder {
-            Holder::Page(page) => &page.0,
-            Holder::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-impl Piece {
-    /// The first `bytes` bytes of a page that somebody lends.
-    ///
-    /// # Panics
-    ///
-    /// If it has fewer.
-    pub fn from_page(page: Arc<Page>, bytes: usize) -> Piece {
-        assert!(bytes <= page.0.len(), "{bytes} bytes of a page");
-        Piece {
-            shared: Rc::new(Shared { holder: Holder::Page(page), sums: OnceCell::new() }),
-            start: 0,
-            bytes,
-        }
+impl SharedBytes {
+    /// Bytes of pages that a device can read; such as a block that a file cache lends.
+    pub fn new(piece: Piece) -> SharedBytes {
+        let bytes = piece.len();
+        SharedBytes { shared: Rc::new(Shared { piece, sums: OnceCell::new() }), start: 0, bytes }
     }
 
     /// A copy of these bytes, to be sent often.
-    pub fn from_bytes(bytes: &[u8]) -> Piece {
-        let shared = Shared { holder: Holder::Bytes(bytes.to_vec()), sums: OnceCell::new() };
-        Piece { shared: Rc::new(shared), start: 0, bytes: bytes.len() }
+    pub fn from_bytes(bytes: &[u8]) -> SharedBytes {
+        let (pages, _) = Frame::from_bytes(bytes).into_parts();
+        SharedBytes::new(Piece::new(Arc::new(pages), 0..bytes.len()))
+    }
+
+    /// A part of them, for a frame.
+    pub(super) fn piece(&self, range: Range<usize>) -> Piece {
+        self.shared.piece.part(self.start + range.start..self.start + range.end)
     }
 
     /// A part of these bytes; the range counts from the piece's first.
@@ -70,15 +53,15 @@ impl Piece {
     /// # Panics
     ///
     /// If there are fewer.
-    pub fn part(&self, range: Range<usize>) -> Piece {
+    pub fn part(&self, range: Range<usize>) -> SharedBytes {
         assert!(range.start <= range.end && range.end <= self.bytes, "{range:?} of {}", self.bytes);
-        Piece { shared: Rc::clone(&self.shared), start: self.start + range.start, bytes: range.len() }
+        SharedBytes { shared: Rc::clone(&self.shared), start: self.start + range.start, bytes: range.len() }
     }
 
     /// Sum of 16-bit words of a range, as the Internet's checksum has it (RFC 1071), and how many bytes had
     /// to be looked at for it.
     pub(super) fn sum(&self, range: Range<usize>) -> (u16, usize) {
-        let all = self.shared.bytes();
+        let all = &*self.shared.piece;
         let (from, to) = (self.start + range.start, self.start + range.end);
         let first = from.next_multiple_of(SUM_BYTES);
         let last = to / SUM_BYTES * SUM_BYTES;
@@ -107,18 +90,18 @@ fn prefix_sums(bytes: &[u8]) -> Vec<u16> {
     sums
 }
 
-impl Deref for Piece {
+impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.shared.bytes()[self.start..][..self.bytes]
+        &self.shared.piece[self.start..][..self.bytes]
     }
 }
 
 /// Says how many bytes there are, and spares the reader the bytes.
-impl fmt::Debug for Piece {
+impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Piece({} bytes)", self.bytes)
+        write!(f, "SharedBytes({})", self.bytes)
     }
 }
 
@@ -129,7 +112,7 @@ mod tests {
     #[test]
     fn sums_of_ranges_are_those_of_their_bytes() {
         let bytes: Vec<u8> = (0..4096_u32).map(|at| (at * at % 251) as u8).collect();
-        let piece = Piece::from_bytes(&bytes);
+        let piece = SharedBytes::from_bytes(&bytes);
         // Two numbers stand for nothing: all zeros and all ones.
         let same =
             |one: u16, other: u16| one == other || one.is_multiple_of(0xffff) && other.is_multiple_of(0xffff);
