@@ -1,8 +1,8 @@
 //! What every format offers, and the words in which it does.
 
-use crate::cache::LentPage;
 use crate::error::FsError;
 use crate::file_id::FileId;
+use crate::lent_page::LentPage;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

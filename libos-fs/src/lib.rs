@@ -22,7 +22,7 @@
 //!
 //! ```text
 //! rows: cache::order cache::chains · cache::policies::*
-//! rows: file_id device::+ cache::references cache::shared · error cache::key
+//! rows: file_id lent_page device::+ cache::references cache::shared · error cache::key
 //! rows: path file_system cache::allocation::* · cache::buffer::* cache::managed cache::model::*
 //! rows: cache::replay · cache
 //! rows: ext4::+ extent_fs::+ · volume shared::+ · plan
@@ -39,6 +39,7 @@ pub mod ext4;
 pub mod extent_fs;
 mod file_id;
 mod file_system;
+mod lent_page;
 mod path;
 mod plan;
 pub mod shared;

@@ -120,6 +120,30 @@ fn who_means_it_is_served_while_a_hundred_thousand_do_not() {
     assert!(statistics.cookies_sent > 90_000, "{statistics:?}");
 }
 
+/// The same request again and again: each is answered, and the time until the stack itself sends the answer
+/// again does not grow by it.
+#[test]
+fn a_request_that_is_repeated_is_answered_as_often() {
+    let _alone = alone();
+    let syn = recorded_syn();
+    let (one, mut two) = wire(64);
+    let server = Net::new(one, &config(1)).unwrap();
+    let _listener = server.listen(7, 16, Interactive).unwrap();
+    let answers = |two: &mut Wire| {
+        server.poll();
+        std::iter::from_fn(|| two.receive()).filter(|frame| frame[12..14] == [8, 0]).count()
+    };
+    for _ in 0..100 {
+        two.send(from_another(&syn, 1));
+        assert_eq!(answers(&mut two), 1);
+    }
+    assert_eq!(server.statistics().connections, 1);
+    advance(1_100_000_000);
+    assert_eq!(answers(&mut two), 1, "after a second");
+    advance(1_000_000_000);
+    assert_eq!(answers(&mut two), 0, "the next waits twice as long");
+}
+
 #[test]
 fn a_flood_takes_no_more_than_the_backlog_and_passes() {
     let _alone = alone();

@@ -41,8 +41,9 @@ pub mod references;
 mod replay;
 mod shared;
 
+pub use crate::lent_page::LentPage;
 pub use allocation::{Allocation, ManagerId, ManagerStatistics, UnknownAllocation};
-pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, LentPage, Manager, Observer};
+pub use buffer::{BufferCache, CacheOptions, CacheStatistics, Event, Manager, Observer};
 pub(crate) use buffer::{Locate, Run};
 pub use key::{block_of, reference};
 pub use managed::Managed;

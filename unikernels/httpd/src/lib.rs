@@ -10,7 +10,7 @@
 //! | [`connection`] | one client: requests in turn, until one says that it was the last |
 //! | [`log`] | a line for each request, in the common format |
 //!
-//! rows: request range media log · condition site · answer · connection · main::server
+//! rows: request range media log · condition site · answer · connection · main::secure · main::server
 #![no_std]
 #![forbid(unsafe_code)]
 

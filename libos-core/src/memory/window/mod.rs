@@ -48,31 +48,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fault::Registered;
 use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, Page};
 use slots::Slot;
-
-/// Why there is no window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WindowError {
-    /// No pages, or more than [`MOST_WINDOW_PAGES`].
-    Pages {
-        /// Pages asked for.
-        pages: u64,
-    },
-    /// There are [`MOST_WINDOWS`] already.
-    TooMany,
-}
-
-impl fmt::Display for WindowError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WindowError::Pages { pages } => {
-                write!(f, "a window of {pages} pages: 1 to {MOST_WINDOW_PAGES} are possible")
-            }
-            WindowError::TooMany => write!(f, "more than {MOST_WINDOWS} windows"),
-        }
-    }
-}
-
-impl core::error::Error for WindowError {}
+pub use slots::WindowError;
 
 /// What a page of a window holds.
 enum Content {

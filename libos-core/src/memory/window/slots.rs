@@ -1,12 +1,12 @@
 //! Places of windows in the address space, each an entry of the top table, and the tables below.
 
-use super::WindowError;
 use crate::cpu::lock::Masked;
 use crate::memory::paging::{self, Entry};
 use crate::memory::physical::{linear_address, physical_address, root_address};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::FRAME_SHIFT;
 
@@ -21,6 +21,31 @@ const WINDOWS: u64 = 0x0000_5000_0000_0000;
 const SPACING: u64 = 1 << 39;
 /// Distance from there to the first page: a guard.
 const FIRST_PAGE: u64 = paging::LARGE_BYTES;
+
+/// Why there is no window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowError {
+    /// No pages, or more than [`MOST_WINDOW_PAGES`].
+    Pages {
+        /// Pages asked for.
+        pages: u64,
+    },
+    /// There are [`MOST_WINDOWS`] already.
+    TooMany,
+}
+
+impl fmt::Display for WindowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WindowError::Pages { pages } => {
+                write!(f, "a window of {pages} pages: 1 to {MOST_WINDOW_PAGES} are possible")
+            }
+            WindowError::TooMany => write!(f, "more than {MOST_WINDOWS} windows"),
+        }
+    }
+}
+
+impl core::error::Error for WindowError {}
 
 /// Entries of a table.
 const ENTRIES: u64 = 512;

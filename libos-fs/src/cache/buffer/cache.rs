@@ -1,6 +1,5 @@
 //! What applications and file systems ask of the cache of a volume.
 
-use super::contents::LentPage;
 use super::fetch::Locate;
 use super::record::Observer;
 use super::statistics::CacheStatistics;
@@ -9,6 +8,7 @@ use crate::cache::key::Key;
 use crate::cache::policies::ReadAhead;
 use crate::error::FsError;
 use crate::file_id::FileId;
+use crate::lent_page::LentPage;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -28,7 +28,6 @@ mod transfer;
 mod write_back;
 mod write_order;
 
-pub use contents::LentPage;
 pub(crate) use fetch::{Locate, Run};
 pub use manager::Manager;
 pub use options::CacheOptions;

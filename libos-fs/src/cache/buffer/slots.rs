@@ -17,11 +17,12 @@
 //! * `staged` holds exactly the slots that are `Staged` or `Reading`;
 //! * a slot has a page unless it is free, lost, or the device has the page.
 
-use super::contents::{Contents, LentPage};
+use super::contents::Contents;
 use crate::cache::key::{Key, known_slots};
 use crate::cache::order::Order;
 use crate::device::zeroed_page;
 use crate::file_id::FileId;
+use crate::lent_page::LentPage;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

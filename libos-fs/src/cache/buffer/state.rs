@@ -5,7 +5,6 @@
 //! * a block is in a pool of [`Managers`] exactly while its slot is `Resident` or `Writing`;
 //! * only such slots are in [`Dirty`], by their place on the device.
 
-use super::contents::LentPage;
 use super::dirty::Dirty;
 use super::disclosure::{Disclosure, NEVER};
 use super::disclosures::Disclosures;
@@ -18,6 +17,7 @@ use crate::cache::key::Key;
 use crate::cache::policies::{DirtyBlocks, Disclosed, ReadAhead, Reference, WriteBack};
 use crate::error::FsError;
 use crate::file_id::FileId;
+use crate::lent_page::LentPage;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;

@@ -12,6 +12,9 @@ use smoltcp::wire::{EthernetAddress, TcpControl};
 /// How long the first answer waits for its own before it is sent again; then twice as long (RFC 6298).
 const AGAIN_US: i64 = 1_000_000;
 
+/// The longest time between two.
+const LONGEST_US: i64 = 60_000_000;
+
 enum Phase {
     /// The SYN has still to come.
     Listening,
@@ -106,7 +109,7 @@ impl Dormant {
     /// A segment while the answer to ours is awaited (RFC 9293, section 3.10.7.4).
     fn take_answer(&mut self, segment: &Segment<'_>, frame: &Frame, outlet: &mut Outlet<'_>) {
         let receive_bytes = self.policy.receive_bytes();
-        let Phase::HalfOpen { asked, hardware, send_us, .. } = &mut self.phase else { return };
+        let Phase::HalfOpen { asked, hardware, .. } = &self.phase else { return };
         let expected = asked.remote_sequence.wrapping_add(1);
         let ahead = segment.sequence().wrapping_sub(expected);
         let answer = match (segment.tcp.control, segment.acknowledges()) {
@@ -117,9 +120,9 @@ impl Dormant {
                 }
                 return;
             }
+            // The other end has not heard us. When we say it again by ourselves stays as it is.
             (TcpControl::Syn, None) if segment.sequence() == asked.remote_sequence => {
-                *send_us = outlet.now_us();
-                return;
+                Answer::Accept { receive_bytes }
             }
             (TcpControl::Syn, _) => Answer::Where { receive_bytes },
             (_, None) => return,
@@ -194,7 +197,7 @@ impl Protocol for Dormant {
             {
                 let (asked, hardware) = (*asked, *hardware);
                 *send_us = now_us + *wait_us;
-                *wait_us *= 2;
+                *wait_us = (2 * *wait_us).min(LONGEST_US);
                 let receive_bytes = self.policy.receive_bytes();
                 outlet.answer(Answer::Accept { receive_bytes }, &asked, hardware);
             }
