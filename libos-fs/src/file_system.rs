@@ -62,8 +62,8 @@ pub(crate) trait FileSystem {
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, FsError>;
     fn bytes(&self, file: FileId) -> Result<u64, FsError>;
     fn read_at(&self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, FsError>;
-    /// A block of a file, lent by the cache. `None` for a hole, and where blocks of files are not those of the
-    /// cache.
+    /// A block of a file, lent by the cache. `None` for a hole, and where blocks of files are not those
+    /// of the cache.
     fn lend(&self, _: FileId, _: u64) -> Result<Option<Arc<LentPage>>, FsError> {
         Ok(None)
     }

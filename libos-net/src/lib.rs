@@ -21,7 +21,8 @@
 //!
 //! # Order of the modules
 //!
-//! rows: tls::+ flow::+ · link::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · name::+ · net · blocking
+//! rows: tls::+ flow::+ · link::+ address::+ config · protocol::+ · stack::+ · tcp::+ udp · name::+
+//! rows: net · blocking
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -8,9 +8,9 @@
 //!   them; who binds one to read gets the packets that match, who binds one to write may send packets to
 //!   which an answer would match. No two environments own filters that overlap; among those of one owner the
 //!   one with most fields decides.
-//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frames, judges the copy,
-//!   and puts it into the receiver's frames or onto the wire. So a frame is in the kernel's hands only during
-//!   a kick (to send), and when a packet comes (to receive).
+//! * Packets go through [`NetRings`]: the kernel copies each once out of the sender's frames, judges the
+//!   copy, and puts it into the receiver's frames or onto the wire. So a frame is in the kernel's hands
+//!   only during a kick (to send), and when a packet comes (to receive).
 //! * A packet may lie in several frames, one entry of a ring for each. What it leaves to others to do travels
 //!   with it ([`crate::offload`]), to a neighbour as to the device: whoever has rings takes incomplete
 //!   checksums, and packets that nobody has cut into segments. What the device does not do, the kernel does

@@ -1,9 +1,9 @@
 //! The network: Ethernet packets, straight between the application's pages and the host.
 //!
-//! A [`Nic`] is the unikernel's part of the network: a hardware address, packets that come to it, and packets
-//! it may send. Buffers travel by ownership. [`Nic::transmit`] gives a [`Packet`] to the host, from where its
-//! pages come back by themselves. A packet from [`Nic::receive`] is the caller's: to keep, to change, to send,
-//! or to give back with [`Nic::recycle`].
+//! A [`Nic`] is the unikernel's part of the network: a hardware address, packets that come to it, and
+//! packets it may send. Buffers travel by ownership. [`Nic::transmit`] gives a [`Packet`] to the host,
+//! from where its pages come back by themselves. A packet from [`Nic::receive`] is the caller's: to keep,
+//! to change, to send, or to give back with [`Nic::recycle`].
 //!
 //! A packet may have [`Piece`]s besides its head: bytes of pages that others share, such as those of a file
 //! cache, which the device reads from where they are. Checksums can be left to it, and so can, if it offers
@@ -38,8 +38,9 @@ const LARGE_BUFFERS: usize = 8;
 /// How often [`Nic::wait`] looks before it sleeps, unless an application says otherwise.
 const DEFAULT_LOOKS: u32 = 2_000;
 
-/// Counts of packets, and of bytes. Copies are those that are made here: between the application's packets and
-/// the host's buffers. HyperExo makes more: [`hyperexo_abi::accounting::Accounting::net_bytes_copied`].
+/// Counts of packets, and of bytes. Copies are those that are made here: between the application's
+/// packets and the host's buffers. HyperExo makes more:
+/// [`hyperexo_abi::accounting::Accounting::net_bytes_copied`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NicStatistics {
     /// Packets handed to the application.
@@ -144,8 +145,8 @@ impl Nic {
         self.statistics
     }
 
-    /// What the host does for packets that are sent ([`Packet::set_offload`]). A checksum can be left to it in
-    /// any case: where the host completes none, it is computed here.
+    /// What the host does for packets that are sent ([`Packet::set_offload`]). A checksum can be left to
+    /// it in any case: where the host completes none, it is computed here.
     pub fn offloads(&self) -> Offloads {
         self.offloads
     }

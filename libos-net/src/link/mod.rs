@@ -58,8 +58,8 @@ pub trait Link {
         MAX_PACKET_BYTES
     }
 
-    /// What the link does with frames that are sent ([`Frame::set_offload`]): complete checksums, cut TCP into
-    /// segments. If it completes checksums, frames that come say whether anybody need look at theirs
+    /// What the link does with frames that are sent ([`Frame::set_offload`]): complete checksums, cut TCP
+    /// into segments. If it completes checksums, frames that come say whether anybody need look at theirs
     /// ([`Offload::is_checked`]). A checksum may be left to any link: it is completed in software then.
     fn offloads(&self) -> Offloads {
         Offloads::NONE

@@ -30,8 +30,8 @@ impl TimeProvider for NoTime {
 }
 
 impl TlsServer {
-    /// A server with this chain of certificates, its own first, and this key, both in PEM (RFC 7468). `random`
-    /// is asked for numbers with each connection.
+    /// A server with this chain of certificates, its own first, and this key, both in PEM (RFC 7468).
+    /// `random` is asked for numbers with each connection.
     ///
     /// # Errors
     ///

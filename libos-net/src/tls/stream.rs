@@ -221,7 +221,8 @@ fn wanted(result: Result<usize, EncryptError>) -> Result<usize, Option<usize>> {
     })
 }
 
-/// Appends what `fill` makes in `room` bytes, or in as many as it asks for. Returns whether it made something.
+/// Appends what `fill` makes in `room` bytes, or in as many as it asks for. Returns whether it made
+/// something.
 fn append(
     bytes: &mut Vec<u8>,
     room: usize,

@@ -24,8 +24,9 @@ pub const ERROR: &str = "linux: error: ";
 /// counters can be read. Linux passes it to its first program as an environment variable.
 pub const END: &str = "end";
 
-/// Word with which `/init`, run as a second program, is a server of streams: `streams PORT`. The first byte
-/// of a client says what the server does until the client has gone: `<` gives bytes without end, `>` takes them.
+/// Word with which `/init`, run as a second program, is a server of streams: `streams PORT`. The first
+/// byte of a client says what the server does until the client has gone: `<` gives bytes without end, `>`
+/// takes them.
 pub const STREAMS: &str = "streams";
 /// The first byte of a client that wants bytes.
 pub const GIVE: u8 = b'<';

@@ -20,16 +20,20 @@
 //!
 //! rows: bytes glob number random · resp table ranked · value · store
 //! rows: command::error · command::call · command::about
-//! rows: command::list · command::hash command::transfer command::expiry command::bits · command::set command::string
+//! rows: command::list · command::hash command::transfer command::expiry command::bits
+//! rows: command::set command::string
 //! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog
 //! rows: command::server command::stream
 //! rows: command::read command::sorted · command::range command::group
 //! rows: command::claim command::combine · command
 //! rows: evict::policy · evict::blocks evict::plain evict::worth evict::keeper · evict
 //! rows: log::error log::format log::dump · log::writer log::recover · log
-//! rows: server::contents server::channels server::clock server::config server::slowlog · server::client server::waiting
-//! rows: server::state · server::persist server::transaction server::clients server::info server::debug · server::room
-//! rows: server::publish server::configure · server::commands · server::request · server::connection server::tasks
+//! rows: server::contents server::channels server::clock server::config server::slowlog
+//! rows: server::client server::waiting
+//! rows: server::state · server::persist server::transaction server::clients server::info server::debug
+//! rows: server::room
+//! rows: server::publish server::configure · server::commands · server::request
+//! rows: server::connection server::tasks
 //! rows: server · main::server
 #![no_std]
 #![forbid(unsafe_code)]

@@ -198,8 +198,8 @@ pub fn echo(count: u64, shared: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the network, waiting while another environment has a filter that overlaps one of ours: it may be about
-/// to give it back.
+/// Opens the network, waiting while another environment has a filter that overlaps one of ours: it may be
+/// about to give it back.
 fn open_in_turn(filters: &[Filter]) -> Result<Nic, NetError> {
     let deadline = now_ns() + PATIENCE.as_nanos() as u64;
     loop {

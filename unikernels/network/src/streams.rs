@@ -1,6 +1,6 @@
 //! Takes and gives bytes by TCP, to measure how many a second there can be. The first byte of a client says
-//! what is done until it has gone: `<` gives bytes without end, `>` takes them, `=` gives back what it takes and
-//! then says what the stack and the link have counted. The peer on Linux is `linux-init`.
+//! what is done until it has gone: `<` gives bytes without end, `>` takes them, `=` gives back what it takes
+//! and then says what the stack and the link have counted. The peer on Linux is `linux-init`.
 
 use crate::{Failure, internet};
 use alloc::string::ToString;

@@ -11,8 +11,9 @@
 //!   [`VirtioNet::interrupt_on_reclaim`].
 //!
 //! A packet to send may lie in several places, which the device gathers. What the device computes or has
-//! checked stands in the [`Words`] before each packet; who owns the packets says what they mean. A packet that
-//! has come may fill several buffers, if the device offers that: only then may it put segments together.
+//! checked stands in the [`Words`] before each packet; who owns the packets says what they mean. A packet
+//! that has come may fill several buffers, if the device offers that: only then may it put segments
+//! together.
 //!
 //! Several pairs of queues and address filters in the device are not used. A device whose filters nobody sets
 //! passes on all packets it sees (§5.1.6.5.1), so that environments can have addresses of their own behind
@@ -51,7 +52,8 @@ pub const QUEUE_ENTRIES: usize = 2 * SLOTS;
 const CONFIG_ADDRESS: usize = 0;
 
 bitflags! {
-    /// Features that the driver can use (§5.1.3). Not event indices, for the reason given in [`super::block`].
+    /// Features that the driver can use (§5.1.3). Not event indices, for the reason given in
+    /// [`super::block`].
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Features: u64 {
         /// The device completes checksums of packets that are sent.
@@ -376,8 +378,8 @@ impl<T: Transport> VirtioNet<T> {
         Some(Arrival { slot, start, bytes, more, words: header.words })
     }
 
-    /// The next buffer of the packet that [`VirtioNet::receive`] brought the first part of, and how many bytes
-    /// it has, from the first on. `None`: the device has not filled as many as it claims.
+    /// The next buffer of the packet that [`VirtioNet::receive`] brought the first part of, and how many
+    /// bytes it has, from the first on. `None`: the device has not filled as many as it claims.
     pub fn receive_more(&mut self) -> Option<(usize, usize)> {
         let (slot, written) = self.receive.take()?;
         Some((slot, written.min(self.room[slot].bytes)))

@@ -1,6 +1,6 @@
-//! The header fields of a packet: Ethernet (IEEE 802.3) with or without a VLAN tag (IEEE 802.1Q), IPv4 (RFC 791),
-//! ARP (RFC 826), IPv6 (RFC 8200) and neighbour discovery (RFC 4861), and the ports of UDP (RFC 768) and TCP
-//! (RFC 9293).
+//! The header fields of a packet: Ethernet (IEEE 802.3) with or without a VLAN tag (IEEE 802.1Q), IPv4
+//! (RFC 791), ARP (RFC 826), IPv6 (RFC 8200) and neighbour discovery (RFC 4861), and the ports of UDP
+//! (RFC 768) and TCP (RFC 9293).
 //!
 //! What is cut off or makes no sense has no fields beyond those before it; so it matches only filters that do
 //! not ask for them. Checksums are the receiver's business.
@@ -41,8 +41,8 @@ pub struct Headers {
     pub destination: MacAddress,
     /// Who claims to have sent it.
     pub source: MacAddress,
-    /// Who claims so in the body, too: the sender's hardware address in ARP or neighbour discovery. If several
-    /// are claimed, one that is not [`Headers::source`].
+    /// Who claims so in the body, too: the sender's hardware address in ARP or neighbour discovery. If
+    /// several are claimed, one that is not [`Headers::source`].
     pub claimed_source: Option<MacAddress>,
     /// The fields, from the receiver's view.
     pub fields: Fields,

@@ -219,7 +219,8 @@ impl Net {
     }
 
     /// Takes rings, in [`NET_RING_FRAMES`] frames from `first` on, which are pinned; virtual CPU number
-    /// `vcpu` will be called. Returns what is done for packets that it sends: what the device does, and checksums.
+    /// `vcpu` will be called. Returns what is done for packets that it sends: what the device does, and
+    /// checksums.
     ///
     /// # Errors
     ///

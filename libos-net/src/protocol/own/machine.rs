@@ -86,7 +86,7 @@ pub(super) struct Sender {
     pub(super) progress_us: i64,
 }
 
-/// This project's own TCP: see the [module](super).
+/// This project's own TCP, for servers of files: what is written is shared, and copied nowhere.
 pub struct OwnTcp {
     pub(super) inner: Machine,
 }

@@ -72,9 +72,9 @@ impl Network {
         }
     }
 
-    /// Arguments for QEMU; none without a device. `dumped` if all packets are written to a file: QEMU would write
-    /// what the device and a tap tell each other about a packet before each, which nobody reads. So they then
-    /// leave nothing to each other.
+    /// Arguments for QEMU; none without a device. `dumped` if all packets are written to a file: QEMU
+    /// would write what the device and a tap tell each other about a packet before each, which nobody
+    /// reads. So they then leave nothing to each other.
     pub fn arguments(&self, board: Board, dumped: bool) -> Vec<String> {
         let back_end = match self {
             Network::None | Network::Loopback => return vec![],

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`format`] | what is in the file |
+//! | [`mod@format`] | what is in the file |
 //! | [`recover`] | reading it: what is whole, what was torn, what is damaged |
 //! | `writer` | appending groups |
 //! | [`dump()`] | keys as the commands that make them |
@@ -114,7 +114,7 @@ impl Log {
     /// Opens a log, or makes one. What it holds is carried out by `apply`, command by command; see
     /// [`recover::read`]. A tail that was not finished is cut off.
     ///
-    /// A file without seals, as Redis makes it, gets [`Log::needs_rewrite`].
+    /// A file without seals, as Redis makes it, is read, too: [`Found`] says so, and it is to be rewritten.
     ///
     /// # Errors
     ///

@@ -260,8 +260,8 @@ pub struct Machines<'a> {
 }
 
 impl Machines<'_> {
-    /// The machine of a mode, which counts instructions if `icount` says how; `words` are further ones for the
-    /// unikernel.
+    /// The machine of a mode, which counts instructions if `icount` says how; `words` are further ones
+    /// for the unikernel.
     pub fn machine(&self, mode: Mode, icount: Option<&str>, words: &str) -> Result<Machine> {
         let mut args = self.args.clone();
         if let Some(icount) = icount {
