@@ -150,10 +150,11 @@ impl<A: FnMut(&[&[u8]]) -> Result<(), String>> Reading<'_, A> {
         Ok(read > 0)
     }
 
-    /// Whether a whole group lies behind what can't be read.
+    /// Whether a whole group lies behind what can't be read. It may begin before that: where the end of a
+    /// line is damaged, two lines are read as one.
     fn sealed_behind(&mut self) -> Result<bool, LogError> {
         while self.bytes.len() < self.at + SEARCH && self.more()? {}
-        Ok(find_sealed(&self.bytes[self.at..]).is_some())
+        Ok(find_sealed(&self.bytes[self.unit..]).is_some())
     }
 
     fn damaged(&self, at: usize, what: &'static str) -> LogError {
