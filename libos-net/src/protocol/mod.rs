@@ -76,6 +76,17 @@ pub struct Counted {
     pub bytes_summed: u64,
 }
 
+impl Counted {
+    /// Both together.
+    pub(crate) fn and(self, other: Counted) -> Counted {
+        Counted {
+            bytes_sent: self.bytes_sent + other.bytes_sent,
+            bytes_copied: self.bytes_copied + other.bytes_copied,
+            bytes_summed: self.bytes_summed + other.bytes_summed,
+        }
+    }
+}
+
 /// The protocol machine of one connection of TCP (RFC 9293): what comes for it, what it sends, and when it
 /// wants to be asked. The stack finds the connection of a frame, keeps deadlines and owners, and hands out
 /// the link; all else is decided here.

@@ -72,6 +72,8 @@ pub struct Statistics {
     pub duplicate_addresses: u64,
     /// Connections now.
     pub connections: usize,
+    /// What all connections have counted, those that have ended included.
+    pub tcp: Counted,
 }
 
 pub(crate) struct Stack {
@@ -146,6 +148,7 @@ impl Stack {
         Statistics {
             connections: self.table.len(),
             duplicate_addresses: self.duplicates(),
+            tcp: self.table.counted(),
             ..self.statistics
         }
     }

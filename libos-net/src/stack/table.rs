@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, ConnectionId, Owner};
 use crate::flow::Flow;
-use crate::protocol::Protocol;
+use crate::protocol::{Counted, Protocol};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
@@ -34,6 +34,8 @@ pub(super) struct Table {
     vacant: Vec<usize>,
     by_flow: HashMap<Flow, usize, Keyed>,
     next_generation: u64,
+    /// What connections have counted that are gone.
+    counted: Counted,
 }
 
 impl Table {
@@ -43,6 +45,7 @@ impl Table {
             vacant: Vec::new(),
             by_flow: HashMap::with_hasher(Keyed::new(key.0, key.1)),
             next_generation: 0,
+            counted: Counted::default(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, slot: usize) -> Option<Box<Connection>> {
         let connection = self.slots.get_mut(slot)?.take()?;
+        self.counted = self.counted.and(connection.protocol.counted());
         self.vacant.push(slot);
         self.by_flow.remove(&connection.flow);
         Some(connection)
@@ -91,6 +95,12 @@ impl Table {
 
     pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.at(id.slot).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// What all connections have counted, those that are gone included. Looks at each.
+    pub(super) fn counted(&self) -> Counted {
+        let here = self.slots.iter().flatten().map(|connection| connection.protocol.counted());
+        here.fold(self.counted, Counted::and)
     }
 
     /// Whether this is when the connection at a place wants to be polled.

@@ -1,13 +1,17 @@
 //! One client: requests in turn, until one says that it was the last.
 
 use crate::answer::{Answer, Body};
+use crate::client::Client;
+use crate::documents::lend;
 use crate::request::{BodyLength, MOST_BYTES, Refusal, Request};
 use crate::site::Site;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
+use libos_fs::File;
 
 /// How long a connection may be silent between two requests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -19,6 +23,8 @@ const SLOWNESS: Duration = Duration::from_secs(30);
 const MOST_BODY: u64 = 1 << 20;
 /// Bytes that are read of a file, and given to the connection, at once.
 const AT_ONCE: usize = 16 * 1024;
+/// Bytes of a block of a file.
+const BLOCK_BYTES: u64 = libos_fs::BLOCK_BYTES as u64;
 
 /// Why nothing more comes of a connection.
 enum End {
@@ -36,7 +42,7 @@ enum End {
 
 /// Serves a client to its end. `log` is told of each answer: the request, if it was understood, the status,
 /// and the bytes of the body that were sent.
-pub async fn serve<S: Read + Write>(
+pub async fn serve<S: Client>(
     stream: &mut S,
     site: &Site,
     executor: &Executor,
@@ -49,7 +55,7 @@ pub async fn serve<S: Read + Write>(
                 Ok(()) => {
                     let answer = Answer::to(&request, site);
                     let keep_alive = request.keep_alive;
-                    let sent = send(stream, &answer, keep_alive, executor).await;
+                    let sent = send(stream, &answer, keep_alive, site, executor).await;
                     log(Some(&request), answer.status, sent.unwrap_or_default());
                     if !keep_alive || sent.is_none() {
                         return;
@@ -66,7 +72,7 @@ pub async fn serve<S: Read + Write>(
             End::Refused(refusal) => Answer::refusing(refusal),
             End::TooLong => Answer::too_long(),
         };
-        let sent = send(stream, &answer, false, executor).await;
+        let sent = send(stream, &answer, false, site, executor).await;
         return log(None, answer.status, sent.unwrap_or_default());
     }
 }
@@ -207,10 +213,11 @@ fn chunk_size(digits: &[u8]) -> Option<u64> {
 }
 
 /// Sends an answer. How many bytes of its body; `None` if not all could be sent.
-async fn send<S: Write>(
+async fn send<S: Client>(
     stream: &mut S,
     answer: &Answer,
     keep_alive: bool,
+    site: &Site,
     executor: &Executor,
 ) -> Option<u64> {
     let mut out = Outgoing { stream, executor, bytes: answer.head(keep_alive).into_bytes() };
@@ -221,17 +228,13 @@ async fn send<S: Write>(
     match &answer.body {
         Body::Text(text) => out.add(text.as_bytes()).await?,
         Body::File { file, parts, end } => {
-            let mut page = vec![0; AT_ONCE];
+            let length = file.len().ok()?;
             for (text, part) in parts {
                 out.add(text.as_bytes()).await?;
-                let mut at = part.start;
-                while at < part.end {
-                    // Head and contents leave together, and so does what fills the last segment.
-                    let room = (AT_ONCE - out.bytes.len() % AT_ONCE) as u64;
-                    let most = (part.end - at).min(room) as usize;
-                    let count = file.read_at(at, &mut page[..most]).ok().filter(|count| *count > 0)?;
-                    out.add(&page[..count]).await?;
-                    at += count as u64;
+                if out.stream.shares() {
+                    out.share(file, length, part.clone(), site).await?;
+                } else {
+                    out.copy(file, part.clone(), site).await?;
                 }
             }
             out.add(end.as_bytes()).await?;
@@ -248,7 +251,44 @@ struct Outgoing<'s, S> {
     bytes: Vec<u8>,
 }
 
-impl<S: Write> Outgoing<'_, S> {
+impl<S: Client> Outgoing<'_, S> {
+    /// Adds a part of a file.
+    async fn copy(&mut self, file: &File, part: Range<u64>, site: &Site) -> Option<()> {
+        let mut page = vec![0; AT_ONCE];
+        let mut at = part.start;
+        while at < part.end {
+            // Head and contents leave together, and so does what fills the last segment.
+            let room = (AT_ONCE - self.bytes.len() % AT_ONCE) as u64;
+            let most = (part.end - at).min(room) as usize;
+            let count = file.read_at(at, &mut page[..most]).ok().filter(|count| *count > 0)?;
+            self.add(&page[..count]).await?;
+            // Out of the cache, and to what goes with it.
+            site.copied.set(site.copied.get() + 2 * count as u64);
+            at += count as u64;
+        }
+        Some(())
+    }
+
+    /// Has a part of a file sent from where its cache has it, after what was added before.
+    async fn share(&mut self, file: &File, length: u64, part: Range<u64>, site: &Site) -> Option<()> {
+        let document = site.documents.blocks(file, length).ok()?;
+        let mut at = part.start;
+        while at < part.end {
+            let (block, from) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
+            let shared = match &document {
+                Some(blocks) => blocks.get(block as usize).cloned(),
+                None => lend(file, block, length).ok()?,
+            };
+            let Some(shared) = shared else { return self.copy(file, at..part.end, site).await };
+            let to = shared.len().min(from + (part.end - at) as usize);
+            self.flush().await?;
+            let shared = shared.part(from..to);
+            self.executor.within(SLOWNESS, self.stream.write_shared(&shared)).await?.ok()?;
+            at += (to - from) as u64;
+        }
+        Some(())
+    }
+
     async fn add(&mut self, bytes: &[u8]) -> Option<()> {
         self.bytes.extend_from_slice(bytes);
         if self.bytes.len() >= AT_ONCE { self.flush().await } else { Some(()) }

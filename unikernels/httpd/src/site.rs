@@ -1,5 +1,6 @@
 //! What a path stands for.
 
+use crate::documents::Documents;
 use crate::media::media_type;
 use crate::request::Request;
 use alloc::collections::BTreeMap;
@@ -8,7 +9,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use crc::{CRC_64_XZ, Crc};
 use libos_fs::{File, FileId, FsError, Volume};
 
@@ -16,6 +17,8 @@ use libos_fs::{File, FileId, FsError, Volume};
 const INDEX: &str = "index.html";
 /// Codings that a file may lie beside itself in, the better one first.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
+/// Blocks of small files that are kept for connections that share.
+const DOCUMENT_BLOCKS: usize = 2048;
 /// Bytes that are read at once to compute a tag.
 const AT_ONCE: usize = 16 * 1024;
 
@@ -24,6 +27,10 @@ const MOST_KNOWN: usize = 4096;
 
 /// The files of a volume, for a server that does not change them.
 pub struct Site {
+    /// Small files, for connections that share.
+    pub documents: Documents,
+    /// Bytes of files that were copied on their way to a connection.
+    pub copied: Cell<u64>,
     volume: Volume,
     /// Files that are on the volume, and not to be sent.
     secrets: Vec<FileId>,
@@ -75,7 +82,13 @@ pub enum Place {
 impl Site {
     /// The site of a volume.
     pub fn new(volume: Volume) -> Site {
-        Site { volume, secrets: Vec::new(), known: RefCell::default() }
+        Site {
+            documents: Documents::new(DOCUMENT_BLOCKS),
+            copied: Cell::default(),
+            volume,
+            secrets: Vec::new(),
+            known: RefCell::default(),
+        }
     }
 
     /// The volume.

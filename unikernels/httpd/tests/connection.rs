@@ -55,6 +55,8 @@ impl Write for Client {
     }
 }
 
+impl httpd::client::Client for Client {}
+
 fn site() -> Site {
     let disk = RamDisk::new(300);
     extent_fs::make(Box::new(disk.clone())).unwrap();

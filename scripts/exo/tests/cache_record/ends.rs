@@ -104,20 +104,17 @@ fn an_interrupted_command_leaves_its_record() {
     recorder.file("a", 3 * 4096);
     let script = "cat a > /dev/null; echo ready; exec sleep 60";
     // To the group, as from a terminal; to the recorder alone; to the recorder, which passes it on.
-    let (mut child, group) = waiting(&recorder, script);
-    killpg(group, Signal::SIGINT).expect("it is there");
-    assert_eq!(child.wait().expect("it ends").code(), Some(128 + 2));
-    assert_eq!(recorder.read().blocks("a"), all(3));
-    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
-        // Below `nohup` a command ignores it, and should.
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // Below `nohup`, or in the background of a script, a command ignores it, and should.
         if is_ignored(signal) {
             continue;
         }
-        std::fs::remove_file(recorder.path("refs")).expect("the last record");
         let (mut child, pid) = waiting(&recorder, script);
-        kill(pid, signal).expect("it is there");
+        let sent = if signal == Signal::SIGINT { killpg(pid, signal) } else { kill(pid, signal) };
+        sent.expect("it is there");
         assert_eq!(child.wait().expect("it ends").code(), Some(128 + signal as i32));
         assert_eq!(recorder.read().blocks("a"), all(3));
+        std::fs::remove_file(recorder.path("refs")).expect("the record");
     }
 }
 

@@ -10,6 +10,7 @@ use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use httpd::client::Sharing;
 use httpd::connection::serve;
 use httpd::log::Line;
 use httpd::request::Request;
@@ -18,7 +19,7 @@ use libos_core::task::{Executor, Sender, channel};
 use libos_core::{accounting, argument, arguments, heap, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
-use libos_net::{Config, Interactive, Net, TcpListener, TcpPolicy, TcpStream};
+use libos_net::{Config, Congestion, Interactive, Net, OwnTcp, Protocol, TcpListener, TcpPolicy, TcpStream};
 
 /// Answers are pages of files: what is acknowledged late makes nobody wait.
 struct Web;
@@ -32,6 +33,27 @@ impl TcpPolicy for Web {
     }
     fn acknowledge_after(&self) -> Option<Duration> {
         Interactive.acknowledge_after()
+    }
+}
+
+/// The same on this project's own TCP, which keeps pages of files until they are acknowledged.
+struct Files;
+
+impl TcpPolicy for Files {
+    fn receive_bytes(&self) -> usize {
+        Web.receive_bytes()
+    }
+    fn send_bytes(&self) -> usize {
+        128 * 1024
+    }
+    fn acknowledge_after(&self) -> Option<Duration> {
+        Web.acknowledge_after()
+    }
+    fn congestion_control(&self) -> Congestion {
+        Congestion::Cubic
+    }
+    fn protocol(&self) -> Box<dyn Protocol> {
+        Box::new(OwnTcp::new(&self.parameters()))
     }
 }
 
@@ -50,6 +72,11 @@ pub fn main() -> Result<i32, String> {
     let most = number("requests")?;
     let every = number("counts")?;
     let quiet = argument("quiet").is_some();
+    let own = match argument("stack") {
+        None | Some("default") => false,
+        Some("own") => true,
+        Some(_) => return Err(wrong(&"stack= wants default or own")),
+    };
     let disk = RingDevice::open().map_err(|error| wrong(&error))?;
     let options = CacheOptions { blocks, ..CacheOptions::default() };
     let volume = Volume::mount(Box::new(disk), options).map_err(|error| wrong(&error))?;
@@ -67,7 +94,8 @@ pub fn main() -> Result<i32, String> {
         let tls = Secure::new(&mut site)?;
         listeners.push((net.listen(port, backlog, Web).map_err(|error| wrong(&error))?, Some(tls)));
     }
-    listeners.push((net.listen(plain, backlog, Web).map_err(|error| wrong(&error))?, None));
+    let listener = if own { net.listen(plain, backlog, Files) } else { net.listen(plain, backlog, Web) };
+    listeners.push((listener.map_err(|error| wrong(&error))?, None));
     let server = Server {
         site: Rc::new(site),
         net: net.clone(),
@@ -77,6 +105,7 @@ pub fn main() -> Result<i32, String> {
         every,
         begin: Cell::default(),
         quiet,
+        own,
     };
     net.run(&executor, server.run(listeners));
     Ok(0)
@@ -93,6 +122,8 @@ struct Server {
     every: Option<u64>,
     begin: Cell<Begin>,
     quiet: bool,
+    /// Whether connections share what they send.
+    own: bool,
 }
 
 /// What was counted before anybody asked.
@@ -169,6 +200,7 @@ impl Server {
         };
         match tls {
             Some(tls) => tls.serve(stream, &self.site, &self.executor, log).await,
+            None if self.own => serve(&mut Sharing(stream), &self.site, &self.executor, log).await,
             None => serve(&mut stream, &self.site, &self.executor, log).await,
         }
     }
@@ -178,7 +210,8 @@ impl Server {
         let (net, cache) = (self.net.statistics(), self.site.volume().cache().statistics());
         println!(
             "{{\"httpd\":{{\"requests\":{},\"frames_received\":{},\"frames_sent\":{},\"connections_polled\":{},\
-             \"blocks_read\":{},\"block_misses\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{}}}}}",
+             \"blocks_read\":{},\"block_misses\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{},\
+             \"bytes_sent\":{},\"bytes_copied\":{},\"bytes_summed\":{}}}}}",
             self.answered.get(),
             net.frames_received,
             net.frames_sent,
@@ -187,7 +220,10 @@ impl Server {
             cache.misses,
             exits() - begin.exits,
             heap::allocated_bytes(),
-            begin.heap_bytes
+            begin.heap_bytes,
+            net.tcp.bytes_sent,
+            net.tcp.bytes_copied + self.site.copied.get(),
+            net.tcp.bytes_summed
         );
     }
 }
