@@ -53,8 +53,8 @@ impl TapNetwork {
                 ip(&["link", "set", "lo", "up"])?;
                 ip(&["tuntap", "add", "dev", TAP, "mode", "tap"])?;
                 ip(&["addr", "add", &host, "dev", TAP])?;
-                // An address that the host gives itself comes a second later; a browser then takes what it waits
-                // for as lost, since the network has changed.
+                // An address that the host gives itself comes a second later; a browser then takes what it
+                // waits for as lost, since the network has changed.
                 ip(&["link", "set", "dev", TAP, "addrgenmode", "none"])?;
                 ip(&["link", "set", TAP, "up"])?;
                 Ok(namespace)
