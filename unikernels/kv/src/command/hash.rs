@@ -214,11 +214,7 @@ fn hrandfield(call: &mut Call<'_>) -> Result<Outcome> {
     };
     let count = if call.args.len() > 2 { Some(call.integer(2)?) } else { None };
     let Some(at) = call.find(call.arg(1)) else {
-        if count.is_some() {
-            call.reply.array(0)
-        } else {
-            call.reply.null()
-        }
+        call.reply.none_of(count.is_some());
         return Ok(Outcome::Done);
     };
     let mut random = call.store.random.clone();

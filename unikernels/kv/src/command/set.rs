@@ -199,11 +199,7 @@ fn srandmember(call: &mut Call<'_>) -> Result<Outcome> {
         many(count, false)?;
     }
     let Some(at) = call.find(call.arg(1)) else {
-        if count.is_some() {
-            call.reply.array(0)
-        } else {
-            call.reply.null()
-        }
+        call.reply.none_of(count.is_some());
         return Ok(Outcome::Done);
     };
     let mut random = call.store.random.clone();

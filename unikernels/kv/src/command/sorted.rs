@@ -253,11 +253,7 @@ fn zrandmember(call: &mut Call<'_>) -> Result<Outcome> {
     let count = if call.args.len() > 2 { Some(call.integer(2)?) } else { None };
     let wanted = many(count.unwrap_or(0), with_scores)?;
     let Some(at) = call.find(call.arg(1)) else {
-        if count.is_some() {
-            call.reply.array(0)
-        } else {
-            call.reply.null()
-        }
+        call.reply.none_of(count.is_some());
         return Ok(Outcome::Done);
     };
     let mut random = call.store.random.clone();

@@ -123,6 +123,11 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// Nothing was there to choose from: an empty array if several were asked for, else null.
+    pub fn none_of(&mut self, several: bool) {
+        if several { self.array(0) } else { self.null() }
+    }
+
     /// Null, where an array could be.
     pub fn null_array(&mut self) {
         match self.protocol {
