@@ -39,3 +39,16 @@ fn the_map_is_short() {
     let bytes = std::fs::read(root().join("ARCHITECTURE.md")).expect("the map").len();
     assert!(bytes <= MAP_BYTES, "ARCHITECTURE.md has {bytes} bytes, more than {MAP_BYTES}");
 }
+
+/// Both go unnoticed: an overflow that is not checked goes on with a wrong number, and a kernel made for size
+/// takes a quarter more instructions for the same call.
+#[test]
+fn the_kernels_image_checks_overflows_and_is_made_for_speed() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let profile = manifest.split("[profile.image.package.hyperexo]\n").nth(1);
+    let profile = profile.expect("the kernel's image has a profile of its own");
+    let profile = profile.split("\n[").next().unwrap();
+    for wanted in ["opt-level = 2", "overflow-checks = true"] {
+        assert!(profile.lines().any(|line| line == wanted), "the kernel's image wants {wanted}");
+    }
+}
