@@ -13,6 +13,7 @@
 //! | [`evict`] | which keys leave when memory runs out |
 //! | [`log`] | what was changed, in a file: appended to, written anew, read again |
 //! | [`server`] | clients, and what they ask for |
+//! | [`traffic`] | requests to try policies with |
 //!
 //! A server reads into a buffer, has [`resp::Parser`] find a command in it, looks it up by
 //! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
@@ -26,15 +27,16 @@
 //! rows: command::server command::stream
 //! rows: command::read command::sorted · command::range command::group
 //! rows: command::claim command::combine · command
-//! rows: evict::policy · evict::blocks evict::plain evict::worth evict::keeper · evict
+//! rows: evict::policy evict::level · evict::trial · evict::blocks evict::plain evict::worth evict::keeper · evict
 //! rows: log::error log::format log::dump · log::writer log::recover · log
 //! rows: server::contents server::channels server::clock server::config server::slowlog
 //! rows: server::client server::waiting
 //! rows: server::state · server::persist server::transaction server::clients server::info server::debug
 //! rows: server::room
 //! rows: server::publish server::configure · server::commands · server::request
-//! rows: server::connection server::tasks
-//! rows: server · main::server
+//! rows: server::connection server::local server::tasks
+//! rows: server · traffic::plan · traffic::run · traffic::limit · traffic
+//! rows: main::server main::traffic
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -52,4 +54,5 @@ pub mod resp;
 pub mod server;
 pub mod store;
 pub mod table;
+pub mod traffic;
 pub mod value;

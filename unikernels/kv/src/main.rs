@@ -9,8 +9,11 @@
 //! | `cache=N` | blocks of the file cache, with `appendonly=yes` (512) |
 //! | `appendonly=yes` | a log in `/appendonly.aof` of the volume on the disk |
 //! | `NAME=VALUE` | any parameter that `CONFIG SET` knows: `appendfsync=always`, `maxmemory=100mb`, `requirepass=…` |
+//! | `traffic=NAME` | instead: makes the requests of [`kv::traffic::Traffic`] itself, without a network, and counts hits |
+//! | `maxmemory=N%` | with `traffic=`: the share of its data that there is memory for |
+//! | `part=N` | with `traffic=`: one in so many of the requests (1) |
 //!
-//! It says when it listens, and with a log, what that held.
+//! It says when it listens, and with a log, what that held; of traffic, one JSON object.
 #![cfg_attr(bare_metal, no_std, no_main)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(bare_metal), allow(dead_code))]
@@ -19,9 +22,18 @@ extern crate alloc;
 
 #[path = "main/server.rs"]
 mod server;
+#[path = "main/traffic.rs"]
+mod traffic;
 
 #[cfg(bare_metal)]
-libos_core::main!(server::main);
+libos_core::main!(start);
+
+fn start() -> Result<i32, alloc::string::String> {
+    match libos_core::argument("traffic") {
+        Some(name) => traffic::main(name),
+        None => server::main(),
+    }
+}
 
 #[cfg(not(bare_metal))]
 fn main() {

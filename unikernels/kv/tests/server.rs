@@ -145,3 +145,23 @@ fn expired_keys_go_by_themselves() {
     machine.pass_ms(500);
     assert_eq!(machine.server.borrow().store.len(0), 0);
 }
+
+#[test]
+fn a_key_that_is_added_is_used_once() {
+    // By how often a key was used: who is counted twice for coming once would outstay who came back.
+    let mut config = Config::default();
+    config.set("maxmemory", "50kb").unwrap();
+    config.set("maxmemory-policy", "allkeys-lfu").unwrap();
+    let machine = Machine::new(config);
+    let client = machine.client();
+    let value = "v".repeat(1000);
+    for number in 0..40 {
+        machine.ask(&client, &format!("SET k:{number} {value}\r\nGET k:{number}"));
+    }
+    for number in 100..1000 {
+        machine.ask(&client, &format!("SET k:{number} {value}"));
+    }
+    let kept =
+        (0..40).filter(|number| machine.ask(&client, &format!("EXISTS k:{number}")) == ":1\r\n").count();
+    assert!(kept >= 38, "{kept} of those that were used again");
+}

@@ -9,12 +9,8 @@ use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_core::{argument, println};
-use libos_net::{Interactive, IpAddress, IpEndpoint, Net, TcpStream};
+use libos_net::{IpAddress, IpEndpoint, Net, TcpStream};
 
-/// How long a server has to be there.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long to wait before it is looked for again.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -44,7 +40,7 @@ async fn fetch(
     count: u64,
 ) -> Result<(usize, u32), String> {
     net.address().await;
-    let mut stream = connect(net, executor, remote).await?;
+    let mut stream = internet::connect(net, executor, remote).await?;
     let request = format!("GET {page} HTTP/1.1\r\nHost: {}\r\n\r\n", remote.addr);
     let mut first = None;
     for _ in 0..count {
@@ -57,20 +53,6 @@ async fn fetch(
         }
     }
     first.ok_or_else(|| "count=0: nothing was fetched".into())
-}
-
-/// Connects as soon as the server is there.
-async fn connect(net: &Net, executor: &Executor, remote: IpEndpoint) -> Result<TcpStream, String> {
-    let end_ns = executor.now_ns() + PATIENCE.as_nanos() as u64;
-    loop {
-        let attempt = executor.within(LIMIT, net.connect(remote, &Interactive)).await;
-        match attempt {
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(error)) if executor.now_ns() >= end_ns => return Err(error.to_string()),
-            None => return Err(format!("{remote} does not answer")),
-            Some(Err(_)) => executor.sleep(PAUSE).await,
-        }
-    }
 }
 
 /// The body of one answer, which must be one of success.

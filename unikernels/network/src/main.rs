@@ -6,14 +6,15 @@
 //! | `role=echo` | answers requests, until it has seen all numbers |
 //! | `role=arp` | asks who has an IPv4 address |
 //! | `role=get` | fetches a page by HTTP, `count` times on one connection, and prints its CRC-32 |
+//! | `role=store` | puts `count` values of `bytes` into a key-value store, reads them, and has it end |
 //! | `role=streams` | takes and gives bytes by TCP, to measure how many a second there can be |
 //! | `count=N` | requests to send, or to answer (1000) |
 //! | `batch=N` | requests on their way at once, at most 32 (1) |
 //! | `bytes=N` | bytes of a request, 28 to 1514 (64) |
 //! | `shared=1` | `role=echo` takes requests to the machine's address, too |
-//! | `address=A/BITS` | address for `role=get` and `role=streams`, as 10.0.0.2/24; by DHCP if not given |
-//! | `from=A`, `page=P` | server and page for `role=get` (10.0.0.1, /) |
-//! | `port=N` | port of TCP: the server's for `role=get` (80), its own for `role=streams` (5001) |
+//! | `address=A/BITS` | address for `role=get`, `store` and `streams`, as 10.0.0.2/24; by DHCP if not given |
+//! | `from=A`, `page=P` | server for `role=get` and `store`, page for `get` (10.0.0.1, /) |
+//! | `port=N` | port of TCP: the server's for `role=get` (80) and `store` (6379), its own for `role=streams` (5001) |
 //! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |
 //!
 //! Results are JSON objects, one a line. Exit code 1 if an answer does not come at all, 2 for a command
@@ -27,6 +28,7 @@ extern crate alloc;
 mod get;
 mod internet;
 mod roles;
+mod store;
 mod streams;
 
 use alloc::string::String;
@@ -108,8 +110,11 @@ fn run() -> Result<(), Failure> {
             arp(address("own", Ipv4Addr::new(10, 0, 2, 15))?, address("wanted", Ipv4Addr::new(10, 0, 2, 2))?)
         }
         Some("get") => get::get(count),
+        Some("store") => store::store(count, bytes as usize),
         Some("streams") => streams::streams(),
-        _ => Err(Failure::Word("role=ping, role=echo, role=arp, role=get or role=streams must be given")),
+        _ => Err(Failure::Word(
+            "role=ping, role=echo, role=arp, role=get, role=store or role=streams must be given",
+        )),
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`CompareLine`] | `"compare"` | `filecache`: one workload under one cache policy |
 //! | [`PagingLine`] | `"paging"` | `pager`: one program under one policy for pages |
+//! | [`KvLine`] | `"kv"` | `kv`: one kind of traffic under one policy of eviction |
 //!
 //! Names and meanings of the fields are an interface for others' scripts: fields may be added, never renamed.
 #![no_std]
@@ -16,9 +17,11 @@
 extern crate alloc;
 
 mod compare;
+mod kv;
 mod paging;
 mod point_reads;
 
 pub use compare::{BENCH_COMPARE, CompareLine, ParseError, Role};
+pub use kv::KvLine;
 pub use paging::{BENCH_PAGING, PagingLine};
 pub use point_reads::PointReads;

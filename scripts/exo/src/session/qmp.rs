@@ -92,6 +92,13 @@ impl Qmp {
         self.execute("quit").map(|_| ())
     }
 
+    /// Kills QEMU, as the system does when it has no memory left: nothing is put in order.
+    pub fn kill(&self) -> Result<()> {
+        let failed = |error: rustix::io::Errno| Error::Qmp(format!("killing QEMU: {error}"));
+        let peer = rustix::net::sockopt::socket_peercred(self.reader.get_ref()).map_err(failed)?;
+        rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL).map_err(failed)
+    }
+
     /// Takes the host's side of the machine's disk away: the device stays, and has nothing behind it.
     pub fn remove_drive(&mut self) -> Result<()> {
         self.monitor(&format!("drive_del {DRIVE}")).map(|_| ())

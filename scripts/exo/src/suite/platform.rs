@@ -7,6 +7,7 @@ use crate::host::programs::program_path;
 use crate::host::tap::TapNetwork;
 use crate::linux;
 use crate::machine::{bochs, iso};
+use std::process::{Command, Stdio};
 
 /// A platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,6 +63,8 @@ pub enum Need {
     Libvirt,
     /// A program of the host.
     Program(&'static str),
+    /// Python on the host, with a module.
+    PythonModule(&'static str),
 }
 
 impl std::fmt::Display for Need {
@@ -86,8 +89,16 @@ impl std::fmt::Display for Need {
             Need::QuietHost => f.write_str("a host that others leave alone"),
             Need::Libvirt => f.write_str("libvirt with its driver for QEMU on the host"),
             Need::Program(name) => write!(f, "{name} on the host"),
+            Need::PythonModule(name) => write!(f, "python3 with its module {name} on the host"),
         }
     }
+}
+
+/// Whether this host's Python can import a module.
+fn has_python_module(name: &str) -> bool {
+    let mut command = Command::new("python3");
+    command.args(["-c", &format!("import {name}")]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 impl Platform {
@@ -119,6 +130,7 @@ impl Platform {
     pub fn offers(self, need: Need) -> bool {
         match (self, need) {
             (_, Need::Program(name)) => program_path(name).is_some(),
+            (_, Need::PythonModule(name)) => has_python_module(name),
             (_, Need::Libvirt) => libvirt::is_there(),
             (Platform::BochsVmx, Need::Tap) => false,
             (_, Need::Tap) => TapNetwork::new().is_ok(),

@@ -58,6 +58,15 @@ impl Keys {
         }
     }
 
+    /// Whether there may be several.
+    pub fn are_many(self) -> bool {
+        match self {
+            Self::None | Self::AndStored => false,
+            Self::Places(first, last, _) => first != last,
+            Self::Counted(..) | Self::Streams => true,
+        }
+    }
+
     /// Which arguments are keys, the command's name being 0. `None` if the arguments make no sense.
     pub fn of(self, args: &[&[u8]]) -> Option<Vec<usize>> {
         match self {

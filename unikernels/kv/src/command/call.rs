@@ -317,7 +317,8 @@ impl<'a> Call<'a> {
     pub fn insert(&mut self, key: &[u8], value: Value) -> At {
         self.effects.changes += 1;
         let at = self.store.insert(self.database, Bytes::from(key), value);
-        self.store.accessed(at, self.now_ms);
+        // That it is added is the one use of it.
+        self.store.touch(at, self.now_ms);
         at
     }
 

@@ -49,6 +49,8 @@ pub struct Keeper {
     /// How many keys the policy was told that there is room for.
     room: usize,
     has_evicted: bool,
+    /// Whether what is being told of is a command with several keys.
+    among_many: bool,
 }
 
 impl Keeper {
@@ -65,8 +67,9 @@ impl Keeper {
             leaving: None,
             room: 0,
             has_evicted: false,
+            among_many: false,
         };
-        keeper.follow(store, now_ms);
+        keeper.follow(store, now_ms, false);
         keeper
     }
 
@@ -85,11 +88,13 @@ impl Keeper {
         self.len() == 0
     }
 
-    /// Tells the policy what has happened since the last time.
-    pub fn follow(&mut self, store: &Store, now_ms: u64) {
+    /// Tells the policy what has happened since the last time, by a command that names several keys or by
+    /// another.
+    pub fn follow(&mut self, store: &Store, now_ms: u64, among_many: bool) {
         if self.events.borrow().is_empty() {
             return;
         }
+        self.among_many = among_many;
         let mut events = core::mem::take(&mut *self.events.borrow_mut());
         let removes = events.iter().any(|event| matches!(event, Event::Removed(_)));
         for (number, event) in events.iter().enumerate() {
@@ -128,9 +133,13 @@ impl Keeper {
 
     fn held(&self, number: usize, store: Option<&Store>) -> Held {
         let (at, hash) = self.keys[number];
-        match store.map(|store| store.entry(at)) {
-            Some(entry) => Held { slot: number, hash, bytes: entry.bytes, expires_ms: entry.expires_ms },
-            None => Held { slot: number, hash, bytes: 1, expires_ms: None },
+        let entry = store.map(|store| store.entry(at));
+        Held {
+            slot: number,
+            hash,
+            bytes: entry.map_or(1, |entry| entry.bytes),
+            expires_ms: entry.and_then(|entry| entry.expires_ms),
+            among_many: self.among_many,
         }
     }
 

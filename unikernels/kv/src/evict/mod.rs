@@ -6,13 +6,15 @@
 //! | `allkeys-lru`, `allkeys-lfu` | exactly the least recently, or least often, used key, where Redis looks at a few by chance |
 //! | `allkeys-random`, `volatile-ttl` | as in Redis |
 //! | `allkeys-s3-fifo`, `allkeys-w-tinylfu`, … | every policy of [`libos_fs::PolicyKind`], over keys instead of blocks |
-//! | `allkeys-own` | [`Worth`]: uses for each byte, and for the time that a key has left |
+//! | `allkeys-own` | [`Worth`]: uses lately for each byte, and for the time that a key has left; how long "lately" is, it tries |
 //! | `volatile-…` | any of those, among keys that expire some time |
 
 mod blocks;
 mod keeper;
+mod level;
 mod plain;
 mod policy;
+mod trial;
 mod worth;
 
 pub use blocks::OfBlocks;

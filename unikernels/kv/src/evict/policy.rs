@@ -12,6 +12,8 @@ pub struct Held {
     pub bytes: usize,
     /// When it expires, in milliseconds of the clock that the others are told by.
     pub expires_ms: Option<u64>,
+    /// Whether the command that uses it names several keys: then it may be part of a scan.
+    pub among_many: bool,
 }
 
 /// Chooses which key leaves when memory runs out. All methods are called as things happen; `now_ms` is a

@@ -9,6 +9,7 @@
 //! | `commands` | the commands that are about the server, and who does which |
 //! | `persist` | what goes into the log, and when that is durable |
 //! | `tasks` | what goes on beside the connections |
+//! | `local` | a client without a connection |
 //!
 //! A task serves a client. In its turn it carries out all requests that have come, and sends the replies as
 //! one. With `appendfsync always` it waits in between until the log is durable as far as anything that the
@@ -26,6 +27,7 @@ mod connection;
 mod contents;
 mod debug;
 mod info;
+mod local;
 mod persist;
 mod publish;
 mod request;
@@ -39,6 +41,7 @@ mod waiting;
 pub use clock::Clock;
 pub use config::{Config, Fsync, OutputLimit, Refused, memory};
 pub use connection::serve;
+pub use local::Local;
 pub use request::Next;
 pub use state::{Counts, Ending, Server};
 pub use tasks::{ended, keep_log, look_after};

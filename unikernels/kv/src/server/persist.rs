@@ -59,7 +59,7 @@ impl Server {
         self.config.appendonly = true;
         self.log = Some(log);
         if let Some(keeper) = &mut self.keeper {
-            keeper.follow(&self.store, self.now_ms);
+            keeper.follow(&self.store, self.now_ms, false);
         }
         if !found.sealed {
             // Nothing is appended to a file of another kind: it is written anew at once.

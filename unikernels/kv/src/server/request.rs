@@ -192,7 +192,7 @@ impl Server {
         if out.get(start) == Some(&b'-') {
             self.counts.errors += 1;
         }
-        self.follow(database);
+        self.follow(database, command.keys.are_many());
         let always = self.is_always_durable();
         if let Some(log) = self.log.as_ref().filter(|_| always) {
             // What was read may not be durable yet, either.

@@ -4,8 +4,8 @@ use super::state::Server;
 use crate::resp::write_command;
 
 impl Server {
-    /// Has the log and the policy follow what a command did in a database.
-    pub(super) fn follow(&mut self, database: u8) {
+    /// Has the log and the policy follow what a command did in a database, one that names several keys or another.
+    pub(super) fn follow(&mut self, database: u8, among_many: bool) {
         if !self.effects.log.is_empty() {
             let commands = core::mem::take(&mut self.effects.log);
             self.record(database, &commands);
@@ -13,7 +13,7 @@ impl Server {
             self.effects.log.clear();
         }
         if let Some(keeper) = &mut self.keeper {
-            keeper.follow(&self.store, self.now_ms);
+            keeper.follow(&self.store, self.now_ms, among_many);
         }
         self.counts.changes += core::mem::take(&mut self.effects.changes);
     }
@@ -30,7 +30,7 @@ impl Server {
             if self.effects.logging {
                 write_command(&mut self.effects.log, [&b"DEL"[..], &key].into_iter());
             }
-            self.follow(at.database);
+            self.follow(at.database, false);
         }
         true
     }

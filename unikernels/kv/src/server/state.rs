@@ -269,6 +269,11 @@ impl Server {
         self.ending.as_ref()
     }
 
+    /// Most bytes of keys and values there were when room was last looked for.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak_bytes
+    }
+
     /// Clients at the moment.
     pub fn connected(&self) -> usize {
         self.clients.len()

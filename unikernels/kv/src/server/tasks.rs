@@ -102,7 +102,7 @@ impl Server {
         });
         removed.iter().for_each(|(database, command)| self.record(*database, command));
         // The policy wants to know even without a log.
-        self.follow(0);
+        self.follow(0, false);
         count == EXPIRED_AT_ONCE
     }
 

@@ -140,9 +140,14 @@ impl Store {
         self.databases[usize::from(database)].keys.find(key).map(|slot| At { database, slot })
     }
 
+    /// Notes when a key was used, of which the observer knows: it has just been added.
+    pub fn touch(&mut self, at: At, now_ms: u64) {
+        self.databases[usize::from(at.database)].keys.value_mut(at.slot).accessed_s = (now_ms / 1000) as u32;
+    }
+
     /// Notes that a key is used, and tells the observer.
     pub fn accessed(&mut self, at: At, now_ms: u64) {
-        self.databases[usize::from(at.database)].keys.value_mut(at.slot).accessed_s = (now_ms / 1000) as u32;
+        self.touch(at, now_ms);
         if let Some(observer) = &mut self.observer {
             let key = self.databases[usize::from(at.database)].keys.key(at.slot);
             observer.accessed(at, self.hash_key.hash(key));

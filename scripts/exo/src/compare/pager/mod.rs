@@ -151,6 +151,7 @@ impl<'a> Comparison<'a> {
 /// Refuses what only other applications have.
 fn refuse(args: &CompareArgs) -> Result<()> {
     let given = [
+        (args.quick, "--quick", "--workloads names one program, such as --workloads sort"),
         (args.verify, "--verify", "the digest of each result is always compared"),
         (!args.read_ahead.is_empty(), "--read-ahead", "pages come ahead where the program says will_need"),
         (args.html.is_some(), "--html", "--json FILE has all figures"),

@@ -5,12 +5,16 @@
 //! | [`bulk`] | much data both ways |
 //! | [`clients`] | curl, ab, wrk, a browser; what tshark says of the packets |
 //! | [`pressure`] | thousands of connections, clients that are slow on purpose, floods |
+//! | [`store`] | the key-value store: redis-cli, redis-benchmark, the client library of Python |
+//! | [`kills`] | the same, killed while it is written to |
 //! | [`neighbours`] | several servers on one card, and servers asked from beside them |
 
 mod bulk;
 mod clients;
+mod kills;
 mod neighbours;
 mod pressure;
+mod store;
 
 use super::context::{Context, Printed, Said, text};
 use super::{Test, Verdict};
@@ -23,7 +27,15 @@ use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    [bulk::tests(), clients::tests(), pressure::tests(), neighbours::tests()].into_iter().flatten().collect()
+    let all = [
+        bulk::tests(),
+        clients::tests(),
+        pressure::tests(),
+        neighbours::tests(),
+        store::tests(),
+        kills::tests(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// What a test's own code says that asks a server.
