@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`bytes`] | keys, fields, members and strings: short ones without an allocation |
+//! | [`geo`] | places as numbers |
 //! | [`glob`] | patterns of names |
 //! | [`resp`] | commands out of what a client sends, and replies in RESP2 and RESP3 |
 //! | [`table`] | the hash table below everything: it grows in steps, and a scan misses nothing that stays |
@@ -19,13 +20,13 @@
 //! [`command::Index::find`] and runs it with [`command::Command::run`]. What it has to send is appended to a
 //! vector, what it has to keep on disk and whom it has to wake is in [`command::Effects`].
 //!
-//! rows: bytes glob number random · resp table ranked · value · store
+//! rows: bytes geo glob number random · resp table ranked · value · store
 //! rows: command::error · command::call · command::about
 //! rows: command::list · command::hash command::transfer command::expiry command::bits
-//! rows: command::set command::string
+//! rows: command::set command::string command::subsequence
 //! rows: command::bitfield command::generic command::scan command::sort command::hyperloglog
 //! rows: command::server command::stream
-//! rows: command::read command::sorted · command::range command::group
+//! rows: command::read command::sorted · command::range command::group · command::geo
 //! rows: command::claim command::combine · command
 //! rows: evict::policy evict::level · evict::trial · evict::blocks evict::plain evict::worth evict::keeper · evict
 //! rows: log::error log::format log::dump · log::writer log::recover · log
@@ -45,6 +46,7 @@ extern crate alloc;
 pub mod bytes;
 pub mod command;
 pub mod evict;
+pub mod geo;
 pub mod glob;
 pub mod log;
 pub mod number;

@@ -21,6 +21,7 @@ impl Group {
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
             Self::Stream => "stream",
+            Self::Geo => "geo",
             Self::HyperLogLog => "hyperloglog",
             Self::PubSub => "pubsub",
             Self::Transactions => "transactions",
@@ -41,6 +42,7 @@ impl Group {
             Self::List => "@list",
             Self::Set => "@set",
             Self::Stream => "@stream",
+            Self::Geo => "@geo",
             Self::HyperLogLog => "@hyperloglog",
             Self::PubSub => "@pubsub",
         }

@@ -97,6 +97,8 @@ pub enum Group {
     SortedSet,
     /// Streams.
     Stream,
+    /// Places.
+    Geo,
     /// HyperLogLogs.
     HyperLogLog,
     /// Channels.

@@ -13,6 +13,7 @@ mod combine;
 mod error;
 mod expiry;
 mod generic;
+mod geo;
 mod group;
 mod hash;
 mod hyperloglog;
@@ -26,6 +27,7 @@ mod sort;
 mod sorted;
 mod stream;
 mod string;
+mod subsequence;
 mod transfer;
 
 pub use call::{Call, Command, Effects, Group, Keys, Outcome, Run, Session, Wait, flag};
@@ -43,7 +45,7 @@ const ABOUT: &[Command] =
     })];
 
 /// All commands, by family.
-static FAMILIES: [&[Command]; 21] = [
+static FAMILIES: [&[Command]; 23] = [
     ABOUT,
     claim::COMMANDS,
     bitfield::COMMANDS,
@@ -51,6 +53,7 @@ static FAMILIES: [&[Command]; 21] = [
     combine::COMMANDS,
     expiry::COMMANDS,
     generic::COMMANDS,
+    geo::COMMANDS,
     group::COMMANDS,
     read::COMMANDS,
     stream::COMMANDS,
@@ -64,6 +67,7 @@ static FAMILIES: [&[Command]; 21] = [
     sort::COMMANDS,
     sorted::COMMANDS,
     string::COMMANDS,
+    subsequence::COMMANDS,
     transfer::COMMANDS,
 ];
 

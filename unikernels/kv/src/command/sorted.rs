@@ -31,7 +31,7 @@ pub static COMMANDS: &[Command] = &[
 
 /// What `ZADD` was told beside scores and members.
 #[derive(Default)]
-struct Options {
+pub struct Options {
     only_new: bool,
     only_old: bool,
     greater: bool,
@@ -41,27 +41,34 @@ struct Options {
 }
 
 impl Options {
-    /// The options, and where the scores begin.
-    fn parse(call: &Call<'_>) -> Result<(Self, usize)> {
+    /// The options among these words, and where what follows them begins.
+    pub fn flags(call: &Call<'_>, words: &[&[u8]]) -> Result<(Self, usize)> {
         let mut options = Self::default();
         let mut index = 2;
         while let Some(word) = call.args.get(index) {
-            match word.to_ascii_lowercase().as_slice() {
+            let word = word.to_ascii_lowercase();
+            match word.as_slice() {
+                other if !words.contains(&other) => break,
                 b"nx" => options.only_new = true,
                 b"xx" => options.only_old = true,
                 b"gt" => options.greater = true,
                 b"lt" => options.less = true,
                 b"ch" => options.count_changed = true,
-                b"incr" => options.increment = true,
-                _ => break,
+                _ => options.increment = true,
             }
             index += 1;
         }
+        Ok((options, index))
+    }
+
+    /// The options, and where the scores begin.
+    fn parse(call: &Call<'_>) -> Result<(Self, usize)> {
+        let (options, index) = Self::flags(call, &[b"nx", b"xx", b"gt", b"lt", b"ch", b"incr"])?;
         let arguments = call.args.len() - index;
         if arguments == 0 || !arguments.is_multiple_of(2) {
             return Err(Error::Syntax);
         }
-        if options.only_new && options.only_old {
+        if options.contradict() {
             return Err(Error::Text("ERR XX and NX options at the same time are not compatible"));
         }
         if [options.greater, options.less, options.only_new].into_iter().filter(|set| *set).count() > 1 {
@@ -71,6 +78,11 @@ impl Options {
             return Err(Error::Text("ERR INCR option supports a single increment-element pair"));
         }
         Ok((options, index))
+    }
+
+    /// Whether members are to be only new ones and only old ones.
+    pub fn contradict(&self) -> bool {
+        self.only_new && self.only_old
     }
 
     /// The score that a member gets; `None` if it keeps what it has, or is not added.
@@ -96,10 +108,15 @@ fn sorted_to_change(call: &mut Call<'_>, key: &[u8]) -> At {
 
 fn zadd(call: &mut Call<'_>) -> Result<Outcome> {
     let (options, first) = Options::parse(call)?;
-    let mut scores = Vec::with_capacity((call.args.len() - first) / 2);
+    let mut members = Vec::with_capacity((call.args.len() - first) / 2);
     for index in (first..call.args.len()).step_by(2) {
-        scores.push(call.float(index)?);
+        members.push((call.float(index)?, call.arg(index + 1)));
     }
+    add(call, &options, members)
+}
+
+/// Gives members scores.
+pub fn add(call: &mut Call<'_>, options: &Options, members: Vec<(f64, &[u8])>) -> Result<Outcome> {
     let key = call.arg(1);
     let at = call.find_to_change(key);
     if let Some(at) = at {
@@ -113,8 +130,7 @@ fn zadd(call: &mut Call<'_>) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let (mut added, mut updated, mut last) = (0, 0, None);
-    for (score, index) in scores.into_iter().zip((first + 1..).step_by(2)) {
-        let member = call.arg(index);
+    for (score, member) in members {
         let before = match call.find_quietly(key) {
             None => None,
             Some(at) => call.store.value(at).sorted()?.score(member),

@@ -182,6 +182,11 @@ fn sorted_sets_are_those_of_redis() {
 }
 
 #[test]
+fn places_are_those_of_redis() {
+    both("places_are_those_of_redis", "places");
+}
+
+#[test]
 fn hyperloglogs_are_those_of_redis() {
     both("hyperloglogs_are_those_of_redis", "hyperloglogs");
 }

@@ -74,6 +74,11 @@ impl Shape {
             "smembers" | "sinter" | "sunion" | "sdiff" | "hkeys" | "hvals" | "keys" | "spop" => {
                 Self::Unordered
             }
+            "geosearch" | "georadius" | "georadius_ro" | "georadiusbymember" | "georadiusbymember_ro"
+                if !has(b"asc") && !has(b"desc") =>
+            {
+                Self::Unordered
+            }
             "sort" | "sort_ro" if has(b"nosort") => Self::Unordered,
             "hgetall" => Self::UnorderedPairs,
             "ttl" | "pttl" | "expiretime" | "pexpiretime" => Self::Time,

@@ -1,7 +1,7 @@
 //! Templates of commands: see the words in `words.rs`.
 
 /// Templates, by family.
-pub const FAMILIES: [(&str, &[&str]); 9] = [
+pub const FAMILIES: [(&str, &[&str]); 10] = [
     ("strings", STRINGS),
     ("bits", BITS),
     ("keys", KEYS),
@@ -9,6 +9,7 @@ pub const FAMILIES: [(&str, &[&str]); 9] = [
     ("lists", LISTS),
     ("sets", SETS),
     ("sorted sets", SORTED_SETS),
+    ("places", PLACES),
     ("hyperloglogs", HYPERLOGLOGS),
     ("streams", STREAMS),
 ];
@@ -47,6 +48,10 @@ const STRINGS: &[&str] = &[
     "set s F",
     "ttl s",
     "persist s",
+    "lcs s s",
+    "lcs s s 'len'|'idx' |'withmatchlen' |'minmatchlen'|'len' |I",
+    "lcs s l 'idx' 'minmatchlen' U 'withmatchlen'",
+    "set s 'the quick brown fox'|'a quiet brown owl'|'fox and owl, quick and quiet'",
     "nosuch s V",
     "get",
     "exists s*",
@@ -396,4 +401,38 @@ const STREAMS: &[&str] = &[
     "xadd s E M V",
     "xlen s",
     "xautoclaim x g c '0' '0'",
+];
+
+/// Places are near each other, and near where longitudes begin again.
+const PLACES: &[&str] = &[
+    "geoadd z O L M",
+    "geoadd z O L M O L M",
+    "geoadd z |'nx'|'xx' |'ch' O L M O L M",
+    "geoadd z '200'|'x'|'-181' L M",
+    "geoadd z O '86'|'-85.1' M",
+    "geoadd z O L",
+    "geopos z M*",
+    "geohash z M*",
+    "geodist z M M |'km'|'mi'|'ft'|'m'|'x'",
+    "geosearch z 'frommember' M 'byradius' R 'km'|'m'|'mi' |'asc'|'desc' |'withdist' |'withcoord' |'withhash'",
+    "geosearch z 'fromlonlat' O L 'byradius' R 'km' |'asc'|'desc' |'withdist'",
+    "geosearch z 'fromlonlat' O L 'bybox' R R 'km'|'ft' |'asc'|'desc' |'withdist' |'withhash'",
+    "geosearch z 'frommember' M 'bybox' R R 'km' 'asc' 'count' '1'|'3'|'0'|'x' |'withcoord'",
+    "geosearch z 'fromlonlat' O L 'frommember' M 'byradius' R 'km'",
+    "geosearch z 'fromlonlat' O L 'byradius' R 'km' 'any'",
+    "geosearch z 'byradius' R 'km' 'bybox' R R 'km'",
+    "geosearchstore z z 'fromlonlat' O L 'byradius' R 'km' |'storedist' |'desc'",
+    "geosearchstore z z 'frommember' M 'bybox' R R 'm'|'km' 'asc' 'withdist'|'storedist'",
+    "georadius z O L R 'km'|'mi' |'withdist' |'withcoord' |'asc'|'desc'",
+    "georadius z O L R 'km' 'store'|'storedist' z",
+    "georadius z O L '-1'|'x' 'km'",
+    "georadius_ro z O L R 'km' 'desc' 'withhash'",
+    "georadius_ro z O L R 'km' 'store' z",
+    "georadiusbymember z M R 'km' |'asc'|'desc' |'withdist' |'withhash'",
+    "georadiusbymember z M R 'km' 'store'|'storedist' z",
+    "georadiusbymember_ro z M R 'mi' 'asc'",
+    "zrange z '0' '-1' 'withscores'",
+    "zrem z M",
+    "lpush l V",
+    "del z",
 ];

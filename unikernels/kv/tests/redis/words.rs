@@ -9,6 +9,7 @@
 //! | `F` | a number |
 //! | `U` | a number from 0 to 3 |
 //! | `X` `Y` | an end of a range of scores, of strings |
+//! | `O` `L` `R` | a longitude, a latitude, a distance |
 //! | `E` `g` `c` | an id of an entry of a stream, a group, a consumer |
 //! | `word*` | one to three of these |
 //! | `a\|b` | one of these; an empty one is left out |
@@ -64,6 +65,17 @@ fn word(part: &str, random: &mut Random) -> Vec<u8> {
             2 => String::from("-0.25"),
             3 => format!("{}.{}", random.below(20), random.below(10)),
             _ => format!("{}", random.below(12) as i64 - 4),
+        },
+        "O" => match random.below(4) {
+            0 => format!("{}.{}", 178 + random.below(2), random.below(1000)),
+            1 => format!("-{}.{}", 178 + random.below(2), random.below(1000)),
+            _ => format!("{}.{:03}", 12 + random.below(4), random.below(1000)),
+        },
+        "L" => format!("{}.{:03}", 36 + random.below(4), random.below(1000)),
+        "R" => match random.below(3) {
+            0 => format!("{}", random.below(30)),
+            1 => format!("{}.5", random.below(400)),
+            _ => format!("{}", 300 + random.below(3000)),
         },
         "X" => match random.below(8) {
             0 => String::from("-inf"),
