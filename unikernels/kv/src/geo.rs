@@ -1,8 +1,8 @@
 //! Places on the earth as numbers whose order keeps neighbours together: those that Redis has as scores.
 //!
-//! A place has 26 bits of its longitude and 26 of its latitude, in turn, the longitude's first: cells of a quarter
-//! of the size of the one before it (G. M. Morton, "A computer oriented geodetic data base", IBM 1966). Latitudes
-//! end at 85.05 degrees, as in Mercator's projection (EPSG:900913).
+//! A place has 26 bits of its longitude and 26 of its latitude, in turn, the longitude's first: cells of a
+//! quarter of the size of the one before it (G. M. Morton, "A computer oriented geodetic data base", IBM
+//! 1966). Latitudes end at 85.05 degrees, as in Mercator's projection (EPSG:900913).
 
 use alloc::string::String;
 use alloc::vec::Vec;

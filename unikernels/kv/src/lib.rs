@@ -28,7 +28,8 @@
 //! rows: command::server command::stream
 //! rows: command::read command::sorted · command::range command::group · command::geo
 //! rows: command::claim command::combine · command
-//! rows: evict::policy evict::level · evict::trial · evict::blocks evict::plain evict::worth evict::keeper · evict
+//! rows: evict::policy evict::level · evict::trial
+//! rows: evict::blocks evict::plain evict::worth evict::keeper · evict
 //! rows: log::error log::format log::dump · log::writer log::recover · log
 //! rows: server::contents server::channels server::clock server::config server::slowlog
 //! rows: server::client server::waiting

@@ -165,3 +165,32 @@ fn a_key_that_is_added_is_used_once() {
         (0..40).filter(|number| machine.ask(&client, &format!("EXISTS k:{number}")) == ":1\r\n").count();
     assert!(kept >= 38, "{kept} of those that were used again");
 }
+
+#[test]
+fn all_about_a_stream_is_told() {
+    let machine = Machine::new(Config::default());
+    let client = machine.client();
+    machine.ask(&client, "XADD x 1-1 a b\r\nXADD x 2-1 c d\r\nXADD x 3-1 e f\r\nXGROUP CREATE x g 0");
+    machine.ask(&client, "XREADGROUP GROUP g one COUNT 2 STREAMS x >");
+    let words = |reply: String| {
+        let words = reply.lines().filter(|line| !line.starts_with('$')).map(str::to_owned);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let now = 1_700_000_000_000_u64;
+    // What redis-server 7.0.15 says, but for the times.
+    let first = "length :3 radix-tree-keys :1 radix-tree-nodes :2 last-generated-id 3-1 max-deleted-entry-id 0-0 \
+                 entries-added :3 recorded-first-entry-id 1-1 entries";
+    let group = "groups *1 *14 name g last-delivered-id 2-1 entries-read :2 lag :1 pel-count :2 pending";
+    assert_eq!(
+        words(machine.ask(&client, "XINFO STREAM x FULL COUNT 1")),
+        format!(
+            "*18 {first} *1 *2 1-1 *2 a b {group} *1 *4 1-1 one :{now} :1 consumers *1 *8 name one seen-time :{now} \
+             pel-count :2 pending *1 *3 1-1 :{now} :1"
+        )
+    );
+    let all = words(machine.ask(&client, "XINFO STREAM x FULL"));
+    assert!(all.contains("entries *3 *2 1-1") && all.ends_with("*3 2-1 :1700000000000 :1"), "{all}");
+    assert!(machine.ask(&client, "XINFO STREAM x FULL COUNT z").starts_with("-ERR value is not an integer"));
+    assert!(machine.ask(&client, "XINFO STREAM x NOPE").contains("Try XINFO HELP."));
+    assert!(machine.ask(&client, "XINFO STREAM y FULL COUNT z").starts_with("-ERR no such key"));
+}

@@ -1,4 +1,5 @@
-//! Asks a key-value store: a client of `kv` in another environment, or of any other server of Redis's protocol.
+//! Asks a key-value store: a client of `kv` in another environment, or of any other server of Redis's
+//! protocol.
 
 use crate::{Failure, internet};
 use alloc::format;

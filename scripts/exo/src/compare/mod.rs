@@ -69,7 +69,8 @@ pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines; or pager, whose programs
     /// have more data than frames; or kv, a store with more data than memory
     app: String,
-    /// Workloads, separated by commas (default: cs,din,sort; of pager all its programs, of kv all its traffic)
+    /// Workloads, separated by commas (default: cs,din,sort; of pager all its programs, of kv all its
+    /// traffic)
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the

@@ -6,8 +6,9 @@ use super::error::{Error, Result, shown};
 use super::read::group_at;
 use super::stream::{parse_id, parse_range, reply_entry, stream_at, text};
 use crate::bytes::Bytes;
+use crate::resp::Reply;
 use crate::store::At;
-use crate::value::{Group, Id, Value};
+use crate::value::{Consumer, Group, Id, Stream, Value};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -259,8 +260,7 @@ fn xinfo(call: &mut Call<'_>) -> Result<Outcome> {
     let sub = call.arg(1).to_ascii_lowercase();
     let count = call.args.len();
     match sub.as_slice() {
-        b"stream" if count == 3 => {}
-        b"stream" if count > 3 => return Err(Error::Text("ERR XINFO STREAM FULL is not supported")),
+        b"stream" if count >= 3 => {}
         b"stream" => return Err(Error::Arguments("xinfo|stream")),
         b"groups" if count == 3 => {}
         b"groups" => return Err(Error::Arguments("xinfo|groups")),
@@ -272,17 +272,16 @@ fn xinfo(call: &mut Call<'_>) -> Result<Outcome> {
     let at = call.find(key).ok_or(Error::NoSuchKey)?;
     call.store.value(at).stream()?;
     match sub.as_slice() {
-        b"stream" => about_stream(call, at)?,
+        b"stream" if count == 3 => about_stream(call, at)?,
+        b"stream" => all_about_stream(call, at)?,
         b"groups" => about_groups(call, at)?,
         _ => about_consumers(call, at)?,
     }
     Ok(Outcome::Done)
 }
 
-fn about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
-    let stream = call.store.value(at).stream()?;
-    let reply = &mut call.reply;
-    reply.map(10);
+/// What `XINFO STREAM` says first, in whichever form.
+fn begin_about(reply: &mut Reply<'_>, stream: &Stream) {
     let portions = stream.len().div_ceil(100);
     for (name, value) in
         [("length", stream.len()), ("radix-tree-keys", portions), ("radix-tree-nodes", portions + 1)]
@@ -299,6 +298,13 @@ fn about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
     reply.integer(stream.added as i64);
     reply.bulk(b"recorded-first-entry-id");
     reply.bulk(text(first).as_bytes());
+}
+
+fn about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
+    let stream = call.store.value(at).stream()?;
+    let reply = &mut call.reply;
+    reply.map(10);
+    begin_about(reply, stream);
     reply.bulk(b"groups");
     reply.count(stream.groups.len());
     for (name, entry) in [("first-entry", stream.first()), ("last-entry", stream.final_entry())] {
@@ -309,6 +315,93 @@ fn about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `XINFO STREAM FULL`: ten of everything, or as many as are asked for; all, if 0 are.
+fn all_about_stream(call: &mut Call<'_>, at: At) -> Result<()> {
+    let word = |index: usize, word: &[u8]| call.arg(index).eq_ignore_ascii_case(word);
+    let most = match call.args.len() {
+        4 if word(3, b"full") => 10,
+        6 if word(3, b"full") && word(4, b"count") => call.integer(5)?,
+        _ => {
+            let sub = shown(call.arg(1));
+            return Err(Error::Composed(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try XINFO HELP."
+            )));
+        }
+    };
+    let most = match most {
+        0 => usize::MAX,
+        most => usize::try_from(most).unwrap_or(10),
+    };
+    let stream = call.store.value(at).stream()?;
+    let reply = &mut call.reply;
+    reply.map(9);
+    begin_about(reply, stream);
+    reply.bulk(b"entries");
+    reply.array(stream.len().min(most));
+    for (id, fields) in stream.range(Id::LEAST, Id::GREATEST).take(most) {
+        reply_entry(reply, id, fields);
+    }
+    reply.bulk(b"groups");
+    reply.array(stream.groups.len());
+    for (name, group) in &stream.groups {
+        reply.map(7);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"last-delivered-id");
+        reply.bulk(text(group.last).as_bytes());
+        reply_reads(reply, stream, group);
+        reply.bulk(b"pel-count");
+        reply.count(group.pending.len());
+        reply.bulk(b"pending");
+        reply.array(group.pending.len().min(most));
+        for (id, pending) in group.pending.iter().take(most) {
+            reply.array(4);
+            reply.bulk(text(*id).as_bytes());
+            reply.bulk(&pending.consumer);
+            reply.integer(pending.delivered_ms as i64);
+            reply.integer(pending.deliveries as i64);
+        }
+        reply.bulk(b"consumers");
+        reply.array(group.consumers.len());
+        group
+            .consumers
+            .iter()
+            .for_each(|(name, consumer)| reply_consumer(reply, group, name, consumer, most));
+    }
+    Ok(())
+}
+
+/// A consumer with what it has not acknowledged.
+fn reply_consumer(reply: &mut Reply<'_>, group: &Group, name: &Bytes, consumer: &Consumer, most: usize) {
+    reply.map(4);
+    reply.bulk(b"name");
+    reply.bulk(name);
+    reply.bulk(b"seen-time");
+    reply.integer(consumer.seen_ms as i64);
+    reply.bulk(b"pel-count");
+    reply.count(consumer.pending.len());
+    reply.bulk(b"pending");
+    reply.array(consumer.pending.len().min(most));
+    for id in consumer.pending.iter().take(most) {
+        let pending = group.pending.get(id);
+        reply.array(3);
+        reply.bulk(text(*id).as_bytes());
+        reply.integer(pending.map_or(0, |pending| pending.delivered_ms) as i64);
+        reply.integer(pending.map_or(0, |pending| pending.deliveries) as i64);
+    }
+}
+
+/// How many entries a group has read, and how many it has not.
+fn reply_reads(reply: &mut Reply<'_>, stream: &Stream, group: &Group) {
+    for (name, number) in [("entries-read", group.read.map(|read| read as i64)), ("lag", stream.lag(group))] {
+        reply.bulk(name.as_bytes());
+        match number {
+            Some(number) => reply.integer(number),
+            None => reply.null(),
+        }
+    }
 }
 
 fn about_groups(call: &mut Call<'_>, at: At) -> Result<()> {
@@ -325,15 +418,7 @@ fn about_groups(call: &mut Call<'_>, at: At) -> Result<()> {
         reply.count(group.pending.len());
         reply.bulk(b"last-delivered-id");
         reply.bulk(text(group.last).as_bytes());
-        for (name, number) in
-            [("entries-read", group.read.map(|read| read as i64)), ("lag", stream.lag(group))]
-        {
-            reply.bulk(name.as_bytes());
-            match number {
-                Some(number) => reply.integer(number),
-                None => reply.null(),
-            }
-        }
+        reply_reads(reply, stream, group);
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! How often something is used lately, as a logarithm that need not be touched as time passes.
 //!
-//! A count whose uses lose half of their weight each *life* is at time `t` the sum of `2^(-(t - u) / life)` over
-//! all uses `u` (the combined recency and frequency of D. Lee et al., "LRFU: a spectrum of policies that subsumes
-//! the LRU and LFU policies", IEEE Trans. Computers 50(12), 2001). Its logarithm plus `t / life`, the *level*,
-//! stays the same until the next use. So levels of different keys compare as their counts do at any time, and a
-//! sorted set of them is in order without anybody's aging it.
+//! A count whose uses lose half of their weight each *life* is at time `t` the sum of `2^(-(t - u) / life)`
+//! over all uses `u` (the combined recency and frequency of D. Lee et al., "LRFU: a spectrum of policies
+//! that subsumes the LRU and LFU policies", IEEE Trans. Computers 50(12), 2001). Its logarithm plus `t /
+//! life`, the *level*, stays the same until the next use. So levels of different keys compare as their
+//! counts do at any time, and a sorted set of them is in order without anybody's aging it.
 //!
-//! Logarithms are to the base 2, in fixed point, and linear between powers: `2^k (1 + m)` has `k + m`. That is
-//! off by 0.09 at most, the same way in both directions.
+//! Logarithms are to the base 2, in fixed point, and linear between powers: `2^k (1 + m)` has `k + m`. That
+//! is off by 0.09 at most, the same way in both directions.
 
 /// A logarithm, with [`FRACTION`] bits behind the point.
 pub type Level = i64;

@@ -4,15 +4,15 @@ use super::level::Level;
 use alloc::collections::BTreeSet;
 use hashbrown::HashMap;
 
-/// A store without values that gives up the keys of the lowest level, and counts what it has not: a miniature
-/// simulation (C. Waldspurger et al., "Cache Modeling and Optimization using Miniature Simulations", USENIX ATC
-/// 2017). Of so many keys it sees one, and of the memory it has the same part.
+/// A store without values that gives up the keys of the lowest level, and counts what it has not: a
+/// miniature simulation (C. Waldspurger et al., "Cache Modeling and Optimization using Miniature
+/// Simulations", USENIX ATC 2017). Of so many keys it sees one, and of the memory it has the same part.
 #[derive(Default)]
 pub struct Trial {
     order: BTreeSet<(Level, u64)>,
     held: HashMap<u64, (Level, u64)>,
     bytes: u64,
-    /// What it had not, lately: in [`Trial::MISS`].
+    /// What it had not, lately: a miss is `MISS`.
     misses: u64,
 }
 

@@ -18,8 +18,8 @@ struct Way {
     among_many: Level,
 }
 
-/// The ways that are tried. What is popular changes from one use to the next, soon, or hardly ever; and what a
-/// scan touches may be of interest or not.
+/// The ways that are tried. What is popular changes from one use to the next, soon, or hardly ever; and
+/// what a scan touches may be of interest or not.
 const WAYS: [Way; 4] = [
     Way { life: 40, among_many: 0 },
     Way { life: 40, among_many: 4 },
@@ -42,9 +42,10 @@ const LATEST: Level = Level::MAX / 4;
 /// * *Uses*, not the last use: requests to a store are mostly independent of each other, and then how often a
 ///   key was asked for says when it will be asked for. They are counted of keys that have left as well, so
 ///   that one that comes back need not begin anew.
-/// * *Lately*: how long ago "lately" is, shows. Each of [`WAYS`] is tried on an eighth of the keys, in a store
-///   without values and with an eighth of the memory; the one that would have missed least is what all keys
-///   are judged by. So it counts for ever where what is popular stays, and goes by recency where it moves.
+/// * *Lately*: how long ago "lately" is, shows. Each of four ways is tried on an eighth of the keys, in a
+///   store without values and with an eighth of the memory; the one that would have missed least is what
+///   all keys are judged by. So it counts for ever where what is popular stays, and goes by recency where
+///   it moves.
 /// * *By what command*: one that names several keys may be a scan, after which a use says little. That, too,
 ///   is tried.
 /// * *For each byte*: a value of 10 KB must be wanted a hundred times as often as one of 100 bytes, which is

@@ -4,7 +4,8 @@ use super::state::Server;
 use crate::resp::write_command;
 
 impl Server {
-    /// Has the log and the policy follow what a command did in a database, one that names several keys or another.
+    /// Has the log and the policy follow what a command did in a database, one that names several keys or
+    /// another.
     pub(super) fn follow(&mut self, database: u8, among_many: bool) {
         if !self.effects.log.is_empty() {
             let commands = core::mem::take(&mut self.effects.log);

@@ -60,7 +60,8 @@ fn killed(context: &Context, usual: u64) -> Verdict {
     holds(enough, || format!("hardly anything was written: {written:?}"))
 }
 
-/// Boots, looks whether all is there, writes, and kills the machine after a while; with `None` it is only looked.
+/// Boots, looks whether all is there, writes, and kills the machine after a while; with `None` it is only
+/// looked.
 fn boot(
     context: &Context,
     network: &TapNetwork,
@@ -175,8 +176,8 @@ fn write_until(
     })
 }
 
-/// Writes one key alone, and two in a transaction, of which one is long; round after round until the connection
-/// ends. An error if the store replies anything else than that it did so.
+/// Writes one key alone, and two in a transaction, of which one is long; round after round until the
+/// connection ends. An error if the store replies anything else than that it did so.
 fn write(mut stream: &TcpStream, number: usize, known: &mut Written) -> Verdict {
     loop {
         let round = known.sent + 1;

@@ -216,8 +216,8 @@ fn between_environments(context: &Context) -> Verdict {
     said.succeeded()?.shows("\"role\":\"store\",\"count\":200,\"wrong\":0")?.shows("kv: ended").map(drop)
 }
 
-/// The store's own policy misses less than the default, and less than the best of the library where records differ
-/// in size.
+/// The store's own policy misses less than the default, and less than the best of the library where records
+/// differ in size.
 fn compare(context: &Context, more: &[&str]) -> Verdict {
     let json = text(&context.scratch.path().join("kv.json"));
     let all = ["compare", "kv", "--no-build", "--quick", "--workloads", "sizes", "--json", &json];
