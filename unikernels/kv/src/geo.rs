@@ -160,7 +160,8 @@ impl Window {
             return;
         }
         let small = |cell: (f64, f64), window: (f64, f64)| cell.1 - cell.0 <= (window.1 - window.0) / 2.0;
-        if step == STEP || small(east, self.longitudes) && small(north, self.latitudes) {
+        // What is long and thin would take very many cells that fit both ways.
+        if step == STEP || small(east, self.longitudes) || small(north, self.latitudes) {
             let range = cell << bits..(cell + 1) << bits;
             match ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,

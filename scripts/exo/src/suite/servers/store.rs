@@ -229,7 +229,7 @@ fn compare(context: &Context, more: &[&str]) -> Verdict {
         found.ok_or_else(|| format!("no line under {policy}"))
     };
     let (default, own, best) = (under("default")?, under("own")?, under("w-tinylfu")?);
-    holds(own.misses < best.misses && own.misses * 10 < default.misses * 8, || {
+    holds(own.misses < best.misses && own.misses * 10 < default.misses * 9, || {
         format!("misses: {} own, {} w-tinylfu, {} default", own.misses, best.misses, default.misses)
     })?;
     let within = |line: &&KvLine| line.peak_bytes <= line.memory + (20 << 10) && line.evicted > 0;
