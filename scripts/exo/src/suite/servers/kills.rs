@@ -9,7 +9,8 @@ use crate::suite::{Test, Verdict};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
@@ -23,7 +24,7 @@ pub fn tests() -> Vec<Test> {
 
 /// Clients that write at the same time.
 const CLIENTS: usize = 4;
-/// Milliseconds from the first request to the end of the machine, at most.
+/// Milliseconds from the first acknowledgement to the end of the machine, at most.
 const LONGEST_MS: u64 = 400;
 
 /// What a client knows of what it wrote.
@@ -158,13 +159,19 @@ fn write_until(
     let failed = |error: std::io::Error| format!("a client that writes: {error}");
     let streams: Result<Vec<TcpStream>, _> = (0..CLIENTS).map(|_| connect(server())).collect();
     let streams = streams.map_err(failed)?;
+    let acknowledged = &AtomicU64::new(0);
     std::thread::scope(|scope| {
         let writing: Vec<_> = streams
             .iter()
             .zip(written.iter_mut())
             .enumerate()
-            .map(|(number, (stream, known))| scope.spawn(move || write(stream, number, known)))
+            .map(|(number, (stream, known))| scope.spawn(move || write(stream, number, known, acknowledged)))
             .collect();
+        // However slow the machine is, something has been written by then.
+        let limit = Instant::now() + Duration::from_secs(20);
+        while acknowledged.load(Ordering::Relaxed) == 0 && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         std::thread::sleep(after);
         let ended = end();
         // Nobody answers any more, nor says that it is gone.
@@ -178,7 +185,12 @@ fn write_until(
 
 /// Writes one key alone, and two in a transaction, of which one is long; round after round until the
 /// connection ends. An error if the store replies anything else than that it did so.
-fn write(mut stream: &TcpStream, number: usize, known: &mut Written) -> Verdict {
+fn write(
+    mut stream: &TcpStream,
+    number: usize,
+    known: &mut Written,
+    acknowledged: &AtomicU64,
+) -> Verdict {
     loop {
         let round = known.sent + 1;
         let long = long_value(number, round);
@@ -192,5 +204,6 @@ fn write(mut stream: &TcpStream, number: usize, known: &mut Written) -> Verdict 
         }
         holds(reply == ROUND, || format!("a reply: {}", String::from_utf8_lossy(&reply)))?;
         known.acknowledged = round;
+        acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 }
