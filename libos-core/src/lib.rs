@@ -20,6 +20,7 @@
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
 //! | [`trap`] | exceptions: handlers by vector |
+//! | [`quick`] | exceptions: short ways to a handler and back |
 //! | [`upcall`] | calls from the kernel, and sleeping until one comes |
 //! | [`mod@panic`] | the report at a bad end |
 //! | [`exo`] | the exokernel's calls, views and faults: for programs that run under HyperExo only |
@@ -37,7 +38,7 @@
 //! ```text
 //! arguments · task
 //! platform/   what a host must offer; device · block · packet · entropy · facts
-//! cpu/        lock · upcall · trap
+//! cpu/        lock · upcall · quick · trap
 //! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space · window
 //! cpu/        cores
 //! time
@@ -66,7 +67,7 @@ pub mod task;
 pub mod time;
 
 pub use arguments::Arguments;
-pub use cpu::{cores, lock, trap, upcall};
+pub use cpu::{cores, lock, quick, trap, upcall};
 pub use entry::{Termination, exit};
 pub use host::exo;
 pub use io::{console, disk, net, random};

@@ -2,5 +2,6 @@
 
 pub mod cores;
 pub mod lock;
+pub mod quick;
 pub mod trap;
 pub mod upcall;

@@ -56,13 +56,14 @@ impl Access {
 
 /// What is allowed on a page of a window: see [`super::window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Protection {
     /// Nothing: every access faults.
-    None,
+    None = 0,
     /// Read.
-    Read,
+    Read = PRESENT,
     /// Read and write.
-    Write,
+    Write = PRESENT | WRITABLE,
 }
 
 /// An entry of a lowest table that is changed while it is in use.
@@ -87,12 +88,8 @@ impl Entry {
 
     /// The same page with another protection.
     pub fn with(self, protection: Protection) -> Entry {
-        let kept = self.0 & !(PRESENT | WRITABLE) | NO_EXECUTE;
-        Entry(match protection {
-            Protection::None => kept,
-            Protection::Read => kept | PRESENT,
-            Protection::Write => kept | PRESENT | WRITABLE,
-        })
+        // Each protection is its bits, so that ranges are changed without a branch for each page.
+        Entry(self.0 & !(PRESENT | WRITABLE) | NO_EXECUTE | protection as u64)
     }
 
     /// Where the page is.

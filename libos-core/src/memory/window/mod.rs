@@ -182,34 +182,61 @@ impl Pages {
         Some(shared)
     }
 
+    /// Shows a page at a second place, with rights of its own (Appel and Li's MAP2). Returns whether there was
+    /// a page.
+    ///
+    /// # Panics
+    ///
+    /// If the second place has a page already, or there are no such places.
+    pub fn show(&self, page: u64, at: &Pages, place: u64, protection: Protection) -> bool {
+        self.share(page).map(|shared| at.insert_shared(place, &shared, protection)).is_some()
+    }
+
+    /// The address of a page: a number, to be told or compared.
+    pub fn address(&self, page: u64) -> u64 {
+        self.slot.address(page)
+    }
+
     /// Changes what is allowed on a page. Nothing happens if it is not there.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such place.
     pub fn protect(&self, page: u64, protection: Protection) {
-        self.protect_lazily(page, protection);
+        change_protection(self.entry(page), protection);
         self.end_translation(page);
     }
 
     /// Changes what is allowed on adjacent pages. Many translations are ended at once.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such places.
     pub fn protect_all(&self, pages: Range<u64>, protection: Protection) {
-        /// From so many pages on, emptying the TLB takes less than ending translations one by one.
-        const MANY: u64 = 32;
-        let many = pages.end.saturating_sub(pages.start) >= MANY;
-        for page in pages {
-            self.protect_lazily(page, protection);
-            if !many {
-                self.end_translation(page);
-            }
+        for entries in self.slot.entries(&pages) {
+            entries.iter().for_each(|entry| change_protection(entry, protection));
         }
-        if many {
-            end_translations();
-        }
+        self.end_translations(pages);
     }
 
-    fn protect_lazily(&self, page: u64, protection: Protection) {
-        if self.is_there(page) {
-            let entry = self.entry(page);
-            // The processor may set a bit meanwhile.
-            let change = |old| Some(Entry(old).with(protection).0);
-            let _ = entry.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+    /// Calls `each` with the pages among these that have been written since they were put in, or since this
+    /// was asked last, and forgets that they were written. Many translations are ended at once.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such places.
+    pub fn take_written(&self, pages: Range<u64>, mut each: impl FnMut(u64)) {
+        let (mut page, mut any) = (pages.start, false);
+        for entry in self.slot.entries(&pages).flatten() {
+            if Entry(entry.load(Ordering::Relaxed)).written() {
+                entry.fetch_and(!Entry::WRITTEN, Ordering::AcqRel);
+                any = true;
+                each(page);
+            }
+            page += 1;
+        }
+        if any {
+            self.end_translations(pages);
         }
     }
 
@@ -273,6 +300,15 @@ impl Pages {
     fn end_translation(&self, page: u64) {
         end_translation(self.slot.address(page));
     }
+
+    fn end_translations(&self, pages: Range<u64>) {
+        /// From so many pages on, emptying the TLB takes less than ending translations one by one.
+        const MANY: u64 = 32;
+        if pages.end.saturating_sub(pages.start) >= MANY {
+            return end_translations();
+        }
+        pages.for_each(|page| self.end_translation(page));
+    }
 }
 
 /// Nobody can reach the window any more; its pages go back to the heap.
@@ -300,6 +336,14 @@ impl PageBits {
             end_translation(self.0.address(page));
         }
     }
+}
+
+/// Changes what an entry allows. Nothing happens if no page is there: its entry is 0, as no page of the heap
+/// has physical address 0.
+fn change_protection(entry: &AtomicU64, protection: Protection) {
+    // The processor may set a bit meanwhile.
+    let change = |old| (old != 0).then(|| Entry(old).with(protection).0);
+    let _ = entry.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
 }
 
 /// Ends the translation of an address on the calling core.
@@ -348,8 +392,35 @@ impl Window {
     /// for a disk. If it panics, or touches a page of the same window that is not there, the unikernel ends
     /// with a report.
     pub fn set_handler(&mut self, handler: Box<Handler>) {
-        self.registered = None;
-        self.registered = Some(Registered::new(&self.pages.slot, handler));
+        self.registered().change(|answerer| answerer.handler = Some(handler));
+    }
+
+    /// Has `handler` asked first. It returns whether the access is to be made again; if not, the handler of
+    /// [`Window::set_handler`] is called.
+    ///
+    /// It takes a tenth of the instructions of the usual way, and so it may do less ([`crate::quick`]): it
+    /// runs on a small stack with interrupts disabled, does not wait, and touches no page that is not there.
+    pub fn set_quick_handler(&mut self, handler: impl Fn(&Fault) -> bool + 'static) {
+        let retry = move |fault: &Fault| if handler(fault) { fault.instruction } else { 0 };
+        // SAFETY: the access is made again, or not answered.
+        unsafe { self.set_resuming_handler(retry) };
+    }
+
+    /// As [`Window::set_quick_handler`], with a handler that says where to go on; 0: it does not answer.
+    ///
+    /// # Safety
+    ///
+    /// Where it says to go on, the program must be able to go on, with the registers that it had at the access.
+    pub unsafe fn set_resuming_handler(&mut self, handler: impl Fn(&Fault) -> u64 + 'static) {
+        let quick = move |page, address, error_code, instruction| {
+            handler(&Fault::new(page, address, error_code, instruction))
+        };
+        self.registered().change(|answerer| answerer.quick = Some(Box::new(quick)));
+        crate::cpu::quick::set_page_fault_handler(fault::answer_quickly);
+    }
+
+    fn registered(&mut self) -> &mut Registered {
+        self.registered.get_or_insert_with(|| Registered::new(&self.pages.slot))
     }
 
     /// Lends adjacent pages as words.

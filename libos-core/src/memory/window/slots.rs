@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::FRAME_SHIFT;
 
@@ -112,8 +113,9 @@ enum Place {
 static PLACES: Masked<[Place; MOST_WINDOWS]> = Masked::new([const { Place::Fresh }; MOST_WINDOWS]);
 
 /// The place whose entry of the top table maps an address.
+#[inline(always)]
 pub(super) fn number_of(address: u64) -> Option<usize> {
-    let number = address.checked_sub(WINDOWS)? / SPACING;
+    let number = (address / SPACING).wrapping_sub(WINDOWS / SPACING);
     (number < MOST_WINDOWS as u64).then_some(number as usize)
 }
 
@@ -167,6 +169,22 @@ impl Slot {
     /// The entry of a page.
     pub fn entry(&self, page: u64) -> &'static AtomicU64 {
         &self.view.leaves[(page / ENTRIES) as usize].0[(page % ENTRIES) as usize]
+    }
+
+    /// The entries of adjacent pages, those of one table at a time.
+    ///
+    /// # Panics
+    ///
+    /// If the window has no such pages.
+    pub fn entries(&self, pages: &Range<u64>) -> impl Iterator<Item = &'static [AtomicU64]> {
+        assert!(pages.start <= pages.end && pages.end <= self.pages, "pages {pages:?} of {}", self.pages);
+        let pages = pages.start as usize..pages.end as usize;
+        let per_table = ENTRIES as usize;
+        self.view.leaves.iter().enumerate().filter_map(move |(number, leaf)| {
+            let first = number * per_table;
+            let (start, end) = (pages.start.max(first), pages.end.min(first + per_table));
+            leaf.0.get(start.checked_sub(first)?..end.checked_sub(first)?)
+        })
     }
 
     /// The address of a page.
@@ -231,6 +249,23 @@ mod tests {
         assert_eq!(number_of(WINDOWS + MOST_WINDOWS as u64 * SPACING), None);
         // Not where the stacks of other cores lie.
         assert!(WINDOWS + MOST_WINDOWS as u64 * SPACING <= 0x0000_6000_0000_0000);
+    }
+
+    #[test]
+    fn entries_of_adjacent_pages_across_tables() {
+        let leaves: Vec<&'static Level> = (0..3)
+            .map(|table: u64| {
+                let entry = |at: usize| AtomicU64::new(table * ENTRIES + at as u64);
+                &*Box::leak(Box::new(Level(core::array::from_fn(entry))))
+            })
+            .collect();
+        let view = View { base: 0, pages: 1300, leaves: Arc::new(leaves) };
+        let slot = Slot { number: 0, pages: 1300, tables: None, view };
+        for pages in [0..1300, 511..513, 512..1024, 5..5, 1024..1024, 1200..1300] {
+            let found: Vec<u64> =
+                slot.entries(&pages).flatten().map(|entry| entry.load(Ordering::Relaxed)).collect();
+            assert_eq!(found, pages.collect::<Vec<_>>());
+        }
     }
 
     #[test]

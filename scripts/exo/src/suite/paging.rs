@@ -12,6 +12,9 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("paged-memory", &[], works),
         Test::new("paged-memory-fails", &[Need::Speed], fails),
+        Test::new("exceptions", &[], exceptions),
+        Test::new("appel-li-primitives", &[], primitives),
+        Test::new("fault-in-quick-handler", &[], fault_in_quick_handler),
         Test::new("page-references", &[Need::Disk, Need::Speed], references),
         Test::new("compare-pager", &[Need::Exokernel, Need::Disk, Need::Speed], |context| {
             compare(context, &[])
@@ -46,6 +49,26 @@ fn fails(context: &Context) -> Verdict {
     }
     let said = run(context, "policy-panics")?.shows("no victim for page Some(4)")?;
     said.fails_with(&["101"])
+}
+
+/// Each exception by each of the ways, no register lost, handlers within handlers.
+fn exceptions(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=exceptions"])?.succeeded()?;
+    let all = "exceptions: illegal, breakpoint, overflow, divide, unaligned: by closure and by function, registers \
+               kept, nested";
+    said.shows(all).map(drop)
+}
+
+/// Appel and Li's primitives, at the borders of ranges too.
+fn primitives(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=memory"])?.succeeded()?;
+    said.shows("memory: trap, prot1, protN, unprot, dirty, map2").map(drop)
+}
+
+/// A quick handler that faults itself ends the program with a report, and is not called within itself.
+fn fault_in_quick_handler(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=fault-in-quick-handler"])?;
+    said.shows("unhandled page fault: ")?.shows("#0 ")?.fails_with(&["102"])
 }
 
 /// What a machine records, by a fault for each change of page, is what this host records of every access.
