@@ -100,8 +100,7 @@ pub fn divide() {
     unsafe { asm!(".byte 0xf7, 0xf1", in("ecx") 0, inout("eax") 1 => _, inout("edx") 0 => _) };
 }
 
-/// Raises `SIGSEGV`, as `int 4` is not allowed to programs: 2 bytes to pass. Linux sends that signal for an
-/// overflow (`into`) too, which only 32-bit programs have.
+/// Raises `SIGSEGV`, which Linux sends for an overflow: nothing to pass.
 pub fn overflow() {
     // SAFETY: as in `illegal`.
     unsafe { asm!("int 4") };
