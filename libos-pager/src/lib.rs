@@ -26,7 +26,7 @@
 //! A module uses only what is in rows above its own (`scripts/exo/src/rows` checks it):
 //!
 //! ```text
-//! rows: pager page_map · swap file · marks recorder · engine · memory
+//! rows: pager page_map · swap file · marks recorder foretold · model · engine · memory
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -35,15 +35,18 @@ extern crate alloc;
 
 mod engine;
 mod file;
+mod foretold;
 mod marks;
 mod memory;
+pub mod model;
 mod page_map;
 mod pager;
 mod recorder;
 mod swap;
 
-pub use engine::{Engine, References, Statistics};
+pub use engine::{Area, Engine, References, Statistics};
 pub use file::MappedFile;
+pub use foretold::{Foretelling, Foretold};
 pub use marks::{HardwareMarks, Used};
 pub use memory::{MemoryError, PagedMemory, PagedOptions, Region};
 pub use page_map::PageMap;

@@ -1,7 +1,6 @@
 //! Paged memory as a program uses it.
 
 use crate::engine::{Area, Engine, References, Statistics};
-use crate::marks::HardwareMarks;
 use crate::pager::{Pager, PagerError};
 use crate::recorder::Recorder;
 use alloc::boxed::Box;
@@ -13,7 +12,7 @@ use core::ops::Range;
 use hyperexo_abi::FRAME_BYTES;
 use libos_core::window::{Cells, Fault, Pages, Protection, Refusal, Window, WindowError, Word};
 use libos_fs::PolicyKind;
-use libos_fs::cache::{Advice, Clock, Fifo, ReplacementPolicy, S3Fifo, Sieve};
+use libos_fs::cache::{Advice, Fifo, ReplacementPolicy};
 
 /// How a [`PagedMemory`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -99,17 +98,7 @@ impl PagedMemory {
     /// Puts a policy of the library in charge. CLOCK, SIEVE and S3-FIFO look at the processor's bits page by
     /// page; the others are told of them before each victim.
     pub fn use_policy(&self, kind: PolicyKind) {
-        let mut engine = self.engine.borrow_mut();
-        let marks = HardwareMarks::new(self.window.pages().bits(), engine.page_of());
-        let frames = engine.frames();
-        let (policy, references): (Box<dyn ReplacementPolicy>, References) = match kind {
-            PolicyKind::Clock => (Box::new(Clock::with_marks(marks)), References::Marks),
-            PolicyKind::Sieve => (Box::new(Sieve::with_marks(marks)), References::Marks),
-            PolicyKind::S3Fifo => (Box::new(S3Fifo::with_marks(marks)), References::Marks),
-            PolicyKind::Fifo => (kind.build(frames), References::Faults),
-            _ => (kind.build(frames), References::Sampled),
-        };
-        engine.set_policy(policy, references);
+        self.engine.borrow_mut().use_policy(kind, self.window.pages().bits());
     }
 
     /// Puts a policy of the application's own in charge: its ranking of pages, by their numbers in this
@@ -140,6 +129,11 @@ impl PagedMemory {
     /// What was done so far.
     pub fn statistics(&self) -> Statistics {
         self.engine.borrow().statistics()
+    }
+
+    /// Most pages in memory: what a program may count on.
+    pub fn frames(&self) -> usize {
+        self.engine.borrow().frames()
     }
 
     /// Pages in memory.
@@ -242,6 +236,12 @@ impl<'m> Region<'m> {
         if !pages.is_empty() {
             self.memory.engine.borrow_mut().discard(pages);
         }
+    }
+
+    /// Whether a page is in memory, so that a use of it does not fault: who may choose what to do next does
+    /// first what needs no disk.
+    pub fn is_in_memory(&self, page: u64) -> bool {
+        self.memory.engine.borrow().is_in_memory(self.pages.start + page)
     }
 
     /// Brings a page in without touching it, so that an error comes back.

@@ -74,7 +74,11 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Has all pages of a region written that have to be.
-    pub(crate) fn sync(&mut self, pages: Range<u64>) -> Result<(), PagerError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]; pages that could not be written are still in memory.
+    pub fn sync(&mut self, pages: Range<u64>) -> Result<(), PagerError> {
         for page in pages.clone() {
             if self.slot(page).is_some() && self.map.written(page) {
                 self.write_around(page)?;

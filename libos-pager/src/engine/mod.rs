@@ -5,7 +5,7 @@
 mod cluster;
 mod evict;
 
-use crate::marks::PageOf;
+use crate::marks::{HardwareMarks, PageOf, Used};
 use crate::page_map::PageMap;
 use crate::pager::{PageFailure, Pager, PagerError};
 use crate::recorder::Recorder;
@@ -16,7 +16,8 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_abi::{FRAME_BYTES, Page};
 use libos_core::window::Protection;
-use libos_fs::cache::{Advice, Cached, ReplacementPolicy};
+use libos_fs::PolicyKind;
+use libos_fs::cache::{Advice, Cached, Clock, ReplacementPolicy, S3Fifo, Sieve};
 
 /// How a policy learns of uses of pages that are in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,10 @@ pub struct Statistics {
 }
 
 /// A region's pages.
-pub(crate) struct Area {
+pub struct Area {
+    /// Which they are. Areas do not overlap.
     pub pages: Range<u64>,
+    /// Where those are that are not in memory.
     pub pager: Box<dyn Pager>,
     /// What is allowed on pages that come in.
     pub protection: Protection,
@@ -123,11 +126,6 @@ impl<M: PageMap> Engine<M> {
         engine
     }
 
-    /// The page in each slot, for policies that look at the processor's bits.
-    pub(crate) fn page_of(&self) -> PageOf {
-        self.page_of.clone()
-    }
-
     /// Puts another policy in charge. It is told of the pages in memory as if they came in now.
     pub fn set_policy(&mut self, mut policy: Box<dyn ReplacementPolicy>, references: References) {
         policy.resized(self.frames);
@@ -135,6 +133,26 @@ impl<M: PageMap> Engine<M> {
             policy.inserted(self.cached(slot));
         }
         (self.policy, self.references) = (policy, references);
+    }
+
+    /// Puts a policy of the library in charge. CLOCK, SIEVE and S3-FIFO look at the processor's bits page by
+    /// page; the others are told of them before each victim.
+    pub fn use_policy(&mut self, kind: PolicyKind, bits: impl Used + 'static) {
+        let marks = HardwareMarks::new(bits, self.page_of.clone());
+        let frames = self.frames;
+        let (policy, references): (Box<dyn ReplacementPolicy>, References) = match kind {
+            PolicyKind::Clock => (Box::new(Clock::with_marks(marks)), References::Marks),
+            PolicyKind::Sieve => (Box::new(Sieve::with_marks(marks)), References::Marks),
+            PolicyKind::S3Fifo => (Box::new(S3Fifo::with_marks(marks)), References::Marks),
+            PolicyKind::Fifo => (kind.build(frames), References::Faults),
+            _ => (kind.build(frames), References::Sampled),
+        };
+        self.set_policy(policy, references);
+    }
+
+    /// Whether a page is in memory.
+    pub fn is_in_memory(&self, page: u64) -> bool {
+        self.slot(page).is_some()
     }
 
     /// Most pages in memory.
@@ -148,7 +166,7 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Adds a region.
-    pub(crate) fn add(&mut self, area: Area) {
+    pub fn add(&mut self, area: Area) {
         self.areas.push(area);
     }
 
@@ -225,12 +243,16 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Brings a page in if it is outside.
-    pub(crate) fn need(&mut self, page: u64) -> Result<(), PagerError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: it can't come in.
+    pub fn need(&mut self, page: u64) -> Result<(), PagerError> {
         if self.slot(page).is_some() { Ok(()) } else { self.bring_in(page, 1) }
     }
 
     /// Changes what is allowed in the region of a page.
-    pub(crate) fn protect(&mut self, page: u64, protection: Protection) {
+    pub fn protect(&mut self, page: u64, protection: Protection) {
         let Some(area) = self.area_of(page) else { return };
         self.areas[area].protection = protection;
         for page in self.areas[area].pages.clone() {
@@ -299,7 +321,11 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Passes on what the application says of pages.
-    pub(crate) fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), PagerError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: a page that was to come ahead can't come in.
+    pub fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), PagerError> {
         match advice {
             Advice::DoneWith => self.done_with(pages),
             Advice::Sequential => {
@@ -320,7 +346,7 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Forgets pages, in memory and outside.
-    pub(crate) fn discard(&mut self, pages: Range<u64>) {
+    pub fn discard(&mut self, pages: Range<u64>) {
         for page in pages.clone() {
             if let Some(slot) = self.slot(page) {
                 self.policy.removed(self.cached(slot));

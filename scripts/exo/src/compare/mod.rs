@@ -60,7 +60,7 @@ use std::path::PathBuf;
                         --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
                         --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
                         microvm\n  exo compare filecache --cores 2\n  exo compare pager\n  exo compare pager --workloads matmul,sort --cache 25%,40% \
-                        --policies default,own,lru --peer linux --json out.json"
+                        --policies default,own,lru --peer linux --json out.json\n  exo compare pager --scale 4 --peer linux"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines; or pager, whose programs
@@ -74,6 +74,9 @@ pub struct CompareArgs {
     /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames
     #[arg(long, value_delimiter = ',')]
     cache: Vec<String>,
+    /// For pager: so many times the usual data, up to 32
+    #[arg(long, value_name = "N", default_value = "1")]
+    scale: String,
     /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given
     /// against the first
     #[arg(long, value_delimiter = ',', default_value = "default,own")]
@@ -170,6 +173,13 @@ const CACHE: &str = "80%";
 
 /// The verb for applications with files.
 fn compare_caches(args: &CompareArgs) -> Result<()> {
+    if args.scale != "1" {
+        let what = "--scale is for exo compare pager".to_owned();
+        return Err(Error::Argument {
+            what,
+            fix: "leave it out: the data of a workload are what they are".into(),
+        });
+    }
     let comparison = Comparison::prepare(args)?;
     if args.verify {
         return verify::verify(&comparison);

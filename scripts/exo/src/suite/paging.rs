@@ -79,7 +79,7 @@ fn references(context: &Context) -> Verdict {
     let disk = text(&disk);
     let arguments = [&["pager", "--disk", &disk], &words[..]].concat();
     let memory = Recording::default();
-    Program::Matmul.run(&memory);
+    Program::Matmul.run(1, &memory);
     context
         .run(&arguments)?
         .succeeded()?
