@@ -143,7 +143,6 @@ impl Pager for Failing {
 #[test]
 fn a_pager_that_fails_loses_nothing() {
     let mut machine = Machine::new(1, 4, PolicyKind::Lru);
-    machine.engine.slot_of.resize(32, NO_SLOT);
     let pager = Box::new(Failing { writes: false });
     machine.engine.areas[0] = Area { pages: 0..16, pager, protection: Protection::Write };
     assert_eq!(machine.engine.fault(9, false), Err(PagerError::Other("no".into())));
@@ -168,4 +167,66 @@ fn a_pager_that_fails_loses_nothing() {
     let areas = &mut machine.engine.areas;
     areas[0].protection = Protection::Read;
     assert!(machine.engine.fault(1, true).unwrap_err().to_string().contains("may not be written"));
+}
+
+/// What a snapshot shows is what was there, whatever is written, discarded or paged afterwards.
+#[test]
+fn a_snapshot_is_what_was() {
+    for kind in crate::TranslationKind::ALL {
+        let mut machine = Machine::new(20, 6, PolicyKind::Clock);
+        machine.engine.use_translation(kind);
+        let mut seed = 5;
+        (0..15).for_each(|page| {
+            machine.access(page, Some(100 + page as u8));
+        });
+        let store = Box::new(Swap::new(Box::new(RamDisk::new(20)), 20).unwrap());
+        machine.engine.snapshot(0, store).unwrap();
+        let another = Box::new(Swap::new(Box::new(RamDisk::new(20)), 20).unwrap());
+        assert!(machine.engine.snapshot(3, another).is_err(), "one at a time");
+        let mut expected: Vec<u8> = (0..20).map(|page| if page < 15 { 100 + page } else { 0 }).collect();
+        let before = expected.clone();
+        for step in 0..300u64 {
+            let page = draw(&mut seed, 20);
+            if step % 29 == 0 {
+                machine.engine.discard(page..page + 1);
+                expected[page as usize] = 0;
+            }
+            let write = (step % 3 == 0).then_some(step as u8);
+            assert_eq!(machine.access(page, write), expected[page as usize], "step {step}");
+            expected[page as usize] = write.unwrap_or(expected[page as usize]);
+            let mut seen = Page([1; FRAME_BYTES]);
+            let old = draw(&mut seed, 20);
+            machine.engine.read_snapshot(old, &mut seen).unwrap();
+            assert_eq!(seen.0[9], before[old as usize], "page {old} at step {step}, {}", kind.name());
+        }
+        machine.engine.end_snapshot(0);
+        assert!(machine.engine.read_snapshot(0, &mut Page([0; FRAME_BYTES])).is_err());
+        (0..20).for_each(|page| assert_eq!(machine.access(page, Some(1)), expected[page as usize]));
+    }
+}
+
+#[test]
+fn pinned_pages_stay_in_their_frames() {
+    let mut machine = Machine::new(20, 4, PolicyKind::Lru);
+    machine.access(3, Some(33));
+    machine.engine.pin(3..5).unwrap();
+    machine.engine.pin(4..5).unwrap();
+    for page in 5..20 {
+        machine.access(page, Some(page as u8));
+        assert!(machine.map.is_there(3) && machine.map.is_there(4), "after page {page}");
+    }
+    machine.engine.discard(0..20);
+    assert!(machine.map.is_there(3) && machine.engine.resident() == 2);
+    let error = machine.engine.pin(7..9).unwrap_err();
+    assert!(error.to_string().contains("3 of 4 frames are pinned"), "{error}");
+    machine.engine.sync(0..20).unwrap();
+    assert!(machine.map.written(3), "not while a device has it");
+    machine.engine.unpin(3..5);
+    (5..10).for_each(|page| {
+        machine.access(page, None);
+    });
+    assert!(!machine.map.is_there(3) && machine.map.is_there(4), "pinned twice");
+    machine.engine.unpin(4..5);
+    assert_eq!((machine.access(3, None), machine.access(4, None)), (33, 0));
+    assert_eq!(machine.engine.statistics().rejected_victims, 0);
 }

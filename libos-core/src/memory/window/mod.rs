@@ -23,8 +23,10 @@
 //!   their addresses in use. The tables of a window are never freed; the next window takes them over.
 //! * An access that can't be answered never returns.
 
+mod caching;
 mod cells;
 mod fault;
+mod frames;
 mod slots;
 
 pub use cells::{Cells, Word};
@@ -32,11 +34,14 @@ pub use fault::{Fault, Handler, Refusal};
 pub(crate) use fault::{answer, failure};
 pub use slots::{MOST_WINDOW_PAGES, MOST_WINDOWS};
 
-pub use super::paging::Protection;
+pub use super::paging::{Caching, Protection};
+pub use caching::CachingError;
+pub use frames::FrameError;
 
+use super::frames::SharedFrames;
 use super::lent::Lent;
 use super::paging::Entry;
-use super::physical::physical_address;
+use super::physical::{linear_address, physical_address};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -46,15 +51,24 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fault::Registered;
-use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, Page};
+use hyperexo_abi::{FRAME_BYTES, FRAME_SHIFT, LARGE_FRAMES, Page};
 use slots::Slot;
 pub use slots::WindowError;
+
+/// Bits of an address within a large page.
+const LARGE_SHIFT: u32 = FRAME_SHIFT + LARGE_FRAMES.trailing_zeros();
 
 /// What a page of a window holds.
 enum Content {
     Nothing,
     Owned(Lent),
     Shared(Rc<SharedPage>),
+    /// One of them, counted from their first.
+    Frame(Rc<SharedFrames>, u64),
+    /// 512 of them from this one on, as a large page.
+    Large(Rc<SharedFrames>, u64),
+    /// Part of the large page that begins at the multiple of 512 before.
+    Within,
 }
 
 /// A page that several places of windows show: see [`Pages::insert_shared`].
@@ -89,6 +103,8 @@ pub enum Taken {
     Owned(Box<Page>),
     /// A page that other places may show, too.
     Shared(Rc<SharedPage>),
+    /// Frames, which go when nobody shows them any more.
+    Frames(Rc<SharedFrames>),
 }
 
 /// The pages of a window, counted from 0. All that a handler can do.
@@ -105,9 +121,16 @@ impl Pages {
         self.slot.pages()
     }
 
+    /// The entry of a page: that of the large page if it is part of one.
     fn entry(&self, page: u64) -> &'static AtomicU64 {
         assert!(page < self.count(), "page {page} of a window of {}", self.count());
-        self.slot.entry(page)
+        let large = self.is_large(page).then(|| self.slot.directory_entry(page)).flatten();
+        large.unwrap_or_else(|| self.slot.entry(page))
+    }
+
+    /// Whether a page is part of a large one.
+    fn is_large(&self, page: u64) -> bool {
+        matches!(self.contents.borrow().get(page as usize), Some(Content::Large(..) | Content::Within))
     }
 
     /// Whether a page is there, accessible or not.
@@ -134,6 +157,10 @@ impl Pages {
 
     fn place(&self, page: u64, address: u64, content: Content, protection: Protection) {
         let physical = physical_address(address).expect("a page of the heap");
+        self.place_physical(page, physical, content, protection);
+    }
+
+    fn place_physical(&self, page: u64, physical: u64, content: Content, protection: Protection) {
         let entry = self.entry(page);
         let place = &mut self.contents.borrow_mut()[page as usize];
         assert!(matches!(place, Content::Nothing), "page {page} of the window is there already");
@@ -142,8 +169,11 @@ impl Pages {
         entry.store(Entry::new(physical, protection).0, Ordering::Release);
     }
 
-    /// Takes a page out. `None` if there is none.
+    /// Takes a page out. `None` if there is none. A large page goes as a whole, by its first page.
     pub fn remove(&self, page: u64) -> Option<Taken> {
+        if self.is_large(page) {
+            return self.remove_large(page);
+        }
         let content =
             core::mem::replace(self.contents.borrow_mut().get_mut(page as usize)?, Content::Nothing);
         if matches!(content, Content::Nothing) {
@@ -155,7 +185,8 @@ impl Pages {
             // SAFETY: the mapping and its translation have ended, and `contents` had the only way to it.
             Content::Owned(lent) => Some(Taken::Owned(unsafe { lent.back() })),
             Content::Shared(page) => Some(Taken::Shared(page)),
-            Content::Nothing => None,
+            Content::Frame(frames, _) | Content::Large(frames, _) => Some(Taken::Frames(frames)),
+            Content::Nothing | Content::Within => None,
         }
     }
 
@@ -166,17 +197,23 @@ impl Pages {
         }
         match self.remove(page)? {
             Taken::Owned(page) => Some(page),
-            Taken::Shared(_) => None,
+            Taken::Shared(_) | Taken::Frames(_) => None,
         }
     }
 
-    /// Makes a page that is there shareable, without moving it; returns it, to be shown elsewhere.
+    /// Makes a page that is there shareable, without moving it; returns it, to be shown elsewhere. `None` for
+    /// frames, which can be shown elsewhere as they are.
     pub fn share(&self, page: u64) -> Option<Rc<SharedPage>> {
         let place = &mut self.contents.borrow_mut()[page as usize];
         let shared = match core::mem::replace(place, Content::Nothing) {
             Content::Nothing => return None,
             Content::Owned(lent) => Rc::new(SharedPage(Some(lent))),
             Content::Shared(shared) => shared,
+            // Who put it in has the frames.
+            other => {
+                *place = other;
+                return None;
+            }
         };
         *place = Content::Shared(Rc::clone(&shared));
         Some(shared)
@@ -277,6 +314,9 @@ impl Pages {
             Content::Nothing => return None,
             Content::Owned(lent) => lent.address(),
             Content::Shared(shared) => shared.0.as_ref().map_or(0, Lent::address),
+            Content::Frame(frames, number) => linear_address(frames.first() + number),
+            Content::Large(frames, number) => linear_address(frames.first() + number),
+            Content::Within => linear_address(self.frame(page)?),
         };
         let mut copy = Box::new(Page([0; FRAME_BYTES]));
         for (word, bytes) in (address..).step_by(8).zip(copy.0.chunks_exact_mut(8)) {
@@ -289,7 +329,17 @@ impl Pages {
 
     /// The number of the frame behind a page that is there.
     pub fn frame(&self, page: u64) -> Option<u64> {
-        self.is_there(page).then(|| Entry(self.entry(page).load(Ordering::Relaxed)).physical() >> FRAME_SHIFT)
+        if !self.is_there(page) {
+            return None;
+        }
+        let physical = Entry(self.entry(page).load(Ordering::Relaxed)).physical();
+        // The lowest bit of a large page's address is one of its caching.
+        let large = self.is_large(page);
+        Some(if large {
+            (physical >> LARGE_SHIFT << (LARGE_SHIFT - FRAME_SHIFT)) + page % LARGE_FRAMES
+        } else {
+            physical >> FRAME_SHIFT
+        })
     }
 
     /// The bits that the processor sets, for a policy that asks for them itself.

@@ -192,6 +192,19 @@ impl Slot {
         self.view.address(page)
     }
 
+    /// The entry that leads to the table in which a page's is: a large page can stand there instead. `None`
+    /// while the slot is dropped.
+    pub fn directory_entry(&self, page: u64) -> Option<&'static AtomicU64> {
+        let at = FIRST_PAGE / paging::LARGE_BYTES + page / ENTRIES;
+        let directory = self.tables.as_ref()?.directories.get((at / ENTRIES) as usize)?;
+        Some(&directory.0[(at % ENTRIES) as usize])
+    }
+
+    /// What stands there when it leads to the table.
+    pub fn table_entry(&self, page: u64) -> Entry {
+        Entry::table(self.view.leaves[(page / ENTRIES) as usize].physical())
+    }
+
     /// What may be seen from everywhere.
     pub fn clone_view(&self) -> View {
         self.view.clone()
