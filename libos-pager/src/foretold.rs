@@ -1,7 +1,8 @@
 //! By what the program foretells.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use libos_fs::cache::{Advice, Cached, ReplacementPolicy};
@@ -38,7 +39,7 @@ impl Foretelling {
 
     /// The policy that follows it.
     pub fn policy(&self) -> Foretold {
-        Foretold { coming: self.clone(), slots: Vec::new(), came: 0, done: 0 }
+        Foretold { coming: self.clone(), slots: Vec::new(), slot_of: BTreeMap::new(), came: 0, done: 0 }
     }
 
     /// Of these pages all uses will be foretold: one without a use among those told is used later than all of
@@ -87,10 +88,11 @@ struct Slot {
 /// Time is counted in foretold uses and pages that come in. Without a word this is LRU, as far as the
 /// processor's bits tell it.
 ///
-/// A victim takes time in proportion to the frames and the uses that are known.
+/// A victim takes O((f + u) log f) steps for f frames and u uses that are known.
 pub struct Foretold {
     coming: Foretelling,
     slots: Vec<Option<Slot>>,
+    slot_of: BTreeMap<u64, usize>,
     /// Pages that have come in so far.
     came: u64,
     /// Pages done with so far.
@@ -114,6 +116,7 @@ impl ReplacementPolicy for Foretold {
 
     fn inserted(&mut self, block: Cached) {
         self.came += 1;
+        self.slot_of.insert(block.block, block.slot);
         self.used(block);
     }
 
@@ -122,6 +125,7 @@ impl ReplacementPolicy for Foretold {
     }
 
     fn removed(&mut self, block: Cached) {
+        self.slot_of.remove(&block.block);
         if let Some(slot) = self.slots.get_mut(block.slot) {
             *slot = None;
         }
@@ -130,19 +134,23 @@ impl ReplacementPolicy for Foretold {
     fn victim(&mut self, missing: Option<u64>) -> Option<usize> {
         let coming = self.coming.0.lock();
         let (horizon, now) = (coming.pages.len() as u64, coming.over + self.came);
-        let distance = |slot: &Slot| {
-            let idle = now - slot.last_use;
-            match coming.pages.iter().position(|page| *page == slot.page) {
-                Some(next) => next as u64,
-                None if coming.told.iter().any(|told| told.contains(&slot.page)) => horizon + idle,
-                None => idle,
+        // Position of the first use of each page in memory that has one.
+        let mut next: Vec<Option<u64>> = vec![None; self.slots.len()];
+        for (position, page) in (0..).zip(&coming.pages) {
+            if let Some(slot) = self.slot_of.get(page) {
+                next[*slot].get_or_insert(position);
             }
+        }
+        let distance = |number: usize, slot: &Slot| {
+            let idle = now - slot.last_use;
+            let told = || coming.told.iter().any(|told| told.contains(&slot.page));
+            next[number].unwrap_or_else(|| if told() { horizon + idle } else { idle })
         };
         let of = |(number, slot): (usize, &Option<Slot>)| {
             let slot = slot.as_ref().filter(|slot| Some(slot.page) != missing)?;
             // Those done with go first, and of them the oldest.
             let done = slot.done.map(core::cmp::Reverse);
-            Some(((done.is_some(), done, distance(slot), core::cmp::Reverse(slot.last_use)), number))
+            Some(((done.is_some(), done, distance(number, slot), core::cmp::Reverse(slot.last_use)), number))
         };
         self.slots.iter().enumerate().filter_map(of).max().map(|(_, number)| number)
     }

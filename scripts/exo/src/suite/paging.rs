@@ -11,6 +11,12 @@ pub fn tests() -> Vec<Test> {
     let direct = [Need::Alone, Need::Disk];
     vec![
         Test::new("paged-memory", &[], works),
+        Test::new("paged-memory-frames", &[], |context| run(context, "frames")?.succeeded().map(drop)),
+        Test::new(
+            "paged-memory-between-environments",
+            &[Need::Exokernel, Need::Network],
+            between_environments,
+        ),
         Test::new("paged-memory-fails", &[Need::Speed], fails),
         Test::new("exceptions", &[], exceptions),
         Test::new("appel-li-primitives", &[], primitives),
@@ -31,6 +37,13 @@ fn run(context: &Context, word: &str) -> Result<Said, String> {
 /// Aliases, sharing, copies on write, lazy zeros, protection, the processor's bits; all policies.
 fn works(context: &Context) -> Verdict {
     run(context, "works")?.succeeded()?.shows("paged memory: works is as it should be").map(drop)
+}
+
+/// An environment lends frames to another, by a capability that it sends.
+fn between_environments(context: &Context) -> Verdict {
+    let arguments = ["--net", "loopback", "--app", "a=pager:test=lend", "--app", "b=pager:test=accept"];
+    let said = context.run(&arguments)?.succeeded()?.shows("two environments share a frame")?;
+    said.shows("paged memory: lend is as it should be").map(drop)
 }
 
 /// What can't be answered ends the program with a report that says why.
