@@ -398,4 +398,6 @@ impl<M: PageMap> Engine<M> {
 }
 
 #[cfg(test)]
+mod mapped;
+#[cfg(test)]
 mod tests;
