@@ -4,10 +4,7 @@
 //!
 //! Whoever runs it must be allowed to make a network namespace: root is.
 
-#![cfg(target_os = "linux")]
-
-mod tap;
-
+use crate::tap::{LINUX, LINUX6, OURS, OURS6, Peer};
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_net::link::Faults;
@@ -15,7 +12,6 @@ use libos_net::{Bulk, Interactive, IpEndpoint, Net, TcpError, TcpPolicy};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
-use tap::{LINUX, LINUX6, OURS, OURS6, Peer};
 
 /// Bytes that tell where they belong.
 fn pattern(bytes: usize, seed: usize) -> Vec<u8> {

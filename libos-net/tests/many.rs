@@ -1,12 +1,10 @@
 //! Many connections, and strangers who mean no good.
 
-mod pair;
-
+use crate::pair::strangers::{from_another, recorded_syn};
+use crate::pair::{Pair, Small, config, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, wire};
 use libos_net::{Net, TcpStream};
-use pair::strangers::{from_another, recorded_syn};
-use pair::{Pair, Small, config, remote};
 
 /// Opens so many connections, each to an echo of the server, and keeps them.
 fn open(pair: &Pair, count: usize) -> Vec<TcpStream> {
@@ -20,28 +18,10 @@ fn open(pair: &Pair, count: usize) -> Vec<TcpStream> {
     })
 }
 
-fn serve_echo(pair: &Pair) {
-    let listener = pair.server.listen(7, 16, Small).unwrap();
-    let executor = pair.executor.clone();
-    pair.executor.spawn(async move {
-        loop {
-            let mut stream = listener.accept().await;
-            executor.spawn(async move {
-                let mut part = [0; 64];
-                while let Ok(count @ 1..) = stream.read(&mut part).await {
-                    if stream.write_all(&part[..count]).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-}
-
 /// Connections that were polled, and frames, for 100 echoes on one connection among so many.
 fn cost(idle: usize) -> (u64, u64) {
     let pair = Pair::new();
-    serve_echo(&pair);
+    pair.serve_echo(16, Small);
     let mut open = open(&pair, idle + 1);
     let mut busy = open.pop().unwrap();
     // What the last handshakes had to do is over.
@@ -69,7 +49,7 @@ fn idle_connections_cost_a_busy_one_nothing() {
 #[test]
 fn ended_connections_leave_nothing() {
     let pair = Pair::new();
-    serve_echo(&pair);
+    pair.serve_echo(16, Small);
     for _ in 0..3 {
         drop(open(&pair, 700));
         let executor = pair.executor.clone();
@@ -130,7 +110,7 @@ fn damaged_frames_never_stop_it() {
         if number % 16 == 0 {
             server.poll();
             while two.receive().is_some() {}
-            pair::advance(1_000_000);
+            crate::pair::advance(1_000_000);
         }
     }
     assert!(server.statistics().frames_received >= 99_000);

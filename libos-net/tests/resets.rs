@@ -1,12 +1,10 @@
 //! Resets in every state of a connection: who waits is told, nothing is left, and others go on.
 
-mod pair;
-
+use crate::pair::strangers::{recorded_syn, seal};
+use crate::pair::{Pair, config, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, Wire, wire};
 use libos_net::{Interactive, Net, TcpError, TcpStream};
-use pair::strangers::{recorded_syn, seal};
-use pair::{Pair, config, remote};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
