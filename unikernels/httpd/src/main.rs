@@ -8,7 +8,7 @@
 //! | `address6=A/BITS` | its own address of IPv6; by what routers announce if not given; or `none` |
 //! | `router6=A` | the way to other networks, with `address6=` |
 //! | `mtu=N` | bytes of the longest packet |
-//! | `cache=N` | blocks of the file cache (1024) |
+//! | `cache=N` | blocks of files in memory (1024) |
 //! | `backlog=N` | connections that may be in the making, or wait to be accepted (256) |
 //! | `tls=N` | port for HTTPS (none); in an image built with the feature `tls` |
 //! | `certificate=FILE` | with `tls=`: its chain of certificates, a file of the volume in PEM |
