@@ -14,6 +14,7 @@
 //! | `certificate=FILE` | with `tls=`: its chain of certificates, a file of the volume in PEM |
 //! | `key=FILE` | with `tls=`: its key, ECDSA on P-256, a file of the volume in PEM; it is never sent |
 //! | `stack=own` | this project's own TCP, which sends pages of the file cache without a copy, and small files kept by what is asked for most |
+//! | `looks=N` | how often it looks for packets before it sleeps (2000) |
 //! | `quiet=1` | no access log |
 //! | `requests=N` | ends after so many requests, with a line of counts |
 //! | `counts=N` | the same line after every so many requests |

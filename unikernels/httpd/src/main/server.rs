@@ -93,7 +93,10 @@ pub fn main() -> Result<i32, String> {
         }
         error => wrong(&error),
     })?;
-    let link = NicLink::open().map_err(|error| wrong(&error))?;
+    let mut link = NicLink::open().map_err(|error| wrong(&error))?;
+    if let Some(looks) = number("looks")? {
+        link = link.with_looks(u32::try_from(looks).unwrap_or(u32::MAX));
+    }
     let mut seed = [0; 3];
     for word in &mut seed {
         *word = random::seed().map_err(|error| wrong(&error))?;

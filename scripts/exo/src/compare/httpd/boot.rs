@@ -147,11 +147,14 @@ impl Comparison<'_> {
         arguments.icount = icount.map(str::to_owned).or(arguments.icount);
         let label = APP.to_owned();
         let stack = if setting.build == Build::Own { "own" } else { "default" };
-        // Who counts instructions is asked after the last answer, and must still be there.
-        let end =
-            if icount.is_none() { format!("requests={}", setting.requests.len()) } else { String::new() };
+        // Who counts instructions is asked after the last answer, and must still be there. How often a server
+        // looks for a request that has not come yet is the client's doing, and no cost of the request.
+        let how = match icount {
+            None => format!("requests={}", setting.requests.len()),
+            Some(_) => "looks=0".to_owned(),
+        };
         let address = TapNetwork::word();
-        let words = format!("{address} quiet=1 stack={stack} cache={} {end} {words}", setting.blocks);
+        let words = format!("{address} quiet=1 stack={stack} cache={} {how} {words}", setting.blocks);
         let source = crate::build::Source::Member(APP.into());
         let environment = Environment::new(label, source, words.trim().to_owned());
         let (machine, platform) = match setting.build {

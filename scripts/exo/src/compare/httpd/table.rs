@@ -48,9 +48,10 @@ pub fn table(samples: &[Sample]) -> String {
 pub fn remarks(samples: &[Sample]) -> String {
     let mut text = String::from(
         "\nPackets sent, exits and instructions are those of one request; one client asks, and waits for each answer.\n\
-         Instructions are those of the machine, its kernel included. Blocks read are counted by server, emulator and\n\
-         HyperExo alike. Best shipped: the policy of libos-fs that misses least, and how often, by the simulator on the\n\
-         references that the default build made; Belady's optimum is for the same.\n",
+         Instructions are those of the machine, its kernel included, without looking for a request that has not come.\n\
+         Blocks read are counted by server, emulator and HyperExo alike. Best shipped: the policy of libos-fs that\n\
+         misses least, and how often, by the simulator on the references that the default build made; Belady's optimum\n\
+         is for the same.\n",
     );
     if samples.iter().any(|sample| sample.build == Build::Linux) {
         text += "nginx has the site in memory: it reads no blocks.\n";
@@ -138,7 +139,11 @@ mod tests {
         assert!(linux.contains('–') && linux.contains("50,000"), "{linux}");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
         let told = remarks(&samples);
-        assert!(told.contains("by own: time −") && told.contains("(median of 2 interleaved pairs, −50.0 % to −40.0 %)"), "{told}");
+        assert!(
+            told.contains("by own: time −")
+                && told.contains("(median of 2 interleaved pairs, −50.0 % to −40.0 %)"),
+            "{told}"
+        );
         assert!(told.contains("site in memory"), "{told}");
         assert!(!told.contains("by nginx on Linux: time"), "one pair is none: {told}");
     }
