@@ -282,6 +282,7 @@ fn refuse(args: &CompareArgs) -> Result<()> {
     let given = [
         (args.verify, "--verify", "every answer is always compared"),
         (!args.read_ahead.is_empty(), "--read-ahead", "leave it out"),
+        (args.scale != "1", "--scale", "the site has one size"),
         (args.html.is_some(), "--html", "--json FILE has all figures"),
         (args.csv.is_some(), "--csv", "--json FILE has all figures"),
         (args.machine.disk.is_some(), "--disk", "leave it out: exo makes the site"),
