@@ -2,9 +2,9 @@
 
 use crate::answer::{Answer, Body};
 use crate::client::Client;
-use crate::documents::lend;
 use crate::request::{BodyLength, MOST_BYTES, Refusal, Request};
 use crate::site::Site;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -12,6 +12,7 @@ use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_fs::File;
+use libos_net::SharedBytes;
 
 /// How long a connection may be silent between two requests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -227,12 +228,11 @@ async fn send<S: Client>(
     }
     match &answer.body {
         Body::Text(text) => out.add(text.as_bytes()).await?,
-        Body::File { file, parts, end } => {
-            let length = file.len().ok()?;
+        Body::File { file, length, parts, end } => {
             for (text, part) in parts {
                 out.add(text.as_bytes()).await?;
                 if out.stream.shares() {
-                    out.share(file, length, part.clone(), site).await?;
+                    out.share(file, *length, part.clone(), site).await?;
                 } else {
                     out.copy(file, part.clone(), site).await?;
                 }
@@ -271,14 +271,18 @@ impl<S: Client> Outgoing<'_, S> {
 
     /// Has a part of a file sent from where its cache has it, after what was added before.
     async fn share(&mut self, file: &File, length: u64, part: Range<u64>, site: &Site) -> Option<()> {
-        let document = site.documents.blocks(file, length).ok()?;
         let mut at = part.start;
+        // The last that were found are often those that are wanted next.
+        let mut found = None;
         while at < part.end {
             let (block, from) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
-            let shared = match &document {
-                Some(blocks) => blocks.get(block as usize).cloned(),
-                None => lend(file, block, length).ok()?,
+            let is_there = |(first, blocks): &(u64, Rc<[SharedBytes]>)| {
+                block.checked_sub(*first).is_some_and(|index| index < blocks.len() as u64)
             };
+            if !found.as_ref().is_some_and(is_there) {
+                found = site.documents.blocks(file, length, block).ok()?;
+            }
+            let shared = found.as_ref().and_then(|(first, blocks)| blocks.get((block - first) as usize));
             let Some(shared) = shared else { return self.copy(file, at..part.end, site).await };
             let to = shared.len().min(from + (part.end - at) as usize);
             self.flush().await?;

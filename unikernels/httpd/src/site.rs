@@ -17,8 +17,6 @@ use libos_fs::{File, FileId, FsError, Volume};
 const INDEX: &str = "index.html";
 /// Codings that a file may lie beside itself in, the better one first.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
-/// Blocks of small files that are kept for connections that share.
-const DOCUMENT_BLOCKS: usize = 2048;
 /// Bytes that are read at once to compute a tag.
 const AT_ONCE: usize = 16 * 1024;
 
@@ -80,10 +78,10 @@ pub enum Place {
 }
 
 impl Site {
-    /// The site of a volume.
-    pub fn new(volume: Volume) -> Site {
+    /// The site of a volume, which keeps so many blocks of small files for connections that share.
+    pub fn new(volume: Volume, document_blocks: usize) -> Site {
         Site {
-            documents: Documents::new(DOCUMENT_BLOCKS),
+            documents: Documents::new(document_blocks),
             copied: Cell::default(),
             volume,
             secrets: Vec::new(),
@@ -167,11 +165,17 @@ impl Site {
     }
 }
 
-/// A file with its tag, which is made of its contents: once, since nobody changes the file.
+/// A file with its tag, which is made of its contents: once, since nobody changes the file. Sums that the
+/// volume keeps stand for them; a volume without is read.
 fn variant(coding: Option<&'static str>, file: File) -> Result<Variant, FsError> {
     const CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
     let length = file.len()?;
     let mut digest = CRC.digest();
+    if let Some(sums) = file.block_sums()? {
+        sums.iter().for_each(|sum| digest.update(&sum.to_le_bytes()));
+        let tag = format!("\"{length:x}-{:x}\"", digest.finalize());
+        return Ok(Variant { coding, file, length, tag });
+    }
     let mut part = vec![0; AT_ONCE];
     let mut at = 0;
     while at < length {

@@ -74,7 +74,7 @@ fn site() -> Site {
     ] {
         volume.create(path).unwrap().append(bytes).unwrap();
     }
-    Site::new(volume)
+    Site::new(volume, 0)
 }
 
 /// What comes back, and the lines of the log as status and bytes.

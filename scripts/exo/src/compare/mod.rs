@@ -15,12 +15,14 @@
 //! | [`report`], [`charts`] | the page |
 //! | [`spreadsheet`] | comma-separated values |
 //! | [`pager`] | programs that page their own memory |
+//! | [`httpd`] | the web server in its two builds |
 
 mod analysis;
 mod arguments;
 mod boot;
 mod charts;
 mod history;
+mod httpd;
 mod matrix;
 mod optimum;
 mod pager;
@@ -60,18 +62,20 @@ use std::path::PathBuf;
                         --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
                         --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
                         microvm\n  exo compare filecache --cores 2\n  exo compare pager\n  exo compare pager --workloads matmul,sort --cache 25%,40% \
-                        --policies default,own,lru --peer linux --json out.json\n  exo compare pager --scale 4 --peer linux"
+                        --policies default,own,lru --peer linux --json out.json\n  exo compare pager --scale 4 --peer linux\n  exo \
+                        compare httpd --peer linux\n  exo compare httpd --workloads popular --cache 10%,20% --direct"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines; or pager, whose programs
-    /// have more data than frames
+    /// have more data than frames; or httpd, the web server in its two builds
     app: String,
-    /// Workloads, separated by commas (default: cs,din,sort; of pager all its programs)
+    /// Workloads, separated by commas (default: cs,din,sort; of pager and httpd all)
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the
     /// share that so many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
-    /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames
+    /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames; of
+    /// httpd: a share of the site (20%, the default) or a size
     #[arg(long, value_delimiter = ',')]
     cache: Vec<String>,
     /// For pager: so many times the usual data, up to 32
@@ -98,6 +102,9 @@ pub struct CompareArgs {
     /// Boots of each policy with each read-ahead, interleaved (A B B A ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// A tenth of the requests; of httpd
+    #[arg(long)]
+    quick: bool,
     /// Writes one JSON line for each boot
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -157,6 +164,9 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     if args.app == pager::APP {
         return pager::compare(args);
     }
+    if args.app == httpd::APP {
+        return httpd::compare(args);
+    }
     let mut args = args.clone();
     if args.workloads.is_empty() {
         args.workloads = WORKLOADS.map(str::to_owned).into();
@@ -179,6 +189,9 @@ fn compare_caches(args: &CompareArgs) -> Result<()> {
             what,
             fix: "leave it out: the data of a workload are what they are".into(),
         });
+    }
+    if args.quick {
+        return Err(arguments::not_quick(&args.app));
     }
     let comparison = Comparison::prepare(args)?;
     if args.verify {

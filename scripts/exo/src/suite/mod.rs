@@ -139,7 +139,8 @@ struct Entry {
 /// The verb.
 pub fn test(args: &TestArgs) -> Result<()> {
     expect(&[args.json.as_deref()])?;
-    let checkout = Checkout::find()?;
+    // One image of the web server for all tests, those of HTTPS included.
+    let checkout = Checkout { features: vec!["httpd/tls".into()], ..Checkout::find()? };
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
     let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv", "pager"]
         .map(|name| Source::Member(name.to_owned()));

@@ -10,14 +10,15 @@ use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use httpd::client::Sharing;
+use httpd::client::Connection;
 use httpd::connection::serve;
+use httpd::documents::passage;
 use httpd::log::Line;
 use httpd::request::Request;
 use httpd::site::Site;
 use libos_core::task::{Executor, Sender, channel};
 use libos_core::{accounting, argument, arguments, heap, println, random, time};
-use libos_fs::{CacheOptions, RingDevice, Volume};
+use libos_fs::{CacheOptions, FsError, RingDevice, Volume};
 use libos_net::link::NicLink;
 use libos_net::{Config, Congestion, Interactive, Net, OwnTcp, Protocol, TcpListener, TcpPolicy, TcpStream};
 
@@ -78,9 +79,24 @@ pub fn main() -> Result<i32, String> {
         Some(_) => return Err(wrong(&"stack= wants default or own")),
     };
     let disk = RingDevice::open().map_err(|error| wrong(&error))?;
-    let options = CacheOptions { blocks, ..CacheOptions::default() };
-    let volume = Volume::mount(Box::new(disk), options).map_err(|error| wrong(&error))?;
-    let link = NicLink::open().map_err(|error| wrong(&error))?;
+    // Both builds may have as many blocks; one divides them by what it knows.
+    let cached = if own { passage(blocks) } else { blocks };
+    let options = CacheOptions { blocks: cached, ..CacheOptions::default() };
+    let disk = Box::new(disk);
+    let mounted = match cfg!(feature = "ext4") {
+        true => Volume::mount(disk, options),
+        false => Volume::mount_extent_fs(disk, options),
+    };
+    let volume = mounted.map_err(|error| match error {
+        FsError::UnknownFormat if !cfg!(feature = "ext4") => {
+            wrong(&"no volume of exo fs make on the disk; for ext4: exo run --features httpd/ext4 httpd")
+        }
+        error => wrong(&error),
+    })?;
+    let mut link = NicLink::open().map_err(|error| wrong(&error))?;
+    if let Some(looks) = number("looks")? {
+        link = link.with_looks(u32::try_from(looks).unwrap_or(u32::MAX));
+    }
     let mut seed = [0; 3];
     for word in &mut seed {
         *word = random::seed().map_err(|error| wrong(&error))?;
@@ -88,7 +104,7 @@ pub fn main() -> Result<i32, String> {
     let config = Config::new(seed, time::now_ns).with_words(argument).map_err(|error| wrong(&error))?;
     let net = Net::new(link, &config).map_err(|error| wrong(&error))?;
     let executor = Executor::new(time::now_ns);
-    let mut site = Site::new(volume);
+    let mut site = Site::new(volume, blocks - cached);
     let mut listeners = Vec::new();
     if let Some(port) = secret {
         let tls = Secure::new(&mut site)?;
@@ -170,6 +186,7 @@ impl Server {
         // What was answered last is sent.
         server.executor.sleep(Duration::from_millis(200)).await;
         server.report();
+        server.site.volume().cache().end_reference_log();
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<Secure>, ended: Sender<()>) {
@@ -180,7 +197,7 @@ impl Server {
         }
     }
 
-    async fn serve(self: Rc<Self>, mut stream: TcpStream, tls: Option<Secure>, ended: Sender<()>) {
+    async fn serve(self: Rc<Self>, stream: TcpStream, tls: Option<Secure>, ended: Sender<()>) {
         let remote = stream.remote();
         let log = |request: Option<&Request>, status, bytes| {
             let request = request.map_or("", |request| &request.line);
@@ -200,8 +217,10 @@ impl Server {
         };
         match tls {
             Some(tls) => tls.serve(stream, &self.site, &self.executor, log).await,
-            None if self.own => serve(&mut Sharing(stream), &self.site, &self.executor, log).await,
-            None => serve(&mut stream, &self.site, &self.executor, log).await,
+            None => {
+                let mut connection = Connection { stream, shares: self.own };
+                serve(&mut connection, &self.site, &self.executor, log).await;
+            }
         }
     }
 
@@ -210,7 +229,7 @@ impl Server {
         let (net, cache) = (self.net.statistics(), self.site.volume().cache().statistics());
         println!(
             "{{\"httpd\":{{\"requests\":{},\"frames_received\":{},\"frames_sent\":{},\"connections_polled\":{},\
-             \"blocks_read\":{},\"block_misses\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{},\
+             \"blocks_read\":{},\"block_misses\":{},\"metadata_blocks_read\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{},\
              \"bytes_sent\":{},\"bytes_copied\":{},\"bytes_summed\":{}}}}}",
             self.answered.get(),
             net.frames_received,
@@ -218,6 +237,7 @@ impl Server {
             net.connections_polled,
             cache.blocks_read,
             cache.misses,
+            cache.mount_reads + cache.metadata_reads,
             exits() - begin.exits,
             heap::allocated_bytes(),
             begin.heap_bytes,

@@ -98,7 +98,7 @@ fn open_log(server: &mut Server) -> Result<(), String> {
     let disk = RingDevice::open().map_err(|error| wrong(&error))?;
     let blocks = number("cache")?.unwrap_or(512).max(16) as usize;
     let options = CacheOptions { blocks, ..CacheOptions::default() };
-    let volume = Volume::mount(Box::new(disk), options).map_err(|error| wrong(&error))?;
+    let volume = Volume::mount_extent_fs(Box::new(disk), options).map_err(|error| wrong(&error))?;
     let start_ns = time::now_ns();
     let found = server.open_log(&volume, LOG).map_err(|error| wrong(&error))?;
     let took_ms = (time::now_ns() - start_ns) / 1_000_000;

@@ -1,9 +1,9 @@
 //! What one request costs, counted: instructions by QEMU, exits and copies by the server itself.
 
-use super::client::ask;
-use super::guest::{End, serve};
 use super::plan::{App, Case, Machines, Mode};
 use crate::error::{Error, Result};
+use crate::served::client::ask;
+use crate::served::machine::{End, serve};
 use serde_json::Value;
 
 /// What was counted for a request; what could not be had is `None`.
@@ -27,7 +27,7 @@ pub fn counts(machines: &Machines<'_>, mode: Mode, case: &Case, requests: u64) -
     let address = machines.app.address();
     let question = case.question().ok_or_else(|| Error::Measurement("a stream has no requests".into()))?;
     let machine = machines.machine(mode, Some(ICOUNT), "")?;
-    let (instructions, _) = serve(&machine, address, End::Taken, |control| {
+    let asked = serve(&machine, address, End::Taken, |control| {
         if let Some(first) = case.first() {
             ask(address, &first, 1, 1, 1)?;
         }
@@ -37,15 +37,14 @@ pub fn counts(machines: &Machines<'_>, mode: Mode, case: &Case, requests: u64) -
         ask(address, &question, case.clients, case.pipeline, requests)?;
         Ok(control.instructions()? - before)
     })?;
-    let mut counts =
-        Counts { instructions: Some(instructions as f64 / requests as f64), ..Counts::default() };
+    let mut counts = Counts { instructions: Some(asked.done as f64 / requests as f64), ..Counts::default() };
     if machines.app == App::Httpd && mode != Mode::Linux {
         // At the speed that the machine has without counting: how often it waits depends on that.
         let machine = machines.machine(mode, None, &format!("requests={requests}"))?;
         let asked = serve(&machine, address, End::Itself, |_| {
             ask(address, &question, case.clients, case.pipeline, requests)
         });
-        let (_, lines) = asked?;
+        let lines = asked?.lines;
         let line = lines.iter().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
         let line = line.ok_or_else(|| Error::Measurement("no line of counts of httpd".into()))?;
         let of = |name: &str| line["httpd"][name].as_f64();

@@ -1,6 +1,5 @@
 //! What is asked of whom.
 
-use super::client::{self, Question, stream};
 use super::programs::{redis_benchmark, wrk};
 use crate::build::symbols::Symbols;
 use crate::build::{Built, Source};
@@ -11,6 +10,7 @@ use crate::host::tap::{MACHINE, TapNetwork};
 use crate::linux::servers::{Server, guest};
 use crate::machine::args::MachineArgs;
 use crate::machine::{Machine, direct};
+use crate::served::client::{self, Question, stream};
 use crate::units::Extent;
 use serde::Serialize;
 use std::net::SocketAddr;

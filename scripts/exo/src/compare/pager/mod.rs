@@ -166,6 +166,9 @@ impl<'a> Comparison<'a> {
 
 /// Refuses what only other applications have.
 fn refuse(args: &CompareArgs) -> Result<()> {
+    if args.quick {
+        return Err(super::arguments::not_quick(APP));
+    }
     let given = [
         (args.verify, "--verify", "the digest of each result is always compared"),
         (!args.read_ahead.is_empty(), "--read-ahead", "pages come ahead where the program says will_need"),

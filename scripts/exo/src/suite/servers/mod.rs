@@ -3,14 +3,18 @@
 //! | module | what |
 //! |---|---|
 //! | [`bulk`] | much data both ways |
+//! | [`compared`] | both builds of the web server |
 //! | [`clients`] | curl, ab, wrk, a browser; what tshark says of the packets |
 //! | [`pressure`] | thousands of connections, clients that are slow on purpose, floods |
+//! | [`secret`] | HTTPS |
 //! | [`neighbours`] | several servers on one card, and servers asked from beside them |
 
 mod bulk;
 mod clients;
+mod compared;
 mod neighbours;
 mod pressure;
+mod secret;
 
 use super::context::{Context, Printed, Said, text};
 use super::{Test, Verdict};
@@ -23,7 +27,17 @@ use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    [bulk::tests(), clients::tests(), pressure::tests(), neighbours::tests()].into_iter().flatten().collect()
+    [
+        bulk::tests(),
+        clients::tests(),
+        secret::tests(),
+        compared::tests(),
+        pressure::tests(),
+        neighbours::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What a test's own code says that asks a server.
