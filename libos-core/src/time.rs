@@ -1,6 +1,6 @@
 //! The clock: the processor's time stamp counter, and sleeping.
 
-use crate::cpu::upcall;
+use crate::cpu::{timer, upcall};
 use crate::platform;
 use core::time::Duration;
 
@@ -28,6 +28,11 @@ pub fn since_boot_ns() -> u64 {
     to_ns(ticks().saturating_sub(platform::facts().boot_tsc), tsc_hz())
 }
 
+/// Ticks in a duration.
+pub fn ticks_in(duration: Duration) -> u64 {
+    to_ticks(duration, tsc_hz())
+}
+
 /// Sleeps. Meanwhile the core is free for others.
 ///
 /// # Panics
@@ -48,7 +53,7 @@ pub fn sleep_until(deadline: u64) {
 
 /// The value of [`ticks`] after a duration.
 pub(crate) fn deadline_after(duration: Duration) -> u64 {
-    ticks().saturating_add(to_ticks(duration, tsc_hz()))
+    ticks().saturating_add(ticks_in(duration))
 }
 
 /// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`. Returns `false` if it has already.
@@ -56,7 +61,7 @@ pub(crate) fn deadline_after(duration: Duration) -> u64 {
 pub(crate) fn wake_at(deadline: u64) -> bool {
     let ahead = ticks() < deadline;
     if ahead {
-        platform::current().set_timer(deadline);
+        timer::wake_by(deadline);
     }
     ahead
 }

@@ -3,5 +3,7 @@
 pub mod cores;
 pub mod lock;
 pub mod quick;
+pub(crate) mod section;
+pub(crate) mod timer;
 pub mod trap;
 pub mod upcall;

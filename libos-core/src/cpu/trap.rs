@@ -117,7 +117,8 @@ fn dispatch(frame: &mut TrapFrame) {
     if frame.vector >= FIRST_INTERRUPT
         && let Some(causes) = platform::current().interrupt(frame.vector as u8)
     {
-        return upcall::dispatch(causes);
+        upcall::dispatch(causes);
+        return upcall::end(hw::on_trap_stack(frame));
     }
     if frame.vector < FIRST_INTERRUPT && hw::on_trap_stack(frame) {
         // The interrupted stack is full, or the vector is one that can come at any time: a handler has no

@@ -19,8 +19,8 @@
 //!   page with something else than was there can confuse the program, but not the compiler.
 //! * A page is either mapped and the window's, or somebody's `Box<Page>`. [`Pages::remove`] ends the mapping
 //!   and its translation before it gives the box back.
-//! * Windows, [`Pages`] and [`Cells`] stay on the core that made them, so no other core has translations of
-//!   their addresses in use. The tables of a window are never freed; the next window takes them over.
+//! * Windows, [`Pages`] and [`Cells`] stay with the thread that made them, and that stays on its core as long
+//!   as it has a window. So no other core has translations of their addresses in use. The tables of a window are never freed; the next window takes them over.
 //! * An access that can't be answered never returns.
 
 mod caching;

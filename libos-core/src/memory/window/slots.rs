@@ -1,9 +1,9 @@
 //! Places of windows in the address space, each an entry of the top table, and the tables below.
 
 use crate::cpu::lock::Masked;
+use crate::cpu::section;
+use crate::memory::level::{self, ENTRIES, Level};
 use crate::memory::paging::{self, Entry};
-use crate::memory::physical::{linear_address, physical_address, root_address};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -47,24 +47,6 @@ impl fmt::Display for WindowError {
 }
 
 impl core::error::Error for WindowError {}
-
-/// Entries of a table.
-const ENTRIES: u64 = 512;
-
-/// A table that lives for ever.
-#[repr(C, align(4096))]
-struct Level([AtomicU64; ENTRIES as usize]);
-
-impl Level {
-    fn leak() -> &'static Level {
-        Box::leak(Box::new(Level([const { AtomicU64::new(0) }; ENTRIES as usize])))
-    }
-
-    /// Physical address.
-    fn physical(&self) -> u64 {
-        physical_address(&raw const *self as u64).expect("a page of the heap")
-    }
-}
 
 /// The tables of a place. They are never freed, so that no processor walks memory that has become something
 /// else: the next window at this place takes them over.
@@ -146,13 +128,15 @@ impl Slot {
             Place::Free(tables) => tables,
             Place::Fresh | Place::Taken => {
                 let tables = Tables::new();
-                enter(number, &tables);
+                level::enter(WINDOWS + number as u64 * SPACING, tables.top);
                 tables
             }
         };
         tables.reach(pages);
         let base = WINDOWS + number as u64 * SPACING + FIRST_PAGE;
         let view = View { base, pages, leaves: Arc::clone(&tables.leaves) };
+        // Other cores may remember what this place showed them: see the module of windows.
+        section::pin();
         Ok(Slot { number, pages, tables: Some(tables), view })
     }
 
@@ -214,6 +198,7 @@ impl Slot {
 /// The pages have been taken out before.
 impl Drop for Slot {
     fn drop(&mut self) {
+        section::unpin();
         if let Some(tables) = self.tables.take() {
             PLACES.lock()[self.number] = Place::Free(tables);
         }
@@ -239,15 +224,6 @@ impl View {
     pub fn address(&self, page: u64) -> u64 {
         self.base + (page << FRAME_SHIFT)
     }
-}
-
-/// Enters tables into the top table, for good.
-fn enter(number: usize, tables: &Tables) {
-    let entry = paging::root_index(WINDOWS + number as u64 * SPACING) as u64;
-    let place = linear_address(root_address() >> FRAME_SHIFT) + 8 * entry;
-    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing
-    // was mapped there, so no processor has a translation of it.
-    unsafe { (*(place as *const AtomicU64)).store(Entry::table(tables.top.physical()).0, Ordering::Release) };
 }
 
 #[cfg(test)]
