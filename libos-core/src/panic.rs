@@ -125,7 +125,7 @@ fn describe_page_fault(frame: &TrapFrame, address: u64) {
         let thread = thread::named_at(address);
         let name = thread.as_ref().map_or("", |thread| thread.name());
         let of = if name.is_empty() { "" } else { " of thread " };
-        println!("stack overflow: the {stack}{of}{name} is full (it has {} KiB)", bytes.div_ceil(1024));
+        println!("stack overflow: the {stack}{of}{name} is full (it has {} KiB)", bytes >> 10);
     }
 }
 

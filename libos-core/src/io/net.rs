@@ -19,7 +19,7 @@
 
 use crate::cpu::upcall::{self, Waiter};
 use crate::platform::{self, NetPort};
-use crate::time;
+use crate::{thread, time};
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -275,7 +275,8 @@ impl Nic {
         pieces.into_iter().filter_map(Piece::into_pages).for_each(|pages| self.keep(pages));
     }
 
-    /// Sleeps until [`Nic::receive`] has something or the timeout is over. Returns whether it has.
+    /// Sleeps until [`Nic::receive`] has something or the timeout is over, or somebody wakes the caller as
+    /// [`thread::park`] says. Returns whether it has.
     ///
     /// # Panics
     ///
@@ -285,7 +286,7 @@ impl Nic {
     }
 
     /// Sleeps until a packet has left, been refused or come, or the timeout is over. Returns `false` if only
-    /// the timeout is over.
+    /// the timeout is over, or the caller was woken as by [`Nic::wait`].
     ///
     /// # Panics
     ///
@@ -301,7 +302,8 @@ impl Nic {
         }
         WAITER.wait_here();
         let mut ready = false;
-        upcall::wait_until(|| {
+        // Whoever waits for packets may be wanted for something else, too.
+        thread::park_until(|| {
             ready = self.port.ready_or_wake(room);
             ready || deadline.is_some_and(|deadline| !time::wake_at(deadline))
         });

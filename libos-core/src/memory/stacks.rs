@@ -177,7 +177,7 @@ pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
         .or_else(|| {
             // All below it in its slot is its guard.
             let stack = thread_stack_of(address).filter(|stack| address < stack.start)?;
-            Some(("thread's stack", stack.end - stack.start))
+            Some(("stack", stack.end - stack.start))
         })
 }
 

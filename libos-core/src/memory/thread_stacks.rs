@@ -53,7 +53,8 @@ pub(crate) struct ThreadStack {
 }
 
 impl ThreadStack {
-    /// A stack of so many bytes at least, up to [`MOST_STACK_BYTES`].
+    /// A stack of so many bytes, rounded up to pages, [`MOST_STACK_BYTES`] at most. The last [`HERE_BYTES`] of
+    /// them are not for use.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl ThreadStack {
         if bytes > MOST_STACK_BYTES {
             return Err(Status::BadArgument);
         }
-        let pages = (bytes.max(FRAME_BYTES as u64) + HERE_BYTES).div_ceil(FRAME_BYTES as u64);
+        let pages = bytes.div_ceil(FRAME_BYTES as u64).max(1);
         let slots = &mut *SLOTS.lock();
         let slot = slots.free.pop().unwrap_or(slots.pages.len());
         if slot == slots.pages.len() {

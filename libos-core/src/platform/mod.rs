@@ -187,6 +187,11 @@ pub(crate) fn current() -> &'static dyn Platform {
     CURRENT.get().expect("runs only as a unikernel").0
 }
 
+/// What the unikernel runs on; `None` in a test program of the host.
+pub(crate) fn known() -> Option<&'static dyn Platform> {
+    CURRENT.get().map(|(platform, _)| *platform)
+}
+
 /// What the host told at the start.
 ///
 /// # Panics

@@ -71,7 +71,14 @@ enum Slot {
 }
 
 /// Numbers of tasks that were woken, in this order, until the scheduler hears of it.
-struct Ready(Deferred<VecDeque<usize>>);
+struct Ready(Deferred<Woken>);
+
+#[derive(Default)]
+struct Woken {
+    numbers: VecDeque<usize>,
+    /// Who runs the executor, while it waits.
+    driver: Option<Waker>,
+}
 
 struct TaskWaker {
     number: usize,
@@ -86,7 +93,12 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.ready.0.lock().push_back(self.number);
+            let driver = {
+                let woken = &mut *self.ready.0.lock();
+                woken.numbers.push_back(self.number);
+                woken.driver.take()
+            };
+            driver.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -103,7 +115,7 @@ impl Executor {
     pub fn with_scheduler(now_ns: fn() -> u64, scheduler: impl Scheduler + 'static) -> Executor {
         let inner = Inner {
             tasks: RefCell::default(),
-            ready: Arc::new(Ready(Deferred::new(VecDeque::new()))),
+            ready: Arc::new(Ready(Deferred::new(Woken::default()))),
             timers: Rc::default(),
             now_ns,
             turns: RefCell::new(Turns { scheduler: Box::new(scheduler), ready: 0 }),
@@ -173,7 +185,7 @@ impl Executor {
     fn hear(&self, now: u64) -> usize {
         let turns = &mut *self.inner.turns.borrow_mut();
         loop {
-            let woken = self.inner.ready.0.lock().pop_front();
+            let woken = self.inner.ready.0.lock().numbers.pop_front();
             let Some(number) = woken else { return turns.ready };
             // There may be nobody left, or somebody else by now: a stale wake.
             if let Some(Slot::Waiting { told, .. }) = self.inner.tasks.borrow_mut().slots.get_mut(number)
@@ -203,7 +215,16 @@ impl Executor {
 
     /// Whether a task waits for [`Executor::run_ready`].
     pub fn is_ready(&self) -> bool {
-        self.inner.turns.borrow().ready > 0 || !self.inner.ready.0.lock().is_empty()
+        self.inner.turns.borrow().ready > 0 || !self.inner.ready.0.lock().numbers.is_empty()
+    }
+
+    /// Has `waker` called once, when the next task is woken: for who runs the executor and is about to wait.
+    /// Returns `false` if a task waits for [`Executor::run_ready`] already. Then there is nothing to wait for.
+    pub fn wake_before(&self, waker: &Waker) -> bool {
+        let woken = &mut *self.inner.ready.0.lock();
+        let idle = woken.numbers.is_empty() && self.inner.turns.borrow().ready == 0;
+        woken.driver = idle.then(|| waker.clone());
+        idle
     }
 
     /// Number of tasks that have not ended.

@@ -48,7 +48,7 @@ mod wait;
 
 pub use crate::cpu::section::Section;
 pub use local::Local;
-pub use wait::{block_on, park, waker};
+pub use wait::{block_on, park, park_until, run, waker};
 
 use crate::cpu::{cores, section, upcall};
 use crate::lock::Deferred;
@@ -68,7 +68,7 @@ use hyperexo_hw::descriptor::core_number;
 use hyperexo_hw::trap as hw;
 use queue::{Idle, Quiet};
 
-/// Bytes of a thread's stack, unless [`Builder::stack`] says otherwise.
+/// Bytes of a thread's stack, unless [`Builder::stack`] says otherwise. The library keeps 64 of them.
 pub const STACK_BYTES: u64 = 64 << 10;
 
 /// Bytes of the stack on which the first core waits.

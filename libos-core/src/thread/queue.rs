@@ -28,10 +28,12 @@ pub(super) struct Queue {
     scheduler: Box<dyn Scheduler>,
     members: Vec<Option<Arc<Control>>>,
     vacant: Vec<u32>,
-    /// Who runs; nobody while the core is idle.
-    running: Option<Id>,
+    /// Who runs; nobody while the core is idle. Its control is among the members.
+    running: Option<(Id, *const Control)>,
     /// When that was named.
     since: u64,
+    /// When the timer was last asked to fire for the end of a quantum.
+    tick: u64,
     /// Those that are ready.
     ready: usize,
     /// Where the core is while no thread runs.
@@ -57,7 +59,8 @@ struct Core {
     waiting: UnsafeCell<Vec<Waiting>>,
 }
 
-// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled.
+// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled. What they point
+// to may be used by any core: controls are `Sync`, conditions are called by their own core.
 unsafe impl Sync for Core {}
 
 static CORES: [Core; MAX_NUMBERS] = [const {
@@ -92,6 +95,7 @@ impl Held {
         Held(core)
     }
 
+    #[inline(always)]
     fn own() -> Held {
         Held::of(core_number())
     }
@@ -150,6 +154,7 @@ impl Queue {
             vacant: Vec::new(),
             running: None,
             since: 0,
+            tick: 0,
             ready: 0,
             idle,
             gone: None,
@@ -178,34 +183,44 @@ impl Queue {
         self.members.get_mut(id.0 as usize)?.take()
     }
 
+    #[inline(always)]
     fn make_ready(&mut self, id: Id, why: Why, now: u64) {
         self.ready += 1;
         self.scheduler.ready(id, why, now);
     }
 
-    /// Reports what the running thread has run, which stops running.
-    fn stop(&mut self, now: u64) -> Option<(Id, Arc<Control>)> {
-        let id = self.running.take()?;
+    /// Reports what the running thread has run, which stops running. Its stack pointer goes to the address
+    /// that is returned.
+    #[inline(always)]
+    fn stop(&mut self, now: u64) -> Option<(Id, *mut u64)> {
+        let (id, thread) = self.running.take()?;
         let ran = now.wrapping_sub(self.since);
         self.scheduler.ran(id, ran);
-        let thread = self.members.get(id.0 as usize)?.clone()?;
+        // SAFETY: the members have it until it leaves, which is after it has stopped.
+        let thread = unsafe { &*thread };
         thread.ran.store(thread.ran.load(Ordering::Relaxed).wrapping_add(ran), Ordering::Relaxed);
-        Some((id, thread))
+        Some((id, thread.saved.as_ptr()))
     }
 
     /// Has the timer fire when the running thread's quantum is over, if somebody waits for that.
-    fn set_timer(&self) {
-        if let Some(id) = self.running
+    #[inline(always)]
+    fn set_timer(&mut self, now: u64) {
+        if let Some((id, _)) = self.running
             && self.ready > 0
         {
-            timer::wake_by(self.since.saturating_add(self.scheduler.quantum(id)));
+            let end = self.since.saturating_add(self.scheduler.quantum(id));
+            // One that fires before that sees to the rest.
+            if self.tick <= now || self.tick > end {
+                self.tick = end;
+                timer::wake_by(end);
+            }
         }
     }
 
     /// Whether the running thread's turn is over, and why.
     fn is_over(&mut self, now: u64) -> Option<Why> {
         self.scheduler.tick(now);
-        let id = self.running.filter(|_| self.ready > 0)?;
+        let (id, _) = self.running.filter(|_| self.ready > 0)?;
         if now.wrapping_sub(self.since) >= self.scheduler.quantum(id) {
             return Some(Why::Used);
         }
@@ -233,7 +248,7 @@ pub(super) fn adopt(thread: &Arc<Control>) -> Result<(), Refusal> {
     queue.enter(thread, thread.terms, now)?;
     // It was ready, and was named: schedulers hear of everybody in the same order.
     queue.scheduler.ready(thread.id(), Why::Woken, now);
-    queue.running = queue.scheduler.next(now);
+    queue.running = queue.scheduler.next(now).map(|id| (id, Arc::as_ptr(thread)));
     queue.since = now;
     Ok(())
 }
@@ -285,10 +300,10 @@ fn woken(mut queue: Held, id: Id, now: u64) -> bool {
     queue.make_ready(id, Why::Woken, now);
     let own = core::ptr::eq(queue.0, &CORES[core_number()]);
     match queue.running {
-        Some(running) => {
+        Some((running, _)) => {
             let urgent = queue.scheduler.preempts(running);
             if own && !urgent && queue.ready == 1 {
-                queue.set_timer();
+                queue.set_timer(now);
             }
             // The first one to wait there: the core has to set its timer.
             let other = (!own && (urgent || queue.ready == 1)).then(|| number_of(queue.0));
@@ -334,29 +349,35 @@ fn call_an_idle_core() {
 /// # Safety
 ///
 /// `from` belongs to the caller's context, which the queue has noted as ready, blocked or ended.
+#[inline(always)]
 unsafe fn depart(mut queue: Held, from: *mut u64, now: u64) {
     let next = queue.scheduler.next(now);
     let (to, stack) = match next {
         Some(id) => {
-            queue.running = Some(id);
+            let thread = queue.members.get(id.0 as usize).and_then(Option::as_ref).map(Arc::as_ptr);
+            let thread = thread.expect("a scheduler names who is there");
+            queue.running = Some((id, thread));
             queue.since = now;
             queue.ready -= 1;
-            queue.set_timer();
-            let thread = queue.members[id.0 as usize].as_deref().expect("a scheduler names who is there");
+            if queue.ready > 0 {
+                queue.set_timer(now);
+            }
+            // SAFETY: the members have it.
+            let thread = unsafe { &*thread };
             if core::ptr::eq(thread.saved.as_ptr(), from) {
                 return;
             }
-            (thread.saved.load(Ordering::Relaxed), &thread.stack)
+            (thread.saved.load(Ordering::Relaxed), &raw const thread.stack)
         }
         None => {
             queue.running = None;
-            (queue.idle.saved.load(Ordering::Relaxed), &queue.idle.stack)
+            (queue.idle.saved.load(Ordering::Relaxed), &raw const queue.idle.stack)
         }
     };
     // SAFETY: stacks of threads and cores are mapped for good. The context of `to` waits in a switch or has
     // not begun: it was in the set of those that are ready, or is the idle one and no thread's.
     unsafe {
-        hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
+        hw::set_interrupted_stack((*stack).start, (*stack).end, HANDLER_ROOM_BYTES);
         core::mem::forget(queue);
         switch(from, to);
         arrive();
@@ -368,17 +389,16 @@ unsafe fn depart(mut queue: Held, from: *mut u64, now: u64) {
 /// # Safety
 ///
 /// Called once after each switch.
+#[inline(always)]
 pub(super) unsafe fn arrive() {
     let mut queue = Held(&CORES[core_number()]);
+    if queue.gone.is_none() {
+        return;
+    }
     let Some(gone) = queue.gone.take() else { return };
     drop(queue);
     // SAFETY: it has left its stack for good.
     drop(unsafe { gone.take_stack() });
-}
-
-/// The calling thread's control, for a moment in which it can't end.
-fn from_of(thread: &Control) -> *mut u64 {
-    thread.saved.as_ptr()
 }
 
 /// Lets others run, those with the caller's own rights last.
@@ -390,15 +410,16 @@ pub(super) fn yield_now() {
 }
 
 /// Stops the running thread, which stays ready, and goes to the next.
+#[inline(always)]
 fn give_way(mut queue: Held, why: Why) {
     let now = ticks();
     if queue.ready == 0 {
         return;
     }
-    let Some((id, thread)) = queue.stop(now) else { return };
+    let Some((id, from)) = queue.stop(now) else { return };
     queue.make_ready(id, why, now);
     // SAFETY: the thread is the caller, and was noted as ready.
-    unsafe { depart(queue, from_of(&thread), now) };
+    unsafe { depart(queue, from, now) };
 }
 
 /// Waits until the calling thread is unparked, unless it has been already. Called with interrupts disabled.
@@ -413,17 +434,15 @@ pub(super) fn park(thread: &Control) {
         queue.scheduler.blocked(id, now);
     }
     // SAFETY: the thread is the caller, and was noted as blocked.
-    unsafe { depart(queue, from_of(thread), now) };
+    unsafe { depart(queue, thread.saved.as_ptr(), now) };
 }
 
 /// Ends the calling thread. Called with interrupts disabled.
 pub(super) fn end() -> ! {
     let mut queue = Held::own();
     let now = ticks();
-    if let Some((id, thread)) = queue.stop(now) {
-        queue.leave(id);
-        let from = from_of(&thread);
-        queue.gone = Some(thread);
+    if let Some((id, from)) = queue.stop(now) {
+        queue.gone = queue.leave(id);
         // SAFETY: the thread is the caller, and was noted as ended. Its control lives until its stack is left.
         unsafe { depart(queue, from, now) };
     }
@@ -442,9 +461,12 @@ fn run_others_now() {
         return;
     }
     let mut queue = Held::own();
-    match queue.is_over(ticks()) {
+    // The timer may have fired for somebody else's sake, before the end of the quantum.
+    queue.tick = 0;
+    let now = ticks();
+    match queue.is_over(now) {
         Some(why) => give_way(queue, why),
-        None => queue.set_timer(),
+        None => queue.set_timer(now),
     }
 }
 
@@ -488,6 +510,11 @@ fn look() {
 /// Has the calling thread wait until a condition holds. `false` if the caller is none, or has a critical
 /// section open: then the core waits.
 pub(super) fn wait_until(condition: &mut dyn FnMut() -> bool) -> bool {
+    wait(condition, false)
+}
+
+/// The same until somebody unparks it, if `or_unparked`.
+pub(super) fn wait(condition: &mut dyn FnMut() -> bool, or_unparked: bool) -> bool {
     let Some(thread) = current() else { return false };
     if thread.here.is_open() {
         return false;
@@ -508,10 +535,17 @@ pub(super) fn wait_until(condition: &mut dyn FnMut() -> bool) -> bool {
         let list = CORES[core_number()].waiting.get();
         // SAFETY: interrupts are disabled.
         unsafe { (*list).push(Waiting { condition: erased, done: &raw const done, thread: thread.clone() }) };
-        unparked |= thread.token.load(Ordering::Relaxed);
+        let before = thread.token.load(Ordering::Relaxed);
         park(&thread);
         // SAFETY: interrupts are disabled again, and the thread was pinned.
         unsafe { (*list).retain(|entry| !core::ptr::eq(entry.done, &raw const done)) };
+        if !done.load(Ordering::Relaxed) {
+            if or_unparked {
+                break;
+            }
+            unparked = true;
+        }
+        unparked |= before && !or_unparked;
     }
     section::unpin();
     if unparked {
