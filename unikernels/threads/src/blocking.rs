@@ -23,12 +23,13 @@ pub fn check(blocks: u64) -> Result<bool, SpawnError> {
     let sleeper = |number: u64| {
         let count = Arc::clone(&count);
         thread::spawn("sleeps", move || {
-            (0..5).all(|_| {
-                let (before, start) = (count.load(Ordering::Relaxed), time::now_ns());
-                let sleep = Duration::from_millis(1 + number);
+            let before = count.load(Ordering::Relaxed);
+            let slept = (0..5).all(|_| {
+                let (start, sleep) = (time::now_ns(), Duration::from_millis(1 + number));
                 time::sleep(sleep);
-                time::now_ns() - start >= sleep.as_nanos() as u64 && count.load(Ordering::Relaxed) > before
-            })
+                time::now_ns() - start >= sleep.as_nanos() as u64
+            });
+            slept && count.load(Ordering::Relaxed) > before
         })
     };
     let sleepers = [sleeper(0)?, sleeper(1)?, sleeper(2)?];

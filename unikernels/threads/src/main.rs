@@ -9,7 +9,7 @@
 //! | `do=overflow` | a thread named "deep" overflows its stack |
 //! | `do=panic` | a thread named "hasty" panics |
 //! | `scheduler=NAME` | `round-robin` (default), `priorities`, `stride`, `lottery`, `deadline`, `feedback` |
-//! | `quantum-us=N` | the quantum in microseconds (default 500) |
+//! | `quantum-ticks=N` | the quantum in ticks (default: 500 microseconds) |
 //! | `quanta=N` | with `shares` (default 120) |
 //! | `cores=N` | cores that threads run on (default 1) |
 //! | `rounds=N` | with `primitives` and `costs` (default 400) |
@@ -71,7 +71,7 @@ fn number(words: Arguments<'_>, key: &'static str, default: u64) -> Result<u64, 
 
 fn run() -> Result<bool, Failure> {
     let words = arguments();
-    let quantum = time::ticks_in(Duration::from_micros(number(words, "quantum-us", 500)?));
+    let quantum = number(words, "quantum-ticks", time::ticks_in(Duration::from_micros(500)))?;
     let cores = number(words, "cores", 1)?;
     let rounds = number(words, "rounds", 400)?;
     match words.value("scheduler").unwrap_or("round-robin") {
