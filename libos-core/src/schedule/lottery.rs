@@ -74,7 +74,7 @@ impl Scheduler for Lottery {
     fn next(&mut self, _: u64) -> Option<Id> {
         let all: u64 = self.waiting.iter().map(|who| self.tickets(*who)).sum();
         // Of 2^64 numbers: the bias is below that of any experiment.
-        let mut winner = (u128::from(self.draw()) * u128::from(all) >> 64) as u64;
+        let mut winner = ((u128::from(self.draw()) * u128::from(all)) >> 64) as u64;
         let at = self.waiting.iter().position(|who| {
             let tickets = self.tickets(*who);
             let wins = winner < tickets;

@@ -34,9 +34,12 @@ fn on_all(function: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Result<u64, 
     Ok(threads.into_iter().map(JoinHandle::join).sum())
 }
 
+/// Tries a primitive for some rounds. Returns whether the result was right.
+type Check = fn(u64) -> Result<bool, SpawnError>;
+
 /// Runs all of them. Returns whether all results were right.
 pub fn check(rounds: u64) -> Result<bool, SpawnError> {
-    let checks: [(&str, fn(u64) -> Result<bool, SpawnError>); 10] = [
+    let checks: [(&str, Check); 10] = [
         ("mutex", mutex),
         ("condition", condition),
         ("semaphore", semaphore),
@@ -174,7 +177,7 @@ fn parking(rounds: u64) -> Result<bool, SpawnError> {
     let main = thread::current().ok_or(SpawnError::NotStarted)?;
     let other = thread::spawn("parker", move || {
         while !OVER.load(Ordering::Acquire) {
-            if TURNS.load(Ordering::Acquire) % 2 == 0 {
+            if TURNS.load(Ordering::Acquire).is_multiple_of(2) {
                 thread::park();
             } else {
                 TURNS.fetch_add(1, Ordering::AcqRel);

@@ -229,6 +229,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
 
     #[test]
     fn addresses_lead_to_places() {
