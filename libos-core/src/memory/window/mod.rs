@@ -219,8 +219,8 @@ impl Pages {
         Some(shared)
     }
 
-    /// Shows a page at a second place, with rights of its own (Appel and Li's MAP2). Returns whether there was
-    /// a page.
+    /// Shows a page at a second place, with rights of its own (Appel and Li's MAP2). Returns whether there
+    /// was a page.
     ///
     /// # Panics
     ///
@@ -460,7 +460,8 @@ impl Window {
     ///
     /// # Safety
     ///
-    /// Where it says to go on, the program must be able to go on, with the registers that it had at the access.
+    /// Where it says to go on, the program must be able to go on, with the registers that it had at the
+    /// access.
     pub unsafe fn set_resuming_handler(&mut self, handler: impl Fn(&Fault) -> u64 + 'static) {
         let quick = move |page, address, error_code, instruction| {
             handler(&Fault::new(page, address, error_code, instruction))

@@ -141,8 +141,9 @@ pub fn test(args: &TestArgs) -> Result<()> {
     expect(&[args.json.as_deref()])?;
     let checkout = Checkout::find()?;
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv", "pager"]
-        .map(|name| Source::Member(name.to_owned()));
+    let names =
+        ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv", "pager", "heaps"]
+            .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let context = Context::new(checkout, built, data)?;
