@@ -244,13 +244,14 @@ impl Pages {
         self.end_translation(page);
     }
 
-    /// Changes what is allowed on adjacent pages. Many translations are ended at once.
+    /// Changes what is allowed on adjacent pages. Many translations are ended at once. A large page changes
+    /// as a whole.
     ///
     /// # Panics
     ///
     /// If there are no such places.
     pub fn protect_all(&self, pages: Range<u64>, protection: Protection) {
-        for entries in self.slot.entries(&pages) {
+        for (_, entries) in self.slot.entries(&pages) {
             entries.iter().for_each(|entry| change_protection(entry, protection));
         }
         self.end_translations(pages);
@@ -263,14 +264,16 @@ impl Pages {
     ///
     /// If there are no such places.
     pub fn take_written(&self, pages: Range<u64>, mut each: impl FnMut(u64)) {
-        let (mut page, mut any) = (pages.start, false);
-        for entry in self.slot.entries(&pages).flatten() {
-            if Entry(entry.load(Ordering::Relaxed)).written() {
-                entry.fetch_and(!Entry::WRITTEN, Ordering::AcqRel);
-                any = true;
-                each(page);
+        let mut any = false;
+        for (part, entries) in self.slot.entries(&pages) {
+            let is_large = entries.len() < (part.end - part.start) as usize;
+            for (page, entry) in part.clone().zip(entries) {
+                if Entry(entry.load(Ordering::Relaxed)).written() {
+                    entry.fetch_and(!Entry::WRITTEN, Ordering::AcqRel);
+                    any = true;
+                    if is_large { part.clone().for_each(&mut each) } else { each(page) }
+                }
             }
-            page += 1;
         }
         if any {
             self.end_translations(pages);
