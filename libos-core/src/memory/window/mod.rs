@@ -124,8 +124,12 @@ impl Pages {
     /// The entry of a page: that of the large page if it is part of one.
     fn entry(&self, page: u64) -> &'static AtomicU64 {
         assert!(page < self.count(), "page {page} of a window of {}", self.count());
-        let large = self.is_large(page).then(|| self.slot.directory_entry(page)).flatten();
-        large.unwrap_or_else(|| self.slot.entry(page))
+        let entry = self.slot.entry(page);
+        // The table that a large page stands for is empty, so most pages need no look at what they hold.
+        if entry.load(Ordering::Relaxed) != 0 || !self.is_large(page) {
+            return entry;
+        }
+        self.slot.directory_entry(page).unwrap_or(entry)
     }
 
     /// Whether a page is part of a large one.
