@@ -17,8 +17,8 @@
 //! of [`super::trap`]. Programs whose stack lies below the one for exceptions (threads may have such stacks)
 //! always go the usual way.
 //!
-//! Source: Engler, Kaashoek, O'Toole, SOSP'95, §5.3 (18 instructions, three registers saved), and Thekkath and
-//! Levy, ASPLOS'94. The direction flag is clear in all code of an image, so the stub does not clear it.
+//! Source: Engler, Kaashoek, O'Toole, SOSP'95, §5.3 (18 instructions, three registers saved), and Thekkath
+//! and Levy, ASPLOS'94. The direction flag is clear in all code of an image, so the stub does not clear it.
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -59,8 +59,8 @@ static TARGETS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
 /// Addresses of the gates that cores use, by the number of the core; 0 where there is none yet.
 static GATES: [AtomicU64; MAX_NUMBERS] = [const { AtomicU64::new(0) }; MAX_NUMBERS];
 
-/// Has `handler` called for a vector, on all cores: divide error, breakpoint, overflow, invalid opcode, general
-/// protection, alignment check. Page faults of windows:
+/// Has `handler` called for a vector, on all cores: divide error, breakpoint, overflow, invalid opcode,
+/// general protection, alignment check. Page faults of windows:
 /// [`Window::set_quick_handler`](crate::window::Window::set_quick_handler).
 ///
 /// # Errors
@@ -130,7 +130,8 @@ fn lead(vector: u8, target: u64) {
 ///
 /// # Safety
 ///
-/// The core's gates are those of a [`CoreTables`](hyperexo_hw::descriptor::CoreTables), for as long as it runs.
+/// The core's gates are those of a [`CoreTables`](hyperexo_hw::descriptor::CoreTables), for as long as it
+/// runs.
 pub(super) unsafe fn note_gates() {
     let mut register = [0u16; 5];
     // SAFETY: stores ten bytes: a limit and the address of the gates (SDM vol. 2, SIDT).
@@ -161,7 +162,8 @@ const PUSHED: usize = 9 * 8;
 /// Bytes of sixteen SSE registers. The control register is the program's, as in all code of an image.
 const SSE: usize = 16 * 16;
 
-/// Saves what a function may change. `{below}` bytes are for the SSE registers, which makes 16-byte alignment.
+/// Saves what a function may change. `{below}` bytes are for the SSE registers, which makes 16-byte
+/// alignment.
 macro_rules! save {
     () => {
         concat!(

@@ -125,6 +125,11 @@ impl Entry {
         Entry(Entry::new(physical, protection).0 | LARGE)
     }
 
+    /// Whether an entry that may lead to a table is one for a large page.
+    pub fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+
     /// The same page, cached in another way. `large`: it is one; then the third bit is elsewhere.
     pub fn cached(self, caching: Caching, large: bool) -> Entry {
         /// Bit of the third index bit in an entry for a large page; for a small one it is that which tells

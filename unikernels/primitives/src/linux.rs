@@ -1,5 +1,5 @@
-//! The same on Linux: signals for exceptions, `mprotect` for changes of protection, and `/proc/self/pagemap` for
-//! dirty pages.
+//! The same on Linux: signals for exceptions, `mprotect` for changes of protection, and `/proc/self/pagemap`
+//! for dirty pages.
 //!
 //! Sources: sigaction(2), mprotect(2), proc(5); Linux, Documentation/admin-guide/mm/soft-dirty.rst.
 
@@ -20,7 +20,8 @@ const BATCHES: u64 = 5;
 /// The word with which the program is the other end of pipes.
 const ECHO: &str = "echo";
 
-/// Measures the groups of `only=`, or everything; with the word `echo` it gives back what it reads, byte by byte.
+/// Measures the groups of `only=`, or everything; with the word `echo` it gives back what it reads, byte by
+/// byte.
 pub fn main() -> ExitCode {
     let done = match std::env::args().nth(1).as_deref() {
         Some(ECHO) => echo(),

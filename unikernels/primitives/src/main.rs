@@ -1,6 +1,6 @@
-//! What crossings into the exokernel cost, what exceptions and changes of protection cost that are no crossing,
-//! and what a computation does: one JSON line for each primitive, with ticks of the TSC and exits for one
-//! operation.
+//! What crossings into the exokernel cost, what exceptions and changes of protection cost that are no
+//! crossing, and what a computation does: one JSON line for each primitive, with ticks of the TSC and exits
+//! for one operation.
 //!
 //! | word | what it does |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! second core the way of an inter-processor interrupt is measured, too. Directly on a machine there are no
 //! crossings.
 //!
-//! With the feature `linux` it is a program for Linux, which measures the same there as far as there is such a
-//! thing.
+//! With the feature `linux` it is a program for Linux, which measures the same there as far as there is such
+//! a thing.
 #![cfg_attr(bare_metal, no_std, no_main)]
 #![deny(unsafe_code)]
 

@@ -40,8 +40,8 @@ impl<T: core::fmt::Display> From<T> for Refusal {
 /// Answers page faults of a window: after `Ok` the access is made again.
 pub type Handler = dyn Fn(&Fault) -> Result<(), Refusal>;
 
-/// Answers some page faults at once. Given page, address, error code and instruction, it returns where to go on,
-/// or 0 if the [`Handler`] is to answer.
+/// Answers some page faults at once. Given page, address, error code and instruction, it returns where to go
+/// on, or 0 if the [`Handler`] is to answer.
 pub(super) type QuickHandler = dyn Fn(u64, u64, u64, u64) -> u64;
 
 /// What the trap handler finds.

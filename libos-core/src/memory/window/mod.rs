@@ -124,8 +124,12 @@ impl Pages {
     /// The entry of a page: that of the large page if it is part of one.
     fn entry(&self, page: u64) -> &'static AtomicU64 {
         assert!(page < self.count(), "page {page} of a window of {}", self.count());
-        let large = self.is_large(page).then(|| self.slot.directory_entry(page)).flatten();
-        large.unwrap_or_else(|| self.slot.entry(page))
+        let entry = self.slot.entry(page);
+        // The table that a large page stands for is empty, so most pages need no look at what they hold.
+        if entry.load(Ordering::Relaxed) != 0 || !self.is_large(page) {
+            return entry;
+        }
+        self.slot.directory_entry(page).unwrap_or(entry)
     }
 
     /// Whether a page is part of a large one.
@@ -219,8 +223,8 @@ impl Pages {
         Some(shared)
     }
 
-    /// Shows a page at a second place, with rights of its own (Appel and Li's MAP2). Returns whether there was
-    /// a page.
+    /// Shows a page at a second place, with rights of its own (Appel and Li's MAP2). Returns whether there
+    /// was a page.
     ///
     /// # Panics
     ///
@@ -244,13 +248,14 @@ impl Pages {
         self.end_translation(page);
     }
 
-    /// Changes what is allowed on adjacent pages. Many translations are ended at once.
+    /// Changes what is allowed on adjacent pages. Many translations are ended at once. A large page changes
+    /// as a whole.
     ///
     /// # Panics
     ///
     /// If there are no such places.
     pub fn protect_all(&self, pages: Range<u64>, protection: Protection) {
-        for entries in self.slot.entries(&pages) {
+        for (_, entries) in self.slot.entries(&pages) {
             entries.iter().for_each(|entry| change_protection(entry, protection));
         }
         self.end_translations(pages);
@@ -263,14 +268,16 @@ impl Pages {
     ///
     /// If there are no such places.
     pub fn take_written(&self, pages: Range<u64>, mut each: impl FnMut(u64)) {
-        let (mut page, mut any) = (pages.start, false);
-        for entry in self.slot.entries(&pages).flatten() {
-            if Entry(entry.load(Ordering::Relaxed)).written() {
-                entry.fetch_and(!Entry::WRITTEN, Ordering::AcqRel);
-                any = true;
-                each(page);
+        let mut any = false;
+        for (part, entries) in self.slot.entries(&pages) {
+            let is_large = entries.len() < (part.end - part.start) as usize;
+            for (page, entry) in part.clone().zip(entries) {
+                if Entry(entry.load(Ordering::Relaxed)).written() {
+                    entry.fetch_and(!Entry::WRITTEN, Ordering::AcqRel);
+                    any = true;
+                    if is_large { part.clone().for_each(&mut each) } else { each(page) }
+                }
             }
-            page += 1;
         }
         if any {
             self.end_translations(pages);
@@ -460,7 +467,8 @@ impl Window {
     ///
     /// # Safety
     ///
-    /// Where it says to go on, the program must be able to go on, with the registers that it had at the access.
+    /// Where it says to go on, the program must be able to go on, with the registers that it had at the
+    /// access.
     pub unsafe fn set_resuming_handler(&mut self, handler: impl Fn(&Fault) -> u64 + 'static) {
         let quick = move |page, address, error_code, instruction| {
             handler(&Fault::new(page, address, error_code, instruction))

@@ -155,19 +155,26 @@ impl Slot {
         &self.view.leaves[(page / ENTRIES) as usize].0[(page % ENTRIES) as usize]
     }
 
-    /// The entries of adjacent pages, those of one table at a time.
+    /// The entries of adjacent pages, those of one table at a time, and the pages that they are for: of a
+    /// large page the one entry that it has, whichever of its pages are asked for.
     ///
     /// # Panics
     ///
     /// If the window has no such pages.
-    pub fn entries(&self, pages: &Range<u64>) -> impl Iterator<Item = &'static [AtomicU64]> {
+    pub fn entries(&self, pages: &Range<u64>) -> impl Iterator<Item = (Range<u64>, &'static [AtomicU64])> {
         assert!(pages.start <= pages.end && pages.end <= self.pages, "pages {pages:?} of {}", self.pages);
-        let pages = pages.start as usize..pages.end as usize;
-        let per_table = ENTRIES as usize;
-        self.view.leaves.iter().enumerate().filter_map(move |(number, leaf)| {
-            let first = number * per_table;
-            let (start, end) = (pages.start.max(first), pages.end.min(first + per_table));
-            leaf.0.get(start.checked_sub(first)?..end.checked_sub(first)?)
+        let pages = pages.clone();
+        let tables = pages.start / ENTRIES..pages.end.div_ceil(ENTRIES);
+        tables.map(move |number| {
+            let first = number * ENTRIES;
+            let part = pages.start.max(first)..pages.end.min(first + ENTRIES);
+            let directory = self.directory_entry(first);
+            if let Some(large) = directory.filter(|entry| Entry(entry.load(Ordering::Relaxed)).is_large()) {
+                return (part, core::slice::from_ref(large));
+            }
+            let leaf = self.view.leaves[number as usize];
+            let within = (part.start - first) as usize..(part.end - first) as usize;
+            (part, &leaf.0[within])
         })
     }
 
@@ -252,8 +259,12 @@ mod tests {
         let view = View { base: 0, pages: 1300, leaves: Arc::new(leaves) };
         let slot = Slot { number: 0, pages: 1300, tables: None, view };
         for pages in [0..1300, 511..513, 512..1024, 5..5, 1024..1024, 1200..1300] {
-            let found: Vec<u64> =
-                slot.entries(&pages).flatten().map(|entry| entry.load(Ordering::Relaxed)).collect();
+            let mut found = Vec::new();
+            for (part, entries) in slot.entries(&pages) {
+                let numbers = entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+                assert!(numbers.clone().eq(part));
+                found.extend(numbers);
+            }
             assert_eq!(found, pages.collect::<Vec<_>>());
         }
     }

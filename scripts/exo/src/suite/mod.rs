@@ -154,6 +154,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
         "httpd",
         "kv",
         "pager",
+        "heaps",
         "threads",
     ]
     .map(|name| Source::Member(name.to_owned()));

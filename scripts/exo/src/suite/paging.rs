@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("exceptions", &[], exceptions),
         Test::new("appel-li-primitives", &[], primitives),
         Test::new("fault-in-quick-handler", &[], fault_in_quick_handler),
+        Test::new("heaps", &[Need::Speed], heaps),
+        Test::new("store-of-objects", &[Need::KeptWrites], store),
         Test::new("page-references", &[Need::Disk, Need::Speed], references),
         Test::new("compare-pager", &[Need::Exokernel, Need::Disk, Need::Speed], |context| {
             compare(context, &[])
@@ -82,6 +84,37 @@ fn primitives(context: &Context) -> Verdict {
 fn fault_in_quick_handler(context: &Context) -> Verdict {
     let said = context.run(&["primitives", "--", "test=fault-in-quick-handler"])?;
     said.shows("unhandled page fault: ")?.shows("#0 ")?.fails_with(&["102"])
+}
+
+/// A collector keeps the same objects, whichever barrier tells it of writes.
+fn heaps(context: &Context) -> Verdict {
+    let said = context.run(&["heaps", "--", "only=table", "test=1"])?.succeeded()?;
+    let digest_under = |barrier: &str| {
+        let wanted = format!("\"barrier\":\"{barrier}\"");
+        let line = said.out.lines().find(|line| line.contains(&wanted));
+        let digest = line.and_then(|line| line.split("\"digest\":").nth(1)).map(str::to_owned);
+        digest.ok_or_else(|| format!("no digest under {barrier}"))
+    };
+    let software = digest_under("software")?;
+    for barrier in ["protection", "dirty"] {
+        let digest = digest_under(barrier)?;
+        if digest != software {
+            return Err(format!("{digest} under {barrier}, {software} under software"));
+        }
+    }
+    Ok(())
+}
+
+/// Objects that were committed are found by another run, page by page as they are touched; what was not
+/// committed is not.
+fn store(context: &Context) -> Verdict {
+    let disk = context.scratch.path().join("store.img");
+    std::fs::write(&disk, vec![0; 8 << 20]).map_err(|error| error.to_string())?;
+    let disk = text(&disk);
+    let write = ["--keep-writes", "heaps", "--disk", &disk, "--", "store=write"];
+    context.run(&write)?.succeeded()?.shows("store: 2000 objects in 250 pages committed")?;
+    let said = context.run(&["heaps", "--disk", &disk, "--", "store=read"])?.succeeded()?;
+    said.shows("store: 16 objects took 3 pages, all 2000 took 250").map(drop)
 }
 
 /// What a machine records, by a fault for each change of page, is what this host records of every access.

@@ -2,7 +2,10 @@
 
 use super::{expect, memory, page, swap};
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::Cell;
 use core::time::Duration;
 use hyperexo_abi::LARGE_FRAMES;
 use hyperexo_abi::capability::Capability;
@@ -56,7 +59,14 @@ fn particular_frames() -> Result<(), String> {
 
 /// 512 frames behind one entry.
 fn large_pages() -> Result<(), String> {
-    let window = Window::new(2048).map_err(text)?;
+    let mut window = Window::new(2048).map_err(text)?;
+    let (faults, allowing) = (Rc::new(Cell::new(0)), Rc::clone(window.pages()));
+    let counting = Rc::clone(&faults);
+    window.set_quick_handler(move |fault| {
+        counting.set(counting.get() + 1);
+        allowing.protect(fault.page, Protection::Write);
+        true
+    });
     let (pages, cells) = (window.pages(), window.cells::<u64>(0..2048));
     let large = SharedFrames::new(Frames::allocate(LARGE_FRAMES, LARGE_FRAMES).map_err(taken)?);
     // A small page used there before: the table must not be taken for the large page's.
@@ -77,6 +87,15 @@ fn large_pages() -> Result<(), String> {
     )?;
     expect(pages.frame(512 + 77) == Some(frame + 77), "frames in order")?;
     expect(pages.used(600) && pages.written(1023), "one bit for all")?;
+    pages.insert(511, page(1), Protection::Write);
+    cells.set(511 * 512, 1);
+    let mut written = Vec::new();
+    pages.take_written(500..600, |page| written.push(page));
+    expect(written.into_iter().eq(511..600) && !pages.written(700), "bits of a range with a part of it")?;
+    pages.protect_all(500..600, Protection::Read);
+    [511, 700, 512, 1023].into_iter().for_each(|page| cells.set(page * 512 + 511, 1));
+    expect(faults.get() == 2, "protection of a range with a part of it")?;
+    drop(pages.remove(511));
     pages.insert_frame(20, &large, 77, Protection::Read).map_err(text)?;
     expect(cells.get(20 * 512 + 77) == 77, "a part of it as a small page")?;
     expect(pages.copy(512 + 77).is_some_and(|copy| copy.0[77 * 8] == 77), "a page of it can be copied")?;

@@ -98,7 +98,8 @@ fn divide() {
     };
 }
 
-/// What is no 16-byte boundary raises general protection in a move of aligned words, at every privilege level.
+/// What is no 16-byte boundary raises general protection in a move of aligned words, at every privilege
+/// level.
 fn unaligned() {
     let words = [0u128; 2];
     // SAFETY: as in `illegal`. The bytes are `movaps xmm0, [rdi]`.
@@ -129,8 +130,8 @@ pub fn give_coprocessor() -> Result<(), quick::NotQuick> {
 
 /// Takes the coprocessor away (three instructions) and uses it. [`give_coprocessor`] comes first.
 pub fn use_coprocessor() {
-    // SAFETY: no SSE instruction is executed with the bit set but the one that is to fault, or one in a handler
-    // of an interrupt, which faults and goes on just the same.
+    // SAFETY: no SSE instruction is executed with the bit set but the one that is to fault, or one in a
+    // handler of an interrupt, which faults and goes on just the same.
     unsafe {
         asm!("mov rax, cr0", "or al, 8", "mov cr0, rax", "movaps xmm0, xmm0", out("rax") _, options(nostack));
     }
@@ -149,7 +150,8 @@ pub fn pass_page_fault() {
 
 /// Reads where nothing is mapped. [`pass_page_fault`] comes first.
 pub fn load_nowhere() {
-    // SAFETY: the bytes are `mov rax, [rdi]`: MOVE_BYTES long. It faults, is passed over, and changes nothing.
+    // SAFETY: the bytes are `mov rax, [rdi]`: MOVE_BYTES long. It faults, is passed over, and changes
+    // nothing.
     unsafe { asm!(".byte 0x48, 0x8b, 0x07", in("rdi") NOWHERE, out("rax") _, options(nostack)) };
 }
 
@@ -177,13 +179,13 @@ pub fn pass_stores(window: &mut Window) {
 /// Writes to a page that must not be written, which is passed over: [`pass_stores`] comes first.
 pub fn store_passed(window: &Window, page: u64) {
     let address = window.pages().address(page);
-    // SAFETY: the bytes are `mov [rdi], rax`: MOVE_BYTES long, to a word of a page of a window, which everybody
-    // uses as atomics.
+    // SAFETY: the bytes are `mov [rdi], rax`: MOVE_BYTES long, to a word of a page of a window, which
+    // everybody uses as atomics.
     unsafe { asm!(".byte 0x48, 0x89, 0x07", in("rdi") address, in("rax") 1u64, options(nostack)) };
 }
 
-/// Raises an exception with known values in all registers that a function may change. Returns whether they are
-/// the same afterwards.
+/// Raises an exception with known values in all registers that a function may change. Returns whether they
+/// are the same afterwards.
 pub fn keeps_registers() -> bool {
     let (general, vector): (u64, u64);
     // SAFETY: an illegal instruction, which is passed over, between assignments to registers that are named.

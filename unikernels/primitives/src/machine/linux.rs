@@ -64,8 +64,8 @@ pub fn answer(signal: i32, answer: Answer, bytes: u64) -> Result<(), Error> {
 
 extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     ANSWERED.store(ANSWERED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    // SAFETY: the kernel calls a handler that was installed with `SA_SIGINFO` with valid pointers to these. The
-    // instructions that are passed over are those of this file. Pages are those of the area.
+    // SAFETY: the kernel calls a handler that was installed with `SA_SIGINFO` with valid pointers to these.
+    // The instructions that are passed over are those of this file. Pages are those of the area.
     unsafe {
         let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
         let answer = ANSWER.load(Ordering::Relaxed);
@@ -106,8 +106,8 @@ pub fn overflow() {
     unsafe { asm!("int 4") };
 }
 
-/// Raises `SIGBUS`, if the processor checks alignment (QEMU's emulator does not): 3 bytes to pass. The flag that
-/// asks for it is set just before, and cleared afterwards: six instructions.
+/// Raises `SIGBUS`, if the processor checks alignment (QEMU's emulator does not): 3 bytes to pass. The flag
+/// that asks for it is set just before, and cleared afterwards: six instructions.
 pub fn unaligned() {
     let words = [0u64; 2];
     // SAFETY: as in `illegal`, of `mov rax, [rdi]`. The flag is clear again afterwards.

@@ -109,8 +109,8 @@ fn trap(window: &mut Window, rounds: u64) {
     measure("trap", rounds, || machine::store_passed(window, 1));
 }
 
-/// From a write that is not allowed to the handler, which allows it, and the write again: by the short way, and
-/// by the one on which a handler can wait.
+/// From a write that is not allowed to the handler, which allows it, and the write again: by the short way,
+/// and by the one on which a handler can wait.
 fn fault(window: &mut Window) {
     let (pages, order) = (Rc::clone(window.pages()), shuffled(PAGES));
     let allow = {

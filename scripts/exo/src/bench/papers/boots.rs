@@ -1,4 +1,5 @@
-//! Ours and Linux's figures: what the unikernel `primitives` says, and the program of the same name in a guest.
+//! Ours and Linux's figures: what the unikernel `primitives` says, and the program of the same name in a
+//! guest.
 
 use crate::build::Built;
 use crate::build::Source;

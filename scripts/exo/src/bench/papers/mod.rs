@@ -1,5 +1,5 @@
-//! `exo bench papers`: the tables of the papers that this system revives, with its own figures and Linux's beside
-//! them.
+//! `exo bench papers`: the tables of the papers that this system revives, with its own figures and Linux's
+//! beside them.
 //!
 //! | module | what |
 //! |---|---|
@@ -7,9 +7,9 @@
 //! | [`boots`] | ours and Linux's: images and a guest that are booted and say what they measured |
 //! | [`report`] | rows, tables, the page |
 //!
-//! Counts are those that repeat: instructions under QEMU's `-icount shift=0`, ticks on Bochs. They are no time.
-//! A paper's microseconds are never divided by them: what is compared is how many times less each takes than the
-//! system beside it, on the same machine.
+//! Counts are those that repeat: instructions under QEMU's `-icount shift=0`, ticks on Bochs. They are no
+//! time. A paper's microseconds are never divided by them: what is compared is how many times less each takes
+//! than the system beside it, on the same machine.
 
 mod boots;
 mod report;

@@ -31,7 +31,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// How many times less the paper's system takes than the other; how many times less ours takes than Linux.
+    /// How many times less the paper's system takes than the other; how many times less ours takes than
+    /// Linux.
     fn ratios(&self) -> [Option<f64>; 2] {
         let ratio = |less: Option<f64>, more: Option<f64>| Some(more? / less.filter(|less| *less > 0.0)?);
         [ratio(self.paper, self.paper_other), ratio(self.ours, self.linux)]
@@ -107,8 +108,8 @@ pub fn text(table: &Table, found: &[Found]) -> String {
     text + &format!("  papers: {}; ours and Linux's: instructions (Bochs: ticks)\n\n", table.unit)
 }
 
-/// Rows in which the paper's system took more than the other, in which ours takes more than Linux, and in which
-/// it takes more than aimed at; what could not be measured.
+/// Rows in which the paper's system took more than the other, in which ours takes more than Linux, and in
+/// which it takes more than aimed at; what could not be measured.
 pub fn losses(found: &[Found]) -> String {
     let mut text = String::new();
     let mut tell = |what: &str, lost: &dyn Fn(&Found) -> bool| {
