@@ -38,13 +38,8 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
         unread.saturating_add(outstanding) < COMPLETIONS as u32
     }
 
-    /// A copy of the next submission, which stays where it is; the caller has seen that one is waiting.
-    pub fn peek(&self) -> S::Value {
-        self.peek_at(0)
-    }
-
-    /// A copy of one of the next submissions; the caller has seen that as many are waiting.
-    pub fn peek_at(&self, ahead: u32) -> S::Value {
+    /// A copy of one of the next submissions, which stays there; the caller has seen that it is waiting.
+    pub fn peek(&self, ahead: u32) -> S::Value {
         self.shared.submissions[self.sq_head.wrapping_add(ahead) as usize % SUBMISSIONS].load()
     }
 
@@ -56,7 +51,7 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
 
     /// Takes the next submission; the caller has seen that one is waiting.
     pub fn take(&mut self) -> S::Value {
-        let submission = self.peek();
+        let submission = self.peek(0);
         self.pass();
         submission
     }

@@ -360,6 +360,11 @@ fn a_full_device_is_waited_for_and_then_not() {
     offer(&one.rings.transmit, one.frame, 64);
     machine.call(one.who, Call::NetKick, &[]).unwrap();
     assert!(packets(&one.rings.transmit).is_empty(), "it stays in the ring");
+    let memory = machine.kernel.pages.memory;
+    memory.write(one.frame, 0, &packet(from, from));
+    machine.call(one.who, Call::NetKick, &[]).unwrap();
+    assert!(packets(&one.rings.transmit).is_empty(), "and is not judged again before there is room");
+    memory.write(one.frame, 0, &packet(MacAddress::BROADCAST, from));
     machine.net.state().full = false;
     machine.kernel.signals.note_net();
     machine.attend(0);

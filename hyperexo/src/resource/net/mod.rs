@@ -13,7 +13,7 @@ pub mod filters;
 pub mod headers;
 mod transmit;
 
-use crate::device::net::{LargePacket, NetDevice};
+use crate::device::net::NetDevice;
 use crate::machine::clock::Clock;
 use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use crate::resource::capability::{Current, Verified};
@@ -33,7 +33,7 @@ use hyperexo_abi::net::{
     Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES, NetRings, PacketCompletion, PacketCompletionSlot,
     PacketOutcome, PacketSubmission, PacketSubmissionSlot, RING_PACKETS,
 };
-use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads};
+use hyperexo_abi::offload::{Offload, Offloads};
 use hyperexo_abi::upcall::Cause;
 use transmit::Room;
 
@@ -68,6 +68,8 @@ impl Rings {
 struct Holding {
     id: EnvironmentId,
     rings: Option<Rings>,
+    /// Its next packet is for the device, and found no room there.
+    waits: bool,
     accounting: &'static Accounting,
 }
 
@@ -100,8 +102,6 @@ pub struct Net {
     filters: FilterTable,
     /// By number of the environment; those that may use the network.
     holdings: Vec<Option<Holding>>,
-    /// The packet that is being judged.
-    packet: Box<LargePacket>,
     /// Since the device has had no room.
     jam: Option<Jam>,
     /// Packets that may still be taken from the device before it is left alone, if a batch has been begun.
@@ -123,14 +123,10 @@ pub struct Net {
 impl Net {
     /// A network on this device. `secret` keys the classifier.
     pub fn new(device: Box<dyn NetDevice>, secret: [u8; 16], clock: &Clock) -> Net {
-        // On the heap from the start: it is larger than what is left of a stack.
-        let packet =
-            alloc::vec![0; MAX_LARGE_PACKET_BYTES].into_boxed_slice().try_into().expect("its length");
         Net {
             device,
             filters: FilterTable::new(secret),
             holdings: Vec::new(),
-            packet,
             jam: None,
             batch_left: None,
             rest_until: None,
@@ -154,7 +150,7 @@ impl Net {
 
     /// Lets an environment use the network.
     pub fn admit(&mut self, id: EnvironmentId, accounting: &'static Accounting) {
-        self.holdings[id.index()] = Some(Holding { id, rings: None, accounting });
+        self.holdings[id.index()] = Some(Holding { id, rings: None, waits: false, accounting });
     }
 
     /// What is kept for an environment that may use the network.
@@ -284,9 +280,9 @@ impl Net {
 
     /// Puts the packet into the next room that an environment offers, or drops it.
     fn deliver(&mut self, reader: EnvironmentId, judged: &Judged, pages: &Pages, calls: &mut Calls) {
-        let Net { holdings, packet, .. } = self;
+        let Net { holdings, device, .. } = self;
         let Some(holding) = holding_of(holdings, reader, |holding| holding.id) else { return };
-        if put(holding, &packet[..judged.bytes], judged.offload, pages, calls).is_none() {
+        if put(holding, &device.packet()[..judged.bytes], judged.offload, pages, calls).is_none() {
             count(&holding.accounting.net_packets_dropped, 1);
         }
     }
@@ -327,16 +323,17 @@ impl Net {
 
     /// Takes a packet that has arrived, if there is one; returns its bytes.
     fn receive_one(&mut self, pages: &Pages, calls: &mut Calls) -> Option<usize> {
-        let (bytes, said) = self.device.receive(&mut self.packet)?;
+        let (bytes, said) = self.device.receive()?;
         self.untold = true;
         // What makes no sense is as good as nothing: the receiver checks then.
         let offload = if said.fits(bytes, bytes) { said } else { Offload::NONE };
-        if let Some(headers) = Headers::parse(&self.packet[..bytes]) {
+        if let Some(headers) = Headers::parse(&self.device.packet()[..bytes]) {
             // Nobody out there has an address of this machine.
             if self.place_of(headers.source).is_none() && is_whole(&headers, bytes) {
                 self.route(Origin::Device, &Judged { headers, bytes, offload }, pages, calls);
             }
         }
+        self.device.recycle();
         Some(bytes)
     }
 
