@@ -5,7 +5,6 @@ use crate::client::Client;
 use crate::request::{BodyLength, MOST_BYTES, Refusal, Request};
 use crate::site::Site;
 use alloc::rc::Rc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -254,17 +253,17 @@ struct Outgoing<'s, S> {
 impl<S: Client> Outgoing<'_, S> {
     /// Adds a part of a file.
     async fn copy(&mut self, file: &File, part: Range<u64>, site: &Site) -> Option<()> {
-        let mut page = vec![0; AT_ONCE];
         let mut at = part.start;
         while at < part.end {
             // Head and contents leave together, and so does what fills the last segment.
-            let room = (AT_ONCE - self.bytes.len() % AT_ONCE) as u64;
-            let most = (part.end - at).min(room) as usize;
-            let count = file.read_at(at, &mut page[..most]).ok().filter(|count| *count > 0)?;
-            self.add(&page[..count]).await?;
-            // Out of the cache, and to what goes with it.
-            site.copied.set(site.copied.get() + 2 * count as u64);
+            let (start, room) = (self.bytes.len(), AT_ONCE - self.bytes.len() % AT_ONCE);
+            let most = (part.end - at).min(room as u64) as usize;
+            self.bytes.resize(start + most, 0);
+            let count = file.read_at(at, &mut self.bytes[start..]).ok().filter(|count| *count > 0)?;
+            self.bytes.truncate(start + count);
+            site.copied.set(site.copied.get() + count as u64);
             at += count as u64;
+            self.add(&[]).await?;
         }
         Some(())
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -191,6 +191,39 @@ pub fn stream(address: SocketAddr, wish: u8, clients: u32, duration: Duration) -
             .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))?;
         Ok(rate)
     })
+}
+
+/// Moves so many bytes over each of so many streams together, in the direction that `wish` asks of a server.
+pub fn transfer(address: SocketAddr, wish: u8, clients: u32, bytes: u64) -> Result<()> {
+    let one = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.write_all(&[wish])?;
+        let ended =
+            |moved: u64| if moved < bytes { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+        if wish == linux_init::GIVE {
+            return ended(std::io::copy(&mut stream.take(bytes), &mut std::io::sink())?);
+        }
+        std::io::copy(&mut std::io::repeat(0).take(bytes), &mut stream)?;
+        stream.shutdown(Shutdown::Write)?;
+        // The server closes once it has all.
+        stream.read(&mut [0]).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+    .map_err(|error| Error::Measurement(format!("stream of {address}: {error}")))
+}
+
+/// What a server answers to this, on a connection of its own.
+pub fn answer(address: SocketAddr, question: &[u8]) -> Result<String> {
+    let mut said = String::new();
+    let mut stream = connect(address)?;
+    let asked = stream.write_all(question).and_then(|()| stream.read_to_string(&mut said));
+    asked.map_err(|error| Error::Measurement(format!("asking {address}: {error}")))?;
+    Ok(said)
 }
 
 #[cfg(test)]

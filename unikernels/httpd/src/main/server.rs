@@ -230,7 +230,7 @@ impl Server {
         println!(
             "{{\"httpd\":{{\"requests\":{},\"frames_received\":{},\"frames_sent\":{},\"connections_polled\":{},\
              \"blocks_read\":{},\"block_misses\":{},\"metadata_blocks_read\":{},\"exits\":{},\"heap_bytes\":{},\"heap_bytes_at_start\":{},\
-             \"bytes_sent\":{},\"bytes_copied\":{},\"bytes_summed\":{}}}}}",
+             \"bytes_sent\":{},\"bytes_copied\":{},\"bytes_copied_by_kernel\":{},\"bytes_summed\":{}}}}}",
             self.answered.get(),
             net.frames_received,
             net.frames_sent,
@@ -243,6 +243,7 @@ impl Server {
             begin.heap_bytes,
             net.tcp.bytes_sent,
             net.tcp.bytes_copied + self.site.copied.get(),
+            accounting().net_bytes_copied.load(Ordering::Relaxed),
             net.tcp.bytes_summed
         );
     }
