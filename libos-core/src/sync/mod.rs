@@ -18,22 +18,13 @@
 #![forbid(unsafe_code)]
 
 mod barrier;
+mod base;
 mod channel;
 mod condition;
 mod mutex;
 mod once;
 mod semaphore;
 mod waiters;
-
-/// What the primitives stand on.
-mod base {
-    pub use crate::cpu::lock::Deferred as Short;
-    pub use crate::thread::block_on;
-    /// What holds a value that is made once: never contended, as a mutex is before it.
-    pub use spin::Once as Ready;
-    /// What holds a mutex's value: never contended, as a semaphore of one permit is before it.
-    pub use spin::mutex::{SpinMutex as Cell, SpinMutexGuard as CellGuard};
-}
 
 pub use barrier::Barrier;
 pub use channel::{Closed, Receiver, Sender, TryReceive, TrySend, channel};

@@ -13,6 +13,7 @@ use crate::schedule::{Id, Refusal, Scheduler, Terms, Why};
 use crate::time::ticks;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut, Range};
@@ -282,6 +283,16 @@ pub(super) fn unpark(thread: &Arc<Control>) {
     thread.blocked.store(false, Ordering::Relaxed);
     if woken(queue, thread.id(), ticks()) {
         at_once(&quiet);
+    }
+}
+
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        unpark(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        unpark(self);
     }
 }
 
