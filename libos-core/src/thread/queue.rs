@@ -60,8 +60,8 @@ struct Core {
     waiting: UnsafeCell<Vec<Waiting>>,
 }
 
-// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled. What they point
-// to may be used by any core: controls are `Sync`, conditions are called by their own core.
+// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled. What they
+// point to may be used by any core: controls are `Sync`, conditions are called by their own core.
 unsafe impl Sync for Core {}
 
 static CORES: [Core; MAX_NUMBERS] = [const {
@@ -454,7 +454,8 @@ pub(super) fn end() -> ! {
     let now = ticks();
     if let Some((id, from)) = queue.stop(now) {
         queue.gone = queue.leave(id);
-        // SAFETY: the thread is the caller, and was noted as ended. Its control lives until its stack is left.
+        // SAFETY: the thread is the caller, and was noted as ended. Its control lives until its stack is
+        // left.
         unsafe { depart(queue, from, now) };
     }
     unreachable!("a thread that has ended runs");
