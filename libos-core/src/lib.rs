@@ -48,7 +48,7 @@
 //! cpu/        cores
 //! time
 //! thread/     switch · control · queue · wait · local
-//! sync/       waiters · semaphore · mutex · condition · barrier · once · channel
+//! sync/       base · waiters · semaphore · mutex · condition · barrier · once · channel
 //! io/         console · disk · net · random
 //! power · panic
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/

@@ -209,6 +209,70 @@ unsafe impl lock_api::RawMutex for DeferredRaw {
     }
 }
 
+/// A [`Deferred`] value, locked.
+pub type DeferredGuard<'a, T> = lock_api::MutexGuard<'a, DeferredRaw, T>;
+
+/// As [`Deferred`], for one who writes or many who read.
+pub type DeferredRw<T> = lock_api::RwLock<DeferredRawRw, T>;
+
+/// The lock of [`DeferredRw`].
+pub struct DeferredRawRw(spin::RwLock<()>);
+
+// SAFETY: the lock inside keeps who writes alone.
+unsafe impl lock_api::RawRwLock for DeferredRawRw {
+    #[allow(clippy::declare_interior_mutable_const)]
+    const INIT: DeferredRawRw = DeferredRawRw(spin::RwLock::new(()));
+
+    // As for `DeferredRaw`.
+    type GuardMarker = lock_api::GuardNoSend;
+
+    fn lock_shared(&self) {
+        while !self.try_lock_shared() {
+            relax();
+        }
+    }
+
+    fn try_lock_shared(&self) -> bool {
+        section::open();
+        let guard = self.0.try_read();
+        let free = guard.is_some();
+        core::mem::forget(guard);
+        if !free {
+            section::close();
+        }
+        free
+    }
+
+    unsafe fn unlock_shared(&self) {
+        // SAFETY: the caller has it, by a guard that was forgotten.
+        unsafe { self.0.force_read_decrement() };
+        section::close();
+    }
+
+    fn lock_exclusive(&self) {
+        while !self.try_lock_exclusive() {
+            relax();
+        }
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        section::open();
+        let guard = self.0.try_write();
+        let free = guard.is_some();
+        core::mem::forget(guard);
+        if !free {
+            section::close();
+        }
+        free
+    }
+
+    unsafe fn unlock_exclusive(&self) {
+        // SAFETY: as above.
+        unsafe { self.0.force_write_unlock() };
+        section::close();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

@@ -53,8 +53,8 @@ pub(crate) struct ThreadStack {
 }
 
 impl ThreadStack {
-    /// A stack of so many bytes, rounded up to pages, [`MOST_STACK_BYTES`] at most. The last [`HERE_BYTES`] of
-    /// them are not for use.
+    /// A stack of so many bytes, rounded up to pages, [`MOST_STACK_BYTES`] at most. The last [`HERE_BYTES`]
+    /// of them are not for use.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! Hard-Real-Time Environment*, JACM 1973. With budgets: Abeni and Buttazzo, *Integrating Multimedia
 //! Applications in Hard Real-Time Systems*, RTSS 1998 (constant bandwidth server).
 
-use super::{ById, Id, Periodic, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{ById, Id, Periodic, Refusal, Scheduler, Terms, Why};
 use alloc::collections::{BTreeSet, VecDeque};
 
 /// Of those with [`Terms::periodic`], who must be done first runs, at once. Work comes when its thread is

@@ -2,7 +2,7 @@
 //! AFIPS 1962; with the allotments and the boost of Arpaci-Dusseau, *Operating Systems: Three Easy Pieces*,
 //! chapter 8.
 
-use super::{ById, Id, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{ById, Id, Refusal, Scheduler, Terms, Why};
 use alloc::collections::VecDeque;
 
 /// Queues.

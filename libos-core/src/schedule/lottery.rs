@@ -1,6 +1,6 @@
 //! In proportion to weights, by chance: Waldspurger and Weihl, *Lottery Scheduling*, OSDI 1994.
 
-use super::{ById, Id, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{ById, Id, Refusal, Scheduler, Terms, Why};
 use alloc::vec::Vec;
 
 /// Each holds as many tickets as its weight; one of those that are ready is drawn for each quantum. Who used

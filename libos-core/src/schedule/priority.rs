@@ -1,6 +1,6 @@
 //! The most important first.
 
-use super::{ById, Id, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{ById, Id, Refusal, Scheduler, Terms, Why};
 use alloc::collections::{BTreeMap, VecDeque};
 
 /// The highest [`Terms::priority`] that is ready runs, at once; equals take turns. Lower ones wait as long as

@@ -1,6 +1,6 @@
 //! Each in turn.
 
-use super::{Id, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{Id, Refusal, Scheduler, Terms, Why};
 use alloc::collections::VecDeque;
 
 /// Who waits longest is next, for the same quantum as everybody.

@@ -1,6 +1,6 @@
 //! In proportion to weights, exactly: Waldspurger and Weihl, *Stride Scheduling*, MIT/LCS/TM-528, 1995.
 
-use super::{ById, Id, Refusal, Scheduler, Terms, Why};
+use super::scheduler::{ById, Id, Refusal, Scheduler, Terms, Why};
 use alloc::collections::BTreeSet;
 
 /// Who runs is charged the ticks that it ran, divided by its weight; who was charged least is next. Of any

@@ -7,6 +7,7 @@ extern crate std;
 use super::*;
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 use proptest::prelude::*;
 use std::format;
 

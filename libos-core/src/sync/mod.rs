@@ -1,12 +1,13 @@
 //! What threads and tasks wait for one another with: mutex, condition variable, semaphore, channel, barrier,
 //! once.
 //!
-//! Each call that may wait comes twice: `lock` has a thread wait, `lock_async` a task. A thread and a task can
-//! wait for the same thing, on the same core or on different ones; where there are no threads, the core waits.
-//! All of them work as the value of a static.
+//! Each call that may wait comes twice: `lock` has a thread wait, `lock_async` a task. A thread and a task
+//! can wait for the same thing, on the same core or on different ones; where there are no threads, the core
+//! waits. All of them work as the value of a static.
 //!
 //! Who waits first is woken first. It may still be overtaken by somebody who comes just then and does not
-//! have to wait: then it stays first. A future that is dropped while it waits passes on what was meant for it.
+//! have to wait: then it stays first. A future that is dropped while it waits passes on what was meant for
+//! it.
 //!
 //! Nothing is poisoned: a thread that panics ends the unikernel. Nothing here may be used in a trap handler.
 //!
@@ -18,22 +19,13 @@
 #![forbid(unsafe_code)]
 
 mod barrier;
+mod base;
 mod channel;
 mod condition;
 mod mutex;
 mod once;
 mod semaphore;
 mod waiters;
-
-/// What the primitives stand on.
-mod base {
-    pub use crate::cpu::lock::Deferred as Short;
-    pub use crate::thread::block_on;
-    /// What holds a value that is made once: never contended, as a mutex is before it.
-    pub use spin::Once as Ready;
-    /// What holds a mutex's value: never contended, as a semaphore of one permit is before it.
-    pub use spin::mutex::{SpinMutex as Cell, SpinMutexGuard as CellGuard};
-}
 
 pub use barrier::Barrier;
 pub use channel::{Closed, Receiver, Sender, TryReceive, TrySend, channel};

@@ -6,8 +6,6 @@ use crate::schedule::{Id, Terms};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::cell::{RefCell, UnsafeCell};
@@ -137,15 +135,5 @@ impl Control {
     pub unsafe fn take_stack(&self) -> Option<ThreadStack> {
         // SAFETY: nobody else uses it.
         unsafe { (*self.own.stack.get()).take() }
-    }
-}
-
-impl Wake for Control {
-    fn wake(self: Arc<Self>) {
-        super::queue::unpark(&self);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        super::queue::unpark(self);
     }
 }

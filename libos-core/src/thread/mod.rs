@@ -10,15 +10,15 @@
 //! ```
 //!
 //! [`start`] names the scheduler ([`crate::schedule`]) and makes the caller the first thread. What waits
-//! anywhere in this library or in those above it (a disk, the network, a clock, another core) makes its thread
-//! wait from then on, not its core: all of it goes through [`crate::upcall::wait_until`].
+//! anywhere in this library or in those above it (a disk, the network, a clock, another core) makes its
+//! thread wait from then on, not its core: all of it goes through [`crate::upcall::wait_until`].
 //!
 //! # When others run
 //!
 //! When a thread waits, ends or [yields](yield_now); and at any other time, when its quantum is over or
-//! somebody more urgent is woken: the timer's interrupt switches. Not while it has a
-//! [`Section`] open, holds a [`crate::lock::Deferred`] or [`crate::lock::Masked`], or runs a trap handler with
-//! interrupts disabled. The timer is set only while somebody waits for the core.
+//! somebody more urgent is woken: the timer's interrupt switches. Not while it has a [`Section`] open,
+//! holds a [`crate::lock::Deferred`] or [`crate::lock::Masked`], or runs a trap handler with interrupts
+//! disabled. The timer is set only while somebody waits for the core.
 //!
 //! # Several cores
 //!

@@ -13,6 +13,7 @@ use crate::schedule::{Id, Refusal, Scheduler, Terms, Why};
 use crate::time::ticks;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut, Range};
@@ -59,8 +60,8 @@ struct Core {
     waiting: UnsafeCell<Vec<Waiting>>,
 }
 
-// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled. What they point
-// to may be used by any core: controls are `Sync`, conditions are called by their own core.
+// SAFETY: `queue` is used by who holds `turn`, `waiting` by its core with interrupts disabled. What they
+// point to may be used by any core: controls are `Sync`, conditions are called by their own core.
 unsafe impl Sync for Core {}
 
 static CORES: [Core; MAX_NUMBERS] = [const {
@@ -285,6 +286,16 @@ pub(super) fn unpark(thread: &Arc<Control>) {
     }
 }
 
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        unpark(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        unpark(self);
+    }
+}
+
 /// Lets somebody more urgent run, as soon as the caller may stop.
 fn at_once(quiet: &Quiet) {
     let here = here();
@@ -443,7 +454,8 @@ pub(super) fn end() -> ! {
     let now = ticks();
     if let Some((id, from)) = queue.stop(now) {
         queue.gone = queue.leave(id);
-        // SAFETY: the thread is the caller, and was noted as ended. Its control lives until its stack is left.
+        // SAFETY: the thread is the caller, and was noted as ended. Its control lives until its stack is
+        // left.
         unsafe { depart(queue, from, now) };
     }
     unreachable!("a thread that has ended runs");

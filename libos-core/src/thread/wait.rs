@@ -70,9 +70,9 @@ pub fn park_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Runs the tasks of an executor until `main` has ended. While there is nothing to do, the thread waits, until
-/// a timer is due or a task is woken, be it by another thread. A program with a network has `Net::run` of
-/// `libos-net`.
+/// Runs the tasks of an executor until `main` has ended. While there is nothing to do, the thread waits,
+/// until a timer is due or a task is woken, be it by another thread. A program with a network has
+/// `Net::run` of `libos-net`.
 ///
 /// # Panics
 ///

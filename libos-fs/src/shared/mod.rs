@@ -92,6 +92,7 @@ use crate::cache::{ReplacementPolicy, SharedCache};
 use crate::device::EndRequest;
 use crate::error::FsError;
 use crate::file_id::FileId;
+use crate::lock::Mutex;
 use ahead::{Ahead, Tally};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -102,7 +103,6 @@ use desk::Desk;
 use frames::Frames;
 use gate::Gate;
 use names::Names;
-use spin::Mutex;
 use statistics::Counters;
 
 /// What all cores share. Locks, if several are wanted, in this order: `naming`, a file's `writing`, both of

@@ -15,8 +15,8 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// Runs the unikernel on a machine whose time is the number of its instructions: quanta end where they should,
-/// however busy the host is.
+/// Runs the unikernel on a machine whose time is the number of its instructions: quanta end where they
+/// should, however busy the host is.
 fn counted(context: &Context, words: &[&str]) -> Result<Said, String> {
     let machine: &[&str] = match context.platform {
         // Its clock counts instructions anyway.
