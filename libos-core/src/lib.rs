@@ -54,7 +54,7 @@
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
 //!
-//! rows: arguments schedule · platform::* · cpu::* · task · memory::* · cpu::cores · time
+//! rows: arguments schedule · platform::* · cpu::* · task · memory::* · memory::window::+ · cpu::cores · time
 //! rows: thread · sync · io::* · power · panic · host::* · entry
 //! ```
 #![no_std]

@@ -20,7 +20,8 @@
 //! * A page is either mapped and the window's, or somebody's `Box<Page>`. [`Pages::remove`] ends the mapping
 //!   and its translation before it gives the box back.
 //! * Windows, [`Pages`] and [`Cells`] stay with the thread that made them, and that stays on its core as long
-//!   as it has a window. So no other core has translations of their addresses in use. The tables of a window are never freed; the next window takes them over.
+//!   as it has a window. So no other core has translations of their addresses in use. The tables of a window
+//!   are never freed; the next window takes them over.
 //! * An access that can't be answered never returns.
 
 mod caching;
@@ -457,6 +458,10 @@ impl Window {
     ///
     /// It takes a tenth of the instructions of the usual way, and so it may do less ([`crate::quick`]): it
     /// runs on a small stack with interrupts disabled, does not wait, and touches no page that is not there.
+    ///
+    /// It is not asked where the program's stack lies below the core's stack for exceptions, as a thread's
+    /// may: a window that threads use has a handler of the other kind as well, or their first fault ends the
+    /// unikernel.
     pub fn set_quick_handler(&mut self, handler: impl Fn(&Fault) -> bool + 'static) {
         let retry = move |fault: &Fault| if handler(fault) { fault.instruction } else { 0 };
         // SAFETY: the access is made again, or not answered.
