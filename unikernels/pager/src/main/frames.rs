@@ -99,6 +99,13 @@ fn large_pages() -> Result<(), String> {
     pages.insert_frame(20, &large, 77, Protection::Read).map_err(text)?;
     expect(cells.get(20 * 512 + 77) == 77, "a part of it as a small page")?;
     expect(pages.copy(512 + 77).is_some_and(|copy| copy.0[77 * 8] == 77), "a page of it can be copied")?;
+    pages.protect_all(400..600, Protection::Read);
+    expect(cells.get(600 * 512 + 88) == 88, "it may be read")?;
+    pages.protect_all(512..513, Protection::Write);
+    cells.set(600 * 512 + 88, 88);
+    let mut written = alloc::vec::Vec::new();
+    pages.take_written(0..2048, |page| written.push(page));
+    expect(written.into_iter().eq(512..1024) && !pages.written(600), "written as a whole")?;
     expect(pages.remove(600).is_none(), "it goes as a whole")?;
     expect(matches!(pages.remove(512), Some(Taken::Frames(_))) && !pages.is_there(600), "by its first page")?;
     pages.insert(600, page(3), Protection::Write);
