@@ -314,7 +314,7 @@ fn nobody_pays_for_the_prefetching_of_another() {
     let options = CacheOptions {
         blocks: 100,
         read_ahead: ReadAheadKind::Aggressive,
-        policy: PolicyKind::Lru,
+        policy: PolicyKind::Lru.into(),
         ..CacheOptions::default()
     };
     let volume = Volume::mount(Box::new(disk(&[60, 300])), options).unwrap();

@@ -13,8 +13,8 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// The own build copies next to nothing and reads fewer blocks; all who count agree, and every answer is right:
-/// otherwise the command fails.
+/// The own build copies next to nothing and reads fewer blocks. All who count agree, and every answer is
+/// right: otherwise the command fails.
 fn compare(context: &Context) -> Verdict {
     let json = text(&context.scratch.path().join("httpd.json"));
     // So few requests don't fill more.
