@@ -271,8 +271,8 @@ impl File {
     }
 
     /// CRC-32 of each block as the volume keeps them: they tell contents from others without reading them. A
-    /// hole has 0; the last block counts whole. `None` on ext4, which keeps none, and while something that was
-    /// written to any file is not committed.
+    /// hole has 0; the last block counts whole. `None` on ext4, which keeps none, and while something that
+    /// was written to any file is not committed.
     ///
     /// # Errors
     ///

@@ -229,7 +229,7 @@ fn wrong_disclosures_cost_time_and_nothing_else() {
 /// read: what to keep for the next pass, only the replacement policy knows.
 #[test]
 fn where_nothing_is_known_the_policy_chooses() {
-    let reads = |read_ahead, policy| {
+    let reads = |read_ahead, policy: PolicyKind| {
         let options =
             CacheOptions { blocks: 300, policy: policy.into(), read_ahead, ..CacheOptions::default() };
         let volume = Volume::mount(Box::new(disk(&[400])), options).unwrap();
@@ -314,7 +314,7 @@ fn nobody_pays_for_the_prefetching_of_another() {
     let options = CacheOptions {
         blocks: 100,
         read_ahead: ReadAheadKind::Aggressive,
-        policy: PolicyKind::Lru,
+        policy: PolicyKind::Lru.into(),
         ..CacheOptions::default()
     };
     let volume = Volume::mount(Box::new(disk(&[60, 300])), options).unwrap();

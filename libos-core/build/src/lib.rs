@@ -39,15 +39,13 @@ pub const IMAGE_BASE: u64 = 0x10_0000;
 pub const UNIKERNEL_ENTRY: &str = "hx_start";
 
 /// Arguments that make the host's linker produce a bare-metal image.
-const ARGUMENTS: [&str; 11] = [
+const ARGUMENTS: [&str; 10] = [
     "-nostartfiles",
     "-nostdlib",
     "-static",
     "-no-pie",
     "-Wl,--build-id=none",
     "-Wl,--gc-sections",
-    // Of functions with the same instructions one is kept; nobody here compares their addresses.
-    "-Wl,--icf=all",
     "-Wl,--no-eh-frame-hdr",
     "-Wl,-z,max-page-size=4096",
     "-Wl,-z,norelro",

@@ -84,8 +84,8 @@ impl Documents {
     }
 
     /// Blocks of a file of which `block` is one, and which of its blocks is the first of them: all of a small
-    /// file, one of a large one; the last cut to what the file has of it. `None` if the cache can't lend them:
-    /// then they are copied.
+    /// file, one of a large one; the last cut to what the file has of it. `None` if the cache can't lend
+    /// them: then they are copied.
     ///
     /// # Errors
     ///

@@ -22,8 +22,8 @@ pub enum End {
 
 /// Time limit of one boot with all that is asked.
 const LIMIT: Duration = Duration::from_secs(900);
-/// How long a server may take to be there.
-const START: Duration = Duration::from_secs(60);
+/// How long a server may take to be there: Linux unpacks what it serves first, and the host may be busy.
+const START: Duration = Duration::from_secs(240);
 /// How long one attempt to reach it may take.
 const ATTEMPT: Duration = Duration::from_millis(300);
 

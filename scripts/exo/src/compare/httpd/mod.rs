@@ -322,8 +322,8 @@ mod tests {
     fn sizes_are_shares_of_the_site_or_bytes() {
         assert_eq!((blocks("20%", 1000).unwrap(), blocks("4M", 1000).unwrap()), (200, 1024));
         for wrong in ["0%", "101%", "x%", "1000", "M"] {
-            let said = blocks(wrong, 1000).map_err(|error| error.to_string());
-            assert!(said.as_ref().is_err_and(|said| said.contains("--cache 20%")), "{wrong}: {said:?}");
+            let fix = blocks(wrong, 1000).err().and_then(|error| error.fix());
+            assert!(fix.is_some_and(|fix| fix.contains("--cache 20%")), "{wrong}");
         }
     }
 }
