@@ -157,6 +157,11 @@ impl Net {
         self.handle.stack().statistics()
     }
 
+    /// Frames received and sent. [`Net::statistics`] has them, too, but adds up what all connections count.
+    pub fn frames(&self) -> (u64, u64) {
+        self.handle.stack().frames()
+    }
+
     /// What the link has counted.
     pub fn link_statistics(&self) -> NicStatistics {
         self.handle.stack().link().statistics()

@@ -153,6 +153,11 @@ impl Stack {
         }
     }
 
+    /// Frames received and sent.
+    pub(crate) fn frames(&self) -> (u64, u64) {
+        (self.statistics.frames_received, self.statistics.frames_sent)
+    }
+
     /// Takes the frames that have come, polls the connections that need it, and sends. Returns whether there
     /// is more to do at once.
     pub(crate) fn poll(&mut self, now_us: i64) -> bool {
@@ -347,7 +352,9 @@ impl Stack {
             }
         }
         if waits {
-            self.ask_neighbor(remote, sent.asked_neighbor, now_us);
+            let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
+            outlet.ask_neighbor(remote, sent.asked_neighbor);
+            self.statistics.frames_sent += outlet.sent().frames;
         }
         self.settle(slot, now_us);
         if self.deadlines.len() > 4 * self.table.len() + 64 {

@@ -164,12 +164,11 @@ impl Pair {
 
     /// One turn of everybody; whether anything happened.
     pub fn turn(&self) -> bool {
-        let frames = |net: &Net| (net.statistics().frames_received, net.statistics().frames_sent);
-        let before = (frames(&self.server), frames(&self.client));
+        let before = (self.server.frames(), self.client.frames());
         let ran = self.executor.run_ready();
         self.server.poll();
         self.client.poll();
-        ran || self.executor.is_ready() || before != (frames(&self.server), frames(&self.client))
+        ran || self.executor.is_ready() || before != (self.server.frames(), self.client.frames())
     }
 }
 
