@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::headers::Headers;
-use super::{AT_ONCE, Jam, Judged, Net, Origin, PacketRing, is_whole};
+use super::{AT_ONCE, Jam, Judged, Net, PacketRing, is_whole};
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Pages;
 use crate::resource::{Calls, Work, count};
@@ -117,7 +117,7 @@ impl Net {
         } else if !self.may_send(sender, &headers) {
             Err(PacketOutcome::NotAllowed)
         } else {
-            Ok(Judged { headers, bytes, offload })
+            Ok(Judged { headers, bytes, offload, sender: sender.number() })
         }
     }
 
@@ -142,7 +142,7 @@ impl Net {
         pages: &Pages,
         calls: &mut Calls,
     ) -> Result<u32, PacketOutcome> {
-        self.route(Origin::Environment(id), judged, pages, calls);
+        self.route(judged, pages, calls);
         if self.goes_outside(&judged.headers) {
             if room == Room::Never {
                 return Err(PacketOutcome::Timeout);
