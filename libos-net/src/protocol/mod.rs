@@ -110,8 +110,8 @@ pub trait Protocol {
     }
 
     /// Whether it wants to answer a request itself as long as there is room in the backlog, though
-    /// [`Protocol::begin`] is there, since it agrees on more than the stack does. Then one machine is made for
-    /// each request, and the stack answers only those for which there is no room.
+    /// [`Protocol::begin`] is there, since it agrees on more than the stack does. Then one machine is made
+    /// for each request, and the stack answers only those for which there is no room.
     fn wants_requests(&self) -> bool {
         !self.can_begin()
     }

@@ -112,8 +112,8 @@ fn between_environments(context: &Context) -> Verdict {
 /// Pages that a client gets beside a flood, on so many connections.
 const PAGES: u64 = 400;
 const CONNECTIONS: u64 = 16;
-/// A slice for which that is more than enough work. The usual ones are five times as long, and leave less to a
-/// flood: while its neighbour sleeps it has no more than two thirds of his ring.
+/// A slice for which that is work enough. The usual ones are five times as long, and leave less to a flood:
+/// while its neighbour sleeps it has no more than two thirds of his ring.
 const SLICE: &str = "slice-us=2000";
 /// Percent of the time without a flood that they may take with one.
 const MOST_PERCENT: u64 = 110;
