@@ -1,6 +1,6 @@
 //! Many connections, and strangers who mean no good.
 
-use crate::pair::strangers::{from_another, recorded_syn};
+use crate::pair::strangers::{checksum, from_another, recorded_syn};
 use crate::pair::{Pair, Small, config, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, wire};
@@ -93,7 +93,7 @@ fn datagram(port: u16) -> Frame {
     bytes[16..18].copy_from_slice(&46_u16.to_be_bytes());
     bytes[23] = 17;
     bytes[24..26].fill(0);
-    let sum = pair::strangers::checksum(&[&bytes[14..34]]);
+    let sum = checksum(&[&bytes[14..34]]);
     bytes[24..26].copy_from_slice(&sum);
     // Without a checksum.
     bytes[36..42].copy_from_slice(&[(port >> 8) as u8, port as u8, 0, 26, 0, 0]);
