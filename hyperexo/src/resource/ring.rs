@@ -40,8 +40,7 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
     /// Slots of completions that the environment has not taken, the last one first.
     pub fn unread(&self) -> impl ExactSizeIterator<Item = usize> {
         let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
-        let slot = move |back| self.cq_tail.wrapping_sub(1 + back) as usize % COMPLETIONS;
-        (0..unread.min(COMPLETIONS as u32)).map(slot)
+        (0..unread).map(move |at| self.cq_tail.wrapping_sub(1 + at) as usize % COMPLETIONS).take(COMPLETIONS)
     }
 
     /// A copy of one of the next submissions, which stays there; the caller has seen that it is waiting.

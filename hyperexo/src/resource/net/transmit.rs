@@ -51,7 +51,7 @@ impl Net {
                 // It stays in the ring, and is copied and judged anew once there is room.
                 continue;
             }
-            let sent = judged.and_then(|judged| self.pass_on(id, &judged, room, pages, calls));
+            let sent = judged.and_then(|judged| self.pass_on(&judged, room, pages, calls));
             self.complete(id, &parts, sent, calls);
             if parts.count > 1 {
                 break;
@@ -136,7 +136,6 @@ impl Net {
     /// Passes the packet that has been judged on to everybody it is for; returns its bytes.
     fn pass_on(
         &mut self,
-        id: EnvironmentId,
         judged: &Judged,
         room: Room,
         pages: &Pages,
