@@ -51,6 +51,23 @@ pub fn sleep_until(deadline: u64) {
     upcall::wait_until(|| !wake_at(deadline));
 }
 
+/// Sleeps until `condition` holds or the time is over; without a timeout until it holds. Returns whether it
+/// holds. It is looked at first of all and after every upcall: another core that makes it hold calls this one
+/// ([`crate::cores::wake`]).
+///
+/// # Panics
+///
+/// As [`sleep`].
+pub fn wait(timeout: Option<Duration>, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = timeout.map(deadline_after);
+    let mut holds = false;
+    upcall::wait_until(|| {
+        holds = condition();
+        holds || deadline.is_some_and(|deadline| !wake_at(deadline))
+    });
+    holds
+}
+
 /// The value of [`ticks`] after a duration.
 pub(crate) fn deadline_after(duration: Duration) -> u64 {
     ticks().saturating_add(ticks_in(duration))

@@ -62,5 +62,5 @@ pub use error::FsError;
 pub use file_id::FileId;
 pub use file_system::{DirectoryEntry, EntryKind, Format, Space};
 pub use plan::{BadPlan, CachePlan};
-pub use shared::{SharedFile, SharedStatistics, SharedVolume};
+pub use shared::{SharedFile, SharedStatistics, SharedVolume, Turns};
 pub use volume::{File, Volume};

@@ -1,11 +1,11 @@
 //! Strangers who ask for connections and mean none, by the hundred thousand; and what connections cost.
 
 use crate::pair::strangers::{from_another, recorded_syn};
-use crate::pair::{Pair, advance, config, remote};
+use crate::pair::{Pair, Variant, advance, config, remote};
 use allocation_counter::measure;
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, Wire, wire};
-use libos_net::{Interactive, Net, TcpStream};
+use libos_net::{Interactive, Net, TcpPolicy, TcpStream};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -49,11 +49,21 @@ impl Link for Flooded {
 
 #[test]
 fn who_means_it_is_served_while_a_hundred_thousand_do_not() {
+    serves_while_others_only_knock(Interactive);
+}
+
+/// Our own machines answer as long as there is room, the stack after that: nobody notices.
+#[test]
+fn who_means_it_is_served_on_our_own_protocol_too() {
+    serves_while_others_only_knock(Variant::OWN);
+}
+
+fn serves_while_others_only_knock(policy: impl TcpPolicy + 'static) {
     let (one, two) = wire(64);
     let sent: Rc<Cell<u32>> = Rc::default();
     let flooded = Flooded { below: one, syn: recorded_syn(), sent: Rc::clone(&sent), most: 100_000, turn: 0 };
     let pair = Pair::of(Net::new(flooded, &config(1)).unwrap(), Net::new(two, &config(2)).unwrap());
-    pair.serve_echo(16, Interactive);
+    pair.serve_echo(16, policy);
     for _ in 0..10 {
         pair.turn();
     }
@@ -107,10 +117,19 @@ fn a_request_that_is_repeated_is_answered_as_often() {
 
 #[test]
 fn a_flood_takes_no_more_than_the_backlog_and_passes() {
+    takes_no_more_than_the_backlog(Interactive);
+}
+
+#[test]
+fn a_flood_takes_no_more_of_our_own_protocol() {
+    takes_no_more_than_the_backlog(Variant::OWN);
+}
+
+fn takes_no_more_than_the_backlog(policy: impl TcpPolicy + 'static) {
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
     let server = Net::new(one, &config(1)).unwrap();
-    let listener = server.listen(7, 16, Interactive).unwrap();
+    let listener = server.listen(7, 16, policy).unwrap();
     let poll = |two: &mut Wire| {
         server.poll();
         while two.receive().is_some() {}
@@ -138,6 +157,33 @@ fn a_flood_takes_no_more_than_the_backlog_and_passes() {
     }
     assert_eq!(server.statistics().connections, 0);
     drop(listener);
+}
+
+/// After a cookie, a server that speaks first has nothing but the handshake to go by.
+#[test]
+fn a_server_that_speaks_first_is_heard_after_a_cookie() {
+    for policy in [Variant::SMOL, Variant::OWN] {
+        let (one, two) = wire(64);
+        let flooded = Flooded { below: one, syn: recorded_syn(), sent: Rc::default(), most: 3_000, turn: 0 };
+        let pair = Pair::of(Net::new(flooded, &config(1)).unwrap(), Net::new(two, &config(2)).unwrap());
+        let listener = pair.server.listen(7, 16, policy).unwrap();
+        pair.executor.spawn(async move {
+            let mut stream = listener.accept().await;
+            stream.write_all(&[9; 5000]).await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        for _ in 0..10 {
+            pair.turn();
+        }
+        let client = pair.client.clone();
+        pair.run(async move {
+            let mut stream = client.connect(remote(7), &Interactive).await.unwrap();
+            let mut got = [0; 5000];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, [9; 5000]);
+        });
+        assert!(pair.server.statistics().cookies_accepted > 0, "{policy:?}");
+    }
 }
 
 #[test]

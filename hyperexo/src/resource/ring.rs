@@ -34,8 +34,13 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
     /// Whether a completion is sure to find a place, besides `outstanding` others that are still to come.
     /// Never, if the environment's index can't be.
     pub fn has_room(&self, outstanding: u32) -> bool {
+        self.unread().len().saturating_add(outstanding as usize) < COMPLETIONS
+    }
+
+    /// Slots of completions that the environment has not taken, the last one first.
+    pub fn unread(&self) -> impl ExactSizeIterator<Item = usize> {
         let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
-        unread.saturating_add(outstanding) < COMPLETIONS as u32
+        (0..unread).map(move |at| self.cq_tail.wrapping_sub(1 + at) as usize % COMPLETIONS).take(COMPLETIONS)
     }
 
     /// A copy of one of the next submissions, which stays there; the caller has seen that it is waiting.

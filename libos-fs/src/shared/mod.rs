@@ -75,6 +75,7 @@ mod requests;
 mod sleep;
 mod staging;
 mod statistics;
+mod turns;
 mod volume;
 mod write;
 mod write_back;
@@ -86,6 +87,7 @@ pub use sleep::Sleep;
 #[cfg(feature = "std")]
 pub use sleep::Threads;
 pub use statistics::SharedStatistics;
+pub use turns::Turns;
 pub use volume::SharedVolume;
 
 use crate::cache::{ReplacementPolicy, SharedCache};

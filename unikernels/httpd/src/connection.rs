@@ -131,7 +131,8 @@ async fn take_body<S: Read + Write>(
         return Ok(());
     }
     if request.expects_continue && incoming.is_empty() {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| End::Gone)?;
+        let going_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+        executor.within(SLOWNESS, going_on).await.and_then(Result::ok).ok_or(End::Gone)?;
     }
     let reading = async {
         match request.body {

@@ -105,10 +105,7 @@ impl Site {
     ///
     /// If the volume can't be read.
     pub fn find(&self, request: &Request) -> Result<Place, FsError> {
-        let mut path = request.path.clone();
-        if path.ends_with('/') {
-            path.push_str(INDEX);
-        }
+        let path = canonical(&request.path);
         let remembered = self.known.borrow().get(&path).cloned();
         let known = match remembered {
             Some(known) => known,
@@ -190,6 +187,21 @@ fn variant(coding: Option<&'static str>, file: File) -> Result<Variant, FsError>
     Ok(Variant { coding, file, length, tag })
 }
 
+/// A path without what makes no difference to the volume, so that each file is known by one path only; with
+/// the name of the index, if it is that of a directory.
+fn canonical(path: &str) -> String {
+    let mut canonical = String::with_capacity(path.len() + INDEX.len());
+    for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+        canonical.push('/');
+        canonical.push_str(name);
+    }
+    if path.ends_with('/') || path.ends_with("/.") {
+        canonical.push('/');
+        canonical.push_str(INDEX);
+    }
+    canonical
+}
+
 /// Whether an error says that there is no such file.
 fn is_absent(error: &FsError) -> bool {
     matches!(
@@ -219,6 +231,16 @@ fn accepts(accepted: &str, coding: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_one_path() {
+        for path in ["/a/b", "//a/b", "/a///b", "/./a/././b"] {
+            assert_eq!(canonical(path), "/a/b", "{path}");
+        }
+        for (path, index) in [("/", "/index.html"), ("///", "/index.html"), ("/a//", "/a/index.html")] {
+            assert_eq!(canonical(path), index);
+        }
+    }
 
     #[test]
     fn codings_are_accepted_by_name_unless_their_weight_is_nothing() {

@@ -56,6 +56,8 @@ struct Rings {
     first_frame: u64,
     /// Index of the virtual CPU that bound them, and that is called.
     vcpu: usize,
+    /// Whose packet each slot of a completion for received ones was used for last.
+    senders: [u16; RING_PACKETS],
 }
 
 impl Rings {
@@ -73,18 +75,16 @@ struct Holding {
     accounting: &'static Accounting,
 }
 
-/// Where a packet comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Environment(EnvironmentId),
-    Device,
-}
+/// Whose packet it is that comes from the device; an environment's is its number's.
+const DEVICE: u16 = 0;
 
 /// What is known of the packet that is being judged.
 struct Judged {
     headers: Headers,
     bytes: usize,
     offload: Offload,
+    /// [`DEVICE`], or the number of an environment.
+    sender: u16,
 }
 
 /// A full device.
@@ -237,7 +237,8 @@ impl Net {
         // SAFETY: `NetRings` are atomics only; the frames are the environment's and pinned until it ends.
         let shared = unsafe { pages.memory.shared::<NetRings>(first) };
         let (transmit, receive) = (KernelRing::new(&shared.transmit), KernelRing::new(&shared.receive));
-        self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu });
+        let senders = [DEVICE; RING_PACKETS];
+        self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu, senders });
         Ok(self.device.offloads().union(Offloads::CHECKSUM))
     }
 
@@ -248,15 +249,13 @@ impl Net {
     }
 
     /// Puts the packet that has been judged into the rings of those on this machine that it is for.
-    fn route(&mut self, origin: Origin, judged: &Judged, pages: &Pages, calls: &mut Calls) {
+    fn route(&mut self, judged: &Judged, pages: &Pages, calls: &mut Calls) {
         let headers = &judged.headers;
         if headers.destination.is_group() {
             for number in self.listeners(headers).numbers() {
                 let reader =
                     self.holdings.get(usize::from(number)).and_then(Option::as_ref).map(|holding| holding.id);
-                if let Some(reader) = reader
-                    && origin != Origin::Environment(reader)
-                {
+                if let Some(reader) = reader.filter(|_| number != judged.sender) {
                     self.deliver(reader, judged, pages, calls);
                 }
             }
@@ -282,7 +281,7 @@ impl Net {
     fn deliver(&mut self, reader: EnvironmentId, judged: &Judged, pages: &Pages, calls: &mut Calls) {
         let Net { holdings, device, .. } = self;
         let Some(holding) = holding_of(holdings, reader, |holding| holding.id) else { return };
-        if put(holding, &device.packet()[..judged.bytes], judged.offload, pages, calls).is_none() {
+        if put(holding, &device.packet()[..judged.bytes], judged, pages, calls).is_none() {
             count(&holding.accounting.net_packets_dropped, 1);
         }
     }
@@ -330,7 +329,7 @@ impl Net {
         if let Some(headers) = Headers::parse(&self.device.packet()[..bytes]) {
             // Nobody out there has an address of this machine.
             if self.place_of(headers.source).is_none() && is_whole(&headers, bytes) {
-                self.route(Origin::Device, &Judged { headers, bytes, offload }, pages, calls);
+                self.route(&Judged { headers, bytes, offload, sender: DEVICE }, pages, calls);
             }
         }
         self.device.recycle();
@@ -403,17 +402,21 @@ fn is_whole(headers: &Headers, bytes: usize) -> bool {
     bytes <= MAX_PACKET_BYTES || !headers.destination.is_group()
 }
 
-/// Puts a packet into the next frames that an environment offers. `None`: there is no room for all of it.
+/// Puts a packet into the next frames that an environment offers. `None`: there is no room for all of it, or
+/// its sender, a neighbour, has twice as many there that were not looked at as others would have room (the
+/// dynamic threshold of Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
 fn put(
     holding: &mut Holding,
     packet: &[u8],
-    offload: Offload,
+    judged: &Judged,
     pages: &Pages,
     calls: &mut Calls,
 ) -> Option<()> {
-    let Rings { receive: ring, vcpu, .. } = holding.rings.as_mut()?;
+    let Judged { sender, offload, .. } = *judged;
+    let Rings { receive: ring, vcpu, senders, .. } = holding.rings.as_mut()?;
     let frames = packet.len().div_ceil(FRAME_BYTES) as u16;
-    if ring.waiting()? < frames.into() || !ring.has_room(u32::from(frames) - 1) {
+    let held = ring.unread().filter(|slot| sender != DEVICE && senders[*slot] == sender).count() as u32;
+    if ring.waiting()? < held / 2 + u32::from(frames) || !ring.has_room(u32::from(frames) - 1) {
         return None;
     }
     let (mut whole, mut wanted) = (true, false);
@@ -428,6 +431,7 @@ fn put(
             (0, PacketOutcome::FrameNotBound)
         };
         wanted |= ring.post(&PacketCompletion { tag, bytes, more, outcome: Some(outcome), offload });
+        ring.unread().take(1).for_each(|slot| senders[slot] = sender);
     }
     if wanted {
         calls.add(holding.id, *vcpu);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::headers::Headers;
-use super::{AT_ONCE, Jam, Judged, Net, Origin, PacketRing, is_whole};
+use super::{AT_ONCE, Jam, Judged, Net, PacketRing, is_whole};
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Pages;
 use crate::resource::{Calls, Work, count};
@@ -51,7 +51,7 @@ impl Net {
                 // It stays in the ring, and is copied and judged anew once there is room.
                 continue;
             }
-            let sent = judged.and_then(|judged| self.pass_on(id, &judged, room, pages, calls));
+            let sent = judged.and_then(|judged| self.pass_on(&judged, room, pages, calls));
             self.complete(id, &parts, sent, calls);
             if parts.count > 1 {
                 break;
@@ -117,7 +117,7 @@ impl Net {
         } else if !self.may_send(sender, &headers) {
             Err(PacketOutcome::NotAllowed)
         } else {
-            Ok(Judged { headers, bytes, offload })
+            Ok(Judged { headers, bytes, offload, sender: sender.number() })
         }
     }
 
@@ -136,13 +136,12 @@ impl Net {
     /// Passes the packet that has been judged on to everybody it is for; returns its bytes.
     fn pass_on(
         &mut self,
-        id: EnvironmentId,
         judged: &Judged,
         room: Room,
         pages: &Pages,
         calls: &mut Calls,
     ) -> Result<u32, PacketOutcome> {
-        self.route(Origin::Environment(id), judged, pages, calls);
+        self.route(judged, pages, calls);
         if self.goes_outside(&judged.headers) {
             if room == Room::Never {
                 return Err(PacketOutcome::Timeout);
