@@ -12,6 +12,9 @@
 //! | [`power`] | the power button: an orderly end on request |
 //! | [`time`] | clock and sleeping |
 //! | [`task`] | asynchronous tasks: executor, timers, channels |
+//! | [`thread`] | threads: stacks of their own, preemption, several cores |
+//! | [`sync`] | what threads and tasks wait for one another with |
+//! | [`schedule`] | who of them runs: six schedulers, and how to write one |
 //! | [`memory`] | address space and frames |
 //! | [`heap`] | the global allocator |
 //! | [`frames`] | runs of frames with an owner |
@@ -20,6 +23,7 @@
 //! | [`cores`] | functions on other cores |
 //! | [`lock`] | mutual exclusion with other cores and with trap handlers |
 //! | [`trap`] | exceptions: handlers by vector |
+//! | [`quick`] | exceptions: short ways to a handler and back |
 //! | [`upcall`] | calls from the kernel, and sleeping until one comes |
 //! | [`mod@panic`] | the report at a bad end |
 //! | [`exo`] | the exokernel's calls, views and faults: for programs that run under HyperExo only |
@@ -35,19 +39,23 @@
 //! `host` comes late, so nothing above it knows what the unikernel runs on: it asks `platform`.
 //!
 //! ```text
-//! arguments · task
+//! arguments · schedule
 //! platform/   what a host must offer; device · block · packet · entropy · facts
-//! cpu/        lock · upcall · trap
-//! memory/     image · paging · physical · heap · frames · lent · linear · stacks · space · window
+//! cpu/        section · timer · lock · upcall · quick · trap
+//! task/       executor · channel
+//! memory/     image · paging · physical · heap · frames · lent · linear · level · thread_stacks · stacks ·
+//!             space · window
 //! cpu/        cores
 //! time
+//! thread/     switch · control · queue · wait · local
+//! sync/       base · waiters · semaphore · mutex · condition · barrier · once · channel
 //! io/         console · disk · net · random
 //! power · panic
 //! host/       exo/ (hypercall · information · frames · disk · net · view · faults) · direct/
 //! entry
 //!
-//! rows: arguments task · platform::* · cpu::* · memory::* · cpu::cores · time
-//! rows: io::* · power · panic · host::* · entry
+//! rows: arguments schedule · platform::* · cpu::* · task · memory::* · memory::window::+ · cpu::cores · time
+//! rows: thread · sync · io::* · power · panic · host::* · entry
 //! ```
 #![no_std]
 
@@ -62,11 +70,14 @@ pub mod memory;
 pub mod panic;
 mod platform;
 pub mod power;
+pub mod schedule;
+pub mod sync;
 pub mod task;
+pub mod thread;
 pub mod time;
 
 pub use arguments::Arguments;
-pub use cpu::{cores, lock, trap, upcall};
+pub use cpu::{cores, lock, quick, trap, upcall};
 pub use entry::{Termination, exit};
 pub use host::exo;
 pub use io::{console, disk, net, random};

@@ -14,7 +14,7 @@ use crate::cpu::lock::{self, Claimed, Holder};
 use crate::cpu::trap::{self, PAGE_FAULT, TrapFrame, UNHANDLED_EXIT_CODE};
 use crate::io::console;
 use crate::memory::{self, heap};
-use crate::{platform, println};
+use crate::{platform, println, thread};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_hw::descriptor::core_number;
@@ -79,7 +79,7 @@ pub fn report(information: &PanicInfo<'_>) -> ! {
             memory::acquired_frames()
         );
     }
-    print_core();
+    print_core(frame_pointer);
     print_backtrace(0, frame_pointer);
     exit(PANIC_EXIT_CODE)
 }
@@ -103,7 +103,7 @@ pub(crate) fn unhandled_trap(frame: &TrapFrame) -> ! {
             "the interrupted stack has no room for a handler, or the exception is one that none may handle"
         );
     }
-    print_core();
+    print_core(frame.rsp);
     print_registers(frame, fault_address);
     println!("  #0 {:#x}", frame.rip);
     print_backtrace(1, frame.rbp);
@@ -122,12 +122,19 @@ fn describe_page_fault(frame: &TrapFrame, address: u64) {
         println!("paged memory: {reason}");
     }
     if let Some((stack, bytes)) = memory::overflowed_stack(address) {
-        println!("stack overflow: the {stack} is full (it has {} KiB)", bytes >> 10);
+        let thread = thread::named_at(address);
+        let name = thread.as_ref().map_or("", |thread| thread.name());
+        let of = if name.is_empty() { "" } else { " of thread " };
+        println!("stack overflow: the {stack}{of}{name} is full (it has {} KiB)", bytes >> 10);
     }
 }
 
-/// Says on which core it happened, if that is not the core of `main`.
-fn print_core() {
+/// Says in which thread and on which core it happened, if that is not the core of `main`. `stack`: an address
+/// in the stack.
+fn print_core(stack: u64) {
+    if let Some(thread) = thread::named_at(stack) {
+        println!("  (in thread {:?})", thread.name());
+    }
     if core_number() != 0 {
         println!("  (on core {})", cores::current());
     }

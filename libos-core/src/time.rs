@@ -1,6 +1,6 @@
 //! The clock: the processor's time stamp counter, and sleeping.
 
-use crate::cpu::upcall;
+use crate::cpu::{timer, upcall};
 use crate::platform;
 use core::time::Duration;
 
@@ -28,6 +28,11 @@ pub fn since_boot_ns() -> u64 {
     to_ns(ticks().saturating_sub(platform::facts().boot_tsc), tsc_hz())
 }
 
+/// Ticks in a duration.
+pub fn ticks_in(duration: Duration) -> u64 {
+    to_ticks(duration, tsc_hz())
+}
+
 /// Sleeps. Meanwhile the core is free for others.
 ///
 /// # Panics
@@ -46,9 +51,26 @@ pub fn sleep_until(deadline: u64) {
     upcall::wait_until(|| !wake_at(deadline));
 }
 
+/// Sleeps until `condition` holds or the time is over; without a timeout until it holds. Returns whether it
+/// holds. It is looked at first of all and after every upcall: another core that makes it hold calls this one
+/// ([`crate::cores::wake`]).
+///
+/// # Panics
+///
+/// As [`sleep`].
+pub fn wait(timeout: Option<Duration>, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = timeout.map(deadline_after);
+    let mut holds = false;
+    upcall::wait_until(|| {
+        holds = condition();
+        holds || deadline.is_some_and(|deadline| !wake_at(deadline))
+    });
+    holds
+}
+
 /// The value of [`ticks`] after a duration.
 pub(crate) fn deadline_after(duration: Duration) -> u64 {
-    ticks().saturating_add(to_ticks(duration, tsc_hz()))
+    ticks().saturating_add(ticks_in(duration))
 }
 
 /// Has the calling virtual CPU woken when [`ticks`] reaches `deadline`. Returns `false` if it has already.
@@ -56,7 +78,7 @@ pub(crate) fn deadline_after(duration: Duration) -> u64 {
 pub(crate) fn wake_at(deadline: u64) -> bool {
     let ahead = ticks() < deadline;
     if ahead {
-        platform::current().set_timer(deadline);
+        timer::wake_by(deadline);
     }
     ahead
 }

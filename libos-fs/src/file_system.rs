@@ -67,6 +67,10 @@ pub(crate) trait FileSystem {
     fn lend(&self, _: FileId, _: u64) -> Result<Option<Arc<LentPage>>, FsError> {
         Ok(None)
     }
+    /// CRC-32 of each block of a file, if the format keeps them and no change is under way.
+    fn block_sums(&self, _: FileId) -> Result<Option<Vec<u32>>, FsError> {
+        Ok(None)
+    }
     fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError>;
     fn write_at(&self, file: FileId, offset: u64, from: &[u8]) -> Result<(), FsError>;
     fn truncate(&self, file: FileId, bytes: u64) -> Result<(), FsError>;

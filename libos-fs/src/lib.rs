@@ -21,7 +21,7 @@
 //! both):
 //!
 //! ```text
-//! rows: cache::order cache::chains · cache::policies::*
+//! rows: lock cache::order cache::chains · cache::policies::*
 //! rows: file_id lent_page device::+ cache::references cache::shared · error cache::key
 //! rows: path file_system cache::allocation::* · cache::buffer::* cache::managed cache::model::*
 //! rows: cache::replay · cache
@@ -40,6 +40,7 @@ pub mod extent_fs;
 mod file_id;
 mod file_system;
 mod lent_page;
+mod lock;
 mod path;
 mod plan;
 pub mod shared;
@@ -61,5 +62,5 @@ pub use error::FsError;
 pub use file_id::FileId;
 pub use file_system::{DirectoryEntry, EntryKind, Format, Space};
 pub use plan::{BadPlan, CachePlan};
-pub use shared::{SharedFile, SharedStatistics, SharedVolume};
+pub use shared::{SharedFile, SharedStatistics, SharedVolume, Turns};
 pub use volume::{File, Volume};

@@ -82,14 +82,31 @@ impl Volume {
     /// [`FsError::UnknownFormat`] if it is neither, [`FsError::Corrupt`] or [`FsError::Checksum`] if it is
     /// damaged, [`FsError::Device`] if the device fails.
     pub fn mount(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
+        Volume::mount_by(device, options, |cache| match ExtentVolume::mount(Rc::clone(cache)) {
+            Ok(volume) => Ok(Rc::new(volume)),
+            Err(FsError::UnknownFormat) => Ok(Rc::new(Ext4Volume::mount(Rc::clone(cache))?)),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The same for our own format alone. An image that mounts so has no code for the other.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::UnknownFormat`] if it is another, else as [`Volume::mount`].
+    pub fn mount_extent_fs(device: Box<dyn BlockDevice>, options: CacheOptions) -> Result<Volume, FsError> {
+        Volume::mount_by(device, options, |cache| Ok(Rc::new(ExtentVolume::mount(Rc::clone(cache))?)))
+    }
+
+    fn mount_by(
+        device: Box<dyn BlockDevice>,
+        options: CacheOptions,
+        mount: impl FnOnce(&Rc<BufferCache>) -> Result<Rc<dyn FileSystem>, FsError>,
+    ) -> Result<Volume, FsError> {
         let (log, end) = (device.reference_log(), device.end_request());
         let queue = Rc::new(DeviceQueue::new(device));
         let cache = Rc::new(BufferCache::new(queue, options));
-        let format: Rc<dyn FileSystem> = match ExtentVolume::mount(Rc::clone(&cache)) {
-            Ok(volume) => Rc::new(volume),
-            Err(FsError::UnknownFormat) => Rc::new(Ext4Volume::mount(Rc::clone(&cache))?),
-            Err(error) => return Err(error),
-        };
+        let format = mount(&cache)?;
         cache.end_of_mount();
         if let Some(print) = log {
             cache.log_references(print);
@@ -251,6 +268,17 @@ impl File {
     /// As [`File::read_at`].
     pub fn lend(&self, block: u64) -> Result<Option<Arc<LentPage>>, FsError> {
         self.format.now().lend(self.id, block)
+    }
+
+    /// CRC-32 of each block as the volume keeps them: they tell contents from others without reading them. A
+    /// hole has 0; the last block counts whole. `None` on ext4, which keeps none, and while something that
+    /// was written to any file is not committed.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Removed`] if the file is gone.
+    pub fn block_sums(&self) -> Result<Option<Vec<u32>>, FsError> {
+        self.format.now().block_sums(self.id)
     }
 
     /// Discloses that these blocks will be read, in this order, after all that its manager's files were

@@ -13,7 +13,7 @@ fn the_cache_does_what_the_simulator_does() {
         let disk = RamDisk::new(512);
         extent_fs::make(Box::new(disk.clone())).unwrap();
         let read_ahead = ReadAheadKind::None;
-        let options = CacheOptions { blocks: 8, policy: kind, read_ahead, ..CacheOptions::default() };
+        let options = CacheOptions { blocks: 8, policy: kind.into(), read_ahead, ..CacheOptions::default() };
         let volume = Volume::mount(Box::new(disk), options).unwrap();
         let file = volume.create("data").unwrap();
         file.write_at(0, &vec![1; 32 * BLOCK_BYTES]).unwrap();

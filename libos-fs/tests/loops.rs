@@ -38,9 +38,13 @@ fn read_loop(disk: &RamDisk, passes: u64, options: CacheOptions) -> (CacheStatis
 fn loops_miss_exactly_as_often_as_arithmetic_says() {
     for (n, c, k) in [(100, 80, 9), (64, 63, 5), (64, 1, 1), (50, 10, 4), (96, 48, 8)] {
         let disk = disk_with_file(n);
-        let run = |policy| {
+        let run = |policy: PolicyKind| {
             let read_ahead = ReadAheadKind::None;
-            read_loop(&disk, k, CacheOptions { blocks: c, policy, read_ahead, ..CacheOptions::default() })
+            read_loop(
+                &disk,
+                k,
+                CacheOptions { blocks: c, policy: policy.into(), read_ahead, ..CacheOptions::default() },
+            )
         };
         let (lru, references) = run(PolicyKind::Lru);
         let (mru, same) = run(PolicyKind::Mru);
@@ -62,8 +66,9 @@ fn read_ahead_changes_requests_and_hardly_anything_else() {
     let disk = disk_with_file(n);
     for read_ahead in [ReadAheadKind::Sequential, ReadAheadKind::Cluster] {
         for c in [819, 100, 4] {
-            let run = |policy| {
-                let options = CacheOptions { blocks: c, policy, read_ahead, ..CacheOptions::default() };
+            let run = |policy: PolicyKind| {
+                let options =
+                    CacheOptions { blocks: c, policy: policy.into(), read_ahead, ..CacheOptions::default() };
                 read_loop(&disk, k, options)
             };
             let (lru, references) = run(PolicyKind::Lru);
@@ -96,7 +101,7 @@ fn loops_over_many_small_files_come_within_two_percent_of_the_optimum() {
         let blocks = (data_blocks * 8 / 10) as usize;
         let options = CacheOptions {
             blocks,
-            policy: PolicyKind::Mru,
+            policy: PolicyKind::Mru.into(),
             record_references: true,
             ..CacheOptions::default()
         };

@@ -9,6 +9,7 @@ mod events;
 mod ext4;
 mod files;
 mod flips;
+mod lend;
 mod loops;
 mod lru_sp;
 mod managers;

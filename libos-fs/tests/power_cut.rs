@@ -170,8 +170,12 @@ fn a_cut_at_any_write_leaves_the_last_committed_state() {
         steps.push(Step::Commit);
         let policy = PolicyKind::ALL[seed as usize % PolicyKind::ALL.len()];
         let write_back = WriteBackKind::ALL[seed as usize % 3];
-        let options =
-            CacheOptions { blocks: 6 + seed as usize, policy, write_back, ..CacheOptions::default() };
+        let options = CacheOptions {
+            blocks: 6 + seed as usize,
+            policy: policy.into(),
+            write_back,
+            ..CacheOptions::default()
+        };
         let (device, whole) = PowerCut::new(&empty, None, seed);
         let volume = Volume::mount(Box::new(device), options.clone()).unwrap();
         let (committed, _, model) = run(&volume, &steps, &Model::new());

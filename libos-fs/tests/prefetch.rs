@@ -46,8 +46,12 @@ fn contents(file: usize, block: u64) -> u8 {
 fn run(program: &Program, cache_blocks: usize, read_ahead: ReadAheadKind, time: DiskTime) -> Outcome {
     let clock = SimulatedClock::default();
     let device = TimedDisk::new(disk(&program.files), time, clock.clone(), 16);
-    let options =
-        CacheOptions { blocks: cache_blocks, policy: program.policy, read_ahead, ..CacheOptions::default() };
+    let options = CacheOptions {
+        blocks: cache_blocks,
+        policy: program.policy.into(),
+        read_ahead,
+        ..CacheOptions::default()
+    };
     let volume = Volume::mount(Box::new(device), options).unwrap();
     let files: Vec<File> =
         (0..program.files.len()).map(|file| volume.open(&file.to_string()).unwrap()).collect();
@@ -192,7 +196,7 @@ fn wrong_disclosures_cost_time_and_nothing_else() {
         let options = CacheOptions {
             blocks: 2 + dice.below(40) as usize,
             read_ahead: ReadAheadKind::Aggressive,
-            policy: PolicyKind::ALL[seed as usize % PolicyKind::ALL.len()],
+            policy: PolicyKind::ALL[seed as usize % PolicyKind::ALL.len()].into(),
             ..CacheOptions::default()
         };
         let (device, _) = DelayedDevice::new(disk, 8, seed);
@@ -225,8 +229,9 @@ fn wrong_disclosures_cost_time_and_nothing_else() {
 /// read: what to keep for the next pass, only the replacement policy knows.
 #[test]
 fn where_nothing_is_known_the_policy_chooses() {
-    let reads = |read_ahead, policy| {
-        let options = CacheOptions { blocks: 300, policy, read_ahead, ..CacheOptions::default() };
+    let reads = |read_ahead, policy: PolicyKind| {
+        let options =
+            CacheOptions { blocks: 300, policy: policy.into(), read_ahead, ..CacheOptions::default() };
         let volume = Volume::mount(Box::new(disk(&[400])), options).unwrap();
         let file = volume.open("0").unwrap();
         let mut page = [0; BLOCK_BYTES];
@@ -250,8 +255,12 @@ fn where_nothing_is_known_the_policy_chooses() {
 #[test]
 fn what_the_policy_keeps_stays_where_its_choice_is_dirty() {
     let reads = |read_ahead| {
-        let options =
-            CacheOptions { blocks: 100, policy: PolicyKind::Mru, read_ahead, ..CacheOptions::default() };
+        let options = CacheOptions {
+            blocks: 100,
+            policy: PolicyKind::Mru.into(),
+            read_ahead,
+            ..CacheOptions::default()
+        };
         let volume = Volume::mount(Box::new(disk(&[80, 150])), options).unwrap();
         let (kept, copied) = (volume.open("0").unwrap(), volume.open("1").unwrap());
         let target = volume.create("copy").unwrap();
@@ -305,7 +314,7 @@ fn nobody_pays_for_the_prefetching_of_another() {
     let options = CacheOptions {
         blocks: 100,
         read_ahead: ReadAheadKind::Aggressive,
-        policy: PolicyKind::Lru,
+        policy: PolicyKind::Lru.into(),
         ..CacheOptions::default()
     };
     let volume = Volume::mount(Box::new(disk(&[60, 300])), options).unwrap();

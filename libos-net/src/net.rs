@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use libos_core::task::Executor;
+use libos_core::thread;
 use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint};
 
 /// The network of a program, on one core. Clones are the same.
@@ -27,11 +28,19 @@ pub struct Net {
 }
 
 /// Whether a future that is waited for wants to be asked again.
-struct Woken(AtomicBool);
+struct Woken {
+    again: AtomicBool,
+    /// Whether the caller waits for packets, or is about to.
+    asleep: AtomicBool,
+    caller: Waker,
+}
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
+        self.again.store(true, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.caller.wake_by_ref();
+        }
     }
 }
 
@@ -148,6 +157,11 @@ impl Net {
         self.handle.stack().statistics()
     }
 
+    /// Frames received and sent. [`Net::statistics`] has them, too, but adds up what all connections count.
+    pub fn frames(&self) -> (u64, u64) {
+        self.handle.stack().frames()
+    }
+
     /// What the link has counted.
     pub fn link_statistics(&self) -> NicStatistics {
         self.handle.stack().link().statistics()
@@ -179,14 +193,20 @@ impl Net {
 
     /// Runs the network once and then asks a future; waits if neither has more to do.
     fn step<T>(&self, future: Pin<&mut impl Future<Output = T>>, end_ns: Option<u64>) -> Option<T> {
-        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let woken = Arc::new(Woken {
+            again: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            caller: thread::waker(),
+        });
         let waker = Waker::from(Arc::clone(&woken));
         let more = self.poll();
         if let Poll::Ready(value) = future.poll(&mut Context::from_waker(&waker)) {
             return Some(value);
         }
         // What the future has written goes out before anybody waits.
-        let more = self.poll() || more || woken.0.load(Ordering::Relaxed);
+        let more = self.poll() || more;
+        woken.asleep.store(true, Ordering::SeqCst);
+        let more = more || woken.again.load(Ordering::SeqCst);
         let due_ns = self.due_ns().into_iter().chain(end_ns).min();
         let timeout = due_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(self.handle.now_ns())));
         if !more && timeout != Some(Duration::ZERO) {
@@ -214,6 +234,8 @@ impl Net {
     /// Runs tasks and the network until `main` has ended, and sleeps while there is nothing to do.
     pub fn run<T: 'static>(&self, executor: &Executor, main: impl Future<Output = T> + 'static) -> T {
         let mut main = executor.spawn(main);
+        // Another thread may wake a task while this one waits for packets.
+        let waker = thread::waker();
         loop {
             executor.run_ready();
             let more = self.poll();
@@ -222,7 +244,7 @@ impl Net {
                 self.poll();
                 return result;
             }
-            if !more && !executor.is_ready() {
+            if !more && executor.wake_before(&waker) {
                 self.sleep(executor);
             }
         }

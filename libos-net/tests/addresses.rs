@@ -1,11 +1,9 @@
 //! Addresses of IPv6, neighbours that do not answer, packets shorter than the link carries.
 
-mod pair;
-
+use crate::pair::{Pair, advance, config};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Faults, Frame, Link, wire};
 use libos_net::{Config, Interactive, IpAddress, IpCidr, IpEndpoint, Ipv4, Ipv6, Net};
-use pair::{Pair, advance, config};
 
 /// One that has addresses of IPv6 only.
 fn config6(last: u8, ipv6: Ipv6) -> Config {
@@ -89,7 +87,7 @@ fn an_address_of_ipv4_is_there_at_once_and_who_waits_is_told_of_the_others() {
 fn a_neighbor_that_does_not_answer_keeps_nobody_waiting() {
     let (one, mut two) = wire(256);
     let net = Net::new(one, &config(1)).unwrap();
-    let executor = pair::executor();
+    let executor = crate::pair::executor();
     for last in 10..20 {
         let net = net.clone();
         let to = IpEndpoint::new(IpAddress::v4(10, 0, 0, last), 80);

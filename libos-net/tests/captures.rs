@@ -1,11 +1,9 @@
 //! What goes over a link, as a file that others read, and as text.
 
-mod pair;
-
+use crate::pair::{Pair, config, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Capture, Trace, Watched, wire};
 use libos_net::{Interactive, Net};
-use pair::{Pair, config, remote};
 use std::cell::RefCell;
 use std::process::Command;
 use std::rc::Rc;

@@ -28,11 +28,11 @@ impl Cores for Threads {
         self.changed.notify_all();
     }
 
-    fn wait(&self, core: usize, timeout: Option<Duration>) {
+    fn wait(&self, core: usize, timeout: Option<Duration>, until: &mut dyn FnMut() -> bool) {
         let most = timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(20));
         let woken = self.woken.lock().unwrap();
-        let (mut woken, _) = self.changed.wait_timeout_while(woken, most, |woken| !woken[core]).unwrap();
-        woken[core] = false;
+        let sleeps = |woken: &mut [bool; 3]| !core::mem::take(&mut woken[core]) && !until();
+        drop(self.changed.wait_timeout_while(woken, most, sleeps).unwrap());
     }
 }
 
@@ -64,8 +64,14 @@ impl Link for End {
     }
     fn wait(&mut self, timeout: Option<Duration>) {
         if self.incoming.lock().unwrap().is_empty() {
-            self.threads.wait(self.cores.0, timeout);
+            self.threads.wait(self.cores.0, timeout, &mut || false);
         }
+    }
+
+    fn wait_or(&mut self, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) {
+        let incoming = Arc::clone(&self.incoming);
+        let until = &mut || !incoming.lock().unwrap().is_empty() || other();
+        self.threads.wait(self.cores.0, timeout, until);
     }
 }
 

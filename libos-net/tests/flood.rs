@@ -1,33 +1,13 @@
 //! Strangers who ask for connections and mean none, by the hundred thousand; and what connections cost.
 
-mod pair;
-
+use crate::pair::strangers::{from_another, recorded_syn};
+use crate::pair::{Pair, Variant, advance, config, remote};
+use allocation_counter::measure;
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, Wire, wire};
-use libos_net::{Interactive, Net, TcpStream};
-use pair::strangers::{from_another, recorded_syn};
-use pair::{Pair, advance, config, remote};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use std::alloc::System;
+use libos_net::{Interactive, Net, TcpPolicy, TcpStream};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard};
-
-#[global_allocator]
-static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// The heap is counted for the whole program: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Bytes more on the heap than when the region began.
-fn grown(region: &Region<'_, System>) -> isize {
-    let change = region.change();
-    change.bytes_allocated as isize - change.bytes_deallocated as isize
-}
 
 /// A wire over which a flood comes as well: of so many frames only the last is an honest one. What answers
 /// the flood is lost.
@@ -67,54 +47,46 @@ impl Link for Flooded {
     }
 }
 
-fn serve_echo(pair: &Pair) {
-    let listener = pair.server.listen(7, 16, Interactive).unwrap();
-    let executor = pair.executor.clone();
-    pair.executor.spawn(async move {
-        loop {
-            let mut stream = listener.accept().await;
-            executor.spawn(async move {
-                let mut part = [0; 2000];
-                while let Ok(count @ 1..) = stream.read(&mut part).await {
-                    if stream.write_all(&part[..count]).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-}
-
 #[test]
 fn who_means_it_is_served_while_a_hundred_thousand_do_not() {
-    let _alone = alone();
+    serves_while_others_only_knock(Interactive);
+}
+
+/// Our own machines answer as long as there is room, the stack after that: nobody notices.
+#[test]
+fn who_means_it_is_served_on_our_own_protocol_too() {
+    serves_while_others_only_knock(Variant::OWN);
+}
+
+fn serves_while_others_only_knock(policy: impl TcpPolicy + 'static) {
     let (one, two) = wire(64);
     let sent: Rc<Cell<u32>> = Rc::default();
     let flooded = Flooded { below: one, syn: recorded_syn(), sent: Rc::clone(&sent), most: 100_000, turn: 0 };
     let pair = Pair::of(Net::new(flooded, &config(1)).unwrap(), Net::new(two, &config(2)).unwrap());
-    serve_echo(&pair);
+    pair.serve_echo(16, policy);
     for _ in 0..10 {
         pair.turn();
     }
     assert_eq!(pair.server.statistics().connections, 16, "the backlog is full before anybody honest comes");
-    let region = Region::new(HEAP);
     let mut served = 0;
-    while sent.get() < 100_000 {
-        let client = pair.client.clone();
-        pair.run(async move {
-            let mut stream = client.connect(remote(7), &Interactive).await.unwrap();
-            for number in 0..20 {
-                let mut got = [0; 1000];
-                stream.write_all(&[number; 1000]).await.unwrap();
-                stream.read_exact(&mut got).await.unwrap();
-                assert_eq!(got, [number; 1000]);
-            }
-        });
-        served += 1;
-        let statistics = pair.server.statistics();
-        assert!(statistics.connections <= 16 + served, "{statistics:?}");
-        assert!(grown(&region) < 1_000_000, "{} bytes after {served}", grown(&region));
-    }
+    let heap = measure(|| {
+        while sent.get() < 100_000 {
+            let client = pair.client.clone();
+            pair.run(async move {
+                let mut stream = client.connect(remote(7), &Interactive).await.unwrap();
+                for number in 0..20 {
+                    let mut got = [0; 1000];
+                    stream.write_all(&[number; 1000]).await.unwrap();
+                    stream.read_exact(&mut got).await.unwrap();
+                    assert_eq!(got, [number; 1000]);
+                }
+            });
+            served += 1;
+            let statistics = pair.server.statistics();
+            assert!(statistics.connections <= 16 + served, "{statistics:?}");
+        }
+    });
+    assert!(heap.bytes_max < 1_000_000, "{heap:?} for {served}");
     let statistics = pair.server.statistics();
     assert!(served > 10 && statistics.cookies_accepted >= 10, "{served} served: {statistics:?}");
     assert!(statistics.cookies_sent > 90_000, "{statistics:?}");
@@ -124,7 +96,6 @@ fn who_means_it_is_served_while_a_hundred_thousand_do_not() {
 /// again does not grow by it.
 #[test]
 fn a_request_that_is_repeated_is_answered_as_often() {
-    let _alone = alone();
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
     let server = Net::new(one, &config(1)).unwrap();
@@ -146,28 +117,37 @@ fn a_request_that_is_repeated_is_answered_as_often() {
 
 #[test]
 fn a_flood_takes_no_more_than_the_backlog_and_passes() {
-    let _alone = alone();
+    takes_no_more_than_the_backlog(Interactive);
+}
+
+#[test]
+fn a_flood_takes_no_more_of_our_own_protocol() {
+    takes_no_more_than_the_backlog(Variant::OWN);
+}
+
+fn takes_no_more_than_the_backlog(policy: impl TcpPolicy + 'static) {
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
     let server = Net::new(one, &config(1)).unwrap();
-    let listener = server.listen(7, 16, Interactive).unwrap();
+    let listener = server.listen(7, 16, policy).unwrap();
     let poll = |two: &mut Wire| {
         server.poll();
         while two.receive().is_some() {}
     };
     (0..32).for_each(|number| two.send(from_another(&syn, number)));
     poll(&mut two);
-    let region = Region::new(HEAP);
-    for number in 0..100_000 {
-        two.send(from_another(&syn, number));
-        if number % 32 == 0 {
-            poll(&mut two);
-            assert!(server.statistics().connections <= 16);
+    let heap = measure(|| {
+        for number in 0..100_000 {
+            two.send(from_another(&syn, number));
+            if number % 32 == 0 {
+                poll(&mut two);
+                assert!(server.statistics().connections <= 16);
+            }
         }
-    }
-    poll(&mut two);
+        poll(&mut two);
+    });
     // A page at most, for lists that may grow a little.
-    assert!(grown(&region) < 4096, "{} bytes more", grown(&region));
+    assert!(heap.bytes_current < 4096, "{heap:?}");
     assert_eq!(server.statistics().connections, 16);
     let counted = server.statistics();
     assert!(counted.cookies_sent > 90_000 && counted.cookies_accepted == 0, "{counted:?}");
@@ -179,9 +159,35 @@ fn a_flood_takes_no_more_than_the_backlog_and_passes() {
     drop(listener);
 }
 
+/// After a cookie, a server that speaks first has nothing but the handshake to go by.
+#[test]
+fn a_server_that_speaks_first_is_heard_after_a_cookie() {
+    for policy in [Variant::SMOL, Variant::OWN] {
+        let (one, two) = wire(64);
+        let flooded = Flooded { below: one, syn: recorded_syn(), sent: Rc::default(), most: 3_000, turn: 0 };
+        let pair = Pair::of(Net::new(flooded, &config(1)).unwrap(), Net::new(two, &config(2)).unwrap());
+        let listener = pair.server.listen(7, 16, policy).unwrap();
+        pair.executor.spawn(async move {
+            let mut stream = listener.accept().await;
+            stream.write_all(&[9; 5000]).await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        for _ in 0..10 {
+            pair.turn();
+        }
+        let client = pair.client.clone();
+        pair.run(async move {
+            let mut stream = client.connect(remote(7), &Interactive).await.unwrap();
+            let mut got = [0; 5000];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, [9; 5000]);
+        });
+        assert!(pair.server.statistics().cookies_accepted > 0, "{policy:?}");
+    }
+}
+
 #[test]
 fn a_cookie_that_was_not_given_opens_nothing() {
-    let _alone = alone();
     let syn = recorded_syn();
     let (one, mut two) = wire(64);
     let server = Net::new(one, &config(1)).unwrap();
@@ -195,7 +201,7 @@ fn a_cookie_that_was_not_given_opens_nothing() {
         let mut frame = from_another(&syn, 64 + number).to_vec();
         frame[47] = 0x10;
         frame[42..46].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
-        pair::strangers::seal(&mut frame);
+        crate::pair::strangers::seal(&mut frame);
         two.send(Frame::from_bytes(&frame));
         server.poll();
         while two.receive().is_some() {}
@@ -218,7 +224,6 @@ fn open(pair: &Pair, count: usize) -> Vec<TcpStream> {
 
 #[test]
 fn a_connection_costs_little_until_it_has_data() {
-    let _alone = alone();
     let pair = Pair::new();
     let listener = pair.server.listen(7, 16, Interactive).unwrap();
     let held: Rc<std::cell::RefCell<Vec<TcpStream>>> = Rc::default();
@@ -231,14 +236,15 @@ fn a_connection_costs_little_until_it_has_data() {
     });
     const COUNT: usize = 2000;
     // The client's ends have the same policy, and buffers: what they take is known from one alone.
-    let both = Region::new(HEAP);
-    let clients = open(&pair, COUNT);
-    let executor = pair.executor.clone();
-    pair.run(async move { executor.sleep(core::time::Duration::from_secs(1)).await });
-    let both = grown(&both);
+    let mut clients = Vec::new();
+    let both = measure(|| {
+        clients = open(&pair, COUNT);
+        let executor = pair.executor.clone();
+        pair.run(async move { executor.sleep(core::time::Duration::from_secs(1)).await });
+    });
     assert_eq!(held.borrow().len(), clients.len());
     let client_bytes = (8 * 1024 + 16 * 1024) * COUNT;
-    let each = (both - client_bytes as isize) / COUNT as isize;
+    let each = (both.bytes_current - client_bytes as i64) / COUNT as i64;
     // Besides the server's, this has the client's socket, which is more than 1,000 bytes by itself.
     println!("{each} bytes a connection at both ends, without the client's buffers");
     assert!(each < 4096, "{each} bytes a connection");
@@ -246,9 +252,8 @@ fn a_connection_costs_little_until_it_has_data() {
 
 #[test]
 fn ten_thousand_connections_leave_nothing_on_the_heap() {
-    let _alone = alone();
     let pair = Pair::new();
-    serve_echo(&pair);
+    pair.serve_echo(16, Interactive);
     let round = |count: usize| {
         let mut open = open(&pair, count);
         let executor = pair.executor.clone();
@@ -264,9 +269,6 @@ fn ten_thousand_connections_leave_nothing_on_the_heap() {
     };
     // Tables grow to the most that there were at once, and stay.
     round(1000);
-    let region = Region::new(HEAP);
-    for _ in 0..10 {
-        round(1000);
-    }
-    assert!(grown(&region) <= 0, "{} bytes more", grown(&region));
+    let heap = measure(|| (0..10).for_each(|_| round(1000)));
+    assert!(heap.bytes_current <= 0, "{heap:?}");
 }

@@ -4,18 +4,15 @@
 //!
 //! Whoever runs it must be allowed to make a network namespace: root is.
 
-#![cfg(target_os = "linux")]
-
-mod tap;
-
+use crate::pair::Variant;
+use crate::tap::{LINUX, LINUX6, OURS, OURS6, Peer};
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_net::link::Faults;
-use libos_net::{Bulk, Interactive, IpEndpoint, Net, TcpError, TcpPolicy};
+use libos_net::{IpEndpoint, Net, TcpError, TcpPolicy};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
-use tap::{LINUX, LINUX6, OURS, OURS6, Peer};
 
 /// Bytes that tell where they belong.
 fn pattern(bytes: usize, seed: usize) -> Vec<u8> {
@@ -59,14 +56,22 @@ fn sent_by_linux(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// One echo over a tap: Linux connects, or we do.
-fn one(test: &str, mtu: usize, faults: Faults, seed: u64, bytes: usize, to: &str, ours: &str) -> bool {
+fn one(
+    test: &str,
+    mtu: usize,
+    faults: Faults,
+    seed: u64,
+    bytes: usize,
+    (to, ours): (&str, &str),
+    policy: Variant,
+) -> bool {
     let Some(peer) = Peer::new(test, mtu, faults, seed) else { return false };
     let data = pattern(bytes, seed as usize);
-    let what = format!("MTU {mtu}, {faults:?}, seed {seed}, {ours}");
+    let what = format!("MTU {mtu}, {faults:?}, seed {seed}, {ours}, {policy:?}");
     // Linux connects to us.
     let (target, sent) = (port(ours, 7), data.clone());
     let got = peer.run(
-        |net, executor| drop(executor.spawn(echo(net.clone(), executor.clone(), 7, Interactive))),
+        move |net, executor| drop(executor.spawn(echo(net.clone(), executor.clone(), 7, policy))),
         move || sent_by_linux(target, &sent),
     );
     assert!(got == data, "{what}: {} of {} bytes came back, or others", got.len(), data.len());
@@ -81,7 +86,7 @@ fn one(test: &str, mtu: usize, faults: Faults, seed: u64, bytes: usize, to: &str
     });
     let sent = data.clone();
     let got = peer.run_ours(move |net| async move {
-        let mut stream = net.connect(target, &Interactive).await.expect("a connection");
+        let mut stream = net.connect(target, &policy).await.expect("a connection");
         let mut got = Vec::new();
         // As much as any buffer holds at a time: nobody waits for the other.
         for part in sent.chunks(4000) {
@@ -102,11 +107,13 @@ fn one(test: &str, mtu: usize, faults: Faults, seed: u64, bytes: usize, to: &str
 fn packets_of_all_lengths_carry_the_same_bytes() {
     for mtu in [576, 1280, 1500, 4000, 9000] {
         let test = "packets_of_all_lengths_carry_the_same_bytes";
-        if !one(test, mtu, Faults::default(), 1, 500_000, LINUX, OURS) {
-            return;
-        }
-        if mtu >= 1280 {
-            one(test, mtu, Faults::default(), 2, 200_000, LINUX6, OURS6);
+        for (policy, bytes) in [(Variant::SMOL, 500_000), (Variant::OWN, 200_000)] {
+            if !one(test, mtu, Faults::default(), 1, bytes, (LINUX, OURS), policy) {
+                return;
+            }
+            if mtu >= 1280 {
+                one(test, mtu, Faults::default(), 2, bytes / 2, (LINUX6, OURS6), policy);
+            }
         }
     }
 }
@@ -127,8 +134,8 @@ fn a_link_that_loses_and_reorders_changes_nothing() {
                     faults,
                     seed as u64 + 1,
                     60_000,
-                    LINUX,
-                    OURS,
+                    (LINUX, OURS),
+                    if seed % 2 == 0 { Variant::SMOL } else { Variant::OWN },
                 )
             })
         })
@@ -140,11 +147,15 @@ fn a_link_that_loses_and_reorders_changes_nothing() {
 
 #[test]
 fn a_reader_that_sleeps_stops_the_writer_and_loses_nothing() {
-    let Some(peer) =
-        Peer::new("a_reader_that_sleeps_stops_the_writer_and_loses_nothing", 1500, Faults::default(), 1)
-    else {
-        return;
-    };
+    let run = |policy: Variant| std::thread::spawn(move || sleeping_readers(policy));
+    for run in [Variant::SMOL, Variant::OWN].map(run) {
+        run.join().expect("no failure in a run");
+    }
+}
+
+fn sleeping_readers(policy: Variant) {
+    let test = "a_reader_that_sleeps_stops_the_writer_and_loses_nothing";
+    let Some(peer) = Peer::new(test, 1500, Faults::default(), 1) else { return };
     let data = pattern(3_000_000, 5);
     // We write much, Linux sleeps.
     let sent = data.clone();
@@ -152,7 +163,7 @@ fn a_reader_that_sleeps_stops_the_writer_and_loses_nothing() {
         move |net, executor| {
             let net = net.clone();
             executor.spawn(async move {
-                let listener = net.listen(80, 4, Bulk).unwrap();
+                let listener = net.listen(80, 4, policy).unwrap();
                 let mut stream = listener.accept().await;
                 stream.write_all(&sent).await.expect("all is written");
             });
@@ -171,7 +182,7 @@ fn a_reader_that_sleeps_stops_the_writer_and_loses_nothing() {
     let peer_executor = peer.executor();
     let (read, written) = peer.run_both(
         move |net| async move {
-            let listener = net.listen(81, 4, Interactive).unwrap();
+            let listener = net.listen(81, 4, policy).unwrap();
             let mut stream = listener.accept().await;
             peer_executor.sleep(Duration::from_millis(1500)).await;
             let (mut got, mut part) = (Vec::new(), vec![0; 10_000]);
@@ -190,13 +201,17 @@ fn a_reader_that_sleeps_stops_the_writer_and_loses_nothing() {
 
 #[test]
 fn an_end_that_resets_is_told_to_the_other() {
+    [Variant::SMOL, Variant::OWN].into_iter().for_each(ends_that_reset);
+}
+
+fn ends_that_reset(policy: Variant) {
     let Some(peer) = Peer::new("an_end_that_resets_is_told_to_the_other", 1500, Faults::default(), 1) else {
         return;
     };
     // Linux closes with bytes unread: that is a reset.
     let (ours, ()) = peer.run_both(
-        |net| async move {
-            let listener = net.listen(80, 4, Interactive).unwrap();
+        move |net| async move {
+            let listener = net.listen(80, 4, policy).unwrap();
             let mut stream = listener.accept().await;
             stream.write_all(&[1; 1000]).await.unwrap();
             loop {
@@ -216,8 +231,8 @@ fn an_end_that_resets_is_told_to_the_other() {
     assert_eq!(ours, Err(TcpError::Reset));
     // We do.
     let ((), theirs) = peer.run_both(
-        |net| async move {
-            let listener = net.listen(81, 4, Interactive).unwrap();
+        move |net| async move {
+            let listener = net.listen(81, 4, policy).unwrap();
             let mut stream = listener.accept().await;
             stream.read_exact(&mut [0; 1]).await.unwrap();
             stream.abort();

@@ -1,7 +1,6 @@
 //! Names to addresses: a resolver on a wire, good, slow, lossy and forged; and the blocking calls.
 
-mod pair;
-
+use crate::pair::{Pair, advance, config, remote};
 use embedded_io::{Read as _, Write as _};
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
@@ -9,7 +8,6 @@ use libos_net::link::{Faults, Frame, Link, Wire, wire};
 use libos_net::{
     Config, ConnectByNameError, Interactive, IpAddress, Net, ResolveError, TcpError, UdpError, blocking,
 };
-use pair::{Pair, advance, config, remote};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -153,7 +151,7 @@ impl Link for Driving {
 /// A network for blocking calls, and the other end with its tasks.
 fn blocking_pair() -> (Net, Net, Executor) {
     let (one, two) = wire(64);
-    let (peer, executor) = (Net::new(one, &config(1)).unwrap(), pair::executor());
+    let (peer, executor) = (Net::new(one, &config(1)).unwrap(), crate::pair::executor());
     let driving = Driving { below: two, peer: peer.clone(), executor: executor.clone() };
     (Net::new(driving, &asking()).unwrap(), peer, executor)
 }
@@ -178,9 +176,9 @@ fn blocking_calls_read_write_and_give_up_in_time() {
         assert_eq!(got, [number; 5000]);
     }
     stream.set_timeout(Some(Duration::from_secs(2)));
-    let before_ns = pair::now_ns();
+    let before_ns = crate::pair::now_ns();
     assert_eq!(stream.read(&mut [0; 1]), Err(blocking::Error::TimedOut));
-    assert!(pair::now_ns() - before_ns >= 2_000_000_000);
+    assert!(crate::pair::now_ns() - before_ns >= 2_000_000_000);
     stream.set_timeout(None);
     stream.shutdown();
     assert_eq!(stream.read(&mut [0; 1]), Ok(0));

@@ -1,12 +1,10 @@
 //! Ways that carry shorter packets than the link: a router says so, and connections go on.
 
-mod pair;
-
+use crate::pair::strangers::checksum;
+use crate::pair::{Pair, Variant, config};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, Wire, wire};
 use libos_net::{Config, IpEndpoint, Ipv4, Ipv6, Net, TcpPolicy};
-use pair::strangers::checksum;
-use pair::{Pair, Variant, config};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -1,12 +1,10 @@
 //! Resets in every state of a connection: who waits is told, nothing is left, and others go on.
 
-mod pair;
-
+use crate::pair::strangers::{recorded_syn, seal};
+use crate::pair::{Pair, Variant, config, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Frame, Link, Wire, wire};
 use libos_net::{Interactive, Net, TcpError, TcpStream};
-use pair::strangers::{recorded_syn, seal};
-use pair::{Pair, config, remote};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -53,8 +51,17 @@ impl Link for TamperedLink {
     }
 }
 
+const FIN: u8 = 1;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
 /// A reset as the sender of a segment would send it next, `ahead` further on.
 fn reset(last: &[u8], ahead: u32) -> Frame {
+    next_of(last, ahead, RST)
+}
+
+/// A segment without data as the sender of another one would send it next, `ahead` further on.
+fn next_of(last: &[u8], ahead: u32, control: u8) -> Frame {
     let header = usize::from(last[46] >> 4) * 4;
     let total = usize::from(u16::from_be_bytes([last[16], last[17]]));
     let flags = last[47];
@@ -64,7 +71,7 @@ fn reset(last: &[u8], ahead: u32) -> Frame {
     let sequence = u32::from_be_bytes([last[38], last[39], last[40], last[41]]);
     frame[38..42].copy_from_slice(&sequence.wrapping_add(data).wrapping_add(ahead).to_be_bytes());
     frame[46] = 0x50;
-    frame[47] = 0x04;
+    frame[47] = control;
     seal(&mut frame);
     Frame::from_bytes(&frame)
 }
@@ -87,12 +94,26 @@ enum At {
     FinWait2,
     CloseWait,
     LastAck,
+    Closing,
     TimeWait,
 }
 
+impl At {
+    const ALL: [At; 8] = [
+        At::Silent,
+        At::Established,
+        At::FinWait1,
+        At::FinWait2,
+        At::CloseWait,
+        At::LastAck,
+        At::Closing,
+        At::TimeWait,
+    ];
+}
+
 /// Both ends of a connection that is as far as that.
-fn brought_to(at: At, pair: &Pair, tampered: &Tampered) -> (TcpStream, TcpStream) {
-    let (client, listener) = (pair.client.clone(), pair.server.listen(7, 4, Interactive).unwrap());
+fn brought_to(at: At, policy: Variant, pair: &Pair, tampered: &Tampered) -> (TcpStream, TcpStream) {
+    let (client, listener) = (pair.client.clone(), pair.server.listen(7, 4, policy).unwrap());
     let accepted = pair.executor.spawn(async move { listener.accept().await });
     let mut near = pair.run(async move { client.connect(remote(7), &Interactive).await.unwrap() });
     let mut far = pair.run(async move { accepted.await.unwrap() });
@@ -124,6 +145,14 @@ fn brought_to(at: At, pair: &Pair, tampered: &Tampered) -> (TcpStream, TcpStream
             tampered.cut.set(true);
             far.shutdown();
         }
+        // Both ends come at once: theirs was sent before ours has arrived.
+        At::Closing => {
+            tampered.cut.set(true);
+            far.shutdown();
+            pause(pair);
+            let end = next_of(&tampered.last.borrow(), 0, FIN | ACK);
+            tampered.next.borrow_mut().push_back(end);
+        }
         At::TimeWait => {
             far.shutdown();
             pause(pair);
@@ -136,12 +165,10 @@ fn brought_to(at: At, pair: &Pair, tampered: &Tampered) -> (TcpStream, TcpStream
 
 #[test]
 fn a_reset_ends_a_connection_wherever_it_is() {
-    for at in
-        [At::Silent, At::Established, At::FinWait1, At::FinWait2, At::CloseWait, At::LastAck, At::TimeWait]
-    {
+    for (at, policy) in At::ALL.into_iter().flat_map(|at| [(at, Variant::SMOL), (at, Variant::OWN)]) {
         let (pair, tampered) = tampered_pair();
-        let (near, mut far) = brought_to(at, &pair, &tampered);
-        let frame = reset(&tampered.last.borrow(), 0);
+        let (near, mut far) = brought_to(at, policy, &pair, &tampered);
+        let frame = reset(&tampered.last.borrow(), u32::from(at == At::Closing));
         tampered.next.borrow_mut().push_back(frame);
         let executor = pair.executor.clone();
         let (read, written) = pair.run(async move {
@@ -151,21 +178,22 @@ fn a_reset_ends_a_connection_wherever_it_is() {
         });
         // What came before the reset may be read to its end, where there is one.
         let is_told = matches!(read, Some(Err(TcpError::Reset)))
-            || matches!(at, At::CloseWait | At::LastAck | At::TimeWait) && read == Some(Ok(0));
-        assert!(is_told, "{at:?}: {read:?}");
-        assert!(matches!(written, Some(Err(_))), "{at:?}: {written:?}");
+            || matches!(at, At::CloseWait | At::LastAck | At::Closing | At::TimeWait) && read == Some(Ok(0));
+        assert!(is_told, "{at:?} {policy:?}: {read:?}");
+        assert!(matches!(written, Some(Err(_))), "{at:?} {policy:?}: {written:?}");
         let executor = pair.executor.clone();
         pair.run(async move { executor.sleep(Duration::from_secs(1)).await });
-        assert_eq!(pair.server.statistics().connections, 0, "{at:?}");
+        assert_eq!(pair.server.statistics().connections, 0, "{at:?} {policy:?}");
         drop(near);
     }
 }
 
 #[test]
 fn a_reset_from_elsewhere_ends_nothing() {
-    for at in [At::Silent, At::Established, At::CloseWait] {
+    let all = [At::Silent, At::Established, At::CloseWait];
+    for (at, policy) in all.into_iter().flat_map(|at| [(at, Variant::SMOL), (at, Variant::OWN)]) {
         let (pair, tampered) = tampered_pair();
-        let (mut near, mut far) = brought_to(at, &pair, &tampered);
+        let (mut near, mut far) = brought_to(at, policy, &pair, &tampered);
         for ahead in [0x8000_0000, 100_000, 0xffff_0000] {
             let frame = reset(&tampered.last.borrow(), ahead);
             tampered.next.borrow_mut().push_back(frame);
@@ -179,9 +207,13 @@ fn a_reset_from_elsewhere_ends_nothing() {
 
 #[test]
 fn a_reset_ends_a_handshake() {
+    [Variant::SMOL, Variant::OWN].into_iter().for_each(reset_of_a_handshake);
+}
+
+fn reset_of_a_handshake(policy: Variant) {
     let (one, mut two) = wire(64);
     let server = Net::new(one, &config(1)).unwrap();
-    let _listener = server.listen(7, 4, Interactive).unwrap();
+    let _listener = server.listen(7, 4, policy).unwrap();
     let mut syn = recorded_syn();
     syn[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
     two.send(Frame::from_bytes(&syn));

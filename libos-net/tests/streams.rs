@@ -1,11 +1,9 @@
 //! Two stacks on a wire, good or bad: what is written at one end is read at the other, and only that.
 
-mod pair;
-
+use crate::pair::{Pair, remote};
 use embedded_io_async::{Read, Write};
 use libos_net::link::{Faults, Offloads};
 use libos_net::{Bulk, ConnectError, Interactive, TcpError, TcpPolicy};
-use pair::{Pair, remote};
 
 /// Bytes that tell where they belong.
 fn pattern(bytes: usize, seed: usize) -> Vec<u8> {

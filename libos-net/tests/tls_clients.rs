@@ -1,5 +1,4 @@
 //! Programs of this host as clients of the TLS server.
-#![cfg(feature = "tls")]
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use libos_net::tls::TlsServer;

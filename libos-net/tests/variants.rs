@@ -1,12 +1,10 @@
 //! Protocols side by side: our own against smoltcp's and against itself, on wires good and bad.
 
-mod pair;
-
+use crate::pair::{Pair, Variant, now_ns, remote};
 use embedded_io_async::{Read, Write};
 use libos_core::task::channel;
 use libos_net::link::{Faults, Offloads};
 use libos_net::{ConnectError, Counted, SharedBytes, TcpError, TcpStream};
-use pair::{Pair, Variant, now_ns, remote};
 use std::time::Duration;
 
 /// Bytes that tell where they belong.

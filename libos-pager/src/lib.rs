@@ -7,7 +7,7 @@
 //!  Engine               which pages are in memory          engine/
 //!      │    └── ReplacementPolicy (of libos-fs): yours to write
 //!  Pager                where the others are: yours to write
-//!      └── Swap, MappedFile
+//!      └── Swap, MappedFile, Compressed, Remote
 //! ```
 //!
 //! The way in is [`PagedMemory`]: so many frames for a set of regions, under one replacement policy. Each
@@ -26,27 +26,39 @@
 //! A module uses only what is in rows above its own (`scripts/exo/src/rows` checks it):
 //!
 //! ```text
-//! rows: pager page_map · swap file · marks recorder · engine · memory
+//! rows: pager page_map translation · swap file · compressed remote checkpoint · marks recorder foretold
+//! rows: model · engine · memory
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod checkpoint;
+mod compressed;
 mod engine;
 mod file;
+mod foretold;
 mod marks;
 mod memory;
+pub mod model;
 mod page_map;
 mod pager;
 mod recorder;
+mod remote;
 mod swap;
+mod translation;
 
-pub use engine::{Engine, References, Statistics};
+pub use checkpoint::Checkpoints;
+pub use compressed::Compressed;
+pub use engine::{Area, Engine, References, Statistics};
 pub use file::MappedFile;
+pub use foretold::{Foretelling, Foretold};
 pub use marks::{HardwareMarks, Used};
-pub use memory::{MemoryError, PagedMemory, PagedOptions, Region};
+pub use memory::{MemoryError, PagedMemory, PagedOptions, Pinned, Region, Snapshot};
 pub use page_map::PageMap;
 pub use pager::{PageFailure, Pager, PagerError};
 pub use recorder::Recorder;
+pub use remote::Remote;
 pub use swap::{Swap, SwapError};
+pub use translation::{Hashed, Radix, Ranges, Translation, TranslationKind, UnknownTranslation};

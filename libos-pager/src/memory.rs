@@ -1,19 +1,19 @@
 //! Paged memory as a program uses it.
 
 use crate::engine::{Area, Engine, References, Statistics};
-use crate::marks::HardwareMarks;
 use crate::pager::{Pager, PagerError};
 use crate::recorder::Recorder;
+use crate::translation::TranslationKind;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use core::cell::RefCell;
 use core::fmt;
 use core::ops::Range;
-use hyperexo_abi::FRAME_BYTES;
+use hyperexo_abi::{FRAME_BYTES, Page};
 use libos_core::window::{Cells, Fault, Pages, Protection, Refusal, Window, WindowError, Word};
 use libos_fs::PolicyKind;
-use libos_fs::cache::{Advice, Clock, Fifo, ReplacementPolicy, S3Fifo, Sieve};
+use libos_fs::cache::{Advice, Fifo, ReplacementPolicy};
 
 /// How a [`PagedMemory`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -99,17 +99,7 @@ impl PagedMemory {
     /// Puts a policy of the library in charge. CLOCK, SIEVE and S3-FIFO look at the processor's bits page by
     /// page; the others are told of them before each victim.
     pub fn use_policy(&self, kind: PolicyKind) {
-        let mut engine = self.engine.borrow_mut();
-        let marks = HardwareMarks::new(self.window.pages().bits(), engine.page_of());
-        let frames = engine.frames();
-        let (policy, references): (Box<dyn ReplacementPolicy>, References) = match kind {
-            PolicyKind::Clock => (Box::new(Clock::with_marks(marks)), References::Marks),
-            PolicyKind::Sieve => (Box::new(Sieve::with_marks(marks)), References::Marks),
-            PolicyKind::S3Fifo => (Box::new(S3Fifo::with_marks(marks)), References::Marks),
-            PolicyKind::Fifo => (kind.build(frames), References::Faults),
-            _ => (kind.build(frames), References::Sampled),
-        };
-        engine.set_policy(policy, references);
+        self.engine.borrow_mut().use_policy(kind, self.window.pages().bits());
     }
 
     /// Puts a policy of the application's own in charge: its ranking of pages, by their numbers in this
@@ -137,9 +127,19 @@ impl PagedMemory {
         Ok(Region { memory: self, pages: range })
     }
 
+    /// Chooses the page-table structure: which page is where. What is in memory stays.
+    pub fn use_translation(&self, kind: TranslationKind) {
+        self.engine.borrow_mut().use_translation(kind);
+    }
+
     /// What was done so far.
     pub fn statistics(&self) -> Statistics {
         self.engine.borrow().statistics()
+    }
+
+    /// Most pages in memory: what a program may count on.
+    pub fn frames(&self) -> usize {
+        self.engine.borrow().frames()
     }
 
     /// Pages in memory.
@@ -244,6 +244,34 @@ impl<'m> Region<'m> {
         }
     }
 
+    /// Whether a page is in memory, so that a use of it does not fault: who may choose what to do next does
+    /// first what needs no disk.
+    pub fn is_in_memory(&self, page: u64) -> bool {
+        self.memory.engine.borrow().is_in_memory(self.pages.start + page)
+    }
+
+    /// Keeps pages in memory, in the frames they have, while a device uses them: as long as the value lives.
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: a page can't come in, or no frame would be left.
+    pub fn pin(&self, pages: Range<u64>) -> Result<Pinned<'m>, PagerError> {
+        let pages = self.absolute(pages);
+        self.memory.engine.borrow_mut().pin(pages.clone())?;
+        Ok(Pinned { memory: self.memory, pages })
+    }
+
+    /// Takes a snapshot: the region as it is now can be read while the program goes on. Pages are copied to
+    /// `store` when they are written for the first time since.
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: there is one already.
+    pub fn snapshot(&self, store: Box<dyn Pager>) -> Result<Snapshot<'m>, PagerError> {
+        self.memory.engine.borrow_mut().snapshot(self.pages.start, store)?;
+        Ok(Snapshot { memory: self.memory, pages: self.pages.clone() })
+    }
+
     /// Brings a page in without touching it, so that an error comes back.
     ///
     /// # Errors
@@ -265,5 +293,53 @@ impl<'m> Region<'m> {
     /// [`PagerError`]; pages that could not be written are still in memory.
     pub fn sync(&self) -> Result<(), PagerError> {
         self.memory.engine.borrow_mut().sync(self.pages.clone())
+    }
+}
+
+/// Pages that stay in memory, as [`Region::pin`] says.
+pub struct Pinned<'m> {
+    memory: &'m PagedMemory,
+    pages: Range<u64>,
+}
+
+impl Pinned<'_> {
+    /// The numbers of their frames, in order: what a device is told.
+    pub fn frames(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pages.clone().filter_map(|page| self.memory.window.pages().frame(page))
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        self.memory.engine.borrow_mut().unpin(self.pages.clone());
+    }
+}
+
+/// A region as it was: see [`Region::snapshot`]. When the value is dropped, what was kept is forgotten.
+pub struct Snapshot<'m> {
+    memory: &'m PagedMemory,
+    pages: Range<u64>,
+}
+
+impl Snapshot<'_> {
+    /// Reads a page of the region as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: there is no such page, or it can't come in.
+    pub fn read(&self, page: u64, into: &mut Page) -> Result<(), PagerError> {
+        if page >= self.pages.end - self.pages.start {
+            return Err(PagerError::Other(format!(
+                "page {page} of a snapshot of {} pages",
+                self.pages.end - self.pages.start
+            )));
+        }
+        self.memory.engine.borrow_mut().read_snapshot(self.pages.start + page, into)
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        self.memory.engine.borrow_mut().end_snapshot(self.pages.start);
     }
 }

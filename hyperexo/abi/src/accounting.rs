@@ -84,8 +84,8 @@ pub struct Accounting {
     pub net_packets_received: AtomicU64,
     /// Bytes of those, Ethernet headers included.
     pub net_bytes_received: AtomicU64,
-    /// Bytes copied by the kernel for packets: out of frames of the environment, into them, and between the
-    /// kernel and the device. Each on the account of whose packet it is.
+    /// Bytes copied by the kernel for packets: out of frames of the environment, and into them. Each on the
+    /// account of whose packet it is.
     pub net_bytes_copied: AtomicU64,
     /// Packets for the environment that found no place in its ring.
     pub net_packets_dropped: AtomicU64,

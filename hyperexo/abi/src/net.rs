@@ -128,7 +128,8 @@ pub struct Shape(pub u8);
 /// the address that is claimed, and so it is of a solicitation without source (RFC 4862).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Fields {
-    /// Number of the VLAN. No packet without a tag has one.
+    /// Number of the VLAN. No packet without a tag has one. A filter that names none matches packets of every
+    /// VLAN and those without a tag. So it overlaps with filters for any VLAN that say the same otherwise.
     pub vlan: Option<u16>,
     /// EtherType; behind the tag, if there is one.
     pub ether_type: Option<u16>,

@@ -2,7 +2,8 @@
 
 use super::ram::RamDisk;
 use alloc::string::String;
-use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, VirtioBlock};
+use hyperexo_abi::FRAME_BYTES;
+use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, SLOTS, VirtioBlock};
 use spin::Once;
 use virtio_drivers::transport::pci::PciTransport;
 
@@ -77,7 +78,7 @@ impl BlockDevice for VirtioBlock<PciTransport> {
 
 impl BlockDevice for RamDisk {
     fn blocks(&self) -> u64 {
-        RamDisk::blocks(self)
+        (self.bytes.len() / FRAME_BYTES) as u64
     }
 
     fn read_only(&self) -> bool {
@@ -90,11 +91,11 @@ impl BlockDevice for RamDisk {
     }
 
     fn in_flight(&self) -> usize {
-        RamDisk::in_flight(self)
+        SLOTS - self.free.len()
     }
 
     fn notify(&mut self) -> bool {
-        self.has_completions()
+        !self.done.is_empty()
     }
 
     unsafe fn submit(
@@ -107,6 +108,8 @@ impl BlockDevice for RamDisk {
     }
 
     fn complete(&mut self) -> Option<(usize, Outcome)> {
-        RamDisk::complete(self)
+        let (slot, outcome) = self.done.pop_front()?;
+        self.free.push_back(slot);
+        Some((slot, outcome))
     }
 }

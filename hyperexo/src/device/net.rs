@@ -4,91 +4,69 @@
 //! never leave the classifier ([`crate::resource::net`]), and nobody else.
 #![forbid(unsafe_code)]
 
-pub use super::wire::LargePacket;
-use super::wire::Wire;
+use alloc::vec::Vec;
 use hyperexo_abi::net::MacAddress;
-use hyperexo_abi::offload::{Offload, Offloads};
+use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads};
 
 /// What is beyond this machine.
+///
+/// A packet lies in memory of the device's until the next one is staged or taken: it is judged there, sent
+/// from there, and copied from there to those who get it.
 pub trait NetDevice: Send {
     /// The machine's hardware address.
     fn address(&self) -> MacAddress;
-    /// Whether [`NetDevice::send`] would find room.
-    fn has_room(&mut self) -> bool;
     /// What it does for packets that are sent.
     fn offloads(&self) -> Offloads;
-    /// Sends a packet, of which a copy is made; nothing if there is no room. The device hears of it at the
-    /// next [`NetDevice::notify`].
-    fn send(&mut self, packet: &[u8], offload: Offload);
-    /// Copies the next packet that has arrived; returns its bytes, and what the device says of it.
-    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)>;
+    /// Whether the next packet that is staged can be sent.
+    fn has_room(&mut self) -> bool;
+    /// Makes place for the longest packet; returns whether it can be sent from there.
+    fn stage(&mut self) -> bool;
+    /// Sends the first bytes of the packet that was staged; nothing if there was no room. The device hears of
+    /// it at the next [`NetDevice::notify`]. The packet is gone then.
+    fn send(&mut self, bytes: usize, offload: Offload);
+    /// Takes the next packet that has arrived; returns its bytes, and what the device says of it.
+    fn receive(&mut self) -> Option<(usize, Offload)>;
+    /// Gives the place of a packet that was taken back to the device.
+    fn recycle(&mut self) {}
+    /// Place of the packet that was staged or taken last.
+    fn packet(&mut self) -> &mut [u8];
     /// Whether packets that arrive raise an interrupt. Whoever turns that on looks for packets once more.
-    fn interrupt_on_receive(&mut self, wanted: bool);
+    fn interrupt_on_receive(&mut self, _wanted: bool) {}
     /// Whether there being room again raises an interrupt. Whoever turns that on looks for room once more.
-    fn interrupt_on_room(&mut self, wanted: bool);
+    fn interrupt_on_room(&mut self, _wanted: bool) {}
     /// Tells the device what there is to do.
-    fn notify(&mut self);
+    fn notify(&mut self) {}
 }
 
 /// Nothing is beyond this machine.
-pub struct Loopback;
+#[derive(Default)]
+pub struct Loopback(Vec<u8>);
 
 impl NetDevice for Loopback {
     fn address(&self) -> MacAddress {
         MacAddress::LOOPBACK
     }
 
-    fn has_room(&mut self) -> bool {
-        true
-    }
-
     fn offloads(&self) -> Offloads {
         Offloads::CHECKSUM.union(Offloads::SEGMENTS4).union(Offloads::SEGMENTS6)
     }
 
-    fn send(&mut self, _packet: &[u8], _offload: Offload) {}
+    fn has_room(&mut self) -> bool {
+        true
+    }
 
-    fn receive(&mut self, _packet: &mut LargePacket) -> Option<(usize, Offload)> {
+    fn stage(&mut self) -> bool {
+        self.0.resize(MAX_LARGE_PACKET_BYTES, 0);
+        true
+    }
+
+    fn send(&mut self, _bytes: usize, _offload: Offload) {}
+
+    fn receive(&mut self) -> Option<(usize, Offload)> {
         None
     }
 
-    fn interrupt_on_receive(&mut self, _wanted: bool) {}
-
-    fn interrupt_on_room(&mut self, _wanted: bool) {}
-
-    fn notify(&mut self) {}
-}
-
-impl NetDevice for Wire {
-    fn address(&self) -> MacAddress {
-        Wire::address(self)
-    }
-
-    fn has_room(&mut self) -> bool {
-        Wire::has_room(self)
-    }
-
-    fn offloads(&self) -> Offloads {
-        Wire::offloads(self)
-    }
-
-    fn send(&mut self, packet: &[u8], offload: Offload) {
-        Wire::send(self, packet, offload);
-    }
-
-    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)> {
-        Wire::receive(self, packet)
-    }
-
-    fn interrupt_on_receive(&mut self, wanted: bool) {
-        Wire::interrupt_on_receive(self, wanted);
-    }
-
-    fn interrupt_on_room(&mut self, wanted: bool) {
-        Wire::interrupt_on_room(self, wanted);
-    }
-
-    fn notify(&mut self) {
-        Wire::notify(self);
+    fn packet(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }

@@ -12,33 +12,18 @@ use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, SLOTS};
 
 /// The disk.
 pub struct RamDisk {
-    bytes: &'static mut [u8],
+    pub(super) bytes: &'static mut [u8],
     memory: PhysicalMemory,
     /// Requests carried out and not yet picked up.
-    done: VecDeque<(usize, Outcome)>,
+    pub(super) done: VecDeque<(usize, Outcome)>,
     /// Numbers not in use.
-    free: VecDeque<usize>,
+    pub(super) free: VecDeque<usize>,
 }
 
 impl RamDisk {
     /// A disk with this contents; a last partial block can't be reached. Requests name frames of `memory`.
     pub fn new(bytes: &'static mut [u8], memory: PhysicalMemory) -> RamDisk {
         RamDisk { bytes, memory, done: VecDeque::with_capacity(SLOTS), free: (0..SLOTS).collect() }
-    }
-
-    /// Whole blocks.
-    pub fn blocks(&self) -> u64 {
-        (self.bytes.len() / FRAME_BYTES) as u64
-    }
-
-    /// Requests not yet picked up.
-    pub fn in_flight(&self) -> usize {
-        SLOTS - self.free.len()
-    }
-
-    /// Whether [`RamDisk::complete`] has something to give.
-    pub fn has_completions(&self) -> bool {
-        !self.done.is_empty()
     }
 
     /// Carries out a request for `frames.len()` blocks from `block`, one frame a block. The result names the
@@ -68,18 +53,12 @@ impl RamDisk {
         }
         Some(())
     }
-
-    /// The next request that is done, and how.
-    pub fn complete(&mut self) -> Option<(usize, Outcome)> {
-        let (slot, outcome) = self.done.pop_front()?;
-        self.free.push_back(slot);
-        Some((slot, outcome))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::block::BlockDevice;
     use std::vec::Vec;
 
     fn frames(count: usize) -> (PhysicalMemory, Vec<u64>) {
@@ -104,7 +83,7 @@ mod tests {
         assert_eq!(disk.blocks(), 8);
         let slot = disk.submit(Operation::Read, 5, &frames).unwrap();
         assert_eq!([5, 6, 7], [0, 1, 2].map(|at| first_byte(&memory, frames[at])));
-        assert_eq!((disk.in_flight(), disk.has_completions()), (1, true));
+        assert_eq!((disk.in_flight(), disk.notify()), (1, true));
         assert_eq!(disk.complete(), Some((slot, Outcome::Done)));
         assert_eq!((disk.in_flight(), disk.complete()), (0, None));
         disk.submit(Operation::Write, 0, &frames[2..]).unwrap();

@@ -1,11 +1,11 @@
 //! Devices whose every move a test decides.
 
 use crate::device::block::BlockDevice;
-use crate::device::net::{LargePacket, NetDevice};
-use crate::machine::memory::{PhysicalMemory, touched};
+use crate::device::net::NetDevice;
+use crate::machine::memory::PhysicalMemory;
 use hyperexo_abi::FRAME_BYTES;
 use hyperexo_abi::net::MacAddress;
-use hyperexo_abi::offload::{Offload, Offloads};
+use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads};
 use hyperexo_hw::virtio::block::{Operation, Outcome, QueueFull, SLOTS};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -137,7 +137,7 @@ pub struct NetState {
 }
 
 /// A network device, as the kernel has it.
-pub struct ModelNet(Arc<Mutex<NetState>>);
+pub struct ModelNet(Arc<Mutex<NetState>>, Vec<u8>);
 
 /// The same device, as a test has it.
 #[derive(Clone)]
@@ -153,7 +153,7 @@ impl NetControl {
 /// A network device.
 pub fn net() -> (ModelNet, NetControl) {
     let shared = Arc::new(Mutex::new(NetState::default()));
-    (ModelNet(shared.clone()), NetControl(shared))
+    (ModelNet(shared.clone(), vec![0; MAX_LARGE_PACKET_BYTES]), NetControl(shared))
 }
 
 impl NetDevice for ModelNet {
@@ -166,19 +166,20 @@ impl NetDevice for ModelNet {
     fn offloads(&self) -> Offloads {
         self.0.lock().unwrap().offloads
     }
-    fn send(&mut self, packet: &[u8], offload: Offload) {
-        touched(1 + packet.len() as u64 / 64);
+    fn stage(&mut self) -> bool {
+        self.has_room()
+    }
+    fn send(&mut self, bytes: usize, offload: Offload) {
         let mut state = self.0.lock().unwrap();
-        state.outbox.push(packet.to_vec());
+        state.outbox.push(self.1[..bytes].to_vec());
         state.left.push(offload);
     }
-    fn receive(&mut self, packet: &mut LargePacket) -> Option<(usize, Offload)> {
+    fn receive(&mut self) -> Option<(usize, Offload)> {
         let (bytes, offload) = self.0.lock().unwrap().inbox.pop_front()?;
-        touched(1 + bytes.len() as u64 / 64);
-        packet[..bytes.len()].copy_from_slice(&bytes);
+        self.1[..bytes.len()].copy_from_slice(&bytes);
         Some((bytes.len(), offload))
     }
-    fn interrupt_on_receive(&mut self, _wanted: bool) {}
-    fn interrupt_on_room(&mut self, _wanted: bool) {}
-    fn notify(&mut self) {}
+    fn packet(&mut self) -> &mut [u8] {
+        &mut self.1
+    }
 }

@@ -34,17 +34,17 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
     /// Whether a completion is sure to find a place, besides `outstanding` others that are still to come.
     /// Never, if the environment's index can't be.
     pub fn has_room(&self, outstanding: u32) -> bool {
+        self.unread().len().saturating_add(outstanding as usize) < COMPLETIONS
+    }
+
+    /// Slots of completions that the environment has not taken, the last one first.
+    pub fn unread(&self) -> impl ExactSizeIterator<Item = usize> {
         let unread = self.cq_tail.wrapping_sub(self.shared.cq_head.0.load(Ordering::Acquire));
-        unread.saturating_add(outstanding) < COMPLETIONS as u32
+        (0..unread).map(move |at| self.cq_tail.wrapping_sub(1 + at) as usize % COMPLETIONS).take(COMPLETIONS)
     }
 
-    /// A copy of the next submission, which stays where it is; the caller has seen that one is waiting.
-    pub fn peek(&self) -> S::Value {
-        self.peek_at(0)
-    }
-
-    /// A copy of one of the next submissions; the caller has seen that as many are waiting.
-    pub fn peek_at(&self, ahead: u32) -> S::Value {
+    /// A copy of one of the next submissions, which stays there; the caller has seen that it is waiting.
+    pub fn peek(&self, ahead: u32) -> S::Value {
         self.shared.submissions[self.sq_head.wrapping_add(ahead) as usize % SUBMISSIONS].load()
     }
 
@@ -56,7 +56,7 @@ impl<S: Slot, C: Slot, const SUBMISSIONS: usize, const COMPLETIONS: usize>
 
     /// Takes the next submission; the caller has seen that one is waiting.
     pub fn take(&mut self) -> S::Value {
-        let submission = self.peek();
+        let submission = self.peek(0);
         self.pass();
         submission
     }

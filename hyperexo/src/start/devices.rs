@@ -14,7 +14,7 @@ use crate::machine::memory::PhysicalMemory;
 use crate::resource::disk::Disk;
 use crate::resource::frame::table::{FrameTable, Owner};
 use crate::resource::net::Net;
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 use core::fmt;
 use hyperexo_hw::apic::LocalApic;
 use hyperexo_hw::boot::BootInfo;
@@ -37,29 +37,14 @@ pub fn find_disk(
     settings: &Settings,
 ) -> Option<Disk> {
     let (device, place): (Box<dyn BlockDevice>, _) = match find_virtio_disk(apic, settings.disk) {
-        Some((device, function)) => (Box::new(device), Place::Pci(function)),
-        None => (Box::new(module_disk(boot, memory)?), Place::Memory),
+        Some((device, function)) => (Box::new(device), format!("at {function}")),
+        None => (Box::new(module_disk(boot, memory)?), "in memory".into()),
     };
     let scrap = frames.take_any()?;
     let patience = clock.ticks_of_us(settings.disk_timeout_ms.saturating_mul(1000));
     let read_only = if device.read_only() { ", read-only" } else { "" };
     log!("disk of {} blocks {place}{read_only}", device.blocks());
     Some(Disk::new(device, scrap, patience))
-}
-
-/// Where a disk is.
-enum Place {
-    Pci(DeviceFunction),
-    Memory,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Pci(function) => write!(f, "at {function}"),
-            Place::Memory => f.write_str("in memory"),
-        }
-    }
 }
 
 /// The second module as a disk; its frames are the kernel's for ever (`early_memory`).
@@ -90,7 +75,7 @@ pub fn find_network(
         log!("network {} at {function}", wire.address());
         Some(Box::new(wire) as Box<dyn NetDevice>)
     });
-    Net::new(device.unwrap_or_else(|| Box::new(Loopback)), secret, clock)
+    Net::new(device.unwrap_or_else(|| Box::new(Loopback::default())), secret, clock)
 }
 
 /// Finds the first virtio network device and routes its interrupts here.

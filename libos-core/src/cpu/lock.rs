@@ -3,7 +3,10 @@
 //!
 //! If another core holds a lock, locking spins. If the own core holds it, code further down the same stack
 //! took it and was interrupted by an exception: waiting would never end, so locking panics.
+//!
+//! [`Deferred`] is for what no trap handler uses: interrupts come in, but no other thread of the core runs.
 
+use super::section;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hyperexo_hw::descriptor::{MAX_NUMBERS, core_number};
 use hyperexo_hw::trap;
@@ -164,6 +167,109 @@ unsafe impl lock_api::RawMutex for MaskedRaw {
     unsafe fn unlock(&self) {
         self.holder.release();
         unmask();
+    }
+}
+
+/// A value that one thread at a time uses, for a few instructions and never in a trap handler: whoever has it
+/// keeps its core until it lets go. Others wait in a loop, so they wait for cores, not for threads.
+pub type Deferred<T> = lock_api::Mutex<DeferredRaw, T>;
+
+/// The lock of [`Deferred`].
+#[derive(Debug)]
+pub struct DeferredRaw(AtomicBool);
+
+// SAFETY: one at a time changes the word from false to true, until it changes it back.
+unsafe impl lock_api::RawMutex for DeferredRaw {
+    const INIT: DeferredRaw = DeferredRaw(AtomicBool::new(false));
+
+    // The critical section is the thread's that opened it.
+    type GuardMarker = lock_api::GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        section::open();
+        while self.0.swap(true, Ordering::Acquire) {
+            relax();
+        }
+    }
+
+    fn try_lock(&self) -> bool {
+        section::open();
+        let free = !self.0.swap(true, Ordering::Acquire);
+        if !free {
+            section::close();
+        }
+        free
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        self.0.store(false, Ordering::Release);
+        section::close();
+    }
+}
+
+/// A [`Deferred`] value, locked.
+pub type DeferredGuard<'a, T> = lock_api::MutexGuard<'a, DeferredRaw, T>;
+
+/// As [`Deferred`], for one who writes or many who read.
+pub type DeferredRw<T> = lock_api::RwLock<DeferredRawRw, T>;
+
+/// The lock of [`DeferredRw`].
+pub struct DeferredRawRw(spin::RwLock<()>);
+
+// SAFETY: the lock inside keeps who writes alone.
+unsafe impl lock_api::RawRwLock for DeferredRawRw {
+    #[allow(clippy::declare_interior_mutable_const)]
+    const INIT: DeferredRawRw = DeferredRawRw(spin::RwLock::new(()));
+
+    // As for `DeferredRaw`.
+    type GuardMarker = lock_api::GuardNoSend;
+
+    fn lock_shared(&self) {
+        while !self.try_lock_shared() {
+            relax();
+        }
+    }
+
+    fn try_lock_shared(&self) -> bool {
+        section::open();
+        let guard = self.0.try_read();
+        let free = guard.is_some();
+        core::mem::forget(guard);
+        if !free {
+            section::close();
+        }
+        free
+    }
+
+    unsafe fn unlock_shared(&self) {
+        // SAFETY: the caller has it, by a guard that was forgotten.
+        unsafe { self.0.force_read_decrement() };
+        section::close();
+    }
+
+    fn lock_exclusive(&self) {
+        while !self.try_lock_exclusive() {
+            relax();
+        }
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        section::open();
+        let guard = self.0.try_write();
+        let free = guard.is_some();
+        core::mem::forget(guard);
+        if !free {
+            section::close();
+        }
+        free
+    }
+
+    unsafe fn unlock_exclusive(&self) {
+        // SAFETY: as above.
+        unsafe { self.0.force_write_unlock() };
+        section::close();
     }
 }
 

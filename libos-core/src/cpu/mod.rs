@@ -2,5 +2,8 @@
 
 pub mod cores;
 pub mod lock;
+pub mod quick;
+pub(crate) mod section;
+pub(crate) mod timer;
 pub mod trap;
 pub mod upcall;

@@ -4,10 +4,12 @@
 //! register of its [`TrapFrame`]. If nobody handles an exception, or the interrupted stack has no room for a
 //! handler, the unikernel ends with a report and [`UNHANDLED_EXIT_CODE`].
 //!
+//! Where that takes too long: [`super::quick`].
+//!
 //! Handlers are common to all cores. One runs on the core whose trap it is, perhaps on several at the same
 //! time.
 
-use super::upcall;
+use super::{quick, upcall};
 use crate::platform;
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -106,6 +108,7 @@ pub(crate) unsafe fn load(
     // SAFETY: by the caller's promise.
     unsafe {
         tables.load_numbered(traps, number);
+        quick::note_gates();
         hw::set_interrupted_stack(stack.start, stack.end, HANDLER_ROOM_BYTES);
     }
 }
@@ -114,7 +117,8 @@ fn dispatch(frame: &mut TrapFrame) {
     if frame.vector >= FIRST_INTERRUPT
         && let Some(causes) = platform::current().interrupt(frame.vector as u8)
     {
-        return upcall::dispatch(causes);
+        upcall::dispatch(causes);
+        return upcall::end(hw::on_trap_stack(frame));
     }
     if frame.vector < FIRST_INTERRUPT && hw::on_trap_stack(frame) {
         // The interrupted stack is full, or the vector is one that can come at any time: a handler has no

@@ -13,6 +13,7 @@
 //! The program's handlers ([`set_handler`]) are common to all virtual CPUs. Modules of this library that an
 //! upcall concerns register as listeners (`listen`); this module knows none of them.
 
+use super::timer;
 use crate::platform;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use hyperexo_abi::upcall::Cause;
@@ -51,6 +52,9 @@ fn bit(cause: Cause) -> usize {
 
 /// Calls the listeners and the handlers of these causes.
 pub(crate) fn dispatch(mut causes: u64) {
+    if causes & Cause::Timer as u64 != 0 {
+        timer::fired();
+    }
     while causes != 0 {
         let cause = causes.trailing_zeros() as usize;
         causes &= causes - 1;
@@ -66,16 +70,43 @@ pub(crate) fn dispatch(mut causes: u64) {
     }
 }
 
-/// Halts until `condition` holds.
+/// Has the calling thread, not the core, wait until a condition holds. `false` if the caller is none.
+pub(crate) type Block = fn(&mut dyn FnMut() -> bool) -> bool;
+
+/// Lets another thread run at the end of an interrupt, if that is due; told whether the handlers ran on a
+/// trap stack, which the next trap needs.
+pub(crate) type AtEnd = fn(on_trap_stack: bool);
+
+/// Set as soon as there are threads.
+static THREADS: Once<(Block, AtEnd)> = Once::new();
+
+/// Sets who has threads wait, and who lets others run. Only the first call counts.
+pub(crate) fn set_threads(block: Block, at_end: AtEnd) {
+    THREADS.call_once(|| (block, at_end));
+}
+
+/// Ends the handling of an interrupt.
+pub(super) fn end(on_trap_stack: bool) {
+    if let Some((_, at_end)) = THREADS.get() {
+        at_end(on_trap_stack);
+    }
+}
+
+/// Halts until `condition` holds. Where there are threads ([`crate::thread`]), the calling one waits and
+/// others run meanwhile.
 ///
 /// The condition is called with interrupts disabled, before the first halt and after every upcall. So no
-/// upcall is lost between the look and the halt.
+/// upcall is lost between the look and the halt. It is called on this core, perhaps while another thread runs
+/// there, but never while that has a critical section open.
 ///
 /// # Panics
 ///
 /// If interrupts are disabled: in a handler, or while a [`crate::lock::Masked`] is held. Nothing would ever
 /// wake us.
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
+    if THREADS.get().is_some_and(|(block, _)| block(&mut condition)) {
+        return;
+    }
     assert!(trap::disable_interrupts(), "sleeping with interrupts disabled");
     while !condition() {
         // SAFETY: interrupts were enabled, so the tables are loaded and no lock is held.

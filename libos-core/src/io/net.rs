@@ -19,7 +19,7 @@
 
 use crate::cpu::upcall::{self, Waiter};
 use crate::platform::{self, NetPort};
-use crate::time;
+use crate::{thread, time};
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -72,8 +72,8 @@ pub struct Nic {
     statistics: NicStatistics,
     /// How often [`Nic::wait`] looks before it sleeps.
     looks: u32,
-    /// Something has come since the last sleep.
-    is_busy: bool,
+    /// Something was sent since the last sleep.
+    expects: bool,
     /// Dropped last, after the port is closed.
     _claim: Claim,
 }
@@ -127,7 +127,7 @@ impl Nic {
             large: Vec::new(),
             statistics: NicStatistics::default(),
             looks: DEFAULT_LOOKS,
-            is_busy: false,
+            expects: false,
             _claim: claim,
         };
         nic.refill();
@@ -151,9 +151,9 @@ impl Nic {
         self.offloads
     }
 
-    /// How often [`Nic::wait`] looks for packets before it sleeps, if some have come since it slept last. To
-    /// sleep and to be woken takes longer than most answers; to look takes the core from others meanwhile.
-    /// A look is a handful of instructions.
+    /// How often [`Nic::wait`] looks for packets before it sleeps, if some were sent since it slept last. To
+    /// sleep and to be woken takes longer than most answers; to look takes the core from others meanwhile, so
+    /// who was sent something that he does not answer does not. A look is a handful of instructions.
     pub fn set_looks(&mut self, looks: u32) {
         self.looks = looks;
     }
@@ -162,7 +162,6 @@ impl Nic {
     pub fn receive(&mut self) -> Option<Packet> {
         loop {
             let (packet, outcome) = self.port.receive()?;
-            self.is_busy = true;
             match outcome {
                 Ok(()) => {
                     self.statistics.received += 1;
@@ -220,6 +219,7 @@ impl Nic {
             return Ok(());
         }
         let packet = self.prepared(packet);
+        self.expects = true;
         self.port.transmit(packet)
     }
 
@@ -275,46 +275,66 @@ impl Nic {
         pieces.into_iter().filter_map(Piece::into_pages).for_each(|pages| self.keep(pages));
     }
 
-    /// Sleeps until [`Nic::receive`] has something or the timeout is over. Returns whether it has.
+    /// Sleeps until [`Nic::receive`] has something or the timeout is over, or somebody wakes the caller as
+    /// [`thread::park`] says. Returns whether it has.
     ///
     /// # Panics
     ///
     /// With interrupts disabled, see [`upcall::wait_until`].
     pub fn wait(&mut self, timeout: Option<Duration>) -> bool {
-        self.wait_for(false, timeout)
+        self.wait_for(false, timeout, &mut || false)
     }
 
     /// Sleeps until a packet has left, been refused or come, or the timeout is over. Returns `false` if only
-    /// the timeout is over.
+    /// the timeout is over, or the caller was woken as by [`Nic::wait`].
     ///
     /// # Panics
     ///
     /// As [`Nic::wait`].
     pub fn wait_for_room(&mut self, timeout: Option<Duration>) -> bool {
-        self.wait_for(true, timeout)
+        self.wait_for(true, timeout, &mut || false)
     }
 
-    fn wait_for(&mut self, room: bool, timeout: Option<Duration>) -> bool {
+    /// [`Nic::wait`], or [`Nic::wait_for_room`] if `room`, which also ends when `other` holds: another core
+    /// that makes it hold calls this one ([`crate::cores::wake`]). Returns whether the network is ready.
+    ///
+    /// # Panics
+    ///
+    /// As [`Nic::wait`].
+    pub fn wait_or(
+        &mut self,
+        room: bool,
+        timeout: Option<Duration>,
+        other: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        self.wait_for(room, timeout, other)
+    }
+
+    fn wait_for(&mut self, room: bool, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) -> bool {
         let deadline = timeout.map(time::deadline_after);
-        if core::mem::take(&mut self.is_busy) && self.look(room, deadline) {
+        if core::mem::take(&mut self.expects) && self.look(room, deadline, other) {
             return true;
         }
         WAITER.wait_here();
         let mut ready = false;
-        upcall::wait_until(|| {
+        // Whoever waits for packets may be wanted for something else, too.
+        thread::park_until(|| {
             ready = self.port.ready_or_wake(room);
-            ready || deadline.is_some_and(|deadline| !time::wake_at(deadline))
+            ready || other() || deadline.is_some_and(|deadline| !time::wake_at(deadline))
         });
         ready
     }
 
     /// Looks a number of times whether there is something.
-    fn look(&self, room: bool, deadline: Option<u64>) -> bool {
+    fn look(&self, room: bool, deadline: Option<u64>, other: &mut dyn FnMut() -> bool) -> bool {
         /// Looks between looks at the clock. A pause after each would take longer than the look.
         const LOOKS_A_PAUSE: u32 = 1024;
         for look in 0..self.looks {
             if self.port.is_ready(room) {
                 return true;
+            }
+            if other() {
+                return false;
             }
             if look % LOOKS_A_PAUSE == LOOKS_A_PAUSE - 1 {
                 if deadline.is_some_and(|deadline| deadline <= time::ticks()) {

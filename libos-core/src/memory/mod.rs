@@ -6,6 +6,7 @@
 //!   ...
 //! STACK_TOP - stack       guard | critical trap stack | guard | interrupt | guard | exception | guard | stack
 //! STACK_TOP
+//! THREAD_STACKS           an entry of the top table for the stacks of threads, 1 MiB apart
 //! WINDOWS                 16 entries of the top table, one for each window that the application pages itself
 //! CORE_STACKS             512 GiB (an entry of the top table) for each further virtual CPU: stacks as above
 //! LINEAR_BASE + physical  all RAM, RW, in 2 MiB pages; frames of constants and code R, in 4 KiB pages
@@ -24,7 +25,8 @@
 //! | [`frames`] | runs of frames with an owner |
 //! | `lent` | pages in the hands of a device or of the kernel |
 //! | `linear` | what the linear map shows |
-//! | `stacks` | stacks of all virtual CPUs |
+//! | `stacks`, `thread_stacks` | stacks of all virtual CPUs; of threads |
+//! | `level` | tables that are extended while they are in use |
 //! | `space` | builds the address space and enters it |
 //! | [`window`] | virtual memory whose faults the application answers |
 
@@ -32,11 +34,13 @@ pub mod frames;
 pub mod heap;
 mod image;
 mod lent;
+mod level;
 mod linear;
 pub mod paging;
 mod physical;
 mod space;
 mod stacks;
+mod thread_stacks;
 pub mod window;
 
 pub(crate) use image::{boot_area, constants, image, text};
@@ -49,3 +53,5 @@ pub(crate) use space::{protect, settle, start};
 pub(crate) use stacks::{
     CORE_STACK_BYTES, CoreStacks, main_stack, map_core_stacks, overflowed_stack, stack_of, trap_stacks,
 };
+pub use thread_stacks::MOST_STACK_BYTES;
+pub(crate) use thread_stacks::{ThreadStack, thread_stack_of};

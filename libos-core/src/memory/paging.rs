@@ -56,13 +56,42 @@ impl Access {
 
 /// What is allowed on a page of a window: see [`super::window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Protection {
     /// Nothing: every access faults.
-    None,
+    None = 0,
     /// Read.
-    Read,
+    Read = PRESENT,
     /// Read and write.
-    Write,
+    Write = PRESENT | WRITABLE,
+}
+
+/// How the processor's caches treat a page of a window (SDM vol. 3 §12.12; APM vol. 2 §7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// Reads and writes are cached.
+    WriteBack,
+    /// Reads are cached; writes go to memory at once, too.
+    WriteThrough,
+    /// Nothing is cached, and accesses stay in order.
+    Uncached,
+    /// Nothing is cached; writes are gathered and may pass each other.
+    WriteCombining,
+}
+
+impl Caching {
+    /// The entry of the page attribute table that it is: as after a reset, but for [`Caching::PAT`].
+    fn index(self) -> u64 {
+        match self {
+            Caching::WriteBack => 0,
+            Caching::WriteThrough => 1,
+            Caching::Uncached => 3,
+            Caching::WriteCombining => 4,
+        }
+    }
+
+    /// Page attributes as after a reset, but that entry 4, which is 0 twice over then, is write-combining.
+    pub(super) const PAT: u64 = 0x0007_0401_0007_0406;
 }
 
 /// An entry of a lowest table that is changed while it is in use.
@@ -87,12 +116,30 @@ impl Entry {
 
     /// The same page with another protection.
     pub fn with(self, protection: Protection) -> Entry {
-        let kept = self.0 & !(PRESENT | WRITABLE) | NO_EXECUTE;
-        Entry(match protection {
-            Protection::None => kept,
-            Protection::Read => kept | PRESENT,
-            Protection::Write => kept | PRESENT | WRITABLE,
-        })
+        // Each protection is its bits, so that ranges are changed without a branch for each page.
+        Entry(self.0 & !(PRESENT | WRITABLE) | NO_EXECUTE | protection as u64)
+    }
+
+    /// A large page at a physical address.
+    pub fn large(physical: u64, protection: Protection) -> Entry {
+        Entry(Entry::new(physical, protection).0 | LARGE)
+    }
+
+    /// Whether an entry that may lead to a table is one for a large page.
+    pub fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+
+    /// The same page, cached in another way. `large`: it is one; then the third bit is elsewhere.
+    pub fn cached(self, caching: Caching, large: bool) -> Entry {
+        /// Bit of the third index bit in an entry for a large page; for a small one it is that which tells
+        /// large pages from tables.
+        const THIRD_OF_LARGE: u64 = 1 << 12;
+        let third = if large { THIRD_OF_LARGE } else { LARGE };
+        let index = caching.index();
+        let bit = |number: u64, bit: u64| if index >> number & 1 != 0 { bit } else { 0 };
+        let kept = self.0 & !(WRITE_THROUGH | CACHE_DISABLE | third);
+        Entry(kept | bit(0, WRITE_THROUGH) | bit(1, CACHE_DISABLE) | bit(2, third))
     }
 
     /// Where the page is.
@@ -354,6 +401,15 @@ mod tests {
         assert!(used.used() && used.written());
         assert_eq!(used.with(Protection::Read).0 & (PRESENT | WRITABLE), PRESENT);
         assert_eq!(Entry::table(0x7000).0, 0x7003);
+        let cached = |caching, large| entry.cached(caching, large).0 & !NO_EXECUTE;
+        assert_eq!(cached(Caching::Uncached, false), 0x501b);
+        assert_eq!(cached(Caching::WriteThrough, true), 0x500b);
+        assert_eq!(
+            (cached(Caching::WriteCombining, false), cached(Caching::WriteCombining, true)),
+            (0x5083, 0x5003 | 1 << 12)
+        );
+        assert_eq!(entry.cached(Caching::Uncached, false).cached(Caching::WriteBack, false), entry);
+        assert_eq!(Entry::large(0x20_0000, Protection::Read).0, 0x20_0081 | NO_EXECUTE);
     }
 
     #[test]

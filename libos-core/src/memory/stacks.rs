@@ -3,6 +3,7 @@
 use super::heap;
 use super::paging::{self, Access, MapError, Mapping, PageSize, Table, Tables};
 use super::physical::{acquire_frames, linear_address, root_address};
+use super::thread_stacks::thread_stack_of;
 use crate::platform::{self, Area};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -155,6 +156,7 @@ pub(crate) fn stack_of(address: u64) -> Option<Range<u64>> {
         .flat_map(|(stack, traps)| [stack, traps.exception, traps.interrupt, traps.critical])
         .map(|area| area.virtual_start..area.virtual_end())
         .find(|range| range.contains(&address))
+        .or_else(|| thread_stack_of(address).filter(|range| range.contains(&address)))
 }
 
 /// The stack that has overflowed if an access to `address` faults: what it is, and its size in bytes.
@@ -172,6 +174,11 @@ pub(crate) fn overflowed_stack(address: u64) -> Option<(&'static str, u64)> {
         })
         .find(|(_, area)| (area.virtual_start - PAGE..area.virtual_start).contains(&address))
         .map(|(name, area)| (name, area.bytes))
+        .or_else(|| {
+            // All below it in its slot is its guard.
+            let stack = thread_stack_of(address).filter(|stack| address < stack.start)?;
+            Some(("stack", stack.end - stack.start))
+        })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub use packet::NetError;
 pub(crate) use packet::NetPort;
 
 use alloc::boxed::Box;
+use core::ops::Range;
 use hyperexo_abi::accounting::Accounting;
 use hyperexo_abi::capability::Capability;
 use hyperexo_abi::hypercall::Status;
@@ -58,6 +59,33 @@ pub(crate) trait Platform: Sync {
     ///
     /// No Rust object lives in them, and they have not been given back before.
     unsafe fn give_back_frames(&self, run: &FrameRun);
+
+    /// Binds frames of somebody else, to which a capability gives the right; returns the first and how many.
+    /// [`Status::NoSuch`] where there is nobody else.
+    ///
+    /// # Safety
+    ///
+    /// No Rust object is made of what is in them: others may change it.
+    unsafe fn bind_frames(&self, capability: &Capability, write: bool) -> Result<Range<u64>, Status> {
+        let _ = (capability, write);
+        Err(Status::NoSuch)
+    }
+
+    /// Ends a binding of [`Platform::bind_frames`].
+    ///
+    /// # Safety
+    ///
+    /// Nothing is mapped there any more.
+    unsafe fn unbind_frames(&self, frames: Range<u64>) {
+        let _ = frames;
+    }
+
+    /// A capability for all frames of a run that somebody else may have. [`Status::NoSuch`] where there is
+    /// nobody else.
+    fn lend_frames(&self, run: &FrameRun, write: bool) -> Result<Capability, Status> {
+        let _ = (run, write);
+        Err(Status::NoSuch)
+    }
 
     /// Has [`hyperexo_abi::upcall::Cause::Timer`] raised on the calling virtual CPU when the TSC reaches
     /// `ticks`.
@@ -157,6 +185,11 @@ pub(crate) fn set(platform: &'static dyn Platform, facts: Facts) {
 /// Outside a unikernel: in a test program of the host that links this library.
 pub(crate) fn current() -> &'static dyn Platform {
     CURRENT.get().expect("runs only as a unikernel").0
+}
+
+/// What the unikernel runs on; `None` in a test program of the host.
+pub(crate) fn known() -> Option<&'static dyn Platform> {
+    CURRENT.get().map(|(platform, _)| *platform)
 }
 
 /// What the host told at the start.

@@ -1,6 +1,8 @@
 //! Futures that run when they are woken.
 
 use super::timer::{Sleep, Timers};
+use crate::cpu::lock::Deferred;
+use crate::schedule::{Id, Refusal, RoundRobin, Scheduler, Terms, Why};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -12,7 +14,6 @@ use core::fmt;
 use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
-use spin::Mutex;
 
 /// Runs tasks on one core. Clones are the same executor: keep one to spawn from within a task.
 ///
@@ -34,6 +35,14 @@ struct Inner {
     ready: Arc<Ready>,
     timers: Rc<RefCell<Timers>>,
     now_ns: fn() -> u64,
+    turns: RefCell<Turns>,
+}
+
+/// Who is next.
+struct Turns {
+    scheduler: Box<dyn Scheduler>,
+    /// Tasks that the scheduler knows as ready.
+    ready: usize,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
@@ -56,12 +65,20 @@ enum Slot {
     Waiting {
         work: Work,
         waker: Arc<TaskWaker>,
+        /// Whether the scheduler knows that it is ready.
+        told: bool,
     },
 }
 
-/// Numbers of tasks to be polled, in the order of their wakes.
+/// Numbers of tasks that were woken, in this order, until the scheduler hears of it.
+struct Ready(Deferred<Woken>);
+
 #[derive(Default)]
-struct Ready(Mutex<VecDeque<usize>>);
+struct Woken {
+    numbers: VecDeque<usize>,
+    /// Who runs the executor, while it waits.
+    driver: Option<Waker>,
+}
 
 struct TaskWaker {
     number: usize,
@@ -76,7 +93,12 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.ready.0.lock().push_back(self.number);
+            let driver = {
+                let woken = &mut *self.ready.0.lock();
+                woken.numbers.push_back(self.number);
+                woken.driver.take()
+            };
+            driver.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -85,49 +107,124 @@ impl Executor {
     /// An executor without tasks. `now_ns` is the clock of its timers; in a unikernel,
     /// [`time::now_ns`](crate::time::now_ns).
     pub fn new(now_ns: fn() -> u64) -> Executor {
-        let inner = Inner { tasks: RefCell::default(), ready: Arc::default(), timers: Rc::default(), now_ns };
+        Executor::with_scheduler(now_ns, RoundRobin::new(0))
+    }
+
+    /// An executor that runs tasks in the order that a scheduler says: see [`crate::schedule`]. Its time is
+    /// that of `now_ns`. A task runs until it waits, so quanta and preemption mean nothing here.
+    pub fn with_scheduler(now_ns: fn() -> u64, scheduler: impl Scheduler + 'static) -> Executor {
+        let inner = Inner {
+            tasks: RefCell::default(),
+            ready: Arc::new(Ready(Deferred::new(Woken::default()))),
+            timers: Rc::default(),
+            now_ns,
+            turns: RefCell::new(Turns { scheduler: Box::new(scheduler), ready: 0 }),
+        };
         Executor { inner: Rc::new(inner) }
     }
 
     /// Adds a task. It runs for the first time at the next [`Executor::run_ready`], and goes on without its
     /// handle.
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        self.spawn_with(Terms::default(), future)
+            .unwrap_or_else(|refusal| panic!("a scheduler that refuses a task without terms: {refusal}"))
+    }
+
+    /// The same for a task that is to get something particular.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], if the scheduler does not take it on.
+    pub fn spawn_with<T: 'static>(
+        &self,
+        terms: Terms,
+        future: impl Future<Output = T> + 'static,
+    ) -> Result<JoinHandle<T>, Refusal> {
         let outcome =
             Rc::new(Outcome { result: Cell::new(None), cancelled: Cell::new(false), waker: Cell::default() });
         let shared = Rc::clone(&outcome);
         let work: Work = Box::pin(async move { shared.end(future.await) });
         let tasks = &mut *self.inner.tasks.borrow_mut();
+        let number = tasks.vacant.last().copied().unwrap_or(tasks.slots.len());
+        self.inner.turns.borrow_mut().scheduler.enter(Id(number as u32), terms, (self.inner.now_ns)())?;
+        tasks.vacant.pop();
         tasks.alive += 1;
-        let number = tasks.vacant.pop().unwrap_or(tasks.slots.len());
         let ready = Arc::clone(&self.inner.ready);
         let waker = Arc::new(TaskWaker { number, queued: AtomicBool::new(false), ready });
         waker.wake_by_ref();
-        let slot = Slot::Waiting { work, waker: Arc::clone(&waker) };
+        let slot = Slot::Waiting { work, waker: Arc::clone(&waker), told: false };
         match tasks.slots.get_mut(number) {
             Some(vacant) => *vacant = slot,
             None => tasks.slots.push(slot),
         }
-        JoinHandle { executor: self.clone(), waker, outcome }
+        Ok(JoinHandle { executor: self.clone(), waker, outcome })
     }
 
     /// Runs every task that is ready, and those that become so meanwhile and by timers that are due. Returns
     /// whether any ran.
     pub fn run_ready(&self) -> bool {
-        self.inner.timers.borrow_mut().wake_due((self.inner.now_ns)());
+        let now = (self.inner.now_ns)();
+        self.inner.timers.borrow_mut().wake_due(now);
         let mut ran = false;
         // Those that wake themselves run again next time: others must be looked at in between.
-        let round = self.inner.ready.0.lock().len();
+        let round = self.hear(now);
         for _ in 0..round {
-            let next = self.inner.ready.0.lock().pop_front();
-            let Some(number) = next else { break };
-            ran |= self.poll_task(number);
+            let next = {
+                let turns = &mut *self.inner.turns.borrow_mut();
+                let next = turns.scheduler.next(now);
+                turns.ready -= usize::from(next.is_some());
+                next
+            };
+            let Some(id) = next else { break };
+            ran |= self.poll_task(id);
         }
         ran
     }
 
+    /// Tells the scheduler who was woken. Returns how many are ready.
+    fn hear(&self, now: u64) -> usize {
+        let turns = &mut *self.inner.turns.borrow_mut();
+        loop {
+            let woken = self.inner.ready.0.lock().numbers.pop_front();
+            let Some(number) = woken else { return turns.ready };
+            // There may be nobody left, or somebody else by now: a stale wake.
+            if let Some(Slot::Waiting { told, .. }) = self.inner.tasks.borrow_mut().slots.get_mut(number)
+                && !core::mem::replace(told, true)
+            {
+                turns.scheduler.ready(Id(number as u32), Why::Woken, now);
+                turns.ready += 1;
+            }
+        }
+    }
+
+    /// The time, if the scheduler wants to know how long tasks run.
+    fn clock(&self) -> Option<u64> {
+        self.inner.turns.borrow().scheduler.wants_time().then(self.inner.now_ns)
+    }
+
+    /// Tells the scheduler how long a task ran that was begun at `start`, and that it stopped.
+    fn ran(&self, id: Id, start: Option<u64>) {
+        let now = self.clock();
+        let turns = &mut *self.inner.turns.borrow_mut();
+        if let (Some(start), Some(now)) = (start, now) {
+            turns.scheduler.ran(id, now.saturating_sub(start));
+            turns.scheduler.tick(now);
+        }
+        turns.scheduler.blocked(id, now.unwrap_or_default());
+    }
+
     /// Whether a task waits for [`Executor::run_ready`].
     pub fn is_ready(&self) -> bool {
-        !self.inner.ready.0.lock().is_empty()
+        self.inner.turns.borrow().ready > 0 || !self.inner.ready.0.lock().numbers.is_empty()
+    }
+
+    /// Has `waker` called once, when the next task is woken: for who runs the executor and is about to wait.
+    /// Returns `false` if a task waits for [`Executor::run_ready`] already. Then there is nothing to wait for.
+    pub fn wake_before(&self, waker: &Waker) -> bool {
+        let woken = &mut *self.inner.ready.0.lock();
+        let idle = woken.numbers.is_empty() && self.inner.turns.borrow().ready == 0;
+        woken.driver = idle.then(|| waker.clone());
+        idle
     }
 
     /// Number of tasks that have not ended.
@@ -178,12 +275,13 @@ impl Executor {
         }
     }
 
-    fn poll_task(&self, number: usize) -> bool {
+    fn poll_task(&self, id: Id) -> bool {
+        let number = id.0 as usize;
         let taken = {
             let tasks = &mut *self.inner.tasks.borrow_mut();
             match tasks.slots.get_mut(number) {
                 Some(slot @ Slot::Waiting { .. }) => match core::mem::replace(slot, Slot::Vacant) {
-                    Slot::Waiting { work, waker } => {
+                    Slot::Waiting { work, waker, .. } => {
                         *slot = Slot::Running { waker: Arc::clone(&waker) };
                         Some((work, waker))
                     }
@@ -198,18 +296,23 @@ impl Executor {
         let Some((mut work, task)) = taken else { return false };
         task.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&task));
+        let start = self.clock();
         let done = work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let ended = {
             let tasks = &mut *self.inner.tasks.borrow_mut();
             let still_there =
                 matches!(&tasks.slots[number], Slot::Running { waker } if Arc::ptr_eq(waker, &task));
+            if still_there {
+                self.ran(id, start);
+            }
             if done || !still_there {
                 if still_there {
                     tasks.vacate(number);
+                    self.inner.turns.borrow_mut().scheduler.leave(id);
                 }
                 Some(work)
             } else {
-                tasks.slots[number] = Slot::Waiting { work, waker: task };
+                tasks.slots[number] = Slot::Waiting { work, waker: task, told: false };
                 None
             }
         };
@@ -231,7 +334,11 @@ impl Executor {
             if !is_it {
                 return false;
             }
-            tasks.vacate(waker.number)
+            let slot = tasks.vacate(waker.number);
+            let turns = &mut *self.inner.turns.borrow_mut();
+            turns.ready -= usize::from(matches!(slot, Slot::Waiting { told: true, .. }));
+            turns.scheduler.leave(Id(waker.number as u32));
+            slot
         };
         drop(dropped);
         true

@@ -19,7 +19,7 @@ pub struct Managed {
 impl Managed {
     /// With this policy wherever nothing else is asked for.
     pub fn new(policy: PolicyKind) -> Managed {
-        Managed { managers: Managers::new(Allocation::default(), policy, 1), named: None }
+        Managed { managers: Managers::new(Allocation::default(), policy.into(), 1), named: None }
     }
 
     /// Gives the blocks of a priority another policy. It is told of those in the cache, from the one used

@@ -2,11 +2,11 @@
 
 use super::chains::mix;
 use super::policies::{Cached, Clock, ReplacementPolicy, S3Fifo, SharedMarks, Sieve};
+use crate::lock::{Mutex, MutexGuard};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use spin::{Mutex, MutexGuard};
 
 /// Marks are counted up to here, which is what the most demanding policy, [`S3Fifo`], asks for.
 const MOST_USES: u8 = 3;

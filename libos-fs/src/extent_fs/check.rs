@@ -8,7 +8,7 @@ use super::load::{self, Loaded, Other};
 use super::metadata::Metadata;
 use super::space::SpaceMap;
 use super::tree::Tree;
-use crate::cache::{BufferCache, CacheOptions, PolicyKind};
+use crate::cache::{BufferCache, CacheOptions};
 use crate::device::{BlockDevice, DeviceQueue, zeroed_page};
 use crate::error::FsError;
 use crate::file_system::FileSystem;
@@ -54,7 +54,7 @@ impl Report {
 }
 
 fn cache_over(device: Box<dyn BlockDevice>) -> Rc<BufferCache> {
-    let options = CacheOptions { blocks: 1, policy: PolicyKind::Lru, ..CacheOptions::default() };
+    let options = CacheOptions { blocks: 1, ..CacheOptions::default() };
     Rc::new(BufferCache::new(Rc::new(DeviceQueue::new(device)), options))
 }
 

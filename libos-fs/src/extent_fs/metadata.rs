@@ -258,6 +258,22 @@ impl Metadata {
         Some(Run { disk, count: checksums.len() as u64, checksums: Some(checksums) })
     }
 
+    /// CRC-32 of the first `blocks` blocks of a file; 0 for a hole.
+    pub(crate) fn block_sums(&self, file: FileId, blocks: u64) -> Vec<u32> {
+        let mut sums = Vec::new();
+        while (sums.len() as u64) < blocks {
+            let block = sums.len() as u64;
+            match self.extent_at(file, block) {
+                Some((first, extent)) => {
+                    let part = &extent.checksums[(block - first) as usize..];
+                    sums.extend(part.iter().take((blocks - block) as usize));
+                }
+                None => sums.push(0),
+            }
+        }
+        sums
+    }
+
     /// Gives a block of a file a place that may be written before the next commit. `want` blocks will follow.
     pub(crate) fn place(&mut self, file: FileId, block: u64, want: u64) -> Result<u64, FsError> {
         let old = self.disk_block(file, block);

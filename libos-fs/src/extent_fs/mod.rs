@@ -246,6 +246,12 @@ impl FileSystem for ExtentVolume {
         self.cache.lend((file, block), 0, &|file, block, most| self.locate(file, block, most))
     }
 
+    fn block_sums(&self, file: FileId) -> Result<Option<Vec<u32>>, FsError> {
+        let blocks = blocks_of(self.bytes(file)?);
+        let known = !self.cache.has_news();
+        Ok(known.then(|| self.metadata.borrow().block_sums(file, blocks)))
+    }
+
     fn will_need(&self, file: FileId, blocks: Range<u64>) -> Result<(), FsError> {
         let end = blocks.end.min(blocks_of(self.bytes(file)?));
         self.cache.disclose(file, blocks.start..end);

@@ -6,9 +6,9 @@
 //! the middle of a copy. What no block has ever been in takes no memory.
 
 use crate::device::BLOCK_BYTES;
+use crate::lock::RwLock;
 use alloc::boxed::Box;
 use hyperexo_abi::Page;
-use spin::RwLock;
 
 /// Frames beyond the capacity of the cache: most cores that may be stopped while they read.
 pub(super) const SPARE: usize = 64;

@@ -1,9 +1,9 @@
 //! Who changes the volume, or a file, and who wants to be alone with it.
 
 use super::sleep::Sleep;
+use crate::lock::Mutex;
 use alloc::vec::Vec;
 use core::task::Waker;
-use spin::Mutex;
 
 /// Many may be inside, or one may have closed it. Cores that must wait sleep. Who wants to close it goes
 /// before those who come after.

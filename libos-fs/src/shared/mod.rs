@@ -75,6 +75,7 @@ mod requests;
 mod sleep;
 mod staging;
 mod statistics;
+mod turns;
 mod volume;
 mod write;
 mod write_back;
@@ -86,12 +87,14 @@ pub use sleep::Sleep;
 #[cfg(feature = "std")]
 pub use sleep::Threads;
 pub use statistics::SharedStatistics;
+pub use turns::Turns;
 pub use volume::SharedVolume;
 
 use crate::cache::{ReplacementPolicy, SharedCache};
 use crate::device::EndRequest;
 use crate::error::FsError;
 use crate::file_id::FileId;
+use crate::lock::Mutex;
 use ahead::{Ahead, Tally};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -102,7 +105,6 @@ use desk::Desk;
 use frames::Frames;
 use gate::Gate;
 use names::Names;
-use spin::Mutex;
 use statistics::Counters;
 
 /// What all cores share. Locks, if several are wanted, in this order: `naming`, a file's `writing`, both of

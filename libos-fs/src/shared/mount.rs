@@ -6,11 +6,11 @@ use crate::device::{BlockDevice, Completion, DeviceQueue, Rejected, Request};
 use crate::error::FsError;
 use crate::ext4::Ext4Volume;
 use crate::extent_fs::ExtentVolume;
+use crate::lock::{Mutex, RwLock};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::task::Waker;
-use spin::{Mutex, RwLock};
 
 /// A device that is lent to the file system while it mounts.
 struct Lent(Arc<Mutex<Box<dyn BlockDevice + Send>>>);

@@ -7,8 +7,8 @@ use crate::ext4::Ext4Names;
 use crate::extent_fs::Metadata;
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, Format, Space};
+use crate::lock::RwLock;
 use alloc::vec::Vec;
-use spin::RwLock;
 
 /// The metadata of a volume.
 pub(super) enum Names {

@@ -4,9 +4,9 @@ use super::Shared;
 use super::desk::Desk;
 use crate::cache::ReplacementPolicy;
 use crate::device::{DeviceError, Finished};
+use crate::lock::MutexGuard;
 use alloc::vec::Vec;
 use core::task::Waker;
-use spin::MutexGuard;
 
 impl<P: ReplacementPolicy> Shared<P> {
     /// Takes what the device has done.

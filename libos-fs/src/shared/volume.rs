@@ -16,12 +16,12 @@ use crate::error::FsError;
 use crate::extent_fs::{ObjectKind, blocks_of};
 use crate::file_id::FileId;
 use crate::file_system::{DirectoryEntry, Format, Space};
+use crate::lock::Mutex;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU64};
-use spin::Mutex;
 
 /// A mounted volume that several cores use; see the [module](super). Clones are the same volume.
 ///

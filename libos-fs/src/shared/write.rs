@@ -7,9 +7,9 @@ use crate::cache::{ReplacementPolicy, reference};
 use crate::device::BLOCK_BYTES;
 use crate::error::FsError;
 use crate::extent_fs::{MAX_NUMBER, Metadata, Piece, blocks_of, pieces};
+use crate::lock::RwLock;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use spin::RwLock;
 
 /// Blocks that are taken from a file under the lock at a time.
 const CUT: u64 = 256;

@@ -6,11 +6,11 @@ use super::dirty::Placed;
 use crate::cache::ReplacementPolicy;
 use crate::device::{DeviceError, Finished, Operation};
 use crate::error::FsError;
+use crate::lock::MutexGuard;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use hyperexo_abi::Page;
-use spin::MutexGuard;
 
 impl<P: ReplacementPolicy> Shared<P> {
     /// Writes the blocks that had to make room, and their dirty neighbours on the device.

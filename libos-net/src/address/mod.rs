@@ -5,9 +5,7 @@
 mod autoconf;
 mod heard;
 mod message;
-mod neighbors;
 
 pub(crate) use autoconf::Autoconf;
 pub(crate) use heard::{Heard, Word, hear};
 pub(crate) use message::Message;
-pub(crate) use neighbors::Neighbors;

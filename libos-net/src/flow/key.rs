@@ -2,8 +2,8 @@
 //! the stack does.
 
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpEndpoint, IpProtocol, Ipv4Packet, Ipv6ExtHeader,
-    Ipv6Packet, TcpPacket,
+    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, IpAddress, IpEndpoint, IpProtocol,
+    Ipv4Address, Ipv4Packet, Ipv6ExtHeader, Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 /// The two ends of a connection, seen from here.
@@ -47,6 +47,40 @@ pub fn classify(frame: &[u8]) -> Kind {
         EthernetProtocol::Ipv6 => ipv6(ethernet.payload()),
         EthernetProtocol::Unknown(_) => Kind::Other,
     }
+}
+
+/// Whose hardware address a frame of ARP asks for. `None` also if who asks tells his own by it.
+pub fn arp_question(frame: &[u8]) -> Option<Ipv4Address> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let arp = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).ok()?).ok()?;
+    match arp {
+        ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_protocol_addr,
+            target_protocol_addr,
+            ..
+        } => (source_protocol_addr != target_protocol_addr).then_some(target_protocol_addr),
+        _ => None,
+    }
+}
+
+/// The port of UDP that a frame is for, if it is a whole datagram behind no extension header.
+pub fn udp_port(frame: &[u8]) -> Option<u16> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let datagram = match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+            let whole =
+                packet.next_header() == IpProtocol::Udp && !packet.more_frags() && packet.frag_offset() == 0;
+            whole.then(|| packet.payload())?
+        }
+        EthernetProtocol::Ipv6 => {
+            let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
+            (packet.next_header() == IpProtocol::Udp).then(|| packet.payload())?
+        }
+        _ => return None,
+    };
+    Some(UdpPacket::new_checked(datagram).ok()?.dst_port())
 }
 
 fn ipv4(bytes: &[u8]) -> Kind {

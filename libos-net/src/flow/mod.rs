@@ -7,4 +7,5 @@ mod path;
 
 pub(crate) use deadlines::Deadlines;
 pub use key::{Flow, Kind, classify};
+pub(crate) use key::{arp_question, udp_port};
 pub(crate) use path::too_long;

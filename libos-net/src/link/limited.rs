@@ -40,8 +40,11 @@ impl Limited {
         Limited { below, max_frame_bytes, paths: Vec::new() }
     }
 
-    /// Packets to this address may have so many bytes.
+    /// Packets to this address may have so many bytes. What is said never makes them longer (RFC 1191,
+    /// section 3).
     pub(crate) fn limit(&mut self, to: IpAddress, bytes: usize, now_us: i64) {
+        let known = self.paths.iter().find(|path| path.to == to);
+        let bytes = known.map_or(bytes, |path| path.bytes.min(bytes));
         self.paths.retain(|path| path.to != to);
         if self.paths.len() >= MOST_PATHS {
             self.paths.remove(0);
@@ -166,5 +169,24 @@ impl Link for Limited {
     }
     fn wait(&mut self, timeout: Option<Duration>) {
         self.below.wait(timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::wire;
+
+    #[test]
+    fn what_is_said_of_a_way_never_makes_it_longer() {
+        let mut limited = Limited::new(Box::new(wire(1).0), None);
+        let to = IpAddress::v4(10, 0, 0, 2);
+        for (said, known) in [(1400, 1400), (65_535, 1400), (600, 600), (1400, 600)] {
+            limited.limit(to, said, 0);
+            assert_eq!(limited.paths.iter().map(|path| path.bytes).collect::<Vec<_>>(), [known]);
+        }
+        limited.forget(FORGET_US);
+        limited.limit(to, 1400, FORGET_US);
+        assert_eq!(limited.paths[0].bytes, 1400, "what is forgotten counts no more");
     }
 }

@@ -44,7 +44,7 @@ use libos_core::net::{MAX_PACKET_BYTES, pages_for};
 pub use libos_core::net::{NicStatistics, Offload, Offloads, Packet as Frame, Pages, Piece};
 pub(crate) use limited::Limited;
 #[cfg(feature = "unikernel")]
-pub use nic::NicLink;
+pub use nic::{NicLink, UnikernelCores};
 pub use spread::{Cores, Lane, Spread, spread};
 pub use wire::{Wire, wire};
 
@@ -105,4 +105,12 @@ pub trait Link {
 
     /// Sleeps until a frame has come, or there is room again, or the timeout is over. May return early.
     fn wait(&mut self, timeout: Option<Duration>);
+
+    /// The same, and until `other` holds. Whoever makes it hold also ends the sleep: a link that can look at
+    /// it after each time that it was woken does so.
+    fn wait_or(&mut self, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) {
+        if !other() {
+            self.wait(timeout);
+        }
+    }
 }

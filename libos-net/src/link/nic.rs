@@ -1,8 +1,10 @@
 //! The network card of a unikernel.
 
-use super::{Frame, Link, NicStatistics, Offloads};
+use super::{Cores, Frame, Link, NicStatistics, Offloads};
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
+use hyperexo_abi::net::{Destination, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Fields, Filter};
 use libos_core::net::{NetError, Nic};
 
 /// [`Nic`] as a [`Link`].
@@ -13,13 +15,20 @@ pub struct NicLink {
 }
 
 impl NicLink {
-    /// Opens the network; see [`Nic::open`].
+    /// Opens the network for what the internet protocols are made of; see [`Nic::open_with`]. What else
+    /// neighbours send does not come, and costs them alone.
     ///
     /// # Errors
     ///
     /// As there.
     pub fn open() -> Result<NicLink, NetError> {
-        Nic::open().map(NicLink::new)
+        let filter = |destination, ether_type| {
+            let fields = Fields { ether_type: Some(ether_type), ..Fields::default() };
+            Filter { destination, fields }
+        };
+        let all = [ETHER_ARP, ETHER_IPV4, ETHER_IPV6]
+            .map(|kind| [Destination::Own, Destination::Group].map(|destination| filter(destination, kind)));
+        Nic::open_with(all.as_flattened()).map(NicLink::new)
     }
 
     /// A card that is open.
@@ -85,10 +94,27 @@ impl Link for NicLink {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) {
-        if self.unsent.is_empty() {
-            self.nic.wait(timeout);
-        } else {
-            self.nic.wait_for_room(timeout);
-        }
+        self.wait_or(timeout, &mut || false);
+    }
+
+    fn wait_or(&mut self, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) {
+        self.nic.wait_or(!self.unsent.is_empty(), timeout, other);
+    }
+}
+
+/// Cores of a unikernel that share a link: each sleeps as [`libos_core::time::wait`] has it.
+pub struct UnikernelCores {
+    /// The machine's number of each core, by its place; the first has the link.
+    pub numbers: Vec<u64>,
+}
+
+impl Cores for UnikernelCores {
+    fn wake(&self, core: usize) {
+        // One that was not started has nothing to look at.
+        let _ = libos_core::cores::wake(self.numbers[core]);
+    }
+
+    fn wait(&self, _: usize, timeout: Option<Duration>, until: &mut dyn FnMut() -> bool) {
+        libos_core::time::wait(timeout, until);
     }
 }

@@ -6,40 +6,59 @@
 //!             └ what the others send ◄─────────────────┘
 //! ```
 //!
-//! The core with the link takes all frames, keeps those of its own connections and passes the others on. What
-//! neighbours say goes to all. What is not TCP belongs to the core with the link: the sockets of UDP, and
-//! DHCP; the other stacks have static addresses. A program with one core does without all this.
+//! The core with the link takes all frames, keeps those of its own connections and passes the others on,
+//! through queues without locks: a core that is taken off its processor keeps nobody waiting. What neighbours
+//! say goes to all, and is answered by the core with the link. What is not TCP belongs to that core: the
+//! sockets of UDP, and DHCP; the other stacks have static addresses. A program with one core does without all
+//! this.
 
-use super::{Frame, Link, NicStatistics, Offloads};
+use super::{Frame, Link, NicStatistics, Offloads, Pages, pages_for};
 use crate::flow::{Flow, Kind, classify, too_long};
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 use core::time::Duration;
+use crossbeam_queue::ArrayQueue;
+use hyperexo_abi::FRAME_BYTES;
 use siphasher::sip::SipHasher13;
-use spin::Mutex;
 
 /// Frames that wait for a core, or for the link, at most; then frames for the core are lost, as on any link.
 const MOST: usize = 256;
 /// Frames that are passed on before the core with the link looks after its own.
 const AT_ONCE: usize = 64;
+/// Pages that a core keeps for its next frames.
+const MOST_SPARE: usize = 64;
 
 /// How cores wait for one another.
 pub trait Cores: Send + Sync {
-    /// Ends the wait of a core, or its next one if it does not wait.
+    /// Has a core that waits look at its condition again. Whoever makes the condition true calls it after
+    /// that.
     fn wake(&self, core: usize);
 
-    /// Waits on this core until it is woken, or the timeout is over. May return early.
-    fn wait(&self, core: usize, timeout: Option<Duration>);
+    /// Waits on this core until the condition holds or the timeout is over. May return early.
+    fn wait(&self, core: usize, timeout: Option<Duration>, until: &mut dyn FnMut() -> bool);
 }
 
-#[derive(Default)]
+/// Between the core with the link and another one.
 struct Queues {
-    incoming: VecDeque<Frame>,
-    outgoing: VecDeque<Frame>,
-    /// Pages that the link can use again.
-    spent: Vec<Frame>,
+    incoming: ArrayQueue<Frame>,
+    outgoing: ArrayQueue<Frame>,
+    /// The other core sleeps, or is about to.
+    sleeps: AtomicBool,
+    /// It also waits for room in `outgoing`.
+    wants_room: AtomicBool,
+}
+
+impl Queues {
+    fn new() -> Queues {
+        Queues {
+            incoming: ArrayQueue::new(MOST),
+            outgoing: ArrayQueue::new(MOST),
+            sleeps: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
+        }
+    }
 }
 
 struct Shared {
@@ -48,7 +67,9 @@ struct Shared {
     offloads: Offloads,
     key: [u64; 2],
     /// Of all cores but the first.
-    queues: Vec<Mutex<Queues>>,
+    queues: Vec<Queues>,
+    /// The core with the link sleeps, or is about to.
+    first_sleeps: AtomicBool,
     cores: Arc<dyn Cores>,
 }
 
@@ -59,6 +80,23 @@ impl Shared {
         flow.hash(&mut hasher);
         (hasher.finish() % (self.queues.len() as u64 + 1)) as usize
     }
+
+    /// Wakes a core if its mark says that it waits. Called by who has done what it may wait for.
+    fn wake(&self, core: usize, mark: &AtomicBool) {
+        // Either the sleeper sees what was put there, or its mark is seen here.
+        fence(Ordering::SeqCst);
+        if mark.load(Ordering::Relaxed) && mark.swap(false, Ordering::Relaxed) {
+            self.cores.wake(core);
+        }
+    }
+}
+
+/// Says in a mark that this core sleeps, while it calls `sleep`.
+fn sleeping(mark: &AtomicBool, sleep: impl FnOnce()) {
+    mark.store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    sleep();
+    mark.store(false, Ordering::Relaxed);
 }
 
 /// The link of the core that has it.
@@ -72,6 +110,8 @@ pub struct Spread<L> {
 pub struct Lane {
     shared: Arc<Shared>,
     core: usize,
+    /// Single pages of frames that have come.
+    spare: Vec<Pages>,
 }
 
 /// Spreads a link over so many cores, at least one: the link for the core that has it, which counts as 0, and
@@ -88,10 +128,12 @@ pub fn spread<L: Link>(
         max_frame_bytes: below.max_frame_bytes(),
         offloads: below.offloads(),
         key,
-        queues: (0..others).map(|_| Mutex::default()).collect(),
+        queues: (0..others).map(|_| Queues::new()).collect(),
+        first_sleeps: AtomicBool::new(false),
         cores: waits,
     });
-    let lanes = (1..=others).map(|core| Lane { shared: Arc::clone(&shared), core }).collect();
+    let lane = |core| Lane { shared: Arc::clone(&shared), core, spare: Vec::new() };
+    let lanes = (1..=others).map(lane).collect();
     (Spread { below, shared, lost: 0 }, lanes)
 }
 
@@ -102,36 +144,28 @@ impl<L: Link> Spread<L> {
     }
 
     fn pass(&mut self, core: usize, frame: Frame) {
-        let mut queues = self.shared.queues[core - 1].lock();
-        if queues.incoming.len() < MOST {
-            queues.incoming.push_back(frame);
-            drop(queues);
-            self.shared.cores.wake(core);
-        } else {
-            drop(queues);
-            self.lost += 1;
-            self.below.recycle(frame);
+        let queues = &self.shared.queues[core - 1];
+        match queues.incoming.push(frame) {
+            Ok(()) => self.shared.wake(core, &queues.sleeps),
+            Err(frame) => {
+                self.lost += 1;
+                self.below.recycle(frame);
+            }
         }
     }
 
-    /// Sends what the others want sent, as far as there is room. Returns whether there was something.
-    fn send_for_others(&mut self) -> bool {
-        let mut sent = false;
-        for queues in &self.shared.queues {
-            let (outgoing, spent) = {
-                let queues = &mut *queues.lock();
-                let mut outgoing = Vec::new();
-                while outgoing.len() < AT_ONCE && self.below.has_room() {
-                    let Some(frame) = queues.outgoing.pop_front() else { break };
-                    outgoing.push(frame);
+    /// Sends what the others want sent, as far as there is room.
+    fn send_for_others(&mut self) {
+        for (core, queues) in (1..).zip(&self.shared.queues) {
+            for _ in 0..AT_ONCE {
+                if !self.below.has_room() {
+                    return;
                 }
-                (outgoing, core::mem::take(&mut queues.spent))
-            };
-            sent |= !outgoing.is_empty();
-            outgoing.into_iter().for_each(|frame| self.below.send(frame));
-            spent.into_iter().for_each(|frame| self.below.recycle(frame));
+                let Some(frame) = queues.outgoing.pop() else { break };
+                self.below.send(frame);
+                self.shared.wake(core, &queues.wants_room);
+            }
         }
-        sent
     }
 }
 
@@ -192,14 +226,19 @@ impl<L: Link> Link for Spread<L> {
         self.below.flush();
     }
 
-    /// The link wakes this core when a frame comes; other cores do with [`Cores::wake`], so that one must end
-    /// the wait of the link too.
+    /// The link wakes this core when a frame comes; other cores do with [`Cores::wake`], which must have the
+    /// link look at the condition of [`Link::wait_or`].
+    fn wait_or(&mut self, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) {
+        let Spread { below, shared, .. } = self;
+        // While the link has no room, what others want sent is nothing to get up for.
+        let is_full = !below.has_room();
+        let waits =
+            |shared: &Shared| !is_full && shared.queues.iter().any(|queues| !queues.outgoing.is_empty());
+        sleeping(&shared.first_sleeps, || below.wait_or(timeout, &mut || waits(shared) || other()));
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) {
-        if self.send_for_others() {
-            self.below.flush();
-        } else {
-            self.below.wait(timeout);
-        }
+        self.wait_or(timeout, &mut || false);
     }
 }
 
@@ -209,7 +248,7 @@ impl Lane {
         self.core
     }
 
-    fn queues(&self) -> &Mutex<Queues> {
+    fn queues(&self) -> &Queues {
         &self.shared.queues[self.core - 1]
     }
 }
@@ -228,28 +267,55 @@ impl Link for Lane {
         self.shared.core_of(flow) == self.core
     }
     fn receive(&mut self) -> Option<Frame> {
-        self.queues().lock().incoming.pop_front()
+        self.queues().incoming.pop()
+    }
+
+    /// What has come gives its pages to what is sent: the link gets as many back as it has given.
+    fn frame(&mut self, bytes: usize) -> Frame {
+        let page = if bytes <= FRAME_BYTES { self.spare.pop() } else { None };
+        Frame::new(page.unwrap_or_else(|| pages_for(bytes)), bytes)
     }
     fn has_room(&mut self) -> bool {
-        self.queues().lock().outgoing.len() < MOST
+        !self.queues().outgoing.is_full()
     }
+
+    /// The core with the link answers for all what neighbours ask for.
     fn send(&mut self, frame: Frame) {
-        self.queues().lock().outgoing.push_back(frame);
+        if is_advertisement(&frame) {
+            self.recycle(frame);
+        } else {
+            // Without room it is lost, as on any link; nobody sends without having asked.
+            let _ = self.queues().outgoing.push(frame);
+        }
     }
     fn recycle(&mut self, frame: Frame) {
-        let spent = &mut self.queues().lock().spent;
-        if spent.len() < MOST {
-            spent.push(frame);
+        let (pages, _) = frame.into_parts();
+        if pages.len() == 1 && self.spare.len() < MOST_SPARE {
+            self.spare.push(pages);
         }
     }
     fn flush(&mut self) {
-        if !self.queues().lock().outgoing.is_empty() {
-            self.shared.cores.wake(0);
+        if !self.queues().outgoing.is_empty() {
+            self.shared.wake(0, &self.shared.first_sleeps);
         }
     }
     fn wait(&mut self, timeout: Option<Duration>) {
-        if self.queues().lock().incoming.is_empty() {
-            self.shared.cores.wait(self.core, timeout);
-        }
+        self.wait_or(timeout, &mut || false);
+    }
+    fn wait_or(&mut self, timeout: Option<Duration>, other: &mut dyn FnMut() -> bool) {
+        let queues = self.queues();
+        let is_full = queues.outgoing.is_full();
+        queues.wants_room.store(is_full, Ordering::Relaxed);
+        let mut until = || !queues.incoming.is_empty() || is_full && !queues.outgoing.is_full() || other();
+        sleeping(&queues.sleeps, || self.shared.cores.wait(self.core, timeout, &mut until));
+    }
+}
+
+/// Whether a frame says whose an address is: an answer of ARP, or an advertisement of a neighbour of IPv6.
+fn is_advertisement(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([8, 6]) => frame.get(20..22) == Some(&[0, 2]),
+        Some([0x86, 0xdd]) => frame.get(20) == Some(&58) && frame.get(54) == Some(&136),
+        _ => false,
     }
 }

@@ -102,11 +102,18 @@ pub trait Protocol {
     /// that is possible.
     fn connect(&mut self, flow: &Flow, outlet: &mut Outlet<'_>) -> bool;
 
-    /// Whether [`Protocol::begin`] is there. Then the stack answers requests for connections itself, and a
+    /// Whether [`Protocol::begin`] is there. Then the stack can answer requests for connections itself, and a
     /// machine is made when there is something for it to do; else one is made for each request, and
     /// [`Protocol::listen`] is called.
     fn can_begin(&self) -> bool {
         false
+    }
+
+    /// Whether it wants to answer a request itself as long as there is room in the backlog, though
+    /// [`Protocol::begin`] is there, since it agrees on more than the stack does. Then one machine is made
+    /// for each request, and the stack answers only those for which there is no room.
+    fn wants_requests(&self) -> bool {
+        !self.can_begin()
     }
 
     /// Goes on with a connection that is there: the handshake is over. Instead of [`Protocol::listen`].

@@ -1,7 +1,8 @@
 //! What a connection needs of its stack while it is called.
 
 use super::paths::Paths;
-use super::{Answer, Handshake};
+use super::{Answer, Handshake, instant};
+use crate::address::Message;
 use crate::flow::Flow;
 use crate::link::{Frame, Link, Offloads};
 use smoltcp::iface::Interface;
@@ -99,18 +100,30 @@ impl<'s> Outlet<'s> {
     /// the connection is called again when an answer comes.
     pub fn neighbor(&mut self, remote: IpAddress) -> Option<EthernetAddress> {
         let hop = self.next_hop(remote)?;
-        if let Some(known) = self.paths.find(hop, self.now_us) {
-            return Some(known);
+        let known = self.paths.find(hop, self.now_us);
+        if known.is_none() {
+            self.ask_neighbor(remote, false);
         }
-        let source = self.interface.get_source_address(&hop)?;
-        if self.paths.may_ask(hop, self.now_us) && self.link.has_room() {
-            let question = super::paths::question(EthernetAddress(self.link.address()), source, hop)?;
-            let mut frame = self.link.frame(question.len());
-            frame.copy_from_slice(&question);
-            self.sent.asked_neighbor = true;
-            self.send(frame);
+        known
+    }
+
+    /// Asks for the neighbour on the way to an address, unless that was done in this second: `asked` says
+    /// that the interface just has.
+    pub(crate) fn ask_neighbor(&mut self, remote: IpAddress, asked: bool) {
+        let Some(hop) = self.next_hop(remote) else { return };
+        if !self.paths.may_ask(hop, self.now_us) || asked || !self.link.has_room() {
+            return;
         }
-        None
+        let message = match (self.interface.get_source_address(&hop), hop) {
+            (Some(IpAddress::Ipv4(source)), IpAddress::Ipv4(target)) => Message::WhoHas { source, target },
+            (Some(IpAddress::Ipv6(source)), IpAddress::Ipv6(target)) => Message::Solicit { source, target },
+            _ => return,
+        };
+        let hardware = EthernetAddress(self.link.address());
+        let mut frame = self.link.frame(message.bytes(hardware));
+        message.emit(hardware, &mut frame);
+        self.sent.asked_neighbor = true;
+        self.send(frame);
     }
 
     /// The neighbour on the way to an address.
@@ -122,6 +135,7 @@ impl<'s> Outlet<'s> {
             IpAddress::Ipv4(_) => self.interface.routes().get_default_ipv4_route(),
             IpAddress::Ipv6(_) => self.interface.routes().get_default_ipv6_route(),
         };
+        let route = route.filter(|route| route.expires_at.is_none_or(|end| end > instant(self.now_us)));
         route.map(|route| route.via_router)
     }
 

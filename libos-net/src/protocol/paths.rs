@@ -1,20 +1,21 @@
-//! Ways to other machines: hardware addresses of neighbours that connections have asked for.
+//! Ways to other machines: the neighbours that connections have asked for, and what they answered.
 //!
-//! smoltcp has a table of its own and does not show it. Here are only neighbours that a connection of
-//! another protocol asked for, so nobody can fill it.
+//! smoltcp has a table of its own and does not show it. It also asks for one neighbour a second, on the whole
+//! link: one that does not answer keeps all others waiting. So each is asked for by itself here, for
+//! connections of smoltcp's protocol, too: they wait for the answer in smoltcp's table.
 
 use crate::flow::Flow;
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use siphasher::sip::SipHasher13;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr, RawHardwareAddress,
+    ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr,
+    IpAddress, Ipv6Packet, NdiscRepr,
 };
 
-/// Neighbours that are remembered at most.
+/// Neighbours that are remembered at most: beyond, one that has not answered is forgotten, else the one that
+/// was asked for longest ago. It may be asked for again a little early.
 const MOST: usize = 256;
 /// How long an answer holds (RFC 4861: REACHABLE_TIME is 30 s; RFC 1122, section 2.3.2.1: a minute).
 const HOLDS_US: i64 = 60_000_000;
@@ -53,10 +54,10 @@ impl Paths {
     /// Whether a neighbour may be asked for now. If so, it is.
     pub(super) fn may_ask(&mut self, address: IpAddress, now_us: i64) -> bool {
         if self.neighbors.len() >= MOST && !self.neighbors.contains_key(&address) {
-            self.neighbors.retain(|_, neighbor| now_us - neighbor.asked_us < HOLDS_US);
-            if self.neighbors.len() >= MOST {
-                return false;
-            }
+            let worth = |neighbor: &Neighbor| (neighbor.known.is_some(), neighbor.asked_us);
+            let least = self.neighbors.iter().min_by_key(|(_, neighbor)| worth(neighbor));
+            let least = least.map(|(address, _)| *address);
+            least.and_then(|address| self.neighbors.remove(&address));
         }
         let neighbor =
             self.neighbors.entry(address).or_insert(Neighbor { asked_us: now_us - ASK_US, known: None });
@@ -116,65 +117,24 @@ fn answer(frame: &[u8]) -> Option<(IpAddress, EthernetAddress)> {
     }
 }
 
-/// A frame that asks who has an address.
-pub(super) fn question(ours: EthernetAddress, source: IpAddress, address: IpAddress) -> Option<Vec<u8>> {
-    match (source, address) {
-        (IpAddress::Ipv4(source), IpAddress::Ipv4(address)) => {
-            let arp = ArpRepr::EthernetIpv4 {
-                operation: ArpOperation::Request,
-                source_hardware_addr: ours,
-                source_protocol_addr: source,
-                target_hardware_addr: EthernetAddress([0; 6]),
-                target_protocol_addr: address,
-            };
-            let mut bytes = alloc::vec![0; 14 + arp.buffer_len()];
-            let mut frame = EthernetFrame::new_unchecked(&mut bytes);
-            let (dst_addr, ethertype) = (EthernetAddress::BROADCAST, EthernetProtocol::Arp);
-            EthernetRepr { src_addr: ours, dst_addr, ethertype }.emit(&mut frame);
-            arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-            Some(bytes)
-        }
-        (IpAddress::Ipv6(source), IpAddress::Ipv6(address)) => {
-            let lladdr = Some(RawHardwareAddress::from_bytes(&ours.0));
-            let icmp = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: address, lladdr });
-            let octets = address.octets();
-            let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0];
-            group[13..].copy_from_slice(&octets[13..]);
-            let ip = Ipv6Repr {
-                src_addr: source,
-                dst_addr: group.into(),
-                next_header: IpProtocol::Icmpv6,
-                payload_len: icmp.buffer_len(),
-                hop_limit: 255,
-            };
-            let mut bytes = alloc::vec![0; 14 + ip.buffer_len() + icmp.buffer_len()];
-            let mut frame = EthernetFrame::new_unchecked(&mut bytes);
-            let dst_addr = EthernetAddress([0x33, 0x33, 0xff, octets[13], octets[14], octets[15]]);
-            EthernetRepr { src_addr: ours, dst_addr, ethertype: EthernetProtocol::Ipv6 }.emit(&mut frame);
-            let mut packet = Ipv6Packet::new_unchecked(frame.payload_mut());
-            ip.emit(&mut packet);
-            let (source, to) = (ip.src_addr, ip.dst_addr);
-            let mut message = Icmpv6Packet::new_unchecked(packet.payload_mut());
-            icmp.emit(&source, &to, &mut message, &ChecksumCapabilities::default());
-            Some(bytes)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Message;
+    use alloc::vec;
+    use smoltcp::wire::Ipv4Address;
 
-    const OURS: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
     const THEIRS: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
 
     #[test]
     fn only_what_was_asked_is_learned_and_not_for_ever() {
-        let (us, them): (IpAddress, IpAddress) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let (target, source) = (Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2));
+        let them = IpAddress::Ipv4(source);
         let mut paths = Paths::new((1, 2));
         // Their own question says who they are.
-        let frame = question(THEIRS, them, us).unwrap();
+        let question = Message::WhoHas { source, target };
+        let mut frame = vec![0; question.bytes(THEIRS)];
+        question.emit(THEIRS, &mut frame);
         paths.learn(&frame, 0);
         assert_eq!(paths.find(them, 0), None);
         assert!(paths.may_ask(them, 5) && !paths.may_ask(them, 6) && paths.may_ask(them, 5 + ASK_US));
@@ -182,19 +142,10 @@ mod tests {
         assert_eq!(paths.find(them, 20), Some(THEIRS));
         assert_eq!(paths.find(them, 10 + HOLDS_US), None);
         for last in 0..2000_u32 {
-            paths.may_ask(IpAddress::Ipv4((0x0a01_0000 + last).to_be_bytes().into()), 10);
+            let another = IpAddress::Ipv4((0x0a01_0000 + last).to_be_bytes().into());
+            assert!(paths.may_ask(another, 10) && !paths.may_ask(another, 11), "{last}");
         }
-        assert!(paths.neighbors.len() <= MOST);
-    }
-
-    #[test]
-    fn neighbors_of_ipv6_are_asked_by_their_group() {
-        let (us, them): (IpAddress, IpAddress) =
-            ("fd00::1".parse().unwrap(), "fd00::12:3456".parse().unwrap());
-        let bytes = question(OURS, us, them).unwrap();
-        assert_eq!(bytes[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
-        let packet = Ipv6Packet::new_checked(&bytes[14..]).unwrap();
-        let icmp = Icmpv6Packet::new_checked(packet.payload()).unwrap();
-        assert!(icmp.verify_checksum(&packet.src_addr(), &packet.dst_addr()));
+        assert_eq!(paths.neighbors.len(), MOST);
+        assert_eq!(paths.find(them, 20), Some(THEIRS), "who has answered stays");
     }
 }

@@ -52,8 +52,10 @@ pub(super) enum Accepted {
 pub(super) struct Listener {
     policy: Rc<dyn TcpPolicy>,
     backlog: usize,
-    /// Whether the stack answers requests itself: the policy's machines can begin after that.
+    /// Whether the stack can answer requests itself: the policy's machines can begin after that.
     answers: bool,
+    /// Whether it does so only where there is no room for a machine.
+    answers_last: bool,
     half_open: usize,
     established: VecDeque<ConnectionId>,
     waker: Option<Waker>,
@@ -80,8 +82,10 @@ impl Stack {
         if self.listeners.contains_key(&port) {
             return Err(ListenError::InUse(port));
         }
+        let machine = policy.protocol();
         let listener = Listener {
-            answers: policy.protocol().can_begin(),
+            answers: machine.can_begin(),
+            answers_last: machine.wants_requests(),
             policy,
             backlog: backlog.max(1),
             half_open: 0,
@@ -122,9 +126,9 @@ impl Stack {
             }
             return Accepted::NoRoom;
         }
-        let mut protocol: Box<dyn Protocol> = match listener.answers {
-            true => Box::new(Dormant::new(Rc::clone(&listener.policy), sequence)),
-            false => listener.policy.protocol(),
+        let mut protocol: Box<dyn Protocol> = match listener.answers_last {
+            true => listener.policy.protocol(),
+            false => Box::new(Dormant::new(Rc::clone(&listener.policy), sequence)),
         };
         if !protocol.listen(&flow) {
             return Accepted::NobodyListens;

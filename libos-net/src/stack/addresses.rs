@@ -1,11 +1,10 @@
 //! The stack's own addresses, and those of its neighbours.
 
 use super::Stack;
-use crate::address::{Autoconf, Message, Neighbors, hear};
+use crate::address::{Autoconf, Message, hear};
 use crate::config::{Config, Ipv4, Ipv6};
 use crate::flow::too_long;
 use crate::link::{Frame, Link};
-use crate::protocol::instant;
 use alloc::vec::Vec;
 use core::task::Waker;
 use smoltcp::iface::{Interface, SocketHandle};
@@ -17,7 +16,6 @@ pub(super) struct Addresses {
     hardware: EthernetAddress,
     dhcp: Option<SocketHandle>,
     autoconf: Option<Autoconf>,
-    neighbors: Neighbors,
     /// Those that the application names, and those of DHCP.
     resolvers: (Vec<IpAddress>, Vec<Ipv4Address>),
     /// Who waits for an address.
@@ -35,7 +33,6 @@ impl Addresses {
             hardware,
             dhcp: None,
             autoconf,
-            neighbors: Neighbors::default(),
             resolvers: (config.resolvers.clone(), Vec::new()),
             wakers: Vec::new(),
         }
@@ -185,38 +182,5 @@ impl Stack {
             }
         }
         four.into_iter().chain(six).collect()
-    }
-
-    /// Asks for the neighbour that leads to an address, unless that was done in this second: `asked` says
-    /// that the interface just has.
-    pub(super) fn ask_neighbor(&mut self, remote: IpAddress, asked: bool, now_us: i64) {
-        let Some(neighbor) = self.next_hop(remote, now_us) else { return };
-        if !self.addresses.neighbors.may_ask(neighbor, now_us) || asked || !self.link.has_room() {
-            return;
-        }
-        let message = match neighbor {
-            IpAddress::Ipv4(target) => {
-                let source = self.interface.get_source_address_ipv4(&target);
-                source.map(|source| Message::WhoHas { source, target })
-            }
-            IpAddress::Ipv6(target) => {
-                let source = self.interface.get_source_address_ipv6(&target);
-                Some(Message::Solicit { source, target })
-            }
-        };
-        message.into_iter().for_each(|message| self.say(&message));
-    }
-
-    fn next_hop(&self, remote: IpAddress, now_us: i64) -> Option<IpAddress> {
-        if self.interface.ip_addrs().iter().any(|own| own.contains_addr(&remote)) {
-            return Some(remote);
-        }
-        let routes = self.interface.routes();
-        let route = match remote {
-            IpAddress::Ipv4(_) => routes.get_default_ipv4_route(),
-            IpAddress::Ipv6(_) => routes.get_default_ipv6_route(),
-        };
-        let route = route.filter(|route| route.expires_at.is_none_or(|end| end > instant(now_us)));
-        route.map(|route| route.via_router)
     }
 }

@@ -9,6 +9,7 @@ mod addresses;
 mod alarms;
 mod connection;
 mod handle;
+mod refusals;
 mod table;
 
 use crate::config::Config;
@@ -41,8 +42,6 @@ const LEAVES_US: i64 = 3_000_000;
 const MOST_IN_TIME_WAIT: usize = 256;
 /// For so long after a segment came from there, a neighbour is known.
 const NEIGHBOR_US: i64 = 1_000_000;
-/// Resets a second for segments that belong to nobody.
-const RESETS_A_SECOND: u32 = 100;
 
 /// What a stack has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +60,8 @@ pub struct Statistics {
     pub cookies_sent: u64,
     /// Connections that came of them.
     pub cookies_accepted: u64,
-    /// Segments of no connection that were not answered, as there were too many.
+    /// Segments of no connection, and datagrams for ports that nobody has, that were not answered, as there
+    /// were too many.
     pub ignored_segments: u64,
     /// Frames that were dropped because of a checksum that nobody had checked before.
     pub wrong_checksums: u64,
@@ -89,7 +89,8 @@ pub(crate) struct Stack {
     addresses: Addresses,
     /// Without sockets: it answers segments of no connection.
     strangers: SocketSet<'static>,
-    resets: (i64, u32),
+    /// Refusals since a time.
+    refusals: (i64, u32),
     table: Table,
     listeners: HashMap<u16, Listener, Keyed>,
     deadlines: Deadlines,
@@ -124,7 +125,7 @@ impl Stack {
             leaving: Vec::new(),
             addresses: Addresses::new(hardware, config),
             strangers: SocketSet::new(Vec::new()),
-            resets: (now_us, 0),
+            refusals: (now_us, 0),
             table: Table::new((seed[1], seed[2])),
             listeners: HashMap::with_hasher(Keyed::new(seed[1], seed[2])),
             deadlines: Deadlines::default(),
@@ -151,6 +152,11 @@ impl Stack {
             tcp: self.table.counted(),
             ..self.statistics
         }
+    }
+
+    /// Frames received and sent.
+    pub(crate) fn frames(&self) -> (u64, u64) {
+        (self.statistics.frames_received, self.statistics.frames_sent)
     }
 
     /// Takes the frames that have come, polls the connections that need it, and sends. Returns whether there
@@ -217,6 +223,7 @@ impl Stack {
                 }
             }
             Kind::HiddenTcp => self.statistics.hidden_segments += 1,
+            kind if self.concerns_nobody(kind, &frame, now_us) => {}
             kind @ (Kind::Neighbor | Kind::Discovery | Kind::Other) => {
                 match kind {
                     Kind::Discovery => self.hear(&frame, now_us),
@@ -262,22 +269,6 @@ impl Stack {
         connection.protocol.take(frame, &mut outlet);
         self.statistics.frames_sent += outlet.sent().frames;
         self.set_pending(slot);
-    }
-
-    /// A segment of no connection: the stack answers with a reset, but not to everybody.
-    fn answer_stranger(&mut self, frame: &Frame, now_us: i64) {
-        let (since_us, answered) = &mut self.resets;
-        if now_us - *since_us >= 1_000_000 {
-            (*since_us, *answered) = (now_us, 0);
-        }
-        if *answered >= RESETS_A_SECOND {
-            self.statistics.ignored_segments += 1;
-            return;
-        }
-        *answered += 1;
-        let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
-        protocol::take(&mut outlet, frame, &mut self.strangers);
-        self.statistics.frames_sent += outlet.sent().frames;
     }
 
     fn is_over(&mut self, slot: usize) -> bool {
@@ -347,7 +338,9 @@ impl Stack {
             }
         }
         if waits {
-            self.ask_neighbor(remote, sent.asked_neighbor, now_us);
+            let mut outlet = Outlet::new(&mut self.interface, &mut *self.link, &mut self.paths, now_us);
+            outlet.ask_neighbor(remote, sent.asked_neighbor);
+            self.statistics.frames_sent += outlet.sent().frames;
         }
         self.settle(slot, now_us);
         if self.deadlines.len() > 4 * self.table.len() + 64 {

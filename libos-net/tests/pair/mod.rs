@@ -1,11 +1,9 @@
 //! Two stacks on a wire in one program, with a clock that moves only when nobody has anything to do.
 
-// Each test program uses some of this.
-#![allow(dead_code)]
-
 mod slow;
 pub mod strangers;
 
+use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_net::link::{Faults, Faulty, Offloads, wire};
 use libos_net::{Config, Congestion, IpEndpoint, Ipv4, Ipv6, Net, OwnTcp, Protocol, SmolTcp, TcpPolicy};
@@ -121,6 +119,25 @@ impl Pair {
         }
     }
 
+    /// The server gives back on port 7 what it gets, to so many who ask at once and to all who have come.
+    pub fn serve_echo(&self, backlog: usize, policy: impl TcpPolicy + 'static) {
+        let listener = self.server.listen(7, backlog, policy).unwrap();
+        let executor = self.executor.clone();
+        self.executor.spawn(async move {
+            loop {
+                let mut stream = listener.accept().await;
+                executor.spawn(async move {
+                    let mut part = [0; 2000];
+                    while let Ok(count @ 1..) = stream.read(&mut part).await {
+                        if stream.write_all(&part[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+    }
+
     /// Lets everybody do what can be done, and the time pass while nothing can. Ends with `main`.
     ///
     /// # Panics
@@ -147,12 +164,11 @@ impl Pair {
 
     /// One turn of everybody; whether anything happened.
     pub fn turn(&self) -> bool {
-        let frames = |net: &Net| (net.statistics().frames_received, net.statistics().frames_sent);
-        let before = (frames(&self.server), frames(&self.client));
+        let before = (self.server.frames(), self.client.frames());
         let ran = self.executor.run_ready();
         self.server.poll();
         self.client.poll();
-        ran || self.executor.is_ready() || before != (frames(&self.server), frames(&self.client))
+        ran || self.executor.is_ready() || before != (self.server.frames(), self.client.frames())
     }
 }
 

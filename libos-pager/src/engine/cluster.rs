@@ -5,14 +5,15 @@ use crate::page_map::PageMap;
 use crate::pager::{PageFailure, PagerError};
 use alloc::vec::Vec;
 use core::ops::Range;
-use libos_core::window::Protection;
 
 impl<M: PageMap> Engine<M> {
     /// Writes a page, together with those beside it that have to be written, too. They stay in memory.
     pub(super) fn write_around(&mut self, page: u64) -> Result<(), PagerError> {
         let Some(area) = self.area_of(page) else { return Err(PagerError::Full) };
         let (range, most) = (self.areas[area].pages.clone(), self.most(area) as u64);
-        let dirty = |page: &u64| self.slot(*page).is_some() && self.map.written(*page);
+        // A page that a device has by its frame stays where it is.
+        let dirty =
+            |page: &u64| self.slot(*page).is_some_and(|slot| self.pins[slot] == 0) && self.map.written(*page);
         let before = (range.start..page).rev().take(most as usize - 1).take_while(dirty).count() as u64;
         let first = page - before;
         let after = (page + 1..range.end.min(first + most)).take_while(dirty).count() as u64;
@@ -24,8 +25,7 @@ impl<M: PageMap> Engine<M> {
         // The frames go to the pager and come back; nobody touches the pages meanwhile.
         let used: Vec<bool> = pages.clone().map(|page| self.map.used(page)).collect();
         let contents: Vec<_> = pages.clone().filter_map(|page| self.map.remove(page)).collect();
-        let Area { pages: range, pager, protection } = &mut self.areas[area];
-        let protection = if self.recorder.is_some() { Protection::None } else { *protection };
+        let Area { pages: range, pager, .. } = &mut self.areas[area];
         let (result, contents) = match pager.page_out(pages.start - range.start, contents) {
             Ok(contents) => (Ok(()), contents),
             Err(PageFailure { pages, error }) => (Err(error), pages),
@@ -36,7 +36,7 @@ impl<M: PageMap> Engine<M> {
             return Err(result.err().unwrap_or(PagerError::Other(lost.into())));
         }
         for ((page, contents), used) in pages.zip(contents).zip(used) {
-            self.map.insert(page, contents, protection);
+            self.map.insert(page, contents, self.allowed(area, page));
             if used {
                 self.map.mark_used(page);
             }
@@ -73,10 +73,14 @@ impl<M: PageMap> Engine<M> {
         Ok(())
     }
 
-    /// Has all pages of a region written that have to be.
-    pub(crate) fn sync(&mut self, pages: Range<u64>) -> Result<(), PagerError> {
+    /// Has all pages of a region written that have to be, but those that are pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]; pages that could not be written are still in memory.
+    pub fn sync(&mut self, pages: Range<u64>) -> Result<(), PagerError> {
         for page in pages.clone() {
-            if self.slot(page).is_some() && self.map.written(page) {
+            if self.slot(page).is_some_and(|slot| self.pins[slot] == 0) && self.map.written(page) {
                 self.write_around(page)?;
             }
         }

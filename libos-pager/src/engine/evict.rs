@@ -10,7 +10,10 @@ impl<M: PageMap> Engine<M> {
         if self.references == References::Sampled {
             self.sample();
         }
-        let named = self.policy.victim(missing).filter(|slot| self.taken.get(*slot) == Some(&true));
+        let named = self
+            .policy
+            .victim(missing)
+            .filter(|slot| self.taken.get(*slot) == Some(&true) && self.pins[*slot] == 0);
         let mut failure = None;
         if let Some(slot) = named {
             match self.clean(slot) {
@@ -21,7 +24,9 @@ impl<M: PageMap> Engine<M> {
         self.statistics.rejected_victims += 1;
         // Any page that can go: all that are clean, before any that is to be written.
         let pages = self.frames;
-        let order = (0..pages).map(|step| (self.hand + step) % pages).filter(|slot| self.taken[*slot]);
+        let order = (0..pages)
+            .map(|step| (self.hand + step) % pages)
+            .filter(|slot| self.taken[*slot] && self.pins[*slot] == 0);
         let slots: alloc::vec::Vec<usize> = order.collect();
         self.hand = (self.hand + 1) % pages.max(1);
         let clean = slots.iter().copied().find(|slot| !self.map.written(self.cached(*slot).block));
@@ -40,7 +45,7 @@ impl<M: PageMap> Engine<M> {
     /// Tells the policy which pages were used since the last victim.
     fn sample(&mut self) {
         for slot in 0..self.frames {
-            if self.taken[slot] {
+            if self.taken[slot] && self.pins[slot] == 0 {
                 let cached = self.cached(slot);
                 if self.map.used(cached.block) {
                     self.map.clear_used(cached.block);

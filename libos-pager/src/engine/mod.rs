@@ -4,11 +4,14 @@
 
 mod cluster;
 mod evict;
+mod pin;
+mod snapshot;
 
-use crate::marks::PageOf;
+use crate::marks::{HardwareMarks, PageOf, Used};
 use crate::page_map::PageMap;
 use crate::pager::{PageFailure, Pager, PagerError};
 use crate::recorder::Recorder;
+use crate::translation::{Translation, TranslationKind};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,7 +19,9 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hyperexo_abi::{FRAME_BYTES, Page};
 use libos_core::window::Protection;
-use libos_fs::cache::{Advice, Cached, ReplacementPolicy};
+use libos_fs::PolicyKind;
+use libos_fs::cache::{Advice, Cached, Clock, ReplacementPolicy, S3Fifo, Sieve};
+use snapshot::Snap;
 
 /// How a policy learns of uses of pages that are in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +61,14 @@ pub struct Statistics {
 }
 
 /// A region's pages.
-pub(crate) struct Area {
+pub struct Area {
+    /// Which they are. Areas do not overlap.
     pub pages: Range<u64>,
+    /// Where those are that are not in memory.
     pub pager: Box<dyn Pager>,
     /// What is allowed on pages that come in.
     pub protection: Protection,
 }
-
-/// A slot that holds no page.
-const NO_SLOT: u32 = u32::MAX;
 
 /// The engine of a [`PagedMemory`](crate::PagedMemory), over any page map: see the module's text.
 pub struct Engine<M> {
@@ -75,8 +79,10 @@ pub struct Engine<M> {
     frames: usize,
     /// Most pages that a request moves.
     cluster: usize,
-    /// Slot of each page of the window.
-    slot_of: Vec<u32>,
+    /// Pages of the window.
+    pages: u64,
+    /// Slot of each page in memory.
+    translation: Box<dyn Translation>,
     /// Page in each slot.
     page_of: PageOf,
     taken: Vec<bool>,
@@ -89,6 +95,9 @@ pub struct Engine<M> {
     sequences: Vec<Range<u64>>,
     /// Where the search for a victim goes on that the policy does not name.
     hand: usize,
+    snaps: Vec<Snap>,
+    /// How often each slot is pinned.
+    pins: Vec<u32>,
 }
 
 impl<M: PageMap> Engine<M> {
@@ -109,7 +118,8 @@ impl<M: PageMap> Engine<M> {
             references,
             frames,
             cluster: cluster.max(1),
-            slot_of: vec![NO_SLOT; pages as usize],
+            pages,
+            translation: TranslationKind::default().build(frames),
             page_of,
             taken: vec![false; frames],
             free: (0..frames).rev().collect(),
@@ -118,23 +128,52 @@ impl<M: PageMap> Engine<M> {
             recorder: None,
             sequences: Vec::new(),
             hand: 0,
+            snaps: Vec::new(),
+            pins: vec![0; frames],
         };
         engine.policy.resized(frames);
         engine
     }
 
-    /// The page in each slot, for policies that look at the processor's bits.
-    pub(crate) fn page_of(&self) -> PageOf {
-        self.page_of.clone()
-    }
-
     /// Puts another policy in charge. It is told of the pages in memory as if they came in now.
     pub fn set_policy(&mut self, mut policy: Box<dyn ReplacementPolicy>, references: References) {
         policy.resized(self.frames);
-        for slot in self.slots() {
+        for slot in self.slots().into_iter().filter(|slot| self.pins[*slot] == 0) {
             policy.inserted(self.cached(slot));
         }
         (self.policy, self.references) = (policy, references);
+    }
+
+    /// Puts a policy of the library in charge. CLOCK, SIEVE and S3-FIFO look at the processor's bits page by
+    /// page; the others are told of them before each victim.
+    pub fn use_policy(&mut self, kind: PolicyKind, bits: impl Used + 'static) {
+        let marks = HardwareMarks::new(bits, self.page_of.clone());
+        let frames = self.frames;
+        let (policy, references): (Box<dyn ReplacementPolicy>, References) = match kind {
+            PolicyKind::Clock => (Box::new(Clock::with_marks(marks)), References::Marks),
+            PolicyKind::Sieve => (Box::new(Sieve::with_marks(marks)), References::Marks),
+            PolicyKind::S3Fifo => (Box::new(S3Fifo::with_marks(marks)), References::Marks),
+            PolicyKind::Fifo => (kind.build(frames), References::Faults),
+            _ => (kind.build(frames), References::Sampled),
+        };
+        self.set_policy(policy, references);
+    }
+
+    /// Whether a page is in memory.
+    pub fn is_in_memory(&self, page: u64) -> bool {
+        self.slot(page).is_some()
+    }
+
+    /// Puts another page-table structure in place.
+    pub fn use_translation(&mut self, kind: TranslationKind) {
+        let mut translation = kind.build(self.frames);
+        self.translation.each(0..self.pages, &mut |page, slot| translation.insert(page, slot));
+        self.translation = translation;
+    }
+
+    /// Bytes of the page-table structure now.
+    pub fn translation_bytes(&self) -> usize {
+        self.translation.bytes()
     }
 
     /// Most pages in memory.
@@ -148,7 +187,7 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Adds a region.
-    pub(crate) fn add(&mut self, area: Area) {
+    pub fn add(&mut self, area: Area) {
         self.areas.push(area);
     }
 
@@ -184,8 +223,7 @@ impl<M: PageMap> Engine<M> {
     }
 
     fn slot(&self, page: u64) -> Option<usize> {
-        let slot = *self.slot_of.get(page as usize)?;
-        (slot != NO_SLOT).then_some(slot as usize)
+        self.translation.get(page).map(|slot| slot as usize)
     }
 
     /// Number of the region of a page.
@@ -215,6 +253,9 @@ impl<M: PageMap> Engine<M> {
         if self.slot(page).is_none() {
             self.bring_in(page, 1)?;
         }
+        if write {
+            self.keep(page)?;
+        }
         if let Some(recorder) = &mut self.recorder {
             if let Some(last) = recorder.push(page).filter(|last| *last != page) {
                 self.map.protect(last, Protection::None);
@@ -225,19 +266,27 @@ impl<M: PageMap> Engine<M> {
     }
 
     /// Brings a page in if it is outside.
-    pub(crate) fn need(&mut self, page: u64) -> Result<(), PagerError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: it can't come in.
+    pub fn need(&mut self, page: u64) -> Result<(), PagerError> {
         if self.slot(page).is_some() { Ok(()) } else { self.bring_in(page, 1) }
     }
 
     /// Changes what is allowed in the region of a page.
-    pub(crate) fn protect(&mut self, page: u64, protection: Protection) {
+    pub fn protect(&mut self, page: u64, protection: Protection) {
         let Some(area) = self.area_of(page) else { return };
         self.areas[area].protection = protection;
-        for page in self.areas[area].pages.clone() {
-            if self.slot(page).is_some() {
-                self.map.protect(page, protection);
-            }
-        }
+        let pages = self.areas[area].pages.clone();
+        self.each_there(pages, |engine, page| engine.map.protect(page, engine.allowed(area, page)));
+    }
+
+    /// Calls `each` with all pages of a range that are in memory.
+    fn each_there(&mut self, pages: Range<u64>, mut each: impl FnMut(&mut Self, u64)) {
+        let mut there = Vec::new();
+        self.translation.each(pages, &mut |page, _| there.push(page));
+        there.into_iter().for_each(|page| each(self, page));
     }
 
     /// Brings adjacent pages in, none of which is in memory, all of one region.
@@ -249,9 +298,7 @@ impl<M: PageMap> Engine<M> {
         // Pages in memory and spare frames are at most as many as there may be, with those made here.
         let frame = || self.spare.pop().unwrap_or_else(|| Box::new(Page([0; FRAME_BYTES])));
         let mut pages: Vec<Box<Page>> = core::iter::repeat_with(frame).take(count).collect();
-        let Area { pages: range, pager, protection } = &mut self.areas[area];
-        // Accessible one at a time while references are recorded.
-        let protection = if self.recorder.is_some() { Protection::None } else { *protection };
+        let Area { pages: range, pager, .. } = &mut self.areas[area];
         let relative = first - range.start;
         let held = pager.holds(relative);
         if held {
@@ -272,9 +319,9 @@ impl<M: PageMap> Engine<M> {
         for (page, contents) in (first..).zip(pages) {
             let slot = self.free.pop().ok_or(PagerError::Full)?;
             self.taken[slot] = true;
-            self.slot_of[page as usize] = slot as u32;
+            self.translation.insert(page, slot as u32);
             self.page_of[slot].store(page as u32, Ordering::Relaxed);
-            self.map.insert(page, contents, protection);
+            self.map.insert(page, contents, self.allowed(area, page));
             self.policy.inserted(Cached { slot, block: page });
         }
         self.end_of_sequence_before(first);
@@ -292,14 +339,16 @@ impl<M: PageMap> Engine<M> {
 
     fn done_with(&mut self, pages: Range<u64>) {
         // What was used before is no sign that it will be used again.
-        for page in pages.clone().filter(|page| self.slot(*page).is_some()) {
-            self.map.clear_used(page);
-        }
+        self.each_there(pages.clone(), |engine, page| engine.map.clear_used(page));
         self.policy.advised(pages, Advice::DoneWith);
     }
 
     /// Passes on what the application says of pages.
-    pub(crate) fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), PagerError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PagerError`]: a page that was to come ahead can't come in.
+    pub fn advise(&mut self, pages: Range<u64>, advice: Advice) -> Result<(), PagerError> {
         match advice {
             Advice::DoneWith => self.done_with(pages),
             Advice::Sequential => {
@@ -319,14 +368,17 @@ impl<M: PageMap> Engine<M> {
         Ok(())
     }
 
-    /// Forgets pages, in memory and outside.
-    pub(crate) fn discard(&mut self, pages: Range<u64>) {
-        for page in pages.clone() {
-            if let Some(slot) = self.slot(page) {
-                self.policy.removed(self.cached(slot));
-                self.release(slot);
-            }
+    /// Forgets pages, in memory and outside, but those that are pinned. What a snapshot can't keep stays.
+    pub fn discard(&mut self, pages: Range<u64>) {
+        if !self.snaps.is_empty() && pages.clone().any(|page| self.keep(page).is_err()) {
+            return;
         }
+        self.each_there(pages.clone(), |engine, page| {
+            if let Some(slot) = engine.slot(page).filter(|slot| engine.pins[*slot] == 0) {
+                engine.policy.removed(engine.cached(slot));
+                engine.release(slot);
+            }
+        });
         if let Some(area) = self.area_of(pages.start) {
             let Area { pages: range, pager, .. } = &mut self.areas[area];
             pager.discard(pages.start - range.start..pages.end - range.start);
@@ -339,11 +391,13 @@ impl<M: PageMap> Engine<M> {
         if let Some(contents) = self.map.remove(page) {
             self.spare.push(contents);
         }
-        self.slot_of[page as usize] = NO_SLOT;
+        self.translation.remove(page);
         self.taken[slot] = false;
         self.free.push(slot);
     }
 }
 
+#[cfg(test)]
+mod mapped;
 #[cfg(test)]
 mod tests;

@@ -1,71 +1,13 @@
 //! The engine over a page table of the host, whose bits the test sets as a processor would.
 
 use super::*;
-use crate::marks::{HardwareMarks, Used};
+use crate::model::Model;
 use crate::swap::Swap;
-use alloc::rc::Rc;
-use alloc::sync::Arc;
-use core::cell::RefCell;
-use libos_fs::cache::{Clock, Numbering, Referenced, Simulation};
-use libos_fs::{PolicyKind, RamDisk};
+use libos_fs::RamDisk;
+use libos_fs::cache::{Numbering, Referenced, Simulation};
 use std::string::ToString;
-use std::sync::Mutex;
 
 extern crate std;
-
-/// A page: contents, what is allowed, used, written.
-struct Entry {
-    contents: Box<Page>,
-    protection: Protection,
-    written: bool,
-}
-
-#[derive(Clone, Default)]
-struct Model {
-    entries: Rc<RefCell<std::collections::BTreeMap<u64, Entry>>>,
-    used: Bits,
-}
-
-#[derive(Clone, Default)]
-struct Bits(Arc<Mutex<std::collections::BTreeSet<u64>>>);
-
-impl Used for Bits {
-    fn used(&self, page: u64) -> bool {
-        self.0.lock().unwrap().contains(&page)
-    }
-    fn clear_used(&self, page: u64) {
-        self.0.lock().unwrap().remove(&page);
-    }
-}
-
-impl PageMap for Model {
-    fn insert(&self, page: u64, contents: Box<Page>, protection: Protection) {
-        let before = self.entries.borrow_mut().insert(page, Entry { contents, protection, written: false });
-        assert!(before.is_none(), "page {page} twice");
-    }
-    fn remove(&self, page: u64) -> Option<Box<Page>> {
-        self.used.clear_used(page);
-        self.entries.borrow_mut().remove(&page).map(|entry| entry.contents)
-    }
-    fn protect(&self, page: u64, protection: Protection) {
-        self.entries.borrow_mut().get_mut(&page).unwrap().protection = protection;
-    }
-    fn used(&self, page: u64) -> bool {
-        self.used.used(page)
-    }
-    fn clear_used(&self, page: u64) {
-        self.used.clear_used(page);
-    }
-    fn mark_used(&self, page: u64) {
-        self.used.0.lock().unwrap().insert(page);
-    }
-    fn written(&self, page: u64) -> bool {
-        self.entries.borrow()[&page].written
-    }
-    fn mark_written(&self, page: u64) {
-        self.entries.borrow_mut().get_mut(&page).unwrap().written = true;
-    }
-}
 
 /// A processor with paged memory of so many pages and frames.
 struct Machine {
@@ -75,12 +17,11 @@ struct Machine {
 
 impl Machine {
     fn new(pages: u64, frames: usize, policy: PolicyKind) -> Machine {
-        let map = Model::default();
+        let map = Model::new(pages.max(32));
         let boxed = policy.build(frames);
         let mut engine = Engine::new(map.clone(), pages, frames, 4, boxed, References::Sampled);
         if policy == PolicyKind::Clock {
-            let marks = HardwareMarks::new(map.used.clone(), engine.page_of());
-            engine.set_policy(Box::new(Clock::with_marks(marks)), References::Marks);
+            engine.use_policy(policy, map.bits());
         }
         let pager = Box::new(Swap::new(Box::new(RamDisk::new(pages)), pages).unwrap());
         engine.add(Area { pages: 0..pages, pager, protection: Protection::Write });
@@ -89,26 +30,20 @@ impl Machine {
 
     /// An access, with the fault it may take.
     fn access(&mut self, page: u64, write: Option<u8>) -> u8 {
-        let allowed = |map: &Model| {
-            map.entries.borrow().get(&page).is_some_and(|entry| match entry.protection {
-                Protection::None => false,
-                Protection::Read => write.is_none(),
-                Protection::Write => true,
-            })
-        };
-        if !allowed(&self.map) {
-            self.engine.fault(page, write.is_some()).unwrap();
-            assert!(allowed(&self.map), "page {page} after its fault");
+        let mut faults = 0;
+        loop {
+            let done = self.map.access(page, write.is_some(), |page| {
+                let before = page.0[9];
+                page.0[9] = write.unwrap_or(before);
+                before
+            });
+            match done {
+                Some(before) => return before,
+                None => self.engine.fault(page, write.is_some()).unwrap(),
+            }
+            faults += 1;
+            assert!(faults < 2, "page {page} after its fault");
         }
-        self.map.mark_used(page);
-        let mut entries = self.map.entries.borrow_mut();
-        let entry = entries.get_mut(&page).unwrap();
-        let before = entry.contents.0[9];
-        if let Some(byte) = write {
-            entry.contents.0[9] = byte;
-            entry.written = true;
-        }
-        before
     }
 }
 
@@ -138,7 +73,7 @@ fn memory_remembers_under_every_policy() {
                 let first = draw(&mut seed, 30);
                 machine.engine.advise(first..first + 9, Advice::WillNeed).unwrap();
             }
-            assert!(machine.engine.resident() <= 7 && machine.map.entries.borrow().len() <= 7);
+            assert!(machine.engine.resident() <= 7 && machine.map.count() <= 7);
         }
         let done = machine.engine.statistics();
         assert_eq!(done.brought, done.zeroed + done.read);
@@ -208,7 +143,6 @@ impl Pager for Failing {
 #[test]
 fn a_pager_that_fails_loses_nothing() {
     let mut machine = Machine::new(1, 4, PolicyKind::Lru);
-    machine.engine.slot_of.resize(32, NO_SLOT);
     let pager = Box::new(Failing { writes: false });
     machine.engine.areas[0] = Area { pages: 0..16, pager, protection: Protection::Write };
     assert_eq!(machine.engine.fault(9, false), Err(PagerError::Other("no".into())));
@@ -219,7 +153,7 @@ fn a_pager_that_fails_loses_nothing() {
     machine.access(3, None);
     // Page 0 is named, but can't go; page 3 is clean.
     machine.access(4, Some(7));
-    assert!(!machine.map.entries.borrow().contains_key(&3));
+    assert!(!machine.map.is_there(3));
     assert_eq!(machine.engine.statistics().rejected_victims, 1);
     // None can go now.
     assert_eq!(machine.engine.fault(5, true), Err(PagerError::Full));
@@ -233,4 +167,66 @@ fn a_pager_that_fails_loses_nothing() {
     let areas = &mut machine.engine.areas;
     areas[0].protection = Protection::Read;
     assert!(machine.engine.fault(1, true).unwrap_err().to_string().contains("may not be written"));
+}
+
+/// What a snapshot shows is what was there, whatever is written, discarded or paged afterwards.
+#[test]
+fn a_snapshot_is_what_was() {
+    for kind in crate::TranslationKind::ALL {
+        let mut machine = Machine::new(20, 6, PolicyKind::Clock);
+        machine.engine.use_translation(kind);
+        let mut seed = 5;
+        (0..15).for_each(|page| {
+            machine.access(page, Some(100 + page as u8));
+        });
+        let store = Box::new(Swap::new(Box::new(RamDisk::new(20)), 20).unwrap());
+        machine.engine.snapshot(0, store).unwrap();
+        let another = Box::new(Swap::new(Box::new(RamDisk::new(20)), 20).unwrap());
+        assert!(machine.engine.snapshot(3, another).is_err(), "one at a time");
+        let mut expected: Vec<u8> = (0..20).map(|page| if page < 15 { 100 + page } else { 0 }).collect();
+        let before = expected.clone();
+        for step in 0..300u64 {
+            let page = draw(&mut seed, 20);
+            if step % 29 == 0 {
+                machine.engine.discard(page..page + 1);
+                expected[page as usize] = 0;
+            }
+            let write = (step % 3 == 0).then_some(step as u8);
+            assert_eq!(machine.access(page, write), expected[page as usize], "step {step}");
+            expected[page as usize] = write.unwrap_or(expected[page as usize]);
+            let mut seen = Page([1; FRAME_BYTES]);
+            let old = draw(&mut seed, 20);
+            machine.engine.read_snapshot(old, &mut seen).unwrap();
+            assert_eq!(seen.0[9], before[old as usize], "page {old} at step {step}, {}", kind.name());
+        }
+        machine.engine.end_snapshot(0);
+        assert!(machine.engine.read_snapshot(0, &mut Page([0; FRAME_BYTES])).is_err());
+        (0..20).for_each(|page| assert_eq!(machine.access(page, Some(1)), expected[page as usize]));
+    }
+}
+
+#[test]
+fn pinned_pages_stay_in_their_frames() {
+    let mut machine = Machine::new(20, 4, PolicyKind::Lru);
+    machine.access(3, Some(33));
+    machine.engine.pin(3..5).unwrap();
+    machine.engine.pin(4..5).unwrap();
+    for page in 5..20 {
+        machine.access(page, Some(page as u8));
+        assert!(machine.map.is_there(3) && machine.map.is_there(4), "after page {page}");
+    }
+    machine.engine.discard(0..20);
+    assert!(machine.map.is_there(3) && machine.engine.resident() == 2);
+    let error = machine.engine.pin(7..9).unwrap_err();
+    assert!(error.to_string().contains("3 of 4 frames are pinned"), "{error}");
+    machine.engine.sync(0..20).unwrap();
+    assert!(machine.map.written(3), "not while a device has it");
+    machine.engine.unpin(3..5);
+    (5..10).for_each(|page| {
+        machine.access(page, None);
+    });
+    assert!(!machine.map.is_there(3) && machine.map.is_there(4), "pinned twice");
+    machine.engine.unpin(4..5);
+    assert_eq!((machine.access(3, None), machine.access(4, None)), (33, 0));
+    assert_eq!(machine.engine.statistics().rejected_victims, 0);
 }

@@ -14,6 +14,7 @@
 //! | [`machine`] | a machine as data: for QEMU, for Bochs, as the user describes it |
 //! | [`session`] | a machine at work: its lines, its control socket, its end |
 //! | [`linux`] | the Linux guests to compare with |
+//! | [`served`] | machines with a server on them, and those who ask it |
 //! | [`page`] | pages of reports |
 //! | [`data`], [`fs`] | `exo data`, `exo fs`: disk images |
 //! | [`cache`], [`run`], [`compare`], [`mod@bench`], [`image`], [`deploy`], [`gdb`], [`new`], [`doctor`] | the verbs of these names |
@@ -24,7 +25,7 @@
 //!
 //! ```text
 //! rows: units recorded · error · source · host::+ · build::+ · bundle::+ · machine::+ · session::+
-//! rows: linux::+ · page::+
+//! rows: linux::+ · served::+ · page::+
 //! rows: data::+ fs::+ · cache::+ run::+ · compare::+ · bench::+ · image::+ · deploy::+ · gdb::+ new::+ doctor::+
 //! rows: suite::+
 //! ```
@@ -67,6 +68,7 @@ mod recorded;
 #[cfg(test)]
 mod rows;
 mod run;
+mod served;
 mod session;
 mod source;
 mod suite;

@@ -1,4 +1,4 @@
-//! The documents: links lead somewhere, and the map stays a map.
+//! The documents: links lead somewhere, the map stays a map; and what manifests and programs of tests say.
 
 use std::path::{Path, PathBuf};
 
@@ -50,5 +50,22 @@ fn the_kernels_image_checks_overflows_and_is_made_for_speed() {
     let profile = profile.split("\n[").next().unwrap();
     for wanted in ["opt-level = 2", "overflow-checks = true"] {
         assert!(profile.lines().any(|line| line == wanted), "the kernel's image wants {wanted}");
+    }
+}
+
+/// Crates with one program of tests (`autotests = false`): a file that it does not name is never compiled.
+#[test]
+fn every_file_of_tests_is_in_its_program() {
+    for name in ["libos-fs", "libos-net", "unikernels/httpd", "unikernels/kv"] {
+        let folder = root().join(name).join("tests");
+        let program = std::fs::read_to_string(folder.join("main.rs")).expect("the program");
+        let named: Vec<_> =
+            program.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+        for entry in std::fs::read_dir(&folder).expect("its folder") {
+            let path = entry.expect("an entry of a folder").path();
+            let module = path.file_stem().unwrap_or_default().to_string_lossy();
+            let is_there = module == "main" || named.contains(&&*module);
+            assert!(is_there || path.is_dir(), "{name}/tests/main.rs does not name {module}");
+        }
     }
 }

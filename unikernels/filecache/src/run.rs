@@ -148,7 +148,7 @@ pub fn run_observed(
             CacheSize::Blocks(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX),
             CacheSize::Percent(_) | CacheSize::Paper(_) => START_BLOCKS,
         },
-        policy: options.policy.kind(),
+        policy: options.policy.kind().into(),
         read_ahead: options.read_ahead,
         record_references: options.record,
         // Without read-ahead each block comes alone, even where the next is certain to follow: then a policy

@@ -113,6 +113,7 @@ fn main() -> i32 {
                 .chain(shares::PARTS)
                 .chain(cores::PARTS)
                 .chain(holds::PARTS)
+                .chain(net::PARTS)
                 .find(|attempt| attempt.name == name)
             {
                 Some(attempt) => run(attempt),

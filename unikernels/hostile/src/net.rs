@@ -3,6 +3,7 @@
 //! Two environments talk to each other meanwhile, of which one has a filter for the shared address.
 
 mod claims;
+mod storm;
 
 use crate::judge::{Attempt, Judge};
 use crate::machine;
@@ -27,6 +28,8 @@ const KERNEL_FRAME: u64 = 0x100;
 const HONEST: u16 = 0x88b6;
 /// EtherType of the neighbours' packets.
 const VICTIMS: u16 = 0x88b5;
+/// Somebody who is not on this machine.
+const STRANGER: MacAddress = MacAddress([2, 0, 0, 0, 0, 0x77]);
 /// How long a neighbour may take to get its filter.
 const PATIENCE: Duration = Duration::from_millis(5);
 const PATIENCE_TURNS: u32 = 1000;
@@ -46,6 +49,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::survives("net-flood", "sends without end, and takes nothing", flood).with_network(),
     Attempt::killed("net-die", "dies with packets on their way", die).with_network(),
 ];
+
+/// Parts of tests with several environments.
+pub const PARTS: &[Attempt] =
+    &[Attempt::survives("net-storm", "sends as fast as it can, for a while", storm::storm).with_network()];
 
 /// Rings that the kernel knows, and frames for packets.
 struct Line {

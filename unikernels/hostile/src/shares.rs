@@ -45,7 +45,7 @@ fn duration() -> Duration {
 }
 
 /// Does something again and again until the time is over; returns how often.
-fn until_over(mut act: impl FnMut()) -> u64 {
+pub fn until_over(mut act: impl FnMut()) -> u64 {
     let end = time::now_ns() + duration().as_nanos() as u64;
     let mut times = 0;
     while time::now_ns() < end {

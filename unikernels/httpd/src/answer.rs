@@ -32,6 +32,8 @@ pub enum Body {
     File {
         /// The file.
         file: File,
+        /// Its length.
+        length: u64,
         /// Text and part.
         parts: Vec<(String, Range<u64>)>,
         /// At the end.
@@ -155,8 +157,8 @@ fn file(request: &Request, found: Found) -> Answer {
     match wanted.map_or(Parts::Whole, |value| parts(&value, length)) {
         Parts::Whole => {
             let _ = write!(fields, "Content-Type: {}\r\n", found.media_type);
-            let body =
-                Body::File { file: found.file, parts: vec![(String::new(), 0..length)], end: String::new() };
+            let parts = vec![(String::new(), 0..length)];
+            let body = Body::File { file: found.file, length, parts, end: String::new() };
             Answer { status: 200, fields, body, head_only: false }
         }
         Parts::NotSatisfiable => {
@@ -191,7 +193,7 @@ fn file(request: &Request, found: Found) -> Answer {
             Answer {
                 status: 206,
                 fields,
-                body: Body::File { file: found.file, parts, end },
+                body: Body::File { file: found.file, length, parts, end },
                 head_only: false,
             }
         }
@@ -216,6 +218,7 @@ fn reason(status: u16) -> &'static str {
         412 => "Precondition Failed",
         413 => "Content Too Large",
         416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -20,41 +20,44 @@ pub trait Client: Read + Write {
     }
 }
 
-impl Client for TcpStream {}
-
 #[cfg(feature = "tls")]
 impl<S: Read + Write> Client for libos_net::tls::TlsStream<S> {}
 
-/// A connection whose protocol keeps shared bytes until they are acknowledged: what is sent again is the page
-/// of the file cache.
-pub struct Sharing(pub TcpStream);
+/// A connection of a unikernel. All are of this type, so that there is one copy of what serves them.
+pub struct Connection {
+    /// It.
+    pub stream: TcpStream,
+    /// Whether its protocol keeps shared bytes until they are acknowledged: what is sent again is the page of
+    /// the file cache.
+    pub shares: bool,
+}
 
-impl embedded_io_async::ErrorType for Sharing {
+impl embedded_io_async::ErrorType for Connection {
     type Error = libos_net::TcpError;
 }
 
-impl Read for Sharing {
+impl Read for Connection {
     async fn read(&mut self, into: &mut [u8]) -> Result<usize, Self::Error> {
-        self.0.read(into).await
+        self.stream.read(into).await
     }
 }
 
-impl Write for Sharing {
+impl Write for Connection {
     async fn write(&mut self, from: &[u8]) -> Result<usize, Self::Error> {
-        self.0.write(from).await
+        self.stream.write(from).await
     }
 
     async fn flush(&mut self) -> Result<(), Self::Error> {
-        self.0.flush().await
+        self.stream.flush().await
     }
 }
 
-impl Client for Sharing {
+impl Client for Connection {
     fn shares(&self) -> bool {
-        true
+        self.shares
     }
 
     async fn write_shared(&mut self, bytes: &SharedBytes) -> Result<(), Self::Error> {
-        self.0.write_shared(bytes).await
+        self.stream.write_shared(bytes).await
     }
 }

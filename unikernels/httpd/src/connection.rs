@@ -2,16 +2,16 @@
 
 use crate::answer::{Answer, Body};
 use crate::client::Client;
-use crate::documents::lend;
 use crate::request::{BodyLength, MOST_BYTES, Refusal, Request};
 use crate::site::Site;
-use alloc::vec;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_fs::File;
+use libos_net::SharedBytes;
 
 /// How long a connection may be silent between two requests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -131,7 +131,8 @@ async fn take_body<S: Read + Write>(
         return Ok(());
     }
     if request.expects_continue && incoming.is_empty() {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| End::Gone)?;
+        let going_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+        executor.within(SLOWNESS, going_on).await.and_then(Result::ok).ok_or(End::Gone)?;
     }
     let reading = async {
         match request.body {
@@ -227,12 +228,11 @@ async fn send<S: Client>(
     }
     match &answer.body {
         Body::Text(text) => out.add(text.as_bytes()).await?,
-        Body::File { file, parts, end } => {
-            let length = file.len().ok()?;
+        Body::File { file, length, parts, end } => {
             for (text, part) in parts {
                 out.add(text.as_bytes()).await?;
                 if out.stream.shares() {
-                    out.share(file, length, part.clone(), site).await?;
+                    out.share(file, *length, part.clone(), site).await?;
                 } else {
                     out.copy(file, part.clone(), site).await?;
                 }
@@ -254,31 +254,35 @@ struct Outgoing<'s, S> {
 impl<S: Client> Outgoing<'_, S> {
     /// Adds a part of a file.
     async fn copy(&mut self, file: &File, part: Range<u64>, site: &Site) -> Option<()> {
-        let mut page = vec![0; AT_ONCE];
         let mut at = part.start;
         while at < part.end {
             // Head and contents leave together, and so does what fills the last segment.
-            let room = (AT_ONCE - self.bytes.len() % AT_ONCE) as u64;
-            let most = (part.end - at).min(room) as usize;
-            let count = file.read_at(at, &mut page[..most]).ok().filter(|count| *count > 0)?;
-            self.add(&page[..count]).await?;
-            // Out of the cache, and to what goes with it.
-            site.copied.set(site.copied.get() + 2 * count as u64);
+            let (start, room) = (self.bytes.len(), AT_ONCE - self.bytes.len() % AT_ONCE);
+            let most = (part.end - at).min(room as u64) as usize;
+            self.bytes.resize(start + most, 0);
+            let count = file.read_at(at, &mut self.bytes[start..]).ok().filter(|count| *count > 0)?;
+            self.bytes.truncate(start + count);
+            site.copied.set(site.copied.get() + count as u64);
             at += count as u64;
+            self.add(&[]).await?;
         }
         Some(())
     }
 
     /// Has a part of a file sent from where its cache has it, after what was added before.
     async fn share(&mut self, file: &File, length: u64, part: Range<u64>, site: &Site) -> Option<()> {
-        let document = site.documents.blocks(file, length).ok()?;
         let mut at = part.start;
+        // The last that were found are often those that are wanted next.
+        let mut found = None;
         while at < part.end {
             let (block, from) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
-            let shared = match &document {
-                Some(blocks) => blocks.get(block as usize).cloned(),
-                None => lend(file, block, length).ok()?,
+            let is_there = |(first, blocks): &(u64, Rc<[SharedBytes]>)| {
+                block.checked_sub(*first).is_some_and(|index| index < blocks.len() as u64)
             };
+            if !found.as_ref().is_some_and(is_there) {
+                found = site.documents.blocks(file, length, block).ok()?;
+            }
+            let shared = found.as_ref().and_then(|(first, blocks)| blocks.get((block - first) as usize));
             let Some(shared) = shared else { return self.copy(file, at..part.end, site).await };
             let to = shared.len().min(from + (part.end - at) as usize);
             self.flush().await?;

@@ -12,7 +12,7 @@
 //! | [`log`] | a line for each request, in the common format |
 //!
 //! rows: request range media log client documents · condition site · answer · connection
-//! rows: main::secure · main::server
+//! rows: main::secure · main::server · main::cores · main::start
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -25,6 +25,8 @@ pub enum Refusal {
     TooLarge,
     /// It is not HTTP/1.0 or 1.1.
     Version,
+    /// It expects something else than to be told to go on.
+    Expectation,
 }
 
 impl Refusal {
@@ -35,6 +37,7 @@ impl Refusal {
             Refusal::NotImplemented => 501,
             Refusal::TooLarge => 431,
             Refusal::Version => 505,
+            Refusal::Expectation => 417,
         }
     }
 }
@@ -46,6 +49,7 @@ impl fmt::Display for Refusal {
             Refusal::NotImplemented => "this transfer coding is not known here",
             Refusal::TooLarge => "the head of the request is too long",
             Refusal::Version => "this server speaks HTTP/1.1 and 1.0",
+            Refusal::Expectation => "this server meets no expectation but 100-continue",
         })
     }
 }
@@ -183,9 +187,15 @@ fn understood(parsed: &httparse::Request<'_, '_>, line: String) -> Result<Reques
     let says = |word: &str| connection.split(',').any(|option| option.trim() == word);
     request.keep_alive = if is_old { says("keep-alive") } else { !says("close") };
     request.body = body_length(&request)?;
-    request.expects_continue = !is_old
-        && request.field("expect").is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue"));
+    request.expects_continue = !is_old && expects_continue(&request)?;
     Ok(request)
+}
+
+/// Whether the client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+fn expects_continue(request: &Request) -> Result<bool, Refusal> {
+    let Some(expected) = request.field("expect") else { return Ok(false) };
+    let known = expected.split(',').all(|one| one.trim().eq_ignore_ascii_case("100-continue"));
+    if known { Ok(true) } else { Err(Refusal::Expectation) }
 }
 
 /// How long the body is (RFC 9112, section 6.3).
@@ -299,6 +309,21 @@ mod tests {
         assert_eq!(parse("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), Err(Refusal::Version));
         let coded = "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         assert_eq!(parse(coded), Err(Refusal::NotImplemented));
+    }
+
+    #[test]
+    fn only_one_expectation_is_met() {
+        let with = |version: &str, expected: &str| {
+            parse(&format!("PUT / HTTP/{version}\r\nHost: x\r\nExpect: {expected}\r\n\r\n"))
+        };
+        for known in ["100-continue", "100-Continue, 100-continue"] {
+            assert!(with("1.1", known).unwrap().unwrap().0.expects_continue, "{known}");
+        }
+        for other in ["200-ok", "100-continue, x", "100-continue=1", ""] {
+            assert_eq!(with("1.1", other), Err(Refusal::Expectation), "{other}");
+        }
+        // A client of HTTP/1.0 can't mean it.
+        assert!(!with("1.0", "100-continue").unwrap().unwrap().0.expects_continue);
     }
 
     #[test]

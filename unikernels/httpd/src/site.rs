@@ -17,8 +17,6 @@ use libos_fs::{File, FileId, FsError, Volume};
 const INDEX: &str = "index.html";
 /// Codings that a file may lie beside itself in, the better one first.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
-/// Blocks of small files that are kept for connections that share.
-const DOCUMENT_BLOCKS: usize = 2048;
 /// Bytes that are read at once to compute a tag.
 const AT_ONCE: usize = 16 * 1024;
 
@@ -80,10 +78,10 @@ pub enum Place {
 }
 
 impl Site {
-    /// The site of a volume.
-    pub fn new(volume: Volume) -> Site {
+    /// The site of a volume, which keeps so many blocks of small files for connections that share.
+    pub fn new(volume: Volume, document_blocks: usize) -> Site {
         Site {
-            documents: Documents::new(DOCUMENT_BLOCKS),
+            documents: Documents::new(document_blocks),
             copied: Cell::default(),
             volume,
             secrets: Vec::new(),
@@ -107,10 +105,7 @@ impl Site {
     ///
     /// If the volume can't be read.
     pub fn find(&self, request: &Request) -> Result<Place, FsError> {
-        let mut path = request.path.clone();
-        if path.ends_with('/') {
-            path.push_str(INDEX);
-        }
+        let path = canonical(&request.path);
         let remembered = self.known.borrow().get(&path).cloned();
         let known = match remembered {
             Some(known) => known,
@@ -167,11 +162,17 @@ impl Site {
     }
 }
 
-/// A file with its tag, which is made of its contents: once, since nobody changes the file.
+/// A file with its tag, which is made of its contents: once, since nobody changes the file. Sums that the
+/// volume keeps stand for them; a volume without is read.
 fn variant(coding: Option<&'static str>, file: File) -> Result<Variant, FsError> {
     const CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
     let length = file.len()?;
     let mut digest = CRC.digest();
+    if let Some(sums) = file.block_sums()? {
+        sums.iter().for_each(|sum| digest.update(&sum.to_le_bytes()));
+        let tag = format!("\"{length:x}-{:x}\"", digest.finalize());
+        return Ok(Variant { coding, file, length, tag });
+    }
     let mut part = vec![0; AT_ONCE];
     let mut at = 0;
     while at < length {
@@ -184,6 +185,21 @@ fn variant(coding: Option<&'static str>, file: File) -> Result<Variant, FsError>
     }
     let tag = format!("\"{length:x}-{:x}\"", digest.finalize());
     Ok(Variant { coding, file, length, tag })
+}
+
+/// A path without what makes no difference to the volume, so that each file is known by one path only; with
+/// the name of the index, if it is that of a directory.
+fn canonical(path: &str) -> String {
+    let mut canonical = String::with_capacity(path.len() + INDEX.len());
+    for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+        canonical.push('/');
+        canonical.push_str(name);
+    }
+    if path.ends_with('/') || path.ends_with("/.") {
+        canonical.push('/');
+        canonical.push_str(INDEX);
+    }
+    canonical
 }
 
 /// Whether an error says that there is no such file.
@@ -215,6 +231,16 @@ fn accepts(accepted: &str, coding: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_one_path() {
+        for path in ["/a/b", "//a/b", "/a///b", "/./a/././b"] {
+            assert_eq!(canonical(path), "/a/b", "{path}");
+        }
+        for (path, index) in [("/", "/index.html"), ("///", "/index.html"), ("/a//", "/a/index.html")] {
+            assert_eq!(canonical(path), index);
+        }
+    }
 
     #[test]
     fn codings_are_accepted_by_name_unless_their_weight_is_nothing() {

@@ -74,7 +74,53 @@ fn site() -> Site {
     ] {
         volume.create(path).unwrap().append(bytes).unwrap();
     }
-    Site::new(volume)
+    Site::new(volume, 0)
+}
+
+/// A client that sends a request and takes nothing.
+struct Mute(Option<&'static [u8]>);
+
+impl ErrorType for Mute {
+    type Error = Infallible;
+}
+
+impl Read for Mute {
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, Infallible> {
+        let Some(bytes) = self.0.take() else { return core::future::pending().await };
+        into[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl Write for Mute {
+    async fn write(&mut self, _: &[u8]) -> Result<usize, Infallible> {
+        core::future::pending().await
+    }
+    async fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl httpd::client::Client for Mute {}
+
+#[test]
+fn a_client_that_takes_nothing_is_left_after_a_while() {
+    let heads: [&[u8]; 2] = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+    ];
+    for head in heads {
+        let executor = Executor::new(|| NOW_NS.get());
+        let own = executor.clone();
+        executor.spawn(async move { serve(&mut Mute(Some(head)), &site(), &own, |_, _, _| {}).await });
+        let end_ns = NOW_NS.get() + 120_000_000_000;
+        while executor.tasks() > 0 {
+            if !executor.run_ready() {
+                NOW_NS.set(executor.next_timer_ns().expect("a time to wait for").max(NOW_NS.get()));
+            }
+            assert!(NOW_NS.get() < end_ns);
+        }
+    }
 }
 
 /// What comes back, and the lines of the log as status and bytes.

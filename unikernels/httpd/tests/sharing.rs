@@ -1,7 +1,7 @@
 //! Pages of the file cache are what is sent, over this project's own TCP and a wire in memory.
 
 use embedded_io_async::{Read, Write};
-use httpd::client::Sharing;
+use httpd::client::Connection;
 use httpd::connection::serve;
 use httpd::site::Site;
 use libos_core::task::Executor;
@@ -51,7 +51,7 @@ fn ask(site: &Rc<Site>, paths: &[&str]) -> (Vec<Vec<u8>>, u64, u64) {
     let (serving, inside) = (Rc::clone(site), executor.clone());
     executor.spawn(async move {
         let stream = listener.accept().await;
-        serve(&mut Sharing(stream), &serving, &inside, |_, _, _| ()).await;
+        serve(&mut Connection { stream, shares: true }, &serving, &inside, |_, _, _| ()).await;
     });
     let bodies: Rc<RefCell<Vec<Vec<u8>>>> = Rc::default();
     let (got, connecting) = (Rc::clone(&bodies), client.clone());
@@ -97,7 +97,7 @@ fn ask(site: &Rc<Site>, paths: &[&str]) -> (Vec<Vec<u8>>, u64, u64) {
     panic!("it never ends: {:?}", server.statistics());
 }
 
-fn site(blocks: usize) -> Rc<Site> {
+fn site(blocks: usize, documents: usize) -> Rc<Site> {
     let disk = RamDisk::new(2000);
     extent_fs::make(Box::new(disk.clone())).unwrap();
     let volume = Volume::mount(Box::new(disk), CacheOptions { blocks, ..CacheOptions::default() }).unwrap();
@@ -106,12 +106,12 @@ fn site(blocks: usize) -> Rc<Site> {
         file.write_at(0, &contents(number, bytes)).unwrap();
     }
     volume.commit().unwrap();
-    Rc::new(Site::new(volume))
+    Rc::new(Site::new(volume, documents))
 }
 
 #[test]
 fn small_and_large_files_are_sent_without_a_copy() {
-    let site = site(256);
+    let site = site(256, 256);
     let (bodies, copied, sent) = ask(&site, &["/0", "/1", "/2", "/0", "/1", "/2"]);
     for (number, body) in bodies.iter().enumerate() {
         let bytes = [1000, 10_000, 200_000][number % 3];
@@ -124,13 +124,44 @@ fn small_and_large_files_are_sent_without_a_copy() {
 
 #[test]
 fn what_is_asked_for_most_is_read_once_however_small_the_cache() {
-    let site = site(8);
+    let site = site(8, 8);
     ask(&site, &["/0", "/1", "/0", "/1"]);
     let before = site.volume().cache().statistics().blocks_read;
     let (bodies, _, _) = ask(&site, &["/2", "/0", "/1"]);
     assert!(bodies[1] == contents(0, 1000) && bodies[2] == contents(1, 10_000));
     let large = 200_000_u64.div_ceil(4096);
     let read = site.volume().cache().statistics().blocks_read - before;
-    // The tag of the large file takes a reading of its own.
-    assert!(read <= 2 * large, "{read} blocks read: small files again");
+    assert_eq!(read, large, "the large file, once: its tag takes no reading");
+}
+
+#[test]
+fn a_document_goes_only_for_one_that_is_asked_for_more_often() {
+    // Room for /1, or for /0 and two blocks more.
+    let site = site(8, 3);
+    let reads = |paths: &[&str]| {
+        site.volume().cache().drop_clean();
+        let before = site.volume().cache().statistics().blocks_read;
+        ask(&site, paths);
+        site.volume().cache().statistics().blocks_read - before
+    };
+    assert_eq!(reads(&["/0", "/0"]), 1, "kept");
+    assert_eq!(reads(&["/1"]), 3, "asked for less often than what would go");
+    assert_eq!((reads(&["/1"]), reads(&["/0"])), (3, 0), "as often is not more often");
+    assert_eq!((reads(&["/1"]), reads(&["/1"])), (3, 3), "three requests, as /0 has; then four");
+    assert_eq!((reads(&["/1"]), reads(&["/0"])), (0, 1), "now /1 is kept, and /0 went for it");
+    assert_eq!((reads(&["/2"]), reads(&["/1"])), (49, 0), "a large one never pushes a small one out");
+}
+
+#[test]
+fn room_that_small_files_leave_is_for_blocks_of_large_ones() {
+    let site = site(8, 50);
+    let reads = |paths: &[&str]| {
+        site.volume().cache().drop_clean();
+        let before = site.volume().cache().statistics().blocks_read;
+        ask(&site, paths);
+        site.volume().cache().statistics().blocks_read - before
+    };
+    assert_eq!((reads(&["/2"]), reads(&["/2"])), (49, 0));
+    assert_eq!((reads(&["/1", "/0"]), reads(&["/0", "/1"])), (4, 0), "small ones go before it at once");
+    assert_eq!((reads(&["/2"]), reads(&["/2"]), reads(&["/1"])), (3, 3, 0), "three of its blocks went");
 }

@@ -1,12 +1,10 @@
 //! The power goes at any moment while clients write with `appendfsync always`: nothing that was acknowledged
 //! is lost, and nothing is there by half.
 
-mod memory;
-
+use crate::memory::{Client, Machine, now_ns};
 use kv::server::{Clock, Config, Fsync, Server};
 use libos_fs::device::fault::{Dice, PowerCut};
 use libos_fs::{BlockDevice, CacheOptions, RamDisk, Volume, extent_fs};
-use memory::{Client, Machine, now_ns};
 
 const CLIENTS: usize = 4;
 const ROUNDS: u64 = 40;

@@ -1,11 +1,9 @@
 //! The log: every kind of value comes back from it, what is damaged in it is refused, and many clients who
 //! write at once are all answered.
 
-mod memory;
-
+use crate::memory::{Machine, now_ns};
 use kv::server::{Clock, Config, Fsync, Server};
 use libos_fs::{CacheOptions, RamDisk, Volume, extent_fs};
-use memory::{Machine, now_ns};
 
 const LOG: &str = "/appendonly.aof";
 

@@ -1,9 +1,7 @@
 //! What clients get, on connections in memory.
 
-mod memory;
-
+use crate::memory::Machine;
 use kv::server::Config;
-use memory::Machine;
 
 #[test]
 fn a_pipeline_is_answered_in_order_and_whatever_its_pieces() {

@@ -8,51 +8,78 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
-use libos_core::{argument, println};
+use libos_core::{argument, println, time};
 use libos_net::{IpAddress, IpEndpoint, Net, TcpStream};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Fetches the page so often, and says what all answers had in common.
-pub fn get(count: u64) -> Result<(), Failure> {
+/// Fetches the page so often, on so many connections at once, and says what all answers had in common and how
+/// long they took.
+pub fn get(count: u64, clients: u64) -> Result<(), Failure> {
     let from = match argument("from") {
         Some(text) => text.parse().map_err(|_| Failure::Word("from=A: an address"))?,
         None => IpAddress::v4(10, 0, 0, 1),
     };
     let remote = IpEndpoint::new(from, internet::port(80)?);
-    let page = argument("page").unwrap_or("/").to_string();
+    let page = argument("page").unwrap_or("/");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: {}\r\n\r\n", remote.addr);
     let (net, executor) = internet::open()?;
     let (own, tasks) = (net.clone(), executor.clone());
-    let fetched = net.run(&executor, async move { fetch(&own, &tasks, remote, &page, count).await });
-    let (bytes, checksum) = fetched.map_err(Failure::Stream)?;
+    let fetched = net.run(&executor, async move {
+        own.address().await;
+        let mut streams = Vec::new();
+        for _ in 0..clients {
+            streams.push(internet::connect(&own, &tasks, remote).await?);
+        }
+        let begin_ns = tasks.now_ns();
+        let fetching: Vec<_> = (0..clients)
+            .zip(streams)
+            .map(|(number, stream)| {
+                let share = count / clients + u64::from(number < count % clients);
+                tasks.spawn(fetch(stream, tasks.clone(), request.clone(), share))
+            })
+            .collect();
+        let mut found = None;
+        for one in fetching {
+            found = same(found, one.await.unwrap_or_else(|_| Err("cancelled".into()))?)?;
+        }
+        let found = found.ok_or_else(|| String::from("count=0: nothing was fetched"))?;
+        Ok((found, (tasks.now_ns() - begin_ns) / 1000))
+    });
+    let ((bytes, checksum), us) = fetched.map_err(Failure::Stream)?;
+    let ended_us = time::since_boot_ns() / 1000;
     println!(
-        "{{\"network\":{{\"role\":\"get\",\"count\":{count},\"bytes\":{bytes},\"crc32\":\"{checksum:08x}\"}}}}"
+        "{{\"network\":{{\"role\":\"get\",\"count\":{count},\"bytes\":{bytes},\"crc32\":\"{checksum:08x}\",\"us\":{us},\"ended_us\":{ended_us}}}}}"
     );
     Ok(())
 }
 
+/// Length and CRC-32 of a page, if there was one.
+type Found = Option<(usize, u32)>;
+
+/// What two found, if it is the same.
+fn same(one: Found, other: Found) -> Result<Found, String> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err("the same page has come in two versions".into()),
+        _ => Ok(one.or(other)),
+    }
+}
+
 async fn fetch(
-    net: &Net,
-    executor: &Executor,
-    remote: IpEndpoint,
-    page: &str,
+    mut stream: TcpStream,
+    executor: Executor,
+    request: String,
     count: u64,
-) -> Result<(usize, u32), String> {
-    net.address().await;
-    let mut stream = internet::connect(net, executor, remote).await?;
-    let request = format!("GET {page} HTTP/1.1\r\nHost: {}\r\n\r\n", remote.addr);
-    let mut first = None;
+) -> Result<Found, String> {
+    let mut found = None;
     for _ in 0..count {
         stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         let answer = executor.within(LIMIT, answer(&mut stream)).await;
         let body = answer.unwrap_or_else(|| Err("no answer".into()))?;
-        let found = (body.len(), crc32fast::hash(&body));
-        if *first.get_or_insert(found) != found {
-            return Err("the same page has come in two versions".into());
-        }
+        found = same(found, Some((body.len(), crc32fast::hash(&body))))?;
     }
-    first.ok_or_else(|| "count=0: nothing was fetched".into())
+    Ok(found)
 }
 
 /// The body of one answer, which must be one of success.

@@ -5,7 +5,7 @@
 //! | `role=ping` | finds an echo by broadcast, then sends it requests and checks the answers |
 //! | `role=echo` | answers requests, until it has seen all numbers |
 //! | `role=arp` | asks who has an IPv4 address |
-//! | `role=get` | fetches a page by HTTP, `count` times on one connection, and prints its CRC-32 |
+//! | `role=get` | fetches a page by HTTP, `count` times, and prints its CRC-32 |
 //! | `role=store` | puts `count` values of `bytes` into a key-value store, reads them, and has it end |
 //! | `role=streams` | takes and gives bytes by TCP, to measure how many a second there can be |
 //! | `count=N` | requests to send, or to answer (1000) |
@@ -14,6 +14,7 @@
 //! | `shared=1` | `role=echo` takes requests to the machine's address, too |
 //! | `address=A/BITS` | address for `role=get`, `store` and `streams`, as 10.0.0.2/24; by DHCP if not given |
 //! | `from=A`, `page=P` | server for `role=get` and `store`, page for `get` (10.0.0.1, /) |
+//! | `clients=N` | connections of `role=get` that are used at once (1) |
 //! | `port=N` | port of TCP: the server's for `role=get` (80) and `store` (6379), its own for `role=streams` (5001) |
 //! | `own=A`, `wanted=A` | IPv4 addresses for `role=arp` (10.0.2.15, 10.0.2.2) |
 //!
@@ -109,7 +110,10 @@ fn run() -> Result<(), Failure> {
         Some("arp") => {
             arp(address("own", Ipv4Addr::new(10, 0, 2, 15))?, address("wanted", Ipv4Addr::new(10, 0, 2, 2))?)
         }
-        Some("get") => get::get(count),
+        Some("get") => match number("clients", 1, "clients=N: 1 to 1000")? {
+            clients @ 1..=1000 => get::get(count, clients),
+            _ => Err(Failure::Word("clients=N: 1 to 1000")),
+        },
         Some("store") => store::store(count, bytes as usize),
         Some("streams") => streams::streams(),
         _ => Err(Failure::Word(

@@ -3,7 +3,8 @@
 //! and then says what the stack and the link have counted. The peer on Linux is `linux-init`.
 
 use crate::{Failure, internet};
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use core::sync::atomic::Ordering;
 use embedded_io_async::{Read, Write};
@@ -47,21 +48,23 @@ async fn one(net: Net, mut stream: TcpStream) -> Result<(), TcpError> {
             while let count @ 1.. = stream.read(&mut bytes).await? {
                 stream.write_all(&bytes[..count]).await?;
             }
-            report(&net);
+            println!("{}", report(&net));
         }
+        b'?' => stream.write_all(report(&net).as_bytes()).await?,
         _ => {}
     }
     Ok(())
 }
 
-/// Prints what the stack and the link have counted: packets, bytes, and bytes copied between pages on the way
-/// between them. Sockets copy each byte twice besides, and under HyperExo the kernel does.
-fn report(net: &Net) {
+/// What the stack and the link have counted: packets, bytes, bytes copied on the way between application and
+/// link (`bytes_copied`, for those sent), and bytes copied between pages. Bytes received are copied twice
+/// more by sockets. Under HyperExo the kernel has crossings and copies of its own.
+fn report(net: &Net) -> String {
     let (stack, link, kernel) = (net.statistics(), net.link_statistics(), accounting());
-    println!(
+    format!(
         "{{\"network\":{{\"role\":\"streams\",\"packets_received\":{},\"bytes_received\":{},\"packets_sent\":{},\
-         \"bytes_sent\":{},\"bytes_gathered\":{},\"bytes_joined\":{},\"bytes_summed\":{},\
-         \"bytes_copied_by_kernel\":{}}}}}",
+         \"bytes_sent\":{},\"bytes_gathered\":{},\"bytes_joined\":{},\"bytes_summed\":{},\"bytes_copied\":{},\
+         \"bytes_copied_by_kernel\":{},\"exits\":{}}}}}",
         link.received,
         link.bytes_received,
         link.sent,
@@ -69,6 +72,8 @@ fn report(net: &Net) {
         link.bytes_copied,
         stack.bytes_copied,
         link.bytes_summed,
-        kernel.net_bytes_copied.load(Ordering::Relaxed)
-    );
+        stack.tcp.bytes_copied,
+        kernel.net_bytes_copied.load(Ordering::Relaxed),
+        kernel.exits.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>()
+    )
 }

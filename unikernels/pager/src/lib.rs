@@ -9,7 +9,8 @@
 //! | [`memory`] | what a program needs of memory |
 //! | [`recording`] | a memory that records |
 //! | [`options`] | words of the command line |
-//! | [`programs`] | matrix products, a sort, walks over a graph, a join, a collector |
+//! | [`modelled`] | paged memory of the host: the engine of `libos-pager` over a page table that is a model |
+//! | [`programs`] | matrix products, a sort, walks over a graph, a join, a collector, indices |
 #![cfg_attr(not(feature = "linux"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -18,12 +19,14 @@ extern crate alloc;
 #[cfg(feature = "linux")]
 pub mod linux;
 pub mod memory;
+pub mod modelled;
 pub mod options;
 pub mod programs;
 pub mod recording;
 
 pub use memory::{Array, Memory};
-pub use programs::{Program, UnknownProgram};
+pub use modelled::Modelled;
+pub use programs::{OwnPolicy, Program, UnknownProgram};
 pub use recording::Recording;
 
 /// Bytes in a page.

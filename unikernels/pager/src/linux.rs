@@ -3,20 +3,19 @@
 //! Sources: Linux, Documentation/admin-guide/cgroup-v2.rst ("Memory"), madvise(2), proc(5).
 //!
 //! Under `linux` the kernel is told nothing; under `linux-madvise` what the programs say, as far as it can be
-//! said safely: `WILLNEED`, `SEQUENTIAL`. Under `linux-single` it reads no page from swap but the one that is
-//! missing, so that its replacement can be seen by itself.
+//! said safely: `WILLNEED`, `SEQUENTIAL`, new mappings for what is discarded; and the program is told what
+//! it can ask for: its limit, and which pages are in memory. Under `linux-single` it reads no page from swap
+//! but the one that is missing, so that its replacement can be seen by itself.
 
-use crate::memory::{Array, Memory, pages_touched};
-use crate::options::frames;
+mod anonymous;
+
+use crate::PAGE_BYTES;
+use crate::options::{frames, scale};
 use crate::programs::{Program, UnknownProgram};
-use crate::{PAGE_BYTES, PAGE_WORDS};
-use memmap2::{Advice, MmapMut};
+use anonymous::Anonymous;
 use results::{BENCH_PAGING, PagingLine, Role};
-use std::cell::RefCell;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::string::{String, ToString};
 use std::time::Instant;
 
@@ -30,76 +29,6 @@ const CLUSTER: &str = "/proc/sys/vm/page-cluster";
 const GROUPS: &str = "/sys/fs/cgroup";
 /// The group of the program.
 const NAME: &str = "pager";
-
-/// Anonymous memory. Its mappings stay until the program ends, so that what is in memory can be counted.
-struct Anonymous {
-    listens: bool,
-    kept: RefCell<Vec<Rc<RefCell<MmapMut>>>>,
-}
-
-/// An array of its own mapping.
-struct Mapped {
-    /// Borrowed for each access: the crate lends its bytes or takes advice, not both.
-    bytes: Rc<RefCell<MmapMut>>,
-    words: usize,
-    listens: bool,
-}
-
-impl Memory for Anonymous {
-    type Array<'m> = Mapped;
-
-    fn array(&self, words: usize) -> Mapped {
-        let bytes = words.div_ceil(PAGE_WORDS) * PAGE_BYTES;
-        let bytes =
-            MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
-        let bytes = Rc::new(RefCell::new(bytes));
-        self.kept.borrow_mut().push(Rc::clone(&bytes));
-        Mapped { bytes, words, listens: self.listens }
-    }
-}
-
-impl Mapped {
-    fn advise(&self, words: &Range<usize>, advice: Advice) {
-        let pages = pages_touched(words);
-        if self.listens && !pages.is_empty() {
-            let (start, end) = (pages.start as usize * PAGE_BYTES, pages.end as usize * PAGE_BYTES);
-            // Advice that the kernel does not take costs nothing but time.
-            let _ = self.bytes.borrow().advise_range(advice, start, end - start);
-        }
-    }
-}
-
-impl Array for Mapped {
-    fn get(&self, at: usize) -> u64 {
-        let bytes = self.bytes.borrow();
-        let word = bytes[at * 8..].first_chunk().expect("a word");
-        u64::from_le_bytes(*word)
-    }
-
-    fn set(&self, at: usize, word: u64) {
-        self.bytes.borrow_mut()[at * 8..][..8].copy_from_slice(&word.to_le_bytes());
-    }
-
-    fn words(&self) -> usize {
-        self.words
-    }
-
-    fn will_need(&self, words: Range<usize>) {
-        self.advise(&words, Advice::WillNeed);
-    }
-
-    fn sequential(&self, words: Range<usize>) {
-        self.advise(&words, Advice::Sequential);
-    }
-
-    fn looping(&self, words: Range<usize>) {
-        self.advise(&words, Advice::Sequential);
-    }
-
-    fn normal(&self, words: Range<usize>) {
-        self.advise(&words, Advice::Normal);
-    }
-}
 
 /// Runs the program that the arguments name: `program=`, `policy=`, `frames=`.
 pub fn main() -> ExitCode {
@@ -124,20 +53,23 @@ fn run() -> Result<PagingLine, String> {
     if !POLICIES.contains(&policy) {
         return Err(format!("policy={policy}: there are {}", POLICIES.join(", ")));
     }
-    let frames = frames(value("frames").unwrap_or("25%"), program.pages())?;
+    let scale = scale(value("scale").unwrap_or("1"))?;
+    let frames = frames(value("frames").unwrap_or(program.usual_frames()), program.pages(scale))?;
     if policy == POLICIES[2] {
         write(CLUSTER, "0")?;
     }
     let group = limit_memory(frames)?;
     let besides = anonymous_pages(&group)?;
-    let memory = Anonymous { listens: policy == POLICIES[1], kept: RefCell::default() };
+    let told = (policy == POLICIES[1]).then_some(frames);
+    let memory = Anonymous::new(told).map_err(|error| format!("what is in memory: {error}"))?;
     let before = Counts::now()?;
     let start = Instant::now();
-    let digest = program.run(&memory);
+    let digest = program.run(scale, &memory);
     let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
     let after = Counts::now()?;
-    // As many as there ever were: the data does not fit.
-    let frames = anonymous_pages(&group)?.saturating_sub(besides).min(program.data_pages());
+    // As many as there ever were, as the data does not fit; unless the program has just discarded some.
+    let most = anonymous_pages(&group)?.saturating_sub(besides).max(frames as u64);
+    let frames = most.min(program.data_pages(scale));
     let (reads, major) = (after.swapped_in - before.swapped_in, after.major - before.major);
     Ok(PagingLine {
         bench: BENCH_PAGING.into(),
@@ -145,10 +77,11 @@ fn run() -> Result<PagingLine, String> {
         policy: policy.into(),
         role: Role::Peer,
         frames,
-        pages: program.pages(),
+        pages: program.pages(scale),
+        scale: scale as u64,
         faults: after.faults - before.faults,
         // Each page is made once.
-        misses: major + program.data_pages(),
+        misses: major + program.data_pages(scale),
         reads,
         writes: after.swapped_out - before.swapped_out,
         elapsed_ms,

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `program=NAME` | which of [`pager::Program::ALL`]; must be given |
 //! | `policy=default\|own\|NAME` | CLOCK, the program's own, or one of the library's; `default` if not given |
-//! | `frames=N`, `frames=N%` | frames for its data, or the share of its pages; `25%` if not given |
+//! | `scale=N` | N times the usual data; `1` if not given |
+//! | `frames=N`, `frames=N%` | frames for its data, or the share of its pages; mostly `25%` if not given |
 //! | `record=1` | records page references, exactly: a fault for each change of page |
 //! | `test=NAME` | does a test of paged memory instead: see `main/tests.rs` |
 //!

@@ -11,6 +11,11 @@ pub trait Memory {
 
     /// An array of so many words, all 0. It begins a page.
     fn array(&self, words: usize) -> Self::Array<'_>;
+
+    /// Pages that may be in memory at a time. `None` if nobody says.
+    fn frames(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Words that may be in memory or outside, and what a program says of them. Ranges are of words; advice is
@@ -35,6 +40,18 @@ pub trait Array {
     fn normal(&self, _words: Range<usize>) {}
     /// Nobody wants to see again what is in these.
     fn discard(&self, _words: Range<usize>) {}
+
+    /// All uses of these are foretold, as far as the program knows them: by [`Array::will_use`].
+    fn tells_all_of(&self, _words: Range<usize>) {}
+    /// This word will be used, after all that was foretold so far.
+    fn will_use(&self, _at: usize) {}
+    /// A foretold use of this word is over.
+    fn has_used(&self, _at: usize) {}
+
+    /// Whether a word is in memory. `None` if nobody says.
+    fn is_in_memory(&self, _at: usize) -> Option<bool> {
+        None
+    }
 }
 
 /// The pages that words touch.

@@ -1,6 +1,6 @@
 //! What a command line asks for.
 
-use crate::programs::{Program, UnknownProgram};
+use crate::programs::{OwnPolicy, Program, UnknownProgram};
 use alloc::format;
 use alloc::string::{String, ToString};
 use libos_fs::PolicyKind;
@@ -52,12 +52,12 @@ impl Policy {
         }
     }
 
-    /// The library's policy behind it.
-    pub fn kind(self, program: Program) -> PolicyKind {
+    /// What is behind it.
+    pub fn of(self, program: Program) -> OwnPolicy {
         match self {
-            Policy::Default => PolicyKind::Clock,
+            Policy::Default => OwnPolicy::Library(PolicyKind::Clock),
             Policy::Own => program.own_policy(),
-            Policy::Named(kind) => kind,
+            Policy::Named(kind) => OwnPolicy::Library(kind),
         }
     }
 }
@@ -69,7 +69,9 @@ pub struct Options {
     pub program: Program,
     /// `policy=NAME`: `default` if not given.
     pub policy: Policy,
-    /// `frames=N` or `frames=N%` of the program's pages: 25 % if not given.
+    /// `scale=N`: N times the usual data; 1 if not given.
+    pub scale: usize,
+    /// `frames=N` or `frames=N%` of the program's pages: [`Program::usual_frames`] if not given.
     pub frames: usize,
     /// `record=1`: page references are recorded.
     pub record: bool,
@@ -87,14 +89,27 @@ impl Options {
             .parse()
             .map_err(|error: UnknownProgram| error.to_string())?;
         let policy = Policy::parse(value("policy").unwrap_or("default"))?;
-        let frames = frames(value("frames").unwrap_or("25%"), program.pages())?;
+        let scale = scale(value("scale").unwrap_or("1"))?;
+        let frames = frames(value("frames").unwrap_or(program.usual_frames()), program.pages(scale))?;
         let record = match value("record") {
             None | Some("0") => false,
             Some("1") => true,
             Some(other) => return Err(format!("record={other}: 0 or 1")),
         };
-        Ok(Options { program, policy, frames, record })
+        Ok(Options { program, policy, scale, frames, record })
     }
+}
+
+/// How many times the usual data there are.
+///
+/// # Errors
+///
+/// What is wrong, in words.
+pub fn scale(text: &str) -> Result<usize, String> {
+    /// Beyond that, keys are drawn from too few numbers.
+    const MOST: usize = 32;
+    let wrong = || format!("scale={text}: a number from 1 to {MOST}");
+    text.parse().ok().filter(|scale| (1..=MOST).contains(scale)).ok_or_else(wrong)
 }
 
 /// Frames: a number, or a share of the pages.
@@ -127,8 +142,10 @@ mod tests {
             Options::parse(|key| words.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
         };
         let options = parse(&[("program", "sort"), ("frames", "50%"), ("policy", "lru")]).unwrap();
-        assert_eq!((options.frames as u64, options.record), (Program::Sort.pages() / 2, false));
-        assert_eq!(options.policy.kind(options.program), PolicyKind::Lru);
+        assert_eq!((options.frames as u64, options.record), (Program::Sort.pages(1) / 2, false));
+        assert_eq!(options.policy.of(options.program), OwnPolicy::Library(PolicyKind::Lru));
+        let options = parse(&[("program", "index"), ("scale", "3")]).unwrap();
+        assert_eq!(options.frames as u64, Program::Index.pages(3) * 66 / 100);
         for wrong in [
             &[("policy", "own")][..],
             &[("program", "x")],
@@ -137,6 +154,8 @@ mod tests {
             &[("program", "bfs"), ("frames", "7")],
             &[("program", "bfs"), ("frames", "101%")],
             &[("program", "bfs"), ("record", "yes")],
+            &[("program", "bfs"), ("scale", "0")],
+            &[("program", "bfs"), ("scale", "33")],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

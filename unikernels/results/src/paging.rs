@@ -22,6 +22,9 @@ pub struct PagingLine {
     pub frames: u64,
     /// Pages of the data.
     pub pages: u64,
+    /// How many times the usual data that are. 0 in lines of earlier versions, which had no other.
+    #[serde(default)]
+    pub scale: u64,
     /// Page faults taken.
     pub faults: u64,
     /// Pages that came into memory, as zeros or from outside: the misses of the policy. On Linux, where pages

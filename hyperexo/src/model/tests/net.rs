@@ -360,6 +360,11 @@ fn a_full_device_is_waited_for_and_then_not() {
     offer(&one.rings.transmit, one.frame, 64);
     machine.call(one.who, Call::NetKick, &[]).unwrap();
     assert!(packets(&one.rings.transmit).is_empty(), "it stays in the ring");
+    let memory = machine.kernel.pages.memory;
+    memory.write(one.frame, 0, &packet(from, from));
+    machine.call(one.who, Call::NetKick, &[]).unwrap();
+    assert!(packets(&one.rings.transmit).is_empty(), "and is not judged again before there is room");
+    memory.write(one.frame, 0, &packet(MacAddress::BROADCAST, from));
     machine.net.state().full = false;
     machine.kernel.signals.note_net();
     machine.attend(0);
@@ -425,4 +430,36 @@ fn whoever_is_not_on_the_network_is_told_so() {
     assert_eq!(machine.call(one, Call::NetRingBind, &[0]), Err(Status::NoDevice));
     assert_eq!(machine.call(one, Call::NetKick, &[]), Err(Status::NotBound));
     assert_eq!(machine.call(one, Call::FilterUnbind, &[0]), Err(Status::NotBound));
+}
+
+#[test]
+fn who_fills_the_ring_of_a_neighbour_leaves_room_to_others() {
+    let mut machine = Machine::with(3);
+    let ([one, two], [flooder, to]) = two_stations(&mut machine);
+    let three = station(&mut machine, 3);
+    three.bind(&mut machine);
+    let honest = machine.kernel.net.address_of(three.who.environment);
+    let (room, _) = machine.frames(two.who, 8);
+    (0..8).for_each(|at| offer(&two.rings.receive, room + at, 0));
+    for _ in 0..100 {
+        assert_eq!(
+            one.send(&mut machine, &packet(to, flooder)),
+            PacketOutcome::Ok,
+            "or dropped: no difference"
+        );
+    }
+    for _ in 0..2 {
+        assert_eq!(three.send(&mut machine, &packet(to, honest)), PacketOutcome::Ok);
+    }
+    let come = completions(&two.rings.receive);
+    let frames: Vec<u64> = come.iter().map(|one| one.tag.into()).collect();
+    assert_eq!(frames.len(), 8, "six, and two: {frames:?}");
+    let memory = machine.kernel.pages.memory;
+    let mut source = [0; 6];
+    memory.read(room + 6, 6, &mut source);
+    assert_eq!(source, honest.0);
+    // What was looked at counts no more.
+    (0..8).for_each(|at| offer(&two.rings.receive, room + at, 0));
+    assert_eq!(one.send(&mut machine, &packet(to, flooder)), PacketOutcome::Ok);
+    assert_eq!(completions(&two.rings.receive).len(), 1);
 }

@@ -13,7 +13,7 @@ pub mod filters;
 pub mod headers;
 mod transmit;
 
-use crate::device::net::{LargePacket, NetDevice};
+use crate::device::net::NetDevice;
 use crate::machine::clock::Clock;
 use crate::machine::id::{EnvironmentId, EnvironmentSet};
 use crate::resource::capability::{Current, Verified};
@@ -33,7 +33,7 @@ use hyperexo_abi::net::{
     Filter, MAX_PACKET_BYTES, MacAddress, NET_RING_FRAMES, NetRings, PacketCompletion, PacketCompletionSlot,
     PacketOutcome, PacketSubmission, PacketSubmissionSlot, RING_PACKETS,
 };
-use hyperexo_abi::offload::{MAX_LARGE_PACKET_BYTES, Offload, Offloads};
+use hyperexo_abi::offload::{Offload, Offloads};
 use hyperexo_abi::upcall::Cause;
 use transmit::Room;
 
@@ -56,6 +56,8 @@ struct Rings {
     first_frame: u64,
     /// Index of the virtual CPU that bound them, and that is called.
     vcpu: usize,
+    /// Whose packet each slot of a completion for received ones was used for last.
+    senders: [u16; RING_PACKETS],
 }
 
 impl Rings {
@@ -68,21 +70,21 @@ impl Rings {
 struct Holding {
     id: EnvironmentId,
     rings: Option<Rings>,
+    /// Its next packet is for the device, and found no room there.
+    waits: bool,
     accounting: &'static Accounting,
 }
 
-/// Where a packet comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Environment(EnvironmentId),
-    Device,
-}
+/// Whose packet it is that comes from the device; an environment's is its number's.
+const DEVICE: u16 = 0;
 
 /// What is known of the packet that is being judged.
 struct Judged {
     headers: Headers,
     bytes: usize,
     offload: Offload,
+    /// [`DEVICE`], or the number of an environment.
+    sender: u16,
 }
 
 /// A full device.
@@ -100,8 +102,6 @@ pub struct Net {
     filters: FilterTable,
     /// By number of the environment; those that may use the network.
     holdings: Vec<Option<Holding>>,
-    /// The packet that is being judged.
-    packet: Box<LargePacket>,
     /// Since the device has had no room.
     jam: Option<Jam>,
     /// Packets that may still be taken from the device before it is left alone, if a batch has been begun.
@@ -123,14 +123,10 @@ pub struct Net {
 impl Net {
     /// A network on this device. `secret` keys the classifier.
     pub fn new(device: Box<dyn NetDevice>, secret: [u8; 16], clock: &Clock) -> Net {
-        // On the heap from the start: it is larger than what is left of a stack.
-        let packet =
-            alloc::vec![0; MAX_LARGE_PACKET_BYTES].into_boxed_slice().try_into().expect("its length");
         Net {
             device,
             filters: FilterTable::new(secret),
             holdings: Vec::new(),
-            packet,
             jam: None,
             batch_left: None,
             rest_until: None,
@@ -154,7 +150,7 @@ impl Net {
 
     /// Lets an environment use the network.
     pub fn admit(&mut self, id: EnvironmentId, accounting: &'static Accounting) {
-        self.holdings[id.index()] = Some(Holding { id, rings: None, accounting });
+        self.holdings[id.index()] = Some(Holding { id, rings: None, waits: false, accounting });
     }
 
     /// What is kept for an environment that may use the network.
@@ -241,7 +237,8 @@ impl Net {
         // SAFETY: `NetRings` are atomics only; the frames are the environment's and pinned until it ends.
         let shared = unsafe { pages.memory.shared::<NetRings>(first) };
         let (transmit, receive) = (KernelRing::new(&shared.transmit), KernelRing::new(&shared.receive));
-        self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu });
+        let senders = [DEVICE; RING_PACKETS];
+        self.holding(id)?.rings = Some(Rings { transmit, receive, first_frame: first, vcpu, senders });
         Ok(self.device.offloads().union(Offloads::CHECKSUM))
     }
 
@@ -252,15 +249,13 @@ impl Net {
     }
 
     /// Puts the packet that has been judged into the rings of those on this machine that it is for.
-    fn route(&mut self, origin: Origin, judged: &Judged, pages: &Pages, calls: &mut Calls) {
+    fn route(&mut self, judged: &Judged, pages: &Pages, calls: &mut Calls) {
         let headers = &judged.headers;
         if headers.destination.is_group() {
             for number in self.listeners(headers).numbers() {
                 let reader =
                     self.holdings.get(usize::from(number)).and_then(Option::as_ref).map(|holding| holding.id);
-                if let Some(reader) = reader
-                    && origin != Origin::Environment(reader)
-                {
+                if let Some(reader) = reader.filter(|_| number != judged.sender) {
                     self.deliver(reader, judged, pages, calls);
                 }
             }
@@ -284,9 +279,9 @@ impl Net {
 
     /// Puts the packet into the next room that an environment offers, or drops it.
     fn deliver(&mut self, reader: EnvironmentId, judged: &Judged, pages: &Pages, calls: &mut Calls) {
-        let Net { holdings, packet, .. } = self;
+        let Net { holdings, device, .. } = self;
         let Some(holding) = holding_of(holdings, reader, |holding| holding.id) else { return };
-        if put(holding, &packet[..judged.bytes], judged.offload, pages, calls).is_none() {
+        if put(holding, &device.packet()[..judged.bytes], judged, pages, calls).is_none() {
             count(&holding.accounting.net_packets_dropped, 1);
         }
     }
@@ -327,16 +322,17 @@ impl Net {
 
     /// Takes a packet that has arrived, if there is one; returns its bytes.
     fn receive_one(&mut self, pages: &Pages, calls: &mut Calls) -> Option<usize> {
-        let (bytes, said) = self.device.receive(&mut self.packet)?;
+        let (bytes, said) = self.device.receive()?;
         self.untold = true;
         // What makes no sense is as good as nothing: the receiver checks then.
         let offload = if said.fits(bytes, bytes) { said } else { Offload::NONE };
-        if let Some(headers) = Headers::parse(&self.packet[..bytes]) {
+        if let Some(headers) = Headers::parse(&self.device.packet()[..bytes]) {
             // Nobody out there has an address of this machine.
             if self.place_of(headers.source).is_none() && is_whole(&headers, bytes) {
-                self.route(Origin::Device, &Judged { headers, bytes, offload }, pages, calls);
+                self.route(&Judged { headers, bytes, offload, sender: DEVICE }, pages, calls);
             }
         }
+        self.device.recycle();
         Some(bytes)
     }
 
@@ -406,17 +402,21 @@ fn is_whole(headers: &Headers, bytes: usize) -> bool {
     bytes <= MAX_PACKET_BYTES || !headers.destination.is_group()
 }
 
-/// Puts a packet into the next frames that an environment offers. `None`: there is no room for all of it.
+/// Puts a packet into the next frames that an environment offers. `None`: there is no room for all of it, or
+/// its sender, a neighbour, has twice as many there that were not looked at as others would have room (the
+/// dynamic threshold of Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
 fn put(
     holding: &mut Holding,
     packet: &[u8],
-    offload: Offload,
+    judged: &Judged,
     pages: &Pages,
     calls: &mut Calls,
 ) -> Option<()> {
-    let Rings { receive: ring, vcpu, .. } = holding.rings.as_mut()?;
+    let Judged { sender, offload, .. } = *judged;
+    let Rings { receive: ring, vcpu, senders, .. } = holding.rings.as_mut()?;
     let frames = packet.len().div_ceil(FRAME_BYTES) as u16;
-    if ring.waiting()? < frames.into() || !ring.has_room(u32::from(frames) - 1) {
+    let held = ring.unread().filter(|slot| sender != DEVICE && senders[*slot] == sender).count() as u32;
+    if ring.waiting()? < held / 2 + u32::from(frames) || !ring.has_room(u32::from(frames) - 1) {
         return None;
     }
     let (mut whole, mut wanted) = (true, false);
@@ -431,6 +431,7 @@ fn put(
             (0, PacketOutcome::FrameNotBound)
         };
         wanted |= ring.post(&PacketCompletion { tag, bytes, more, outcome: Some(outcome), offload });
+        ring.unread().take(1).for_each(|slot| senders[slot] = sender);
     }
     if wanted {
         calls.add(holding.id, *vcpu);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::headers::Headers;
-use super::{AT_ONCE, Jam, Judged, Net, Origin, PacketRing, is_whole};
+use super::{AT_ONCE, Jam, Judged, Net, PacketRing, is_whole};
 use crate::machine::id::EnvironmentId;
 use crate::resource::frame::Pages;
 use crate::resource::{Calls, Work, count};
@@ -36,16 +36,22 @@ impl Net {
                 return waiting.map(|_| Work::Done);
             }
             let parts = Parts::next(&rings.transmit, waiting.unwrap_or(0));
+            if holding.waits && self.room(now) == Room::NotYet {
+                self.tell_device();
+                return Ok(Work::Done);
+            }
+            let staged = self.device.stage();
             let judged = self.judge(id, &parts, pages);
             // Only what goes there waits for the device: those who talk to each other don't care.
             let outside = judged.as_ref().is_ok_and(|judged| self.goes_outside(&judged.headers));
             let room = if outside { self.room(now) } else { Room::Yes };
-            if room == Room::NotYet {
-                // It stays in the ring, and is copied and judged anew.
-                self.tell_device();
-                return Ok(Work::Done);
+            let waits = outside && !staged && room != Room::Never;
+            self.holding(id).map_err(|_| Status::NotBound)?.waits = waits;
+            if waits {
+                // It stays in the ring, and is copied and judged anew once there is room.
+                continue;
             }
-            let sent = judged.and_then(|judged| self.pass_on(id, &judged, room, pages, calls));
+            let sent = judged.and_then(|judged| self.pass_on(&judged, room, pages, calls));
             self.complete(id, &parts, sent, calls);
             if parts.count > 1 {
                 break;
@@ -88,7 +94,7 @@ impl Net {
         let most = if offload.kind == 0 { MAX_PACKET_BYTES } else { MAX_LARGE_PACKET_BYTES };
         let bytes = parts.bytes().filter(|bytes| (ETHERNET_HEADER_BYTES..=most).contains(bytes));
         let bytes = bytes.ok_or(PacketOutcome::BadLength)?;
-        let mut rest = &mut self.packet[..bytes];
+        let mut rest = &mut self.device.packet()[..bytes];
         for PacketSubmission { frame, offset, bytes, .. } in parts.iter() {
             if !pages.has_bound(sender, *frame, Rights::READ) {
                 return Err(PacketOutcome::FrameNotBound);
@@ -98,7 +104,8 @@ impl Net {
             pages.memory.read(*frame, usize::from(*offset), part);
             rest = behind;
         }
-        let headers = Headers::parse(&self.packet[..bytes]).filter(|headers| is_whole(headers, bytes));
+        let headers =
+            Headers::parse(&self.device.packet()[..bytes]).filter(|headers| is_whole(headers, bytes));
         let headers = headers.ok_or(PacketOutcome::BadLength)?;
         let done = match offload.kind {
             Offload::TCP4 => Offloads::SEGMENTS4,
@@ -110,7 +117,7 @@ impl Net {
         } else if !self.may_send(sender, &headers) {
             Err(PacketOutcome::NotAllowed)
         } else {
-            Ok(Judged { headers, bytes, offload })
+            Ok(Judged { headers, bytes, offload, sender: sender.number() })
         }
     }
 
@@ -129,29 +136,23 @@ impl Net {
     /// Passes the packet that has been judged on to everybody it is for; returns its bytes.
     fn pass_on(
         &mut self,
-        id: EnvironmentId,
         judged: &Judged,
         room: Room,
         pages: &Pages,
         calls: &mut Calls,
     ) -> Result<u32, PacketOutcome> {
-        let bytes = judged.bytes as u64;
-        self.route(Origin::Environment(id), judged, pages, calls);
+        self.route(judged, pages, calls);
         if self.goes_outside(&judged.headers) {
             if room == Room::Never {
                 return Err(PacketOutcome::Timeout);
             }
-            let (packet, mut offload) = (&mut self.packet[..judged.bytes], judged.offload);
+            let mut offload = judged.offload;
             if !self.device.offloads().contains(Offloads::CHECKSUM) {
-                offload.complete(packet);
+                offload.complete(&mut self.device.packet()[..judged.bytes]);
             }
             // To say that it was checked is not the sender's part.
             offload.flags &= Offload::NEEDS_CHECKSUM;
-            self.device.send(packet, offload);
-            count(
-                &self.holding(id).map_err(|_| PacketOutcome::NotAllowed)?.accounting.net_bytes_copied,
-                bytes,
-            );
+            self.device.send(judged.bytes, offload);
             self.untold = true;
         }
         Ok(judged.bytes as u32)
@@ -201,7 +202,7 @@ impl Parts {
     fn next(ring: &PacketRing, waiting: u32) -> Parts {
         let mut parts = Parts { entries: Default::default(), count: 0 };
         for (ahead, entry) in (0..waiting).zip(&mut parts.entries) {
-            *entry = ring.peek_at(ahead);
+            *entry = ring.peek(ahead);
             parts.count += 1;
             if !entry.more {
                 break;

@@ -1,7 +1,6 @@
 //! Time: what a tick of the time stamp counter is, and the local APIC's timer.
 
 use super::vector;
-use crate::platform;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::upcall::Cause;
 use hyperexo_hw::apic::LocalApic;
@@ -89,14 +88,6 @@ static DUE: [AtomicU64; MAX_NUMBERS] = [const { AtomicU64::new(0) }; MAX_NUMBERS
 pub(super) fn set_timer(apic: &LocalApic, clock: &Clock, ticks: u64) {
     DUE[core_number()].store(ticks, Ordering::Relaxed);
     arm(apic, clock, ticks);
-}
-
-/// Has the calling core's timer interrupt at `ticks` at the latest. One that is due earlier raises an upcall,
-/// too; then who waits looks again.
-pub(super) fn wake_by(ticks: u64) {
-    if due().is_none_or(|due| due > ticks) {
-        platform::current().set_timer(ticks);
-    }
 }
 
 /// When the calling core's timer is due, if it is set.

@@ -4,10 +4,10 @@
 //! it always interrupts by a pin. A device holds its pin until it is told to let go. So the handler masks the
 //! pin, and the driver acknowledges the interrupt at the device before it unmasks the pin.
 
-use super::clock;
 use super::machine::{self, Machine};
 use super::virtio::console::{EMERGENCY_OFFSET, EmergencyRegister};
 use crate::cpu::lock::Masked;
+use crate::cpu::timer;
 use crate::platform::{self, DeviceFault, DiskError};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -287,7 +287,7 @@ impl Interrupt {
     /// Sets the calling core's timer for who is about to wait for the device, if no interrupt may come.
     pub fn look_again(&self) {
         if let Interrupt::Pin { sure: false, .. } = self {
-            clock::wake_by(ticks().saturating_add(machine::machine().clock.ticks_of_us(UNSURE_PIN_US)));
+            timer::wake_by(ticks().saturating_add(machine::machine().clock.ticks_of_us(UNSURE_PIN_US)));
         }
     }
 }

@@ -5,8 +5,9 @@
 
 use super::devices::{self, Found, Interrupt};
 use super::machine::{Machine, accounting, count};
-use super::{clock, vector};
+use super::vector;
 use crate::cpu::lock::Masked;
+use crate::cpu::timer;
 use crate::platform::{BlockQueue, DeviceFault, DiskError, OpenDisk, QueueFull};
 use alloc::{boxed::Box, vec::Vec};
 use hyperexo_abi::ring::{Operation, Outcome};
@@ -191,7 +192,7 @@ impl BlockQueue for VirtioQueue {
             return true;
         }
         if let Some(deadline) = self.slots.next_deadline() {
-            clock::wake_by(deadline);
+            timer::wake_by(deadline);
             self.interrupt.look_again();
         }
         false

@@ -26,8 +26,10 @@ use crate::platform::{
     self, CoreEntry, Cores, DiskError, FrameRun, Host, NetError, NetPort, OpenDisk, Platform, RandomError,
 };
 use alloc::boxed::Box;
+use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hyperexo_abi::accounting::Accounting;
+use hyperexo_abi::capability::{Capability, Rights};
 use hyperexo_abi::hypercall::Status;
 use hyperexo_abi::net::Filter;
 use hyperexo_abi::start::HYPERCALL_VMMCALL;
@@ -114,6 +116,24 @@ impl Platform for Exo {
     unsafe fn give_back_frames(&self, run: &FrameRun) {
         // By the caller's promise no Rust object lies in them.
         run.capability.iter().for_each(frames::give_back);
+    }
+
+    unsafe fn bind_frames(&self, capability: &Capability, write: bool) -> Result<Range<u64>, Status> {
+        let claim = capability.claim().ok_or(Status::BadArgument)?;
+        // SAFETY: by the caller's promise nothing but words that others may change is made of the frames.
+        unsafe { hypercall::page_bind(capability, if write { Rights::READ_WRITE } else { Rights::READ })? };
+        Ok(claim.first..claim.first + claim.count)
+    }
+
+    unsafe fn unbind_frames(&self, frames: Range<u64>) {
+        // SAFETY: by the caller's promise nobody uses them. If the kernel refuses, their owner has ended it.
+        let _ = unsafe { hypercall::page_unbind(frames.start, frames.end - frames.start) };
+    }
+
+    fn lend_frames(&self, run: &FrameRun, write: bool) -> Result<Capability, Status> {
+        let capability = run.capability.as_ref().ok_or(Status::NoSuch)?;
+        let rights = if write { Rights::READ_WRITE } else { Rights::READ };
+        hypercall::derive(capability, run.first, run.count, rights)
     }
 
     fn set_timer(&self, ticks: u64) {

@@ -1,12 +1,13 @@
 //! Places of windows in the address space, each an entry of the top table, and the tables below.
 
 use crate::cpu::lock::Masked;
+use crate::cpu::section;
+use crate::memory::level::{self, ENTRIES, Level};
 use crate::memory::paging::{self, Entry};
-use crate::memory::physical::{linear_address, physical_address, root_address};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyperexo_abi::FRAME_SHIFT;
 
@@ -46,24 +47,6 @@ impl fmt::Display for WindowError {
 }
 
 impl core::error::Error for WindowError {}
-
-/// Entries of a table.
-const ENTRIES: u64 = 512;
-
-/// A table that lives for ever.
-#[repr(C, align(4096))]
-struct Level([AtomicU64; ENTRIES as usize]);
-
-impl Level {
-    fn leak() -> &'static Level {
-        Box::leak(Box::new(Level([const { AtomicU64::new(0) }; ENTRIES as usize])))
-    }
-
-    /// Physical address.
-    fn physical(&self) -> u64 {
-        physical_address(&raw const *self as u64).expect("a page of the heap")
-    }
-}
 
 /// The tables of a place. They are never freed, so that no processor walks memory that has become something
 /// else: the next window at this place takes them over.
@@ -112,8 +95,9 @@ enum Place {
 static PLACES: Masked<[Place; MOST_WINDOWS]> = Masked::new([const { Place::Fresh }; MOST_WINDOWS]);
 
 /// The place whose entry of the top table maps an address.
+#[inline(always)]
 pub(super) fn number_of(address: u64) -> Option<usize> {
-    let number = address.checked_sub(WINDOWS)? / SPACING;
+    let number = (address / SPACING).wrapping_sub(WINDOWS / SPACING);
     (number < MOST_WINDOWS as u64).then_some(number as usize)
 }
 
@@ -144,13 +128,15 @@ impl Slot {
             Place::Free(tables) => tables,
             Place::Fresh | Place::Taken => {
                 let tables = Tables::new();
-                enter(number, &tables);
+                level::enter(WINDOWS + number as u64 * SPACING, tables.top);
                 tables
             }
         };
         tables.reach(pages);
         let base = WINDOWS + number as u64 * SPACING + FIRST_PAGE;
         let view = View { base, pages, leaves: Arc::clone(&tables.leaves) };
+        // Other cores may remember what this place showed them: see the module of windows.
+        section::pin();
         Ok(Slot { number, pages, tables: Some(tables), view })
     }
 
@@ -169,9 +155,45 @@ impl Slot {
         &self.view.leaves[(page / ENTRIES) as usize].0[(page % ENTRIES) as usize]
     }
 
+    /// The entries of adjacent pages, those of one table at a time, and the pages that they are for: of a
+    /// large page the one entry that it has, whichever of its pages are asked for.
+    ///
+    /// # Panics
+    ///
+    /// If the window has no such pages.
+    pub fn entries(&self, pages: &Range<u64>) -> impl Iterator<Item = (Range<u64>, &'static [AtomicU64])> {
+        assert!(pages.start <= pages.end && pages.end <= self.pages, "pages {pages:?} of {}", self.pages);
+        let pages = pages.clone();
+        let tables = pages.start / ENTRIES..pages.end.div_ceil(ENTRIES);
+        tables.map(move |number| {
+            let first = number * ENTRIES;
+            let part = pages.start.max(first)..pages.end.min(first + ENTRIES);
+            let directory = self.directory_entry(first);
+            if let Some(large) = directory.filter(|entry| Entry(entry.load(Ordering::Relaxed)).is_large()) {
+                return (part, core::slice::from_ref(large));
+            }
+            let leaf = self.view.leaves[number as usize];
+            let within = (part.start - first) as usize..(part.end - first) as usize;
+            (part, &leaf.0[within])
+        })
+    }
+
     /// The address of a page.
     pub fn address(&self, page: u64) -> u64 {
         self.view.address(page)
+    }
+
+    /// The entry that leads to the table in which a page's is: a large page can stand there instead. `None`
+    /// while the slot is dropped.
+    pub fn directory_entry(&self, page: u64) -> Option<&'static AtomicU64> {
+        let at = FIRST_PAGE / paging::LARGE_BYTES + page / ENTRIES;
+        let directory = self.tables.as_ref()?.directories.get((at / ENTRIES) as usize)?;
+        Some(&directory.0[(at % ENTRIES) as usize])
+    }
+
+    /// What stands there when it leads to the table.
+    pub fn table_entry(&self, page: u64) -> Entry {
+        Entry::table(self.view.leaves[(page / ENTRIES) as usize].physical())
     }
 
     /// What may be seen from everywhere.
@@ -183,6 +205,7 @@ impl Slot {
 /// The pages have been taken out before.
 impl Drop for Slot {
     fn drop(&mut self) {
+        section::unpin();
         if let Some(tables) = self.tables.take() {
             PLACES.lock()[self.number] = Place::Free(tables);
         }
@@ -210,18 +233,10 @@ impl View {
     }
 }
 
-/// Enters tables into the top table, for good.
-fn enter(number: usize, tables: &Tables) {
-    let entry = paging::root_index(WINDOWS + number as u64 * SPACING) as u64;
-    let place = linear_address(root_address() >> FRAME_SHIFT) + 8 * entry;
-    // SAFETY: the word is in the top table in use, which is ours and reached through the linear map. Nothing
-    // was mapped there, so no processor has a translation of it.
-    unsafe { (*(place as *const AtomicU64)).store(Entry::table(tables.top.physical()).0, Ordering::Release) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
 
     #[test]
     fn addresses_lead_to_places() {
@@ -231,6 +246,27 @@ mod tests {
         assert_eq!(number_of(WINDOWS + MOST_WINDOWS as u64 * SPACING), None);
         // Not where the stacks of other cores lie.
         assert!(WINDOWS + MOST_WINDOWS as u64 * SPACING <= 0x0000_6000_0000_0000);
+    }
+
+    #[test]
+    fn entries_of_adjacent_pages_across_tables() {
+        let leaves: Vec<&'static Level> = (0..3)
+            .map(|table: u64| {
+                let entry = |at: usize| AtomicU64::new(table * ENTRIES + at as u64);
+                &*Box::leak(Box::new(Level(core::array::from_fn(entry))))
+            })
+            .collect();
+        let view = View { base: 0, pages: 1300, leaves: Arc::new(leaves) };
+        let slot = Slot { number: 0, pages: 1300, tables: None, view };
+        for pages in [0..1300, 511..513, 512..1024, 5..5, 1024..1024, 1200..1300] {
+            let mut found = Vec::new();
+            for (part, entries) in slot.entries(&pages) {
+                let numbers = entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+                assert!(numbers.clone().eq(part));
+                found.extend(numbers);
+            }
+            assert_eq!(found, pages.collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn main() {
     let disk = RamDisk::new(BLOCKS as u64 + 100);
     extent_fs::make(Box::new(disk.clone())).unwrap();
     let mount = || {
-        let options = CacheOptions { blocks: BLOCKS, policy: PolicyKind::Sieve, ..CacheOptions::default() };
+        let options = CacheOptions { blocks: BLOCKS, policy: PolicyKind::Sieve.into(), ..CacheOptions::default() };
         Volume::mount(Box::new(disk.clone()), options).unwrap()
     };
     let volume = mount();

@@ -23,7 +23,7 @@ use super::pools::Pools;
 use super::rule::Allocation;
 use crate::cache::key::{Key, reference};
 use crate::cache::order::Order;
-use crate::cache::policies::{Advice, Cached, PolicyKind, ReplacementPolicy};
+use crate::cache::policies::{Advice, Cached, MakePolicy, ReplacementPolicy};
 use crate::file_id::FileId;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -127,13 +127,13 @@ pub(crate) struct Managers {
     /// By slot.
     residents: Vec<Option<Resident>>,
     placeholders: Placeholders,
-    default_policy: PolicyKind,
+    default_policy: MakePolicy,
     capacity: usize,
 }
 
 impl Managers {
     /// No block is resident; there is the default manager.
-    pub(crate) fn new(allocation: Allocation, default_policy: PolicyKind, capacity: usize) -> Managers {
+    pub(crate) fn new(allocation: Allocation, default_policy: MakePolicy, capacity: usize) -> Managers {
         let mut managers = Managers {
             managers: Vec::new(),
             allocation,

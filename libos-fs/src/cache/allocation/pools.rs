@@ -1,7 +1,7 @@
 //! Priority pools: who is asked for a victim first.
 
 use crate::cache::order::Order;
-use crate::cache::policies::{Advice, Cached, PolicyKind, ReplacementPolicy};
+use crate::cache::policies::{Advice, Cached, MakePolicy, ReplacementPolicy};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::Range;
@@ -17,13 +17,13 @@ struct Pool {
 /// All pools, lowest priority first. Every resident block is in exactly one.
 pub(super) struct Pools {
     pools: BTreeMap<i32, Pool>,
-    default_policy: PolicyKind,
+    default_policy: MakePolicy,
     /// Blocks that the whole cache may hold. What a policy can count on: any pool may have all of it.
     capacity: usize,
 }
 
 impl Pools {
-    pub(super) fn new(default_policy: PolicyKind, capacity: usize) -> Pools {
+    pub(super) fn new(default_policy: MakePolicy, capacity: usize) -> Pools {
         Pools { pools: BTreeMap::new(), default_policy, capacity }
     }
 

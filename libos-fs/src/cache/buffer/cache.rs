@@ -172,6 +172,17 @@ impl BufferCache {
         self.state().forget_file(file);
     }
 
+    /// Prints the last references, where they are printed as they are made: for a program that ends without
+    /// dropping its volume.
+    pub fn end_reference_log(&self) {
+        self.state().record().end_reference_log();
+    }
+
+    /// Whether there are blocks whose checksums the file system does not have yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.look().dirty().has_news()
+    }
+
     /// Checksums of the blocks written to the device since the last call.
     pub(crate) fn take_written(&self) -> BTreeMap<Key, u32> {
         self.state().take_written()

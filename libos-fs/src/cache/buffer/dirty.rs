@@ -147,6 +147,11 @@ impl Dirty {
         core::mem::take(&mut self.written)
     }
 
+    /// Whether blocks are dirty, or were written and the file system has not yet asked for their checksums.
+    pub(super) fn has_news(&self) -> bool {
+        !self.by_disk.is_empty() || !self.written.is_empty()
+    }
+
     /// Whether blocks of these files were written and not made durable since.
     pub(super) fn is_unflushed(&self, files: &BTreeSet<FileId>) -> bool {
         self.unflushed.values().any(|key| files.contains(&key.0))

@@ -1,7 +1,7 @@
 //! How a cache starts.
 
 use crate::cache::allocation::Allocation;
-use crate::cache::policies::{PolicyKind, ReadAheadKind, WriteBackKind};
+use crate::cache::policies::{MakePolicy, ReadAheadKind, WriteBackKind};
 
 /// How a cache starts.
 #[derive(Clone, Debug)]
@@ -9,7 +9,7 @@ pub struct CacheOptions {
     /// Blocks it may hold; at least 1.
     pub blocks: usize,
     /// Policy of all priorities that are not given another.
-    pub policy: PolicyKind,
+    pub policy: MakePolicy,
     /// How room is divided between managers.
     pub allocation: Allocation,
     /// Read-ahead policy.
@@ -30,7 +30,7 @@ impl Default for CacheOptions {
     fn default() -> CacheOptions {
         CacheOptions {
             blocks: 1024,
-            policy: PolicyKind::default(),
+            policy: MakePolicy::default(),
             allocation: Allocation::default(),
             read_ahead: ReadAheadKind::default(),
             write_back: WriteBackKind::default(),

@@ -40,6 +40,11 @@ impl Record {
         self.log = Some(ReferenceLog::new(print));
     }
 
+    /// Ends that.
+    pub(super) fn end_reference_log(&mut self) {
+        self.log = None;
+    }
+
     /// Starts a new recording.
     pub(super) fn start_recording(&mut self) {
         self.recording = Some(Vec::new());

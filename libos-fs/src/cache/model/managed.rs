@@ -3,7 +3,7 @@
 use super::simulation::Referenced;
 use crate::cache::allocation::{Allocation, ManagerId, ManagerStatistics, Managers, Place};
 use crate::cache::key::{Key, known_slots};
-use crate::cache::policies::{PolicyKind, ReplacementPolicy};
+use crate::cache::policies::{MakePolicy, ReplacementPolicy};
 use crate::file_id::FileId;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -39,7 +39,7 @@ impl ManagedSimulation {
     /// A cache of so many blocks (at least 1), with LRU wherever nothing else is asked for.
     pub fn new(blocks: usize, allocation: Allocation) -> ManagedSimulation {
         let capacity = blocks.max(1);
-        let managers = Managers::new(allocation, PolicyKind::default(), capacity);
+        let managers = Managers::new(allocation, MakePolicy::default(), capacity);
         ManagedSimulation { managers, capacity, blocks: Vec::new(), slot_of: HashMap::new() }
     }
 

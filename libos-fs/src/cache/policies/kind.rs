@@ -204,6 +204,62 @@ impl From<PolicyKind> for Box<dyn ReplacementPolicy> {
     }
 }
 
+/// How a cache makes the policy of blocks that nobody gave another.
+///
+/// [`PolicyKind`] names all policies, so an image that gives one of these has them all. One that names a
+/// single type has only that: [`MakePolicy::of`].
+///
+/// ```
+/// use libos_fs::cache::{CacheOptions, Clock, MakePolicy, PolicyKind};
+///
+/// let one = CacheOptions { policy: MakePolicy::of::<Clock>(), ..CacheOptions::default() };
+/// let named = CacheOptions { policy: PolicyKind::Sieve.into(), ..CacheOptions::default() };
+/// assert_eq!((one.policy.name(), named.policy.name()), ("clock", "sieve"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct MakePolicy {
+    make: fn(PolicyKind) -> Box<dyn ReplacementPolicy>,
+    kind: PolicyKind,
+}
+
+impl MakePolicy {
+    /// Makes this one.
+    pub fn of<P: ReplacementPolicy + Default + 'static>() -> MakePolicy {
+        MakePolicy { make: |_| Box::new(P::default()), kind: PolicyKind::default() }
+    }
+
+    /// A policy for so many blocks, with nothing in its care.
+    pub fn build(self, blocks: usize) -> Box<dyn ReplacementPolicy> {
+        let mut policy = (self.make)(self.kind);
+        policy.resized(blocks);
+        policy
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        (self.make)(self.kind).name()
+    }
+}
+
+/// [`Lru`].
+impl Default for MakePolicy {
+    fn default() -> MakePolicy {
+        MakePolicy::of::<Lru>()
+    }
+}
+
+impl From<PolicyKind> for MakePolicy {
+    fn from(kind: PolicyKind) -> MakePolicy {
+        MakePolicy { make: PolicyKind::into, kind }
+    }
+}
+
+impl fmt::Debug for MakePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// No policy has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy;

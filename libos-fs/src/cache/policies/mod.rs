@@ -32,7 +32,7 @@ pub use clock::Clock;
 pub use clock_pro::ClockPro;
 pub use fifo::Fifo;
 pub use hinted::Hinted;
-pub use kind::{Parameter, PolicyKind, TakePolicy, UnknownPolicy};
+pub use kind::{MakePolicy, Parameter, PolicyKind, TakePolicy, UnknownPolicy};
 pub use lfu::Lfu;
 pub use lirs::Lirs;
 pub use lru::Lru;

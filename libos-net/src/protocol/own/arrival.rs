@@ -2,7 +2,7 @@
 
 use super::machine::{Acknowledge, Machine, TIME_WAIT_US, micros};
 use super::receiver::Taken;
-use crate::protocol::TcpState;
+use crate::protocol::{Handshake, TcpState};
 use smoltcp::wire::{TcpControl, TcpRepr};
 
 /// The shortest segments that a peer can ask for (Linux: `tcp_min_snd_mss`).
@@ -69,9 +69,7 @@ impl Machine {
         self.peer_first = segment.seq_number.0 as u32;
         self.receiver.begin();
         self.told = 1;
-        let default = if self.header_bytes() > 40 { 1220 } else { 536 };
-        let asked = segment.max_seg_size.map_or(default, usize::from).max(SHORTEST_SEGMENT - 40);
-        self.agreed.segment = asked.min(longest);
+        self.agreed.segment = self.segment_of(segment.max_seg_size).min(longest);
         self.agreed.blocks = segment.sack_permitted;
         self.agreed.stamps = segment.timestamp.is_some();
         if let Some(shift) = segment.window_scale {
@@ -96,6 +94,33 @@ impl Machine {
         if ends {
             self.close();
         }
+    }
+
+    /// Goes on with a connection that others have made: both SYNs have come, and nothing else.
+    pub(super) fn go_on_after(&mut self, agreed: &Handshake, now_us: i64) {
+        self.flow = Some(agreed.flow);
+        (self.first, self.peer_first) = (agreed.local_sequence, agreed.remote_sequence);
+        self.receiver.begin();
+        self.told = 1;
+        self.agreed.segment = self.segment_of(agreed.max_segment_bytes);
+        self.agreed.blocks = agreed.selective;
+        if let Some(shift) = agreed.window_shift {
+            self.agreed.shifts = true;
+            (self.agreed.peer_shift, self.agreed.shift) = (shift.min(14), self.receiver.shift());
+        }
+        self.sender.window.begin(self.agreed.segment);
+        self.receiver.offer(self.agreed.segment, self.agreed.shift);
+        self.sender.board.begin();
+        let window = i64::from(agreed.window_bytes);
+        (self.sender.edge, self.sender.most, self.sender.offered) = (1 + window, window, (0, 1));
+        (self.heard_us, self.sender.progress_us) = (now_us, now_us);
+        self.established(now_us);
+    }
+
+    /// Bytes of a segment for a peer that takes so many.
+    fn segment_of(&self, asked: Option<u16>) -> usize {
+        let default = if self.header_bytes() > 40 { 1220 } else { 536 };
+        asked.map_or(default, usize::from).max(SHORTEST_SEGMENT - 40)
     }
 
     /// Nothing more is written.

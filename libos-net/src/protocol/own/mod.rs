@@ -30,7 +30,7 @@ mod tests;
 
 use crate::flow::Flow;
 use crate::link::{Frame, Offloads};
-use crate::protocol::{Counted, Outlet, Protocol, SharedBytes, TcpError, TcpParameters, TcpState};
+use crate::protocol::{Counted, Handshake, Outlet, Protocol, SharedBytes, TcpError, TcpParameters, TcpState};
 use core::task::{Poll, Waker};
 use frame::ETHERNET_BYTES;
 pub use machine::OwnTcp;
@@ -48,6 +48,7 @@ impl Machine {
     /// Sends what is to be sent, as far as there is room.
     fn send(&mut self, outlet: &mut Outlet<'_>) {
         let now_us = outlet.now_us();
+        self.agreed.segment = self.agreed.segment.min(self.longest(outlet));
         self.pass(now_us);
         self.blocked = false;
         self.ask_us = None;
@@ -77,7 +78,8 @@ impl Machine {
 
     /// The hardware address of the way to the peer, if it is known.
     fn ask(&mut self, outlet: &mut Outlet<'_>) -> Option<EthernetAddress> {
-        if self.state != TcpState::SynSent {
+        // Nobody listens to us, or we are not heard yet.
+        if matches!(self.state, TcpState::Closed | TcpState::Listen) {
             return None;
         }
         self.next_hop = outlet.neighbor(self.flow?.remote.addr);
@@ -139,6 +141,23 @@ impl Protocol for OwnTcp {
         self.inner.flow = Some(*flow);
         self.inner.state = TcpState::Listen;
         true
+    }
+
+    fn can_begin(&self) -> bool {
+        true
+    }
+
+    /// With time stamps, which the stack's answers have no room for.
+    fn wants_requests(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, agreed: &Handshake, now_us: i64) -> bool {
+        let is_closed = self.inner.state == TcpState::Closed;
+        if is_closed {
+            self.inner.go_on_after(agreed, now_us);
+        }
+        is_closed
     }
 
     fn connect(&mut self, flow: &Flow, outlet: &mut Outlet<'_>) -> bool {

@@ -4,6 +4,9 @@ use super::rtt::RoundTrips;
 use alloc::collections::VecDeque;
 use core::ops::Range;
 
+/// Records beyond which a block does not cut one in two: a peer that reports every other byte would have as
+/// many made as there are bytes on their way.
+const MOST_CUT: usize = 1024;
 /// Places for records that an idle connection keeps.
 const MOST_IDLE: usize = 16;
 
@@ -72,6 +75,11 @@ impl Scoreboard {
             furthest: 0,
             has_reordered: false,
         }
+    }
+
+    /// The SYN was sent and acknowledged elsewhere.
+    pub(super) fn begin(&mut self) {
+        (self.acknowledged, self.next, self.furthest) = (1, 1, 1);
     }
 
     /// Bytes of memory that it holds.
@@ -182,7 +190,8 @@ impl Scoreboard {
     fn take_block(&mut self, block: &Range<i64>, now_us: i64, delivered: &mut Delivered) {
         let mut at = self.records.partition_point(|record| record.end <= block.start);
         while at < self.records.len() && self.records[at].start < block.end {
-            if !self.records[at].sacked {
+            let whole = block.start <= self.records[at].start && self.records[at].end <= block.end;
+            if !self.records[at].sacked && (whole || self.records.len() < MOST_CUT) {
                 if self.records[at].start < block.start {
                     self.split(at, block.start);
                     at += 1;
@@ -295,5 +304,28 @@ impl Scoreboard {
     pub(super) fn forget_blocks(&mut self) {
         self.records.iter_mut().for_each(|record| record.sacked = false);
         self.sacked = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_reports_every_other_byte_has_few_records_made() {
+        let mut board = Scoreboard::new();
+        board.begin();
+        (1..=100).for_each(|number| board.sent(1 + number * 1000, number));
+        for at in 0..40_000 {
+            let block = 2 + 2 * at..3 + 2 * at;
+            board.acknowledge(1, [block].into_iter(), 1000);
+            assert!(board.records.len() <= MOST_CUT + 1, "{} after {at}", board.records.len());
+        }
+        // A whole record still counts.
+        let sacked = board.sacked();
+        board.acknowledge(1, [90_001..91_001].into_iter(), 1000);
+        assert_eq!(board.sacked(), sacked + 1000);
+        board.acknowledge(100_001, core::iter::empty(), 1000);
+        assert_eq!((board.sacked(), board.in_flight(), board.records.len()), (0, 0, 0));
     }
 }

@@ -6,12 +6,14 @@
 //! | [`overhead`] | what HyperExo costs a workload of `filecache` |
 //! | [`size`] | how much code there is, and how much must be trusted |
 //! | [`exits`] | what crossings into the exokernel cost |
+//! | [`papers`] | the tables of the papers, ours and Linux's beside theirs |
 //! | [`net`] | servers on libos-net beside Debian's on Linux |
 
 mod boot;
 mod exits;
 mod net;
 mod overhead;
+mod papers;
 mod size;
 mod start;
 
@@ -28,6 +30,8 @@ pub enum BenchVerb {
     Net(net::NetArgs),
     /// The same workload directly and under HyperExo: block counts, instructions and exits per block read
     Overhead(overhead::OverheadArgs),
+    /// The tables of the papers: theirs, ours, and Linux's
+    Papers(papers::PapersArgs),
     /// Lines of code and blocks of unsafe by crate, and the budget of the trusted base
     Size(size::SizeArgs),
 }
@@ -39,6 +43,7 @@ pub fn bench(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Exits(args) => exits::exits(args),
         BenchVerb::Net(args) => net::net(args),
         BenchVerb::Overhead(args) => overhead::overhead(args),
+        BenchVerb::Papers(args) => papers::papers(args),
         BenchVerb::Size(args) => size::size(args),
     }
 }

@@ -32,6 +32,14 @@ pub fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<(
     Ok(())
 }
 
+/// Why an application can't be asked for less.
+pub fn not_quick(app: &str) -> Error {
+    Error::Argument {
+        what: format!("--quick is not for exo compare {app}"),
+        fix: "leave it out, or name fewer --workloads".into(),
+    }
+}
+
 /// Refuses what several cores can't have.
 pub fn check_cores(cores: u32, peer: Option<PeerSystem>, verify: bool, read_ahead: &[String]) -> Result<()> {
     let refuse = |what: &str, fix: &str| Err(Error::Argument { what: what.into(), fix: fix.into() });

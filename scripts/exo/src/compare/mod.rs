@@ -16,12 +16,14 @@
 //! | [`spreadsheet`] | comma-separated values |
 //! | [`pager`] | programs that page their own memory |
 //! | [`kv`] | a store of keys with too little memory |
+//! | [`httpd`] | the web server in its two builds |
 
 mod analysis;
 mod arguments;
 mod boot;
 mod charts;
 mod history;
+mod httpd;
 mod kv;
 mod matrix;
 mod optimum;
@@ -62,23 +64,28 @@ use std::path::PathBuf;
                         --workloads cs1,cs2,cs3 --cache paper --peer linux\n  exo compare filecache --policies own \
                         --read-ahead none,aggressive --disk-mbps 20 --runs 5\n  exo compare filecache --direct --machine \
                         microvm\n  exo compare filecache --cores 2\n  exo compare pager\n  exo compare pager --workloads matmul,sort --cache 25%,40% \
-                        --policies default,own,lru --peer linux --json out.json\n  exo compare kv --policies default,own,s3-fifo \
-                        --cache 5%,20%"
+                        --policies default,own,lru --peer linux --json out.json\n  exo compare pager --scale 4 --peer linux\n  exo \
+                        compare httpd --peer linux\n  exo compare httpd --workloads popular --cache 10%,20% --direct\n  exo compare kv \
+                        --policies default,own,s3-fifo --cache 5%,20%"
 )]
 pub struct CompareArgs {
     /// Application to measure: filecache, or one that prints the same result lines; or pager, whose programs
-    /// have more data than frames; or kv, a store with more data than memory
+    /// have more data than frames; or httpd, the web server in its two builds; or kv, a
+    /// store with more data than memory
     app: String,
-    /// Workloads, separated by commas (default: cs,din,sort; of pager all its programs, of kv all its
-    /// traffic)
+    /// Workloads, separated by commas (default: cs,din,sort; of pager, httpd and kv all)
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Sizes of the cache, separated by commas: a share of the workload's data (80%), a size (4M), or the
     /// share that so many megabytes were of the data in the paper (paper:6.4); "paper" stands for its four
-    /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames. Of
-    /// kv: a share of the data (10%)
+    /// (default: 80%). Of pager: a share of the program's pages (25%, the default) or a number of frames; of
+    /// httpd: a share of the site (20%, the default) or a size;
+    /// of kv: a share of the data (10%)
     #[arg(long, value_delimiter = ',')]
     cache: Vec<String>,
+    /// For pager: so many times the usual data, up to 32
+    #[arg(long, value_name = "N", default_value = "1")]
+    scale: String,
     /// Policies, separated by commas: default, own, or the name of one of the library's; changes are given
     /// against the first
     #[arg(long, value_delimiter = ',', default_value = "default,own")]
@@ -100,7 +107,7 @@ pub struct CompareArgs {
     /// Boots of each policy with each read-ahead, interleaved (A B B A ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Of kv: a tenth of the requests
+    /// A tenth of the requests; of httpd and kv
     #[arg(long)]
     quick: bool,
     /// Writes one JSON line for each boot
@@ -165,6 +172,9 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     if args.app == kv::APP {
         return kv::compare(args);
     }
+    if args.app == httpd::APP {
+        return httpd::compare(args);
+    }
     let mut args = args.clone();
     if args.workloads.is_empty() {
         args.workloads = WORKLOADS.map(str::to_owned).into();
@@ -181,9 +191,15 @@ const CACHE: &str = "80%";
 
 /// The verb for applications with files.
 fn compare_caches(args: &CompareArgs) -> Result<()> {
+    if args.scale != "1" {
+        let what = "--scale is for exo compare pager".to_owned();
+        return Err(Error::Argument {
+            what,
+            fix: "leave it out: the data of a workload are what they are".into(),
+        });
+    }
     if args.quick {
-        let what = format!("--quick is not for exo compare {}", args.app);
-        return Err(Error::Argument { what, fix: "--workloads names one, such as --workloads cs".into() });
+        return Err(arguments::not_quick(&args.app));
     }
     let comparison = Comparison::prepare(args)?;
     if args.verify {

@@ -9,6 +9,7 @@ use serde_json::Value;
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("bench-boot", &[Need::Exokernel, Need::Qemu], boot),
+        Test::new("bench-papers", &[Need::Exokernel, Need::Qemu], papers),
         Test::new("bench-overhead", &[Need::Exokernel, Need::Qemu, Need::Disk, Need::Speed], overhead),
     ]
 }
@@ -34,6 +35,23 @@ fn boot(context: &Context) -> Verdict {
         let small = number("image_bytes") < Some(200e3) && number("min_mem_mib") <= Some(2.0);
         if mode == "direct" && !small {
             return Err(format!("not small: {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// A table of a paper has a row for each operation, and ours take no more instructions than aimed at.
+fn papers(context: &Context) -> Verdict {
+    let lines = lines(context, "papers", &["--quick", "--only", "sosp95-10"])?;
+    let operations: Vec<&str> = lines.iter().filter_map(|line| line["operation"].as_str()).collect();
+    if operations != ["dirty", "prot1", "prot100", "unprot100", "trap", "appel1", "appel2"] {
+        return Err(format!("rows of the table: {operations:?}"));
+    }
+    for line in &lines {
+        let (ours, aim) = (line["ours"].as_f64(), line["aim"].as_f64());
+        let (Some(ours), Some(aim)) = (ours, aim) else { return Err(format!("no figure: {line}")) };
+        if !(1.0..=aim).contains(&ours) {
+            return Err(format!("{ours} instructions instead of {aim} at most: {line}"));
         }
     }
     Ok(())

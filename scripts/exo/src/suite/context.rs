@@ -27,8 +27,15 @@ pub struct Context {
     pub scratch: tempfile::TempDir,
     /// Where the test at hand runs.
     pub platform: Platform,
-    /// See [`Context::with`].
-    target: Arc<tempfile::TempDir>,
+    /// Applications that tests make, and what cargo builds of them.
+    applications: Arc<Applications>,
+}
+
+/// Applications that tests make have the same libraries: these are built once, as the applications are.
+struct Applications {
+    folder: tempfile::TempDir,
+    /// Held while one is made.
+    making: Mutex<()>,
 }
 
 /// A directory that is removed when it is dropped.
@@ -123,29 +130,42 @@ const SMALL_DISK_BLOCKS: usize = 512;
 impl Context {
     /// For one run of the tests.
     pub fn new(checkout: Checkout, built: Built, data: PathBuf) -> Result<Context> {
-        Context::with(checkout, Arc::new(built), data, Arc::new(directory()?))
-    }
-
-    /// With the directory that applications made by tests are built in: they have the same libraries, which
-    /// are built once.
-    fn with(
-        checkout: Checkout,
-        built: Arc<Built>,
-        data: PathBuf,
-        target: Arc<tempfile::TempDir>,
-    ) -> Result<Context> {
-        let scratch = directory()?;
-        let settings = scratch.path().join(".cargo");
+        let folder = directory()?;
+        let settings = folder.path().join(".cargo");
         let file = settings.join("config.toml");
         std::fs::create_dir(&settings).map_err(Error::io("create", &settings))?;
-        let text = format!("[build]\ntarget-dir = {:?}\n", target.path().to_string_lossy());
+        let target = folder.path().join("target");
+        let text = format!("[build]\ntarget-dir = {:?}\n", target.to_string_lossy());
         std::fs::write(&file, text).map_err(Error::io("write", &file))?;
-        Ok(Context { checkout, built, data, scratch, platform: Platform::QemuSvm, target })
+        let applications = Arc::new(Applications { folder, making: Mutex::default() });
+        let (built, platform) = (Arc::new(built), Platform::QemuSvm);
+        Ok(Context { checkout, built, data, scratch: directory()?, platform, applications })
     }
 
     /// The same, with a directory of its own: for tests that run at the same time.
     pub fn another(&self) -> Result<Context> {
-        Context::with(self.checkout.clone(), self.built.clone(), self.data.clone(), self.target.clone())
+        Ok(Context {
+            checkout: self.checkout.clone(),
+            built: self.built.clone(),
+            data: self.data.clone(),
+            scratch: directory()?,
+            platform: self.platform,
+            applications: self.applications.clone(),
+        })
+    }
+
+    /// The directory of an application, which `make` makes for whoever asks first.
+    pub fn application(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> std::result::Result<(), String>,
+    ) -> std::result::Result<PathBuf, String> {
+        let _made_once = self.applications.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.applications.folder.path().join(name);
+        if !path.exists() {
+            make(&path)?;
+        }
+        Ok(path)
     }
 
     /// Runs the tool.

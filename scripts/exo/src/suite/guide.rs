@@ -17,11 +17,10 @@ const FILE_BLOCKS: usize = 100;
 
 /// Does what the guide says, with its own words.
 fn own_policy(context: &Context) -> Verdict {
-    let path = context.scratch.path().join("looper");
-    if !path.exists() {
-        new::write(&context.checkout.root, "looper", &path).map_err(|error| error.to_string())?;
-        std::fs::write(path.join("src/main.rs"), program()?).map_err(|error| error.to_string())?;
-    }
+    let path = context.application("looper", |path| {
+        new::write(&context.checkout.root, "looper", path).map_err(|error| error.to_string())?;
+        std::fs::write(path.join("src/main.rs"), program()?).map_err(|error| error.to_string())
+    })?;
     let data = text(&context.file("loop.data", &[7; FILE_BLOCKS * hyperexo_abi::BLOCK_BYTES])?);
     let image = text(&context.scratch.path().join("loop.img"));
     context.exo(&["fs", "make", &image, "--size", "1M"])?.succeeded()?;

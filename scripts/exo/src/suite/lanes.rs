@@ -1,13 +1,16 @@
 //! Which tests run at the same time.
 //!
-//! Bochs works with one processor and is slow, and QEMU seldom takes all of the others: tests on Bochs run
-//! beside those on QEMU. Tests that want the computer for themselves come first, one by one.
+//! A test often waits: for a machine that starts or ends, for a time limit. So there is a lane more than the
+//! host has processors, and each takes the next test that no other has begun. Tests that want the computer
+//! for themselves come first, one by one.
 
 use super::context::Context;
 use super::platform::{Need, Platform};
 use super::{Entry, Outcome, Test};
 use crate::error::{Error, Result};
 use crate::host::children::interrupted;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{ScopedJoinHandle, available_parallelism, scope};
 use std::time::Instant;
 
 /// A test on a platform: their places in the lists of both.
@@ -32,25 +35,32 @@ pub(super) fn run(tests: &[Test], platforms: &[Platform], mut context: Context) 
     let places = || (0..tests.len()).flat_map(|test| (0..platforms.len()).map(move |place| (test, place)));
     let (alone, beside): (Vec<Place>, Vec<Place>) =
         places().partition(|(test, _)| tests[*test].needs.contains(&Need::QuietHost));
-    let (bochs, qemu): (Vec<Place>, Vec<Place>) =
-        beside.into_iter().partition(|(_, platform)| platforms[*platform] == Platform::BochsVmx);
-    let mut entries = plan.lane(&alone, &mut context)?;
-    let mut second = context.another()?;
-    let (first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| plan.lane(&bochs, &mut second));
-        (plan.lane(&qemu, &mut context), second.join())
+    let mut entries = plan.lane(alone.into_iter(), &mut context)?;
+    let lanes = available_parallelism().map_or(1, usize::from) + 1;
+    let contexts = (0..lanes).map(|_| context.another()).collect::<Result<Vec<_>>>()?;
+    let waiting = Mutex::new(beside.into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let ran: Vec<_> = scope(|scope| {
+        let (plan, next) = (&plan, &next);
+        let run = |mut context| scope.spawn(move || plan.lane(std::iter::from_fn(next), &mut context));
+        let lanes: Vec<_> = contexts.into_iter().map(run).collect();
+        lanes.into_iter().map(ScopedJoinHandle::join).collect()
     });
-    entries.extend(first?);
-    entries.extend(second.map_err(|_| Error::Measurement("the tests on Bochs have panicked".into()))??);
+    for lane in ran {
+        entries.extend(lane.map_err(|_| Error::Measurement("a lane of tests has panicked".into()))??);
+    }
     entries.sort_by_key(|(place, _)| *place);
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
 impl Plan<'_> {
     /// Runs tests one after the other.
-    fn lane(&self, places: &[Place], context: &mut Context) -> Result<Vec<(Place, Entry)>> {
+    fn lane(
+        &self,
+        places: impl Iterator<Item = Place>,
+        context: &mut Context,
+    ) -> Result<Vec<(Place, Entry)>> {
         places
-            .iter()
             .map(|place| {
                 context.platform = self.platforms[place.1];
                 let test = &self.tests[place.0];
@@ -62,7 +72,7 @@ impl Plan<'_> {
                     Outcome::Failed(why) => println!("{head}: FAILED ({:.1} s)\n    {why}", entry.seconds),
                     Outcome::NotOffered(what) => println!("{head}: not offered: needs {what}"),
                 }
-                Ok((*place, entry))
+                Ok((place, entry))
             })
             .collect()
     }

@@ -11,6 +11,7 @@
 //! | [`network`] | packets between environments, and to the outside |
 //! | [`servers`] | servers on a tap device, asked by the programs that people use |
 //! | [`paging`] | memory that a program pages itself |
+//! | [`threads`] | threads of an image, and their schedulers |
 //! | [`hostile`] | what must not get through |
 //! | [`deploy`] | what others are told, against their own checks |
 //! | [`mod@bench`] | measurements that must hold whatever the host is |
@@ -55,6 +56,7 @@ mod processor;
 mod protection;
 mod servers;
 mod shares;
+mod threads;
 mod unfit;
 mod web;
 mod work;
@@ -139,10 +141,23 @@ struct Entry {
 /// The verb.
 pub fn test(args: &TestArgs) -> Result<()> {
     expect(&[args.json.as_deref()])?;
-    let checkout = Checkout::find()?;
+    // One image of the web server for all tests, those of HTTPS included.
+    let checkout = Checkout { features: vec!["httpd/tls".into()], ..Checkout::find()? };
     let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
-    let names = ["hello", "hostile", "filecache", "cores", "network", "primitives", "httpd", "kv", "pager"]
-        .map(|name| Source::Member(name.to_owned()));
+    let names = [
+        "hello",
+        "hostile",
+        "filecache",
+        "cores",
+        "network",
+        "primitives",
+        "httpd",
+        "kv",
+        "pager",
+        "heaps",
+        "threads",
+    ]
+    .map(|name| Source::Member(name.to_owned()));
     let built = images(&checkout, &names, freshness)?;
     let data = crate::data::prepare(&checkout, filecache::DataFamily::Texts, false)?;
     let context = Context::new(checkout, built, data)?;
@@ -161,6 +176,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     tests.extend(console::tests());
     tests.extend(network::tests());
     tests.extend(paging::tests());
+    tests.extend(threads::tests());
     tests.extend(web::tests());
     tests.extend(servers::tests());
     tests.extend(linux::tests());

@@ -11,7 +11,18 @@ pub fn tests() -> Vec<Test> {
     let direct = [Need::Alone, Need::Disk];
     vec![
         Test::new("paged-memory", &[], works),
+        Test::new("paged-memory-frames", &[], |context| run(context, "frames")?.succeeded().map(drop)),
+        Test::new(
+            "paged-memory-between-environments",
+            &[Need::Exokernel, Need::Network],
+            between_environments,
+        ),
         Test::new("paged-memory-fails", &[Need::Speed], fails),
+        Test::new("exceptions", &[], exceptions),
+        Test::new("appel-li-primitives", &[], primitives),
+        Test::new("fault-in-quick-handler", &[], fault_in_quick_handler),
+        Test::new("heaps", &[Need::Speed], heaps),
+        Test::new("store-of-objects", &[Need::KeptWrites], store),
         Test::new("page-references", &[Need::Disk, Need::Speed], references),
         Test::new("compare-pager", &[Need::Exokernel, Need::Disk, Need::Speed], |context| {
             compare(context, &[])
@@ -28,6 +39,13 @@ fn run(context: &Context, word: &str) -> Result<Said, String> {
 /// Aliases, sharing, copies on write, lazy zeros, protection, the processor's bits; all policies.
 fn works(context: &Context) -> Verdict {
     run(context, "works")?.succeeded()?.shows("paged memory: works is as it should be").map(drop)
+}
+
+/// An environment lends frames to another, by a capability that it sends.
+fn between_environments(context: &Context) -> Verdict {
+    let arguments = ["--net", "loopback", "--app", "a=pager:test=lend", "--app", "b=pager:test=accept"];
+    let said = context.run(&arguments)?.succeeded()?.shows("two environments share a frame")?;
+    said.shows("paged memory: lend is as it should be").map(drop)
 }
 
 /// What can't be answered ends the program with a report that says why.
@@ -48,6 +66,57 @@ fn fails(context: &Context) -> Verdict {
     said.fails_with(&["101"])
 }
 
+/// Each exception by each of the ways, no register lost, handlers within handlers.
+fn exceptions(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=exceptions"])?.succeeded()?;
+    let all = "exceptions: illegal, breakpoint, overflow, divide, unaligned: by closure and by function, registers \
+               kept, nested";
+    said.shows(all).map(drop)
+}
+
+/// Appel and Li's primitives, at the borders of ranges too.
+fn primitives(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=memory"])?.succeeded()?;
+    said.shows("memory: trap, prot1, protN, unprot, dirty, map2").map(drop)
+}
+
+/// A quick handler that faults itself ends the program with a report, and is not called within itself.
+fn fault_in_quick_handler(context: &Context) -> Verdict {
+    let said = context.run(&["primitives", "--", "test=fault-in-quick-handler"])?;
+    said.shows("unhandled page fault: ")?.shows("#0 ")?.fails_with(&["102"])
+}
+
+/// A collector keeps the same objects, whichever barrier tells it of writes.
+fn heaps(context: &Context) -> Verdict {
+    let said = context.run(&["heaps", "--", "only=table", "test=1"])?.succeeded()?;
+    let digest_under = |barrier: &str| {
+        let wanted = format!("\"barrier\":\"{barrier}\"");
+        let line = said.out.lines().find(|line| line.contains(&wanted));
+        let digest = line.and_then(|line| line.split("\"digest\":").nth(1)).map(str::to_owned);
+        digest.ok_or_else(|| format!("no digest under {barrier}"))
+    };
+    let software = digest_under("software")?;
+    for barrier in ["protection", "dirty"] {
+        let digest = digest_under(barrier)?;
+        if digest != software {
+            return Err(format!("{digest} under {barrier}, {software} under software"));
+        }
+    }
+    Ok(())
+}
+
+/// Objects that were committed are found by another run, page by page as they are touched; what was not
+/// committed is not.
+fn store(context: &Context) -> Verdict {
+    let disk = context.scratch.path().join("store.img");
+    std::fs::write(&disk, vec![0; 8 << 20]).map_err(|error| error.to_string())?;
+    let disk = text(&disk);
+    let write = ["--keep-writes", "heaps", "--disk", &disk, "--", "store=write"];
+    context.run(&write)?.succeeded()?.shows("store: 2000 objects in 250 pages committed")?;
+    let said = context.run(&["heaps", "--disk", &disk, "--", "store=read"])?.succeeded()?;
+    said.shows("store: 16 objects took 3 pages, all 2000 took 250").map(drop)
+}
+
 /// What a machine records, by a fault for each change of page, is what this host records of every access.
 fn references(context: &Context) -> Verdict {
     let disk = context.scratch.path().join("pages.img");
@@ -56,7 +125,7 @@ fn references(context: &Context) -> Verdict {
     let disk = text(&disk);
     let arguments = [&["pager", "--disk", &disk], &words[..]].concat();
     let memory = Recording::default();
-    Program::Matmul.run(&memory);
+    Program::Matmul.run(1, &memory);
     context
         .run(&arguments)?
         .succeeded()?

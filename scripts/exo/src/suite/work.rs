@@ -298,7 +298,7 @@ fn writes(context: &Context) -> Verdict {
 /// After Ctrl-C the tool ends with status 130, and no emulator is left behind.
 fn interrupted(context: &Context) -> Verdict {
     // The name is in the name of the bundle, and that is on the emulator's command line.
-    let label = format!("sleeper-{}", std::process::id());
+    let label = format!("sleeper-{}-{}", context.platform.name(), std::process::id());
     let app = format!("{label}=hello:spin-ms=6000000");
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(own);
@@ -336,12 +336,11 @@ fn machine_of(label: &str, platform: Platform) -> bool {
     })
 }
 
-/// An application made by `exo new`, in its directory outside the checkout. Built once for all tests.
+/// An application made by `exo new`, in its directory outside the checkout.
 fn application(context: &Context, arguments: &[&str]) -> std::result::Result<Said, String> {
-    let path = context.scratch.path().join("greeter");
-    if !path.exists() {
-        new::write(&context.checkout.root, "greeter", &path).map_err(|error| error.to_string())?;
-    }
+    let path = context.application("greeter", |path| {
+        new::write(&context.checkout.root, "greeter", path).map_err(|error| error.to_string())
+    })?;
     let path = text(&path);
     let mut all = vec!["run", &path, "--timeout", context.platform.seconds()];
     all.extend(context.platform.arguments());

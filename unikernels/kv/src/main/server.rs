@@ -5,10 +5,11 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use core::cell::RefCell;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use kv::server::{Clock, Config, Ending, Refused, Server, ended, keep_log, look_after, serve};
 use libos_core::task::Executor;
-use libos_core::{argument, arguments, power, println, random, time};
+use libos_core::{accounting, argument, arguments, power, println, random, time};
 use libos_fs::{CacheOptions, RingDevice, Volume};
 use libos_net::link::NicLink;
 use libos_net::{Net, TcpListener, TcpPolicy};
@@ -63,6 +64,7 @@ pub fn main() -> Result<i32, String> {
     let executor = Executor::new(time::now_ns);
     let listener = net.listen(port, backlog, Pipelined).map_err(|error| wrong(&error))?;
     let server = Rc::new(RefCell::new(server));
+    let begin = crossings();
     let ending = net.run(&executor, run(Rc::clone(&server), net.clone(), executor.clone(), listener));
     if ending == Ending::Saved
         && let Err(error) = server.borrow_mut().commit()
@@ -74,10 +76,30 @@ pub fn main() -> Result<i32, String> {
             Err(wrong(&format!("{LOG}: {error}; nothing that was not durable was acknowledged")))
         }
         Ending::Saved | Ending::Unsaved => {
+            report(&net, crossings() - begin);
             println!("kv: ended");
             Ok(0)
         }
     }
+}
+
+/// Crossings into the exokernel so far.
+fn crossings() -> u64 {
+    accounting().exits.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+}
+
+/// Prints what serving has cost.
+fn report(net: &Net, exits: u64) {
+    let (net, kernel) = (net.statistics(), accounting());
+    println!(
+        "{{\"kv\":{{\"exits\":{exits},\"frames_received\":{},\"frames_sent\":{},\"bytes_sent\":{},\
+         \"bytes_copied\":{},\"bytes_copied_by_kernel\":{}}}}}",
+        net.frames_received,
+        net.frames_sent,
+        net.tcp.bytes_sent,
+        net.tcp.bytes_copied,
+        kernel.net_bytes_copied.load(Ordering::Relaxed)
+    );
 }
 
 /// What is set on the command line.
@@ -98,7 +120,7 @@ fn open_log(server: &mut Server) -> Result<(), String> {
     let disk = RingDevice::open().map_err(|error| wrong(&error))?;
     let blocks = number("cache")?.unwrap_or(512).max(16) as usize;
     let options = CacheOptions { blocks, ..CacheOptions::default() };
-    let volume = Volume::mount(Box::new(disk), options).map_err(|error| wrong(&error))?;
+    let volume = Volume::mount_extent_fs(Box::new(disk), options).map_err(|error| wrong(&error))?;
     let start_ns = time::now_ns();
     let found = server.open_log(&volume, LOG).map_err(|error| wrong(&error))?;
     let took_ms = (time::now_ns() - start_ns) / 1_000_000;

@@ -1,5 +1,4 @@
 //! A connection in memory, and a server whose clients have one.
-#![allow(dead_code)]
 
 use core::convert::Infallible;
 use embedded_io_async::{ErrorType, Read, Write};

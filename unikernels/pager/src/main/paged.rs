@@ -3,23 +3,23 @@
 use core::cell::RefCell;
 use core::ops::Range;
 use libos_core::window::Cells;
-use libos_pager::{PagedMemory, Region, Swap};
+use libos_pager::{Foretelling, PagedMemory, Region, Swap};
 use pager::memory::{pages_touched, pages_within};
 use pager::{Array, Memory, PAGE_WORDS};
 
 /// Paged memory whose regions page to parts of one disk.
 pub struct Paged<'p> {
     memory: &'p PagedMemory,
-    /// Whether anybody listens to what the program says.
-    listens: bool,
+    /// Who listens to what the program says, if anybody does.
+    listener: Option<Foretelling>,
     /// From which each region takes its part.
     disk: RefCell<Swap>,
 }
 
 impl<'p> Paged<'p> {
     /// Over paged memory, and a part of the disk from which others are taken.
-    pub fn new(memory: &'p PagedMemory, disk: Swap, listens: bool) -> Paged<'p> {
-        Paged { memory, listens, disk: RefCell::new(disk) }
+    pub fn new(memory: &'p PagedMemory, disk: Swap, listener: Option<Foretelling>) -> Paged<'p> {
+        Paged { memory, listener, disk: RefCell::new(disk) }
     }
 }
 
@@ -28,7 +28,7 @@ pub struct PagedArray<'p> {
     cells: Cells<'p, u64>,
     region: Region<'p>,
     words: usize,
-    listens: bool,
+    listener: Option<Foretelling>,
 }
 
 impl<'p> Memory for Paged<'p> {
@@ -45,14 +45,23 @@ impl<'p> Memory for Paged<'p> {
         let swap = self.disk.borrow().another(pages).unwrap_or_else(|error| panic!("{error}"));
         let region =
             self.memory.region(pages, alloc::boxed::Box::new(swap)).unwrap_or_else(|error| panic!("{error}"));
-        PagedArray { cells: region.cells(), region, words, listens: self.listens }
+        PagedArray { cells: region.cells(), region, words, listener: self.listener.clone() }
+    }
+
+    fn frames(&self) -> Option<usize> {
+        self.listener.is_some().then(|| self.memory.frames())
     }
 }
 
 impl PagedArray<'_> {
+    /// The page of a word, as policies know it.
+    fn page(&self, at: usize) -> u64 {
+        self.region.first_page() + (at / PAGE_WORDS) as u64
+    }
+
     /// Passes on what is said of pages, if anybody listens.
     fn say(&self, pages: Range<u64>, what: impl Fn(&Region<'_>, Range<u64>)) {
-        if self.listens && !pages.is_empty() {
+        if self.listener.is_some() && !pages.is_empty() {
             what(&self.region, pages);
         }
     }
@@ -95,5 +104,27 @@ impl Array for PagedArray<'_> {
 
     fn discard(&self, words: Range<usize>) {
         self.say(pages_within(&words), |region, pages| region.discard(pages));
+    }
+
+    fn tells_all_of(&self, words: Range<usize>) {
+        if let (Some(listener), false) = (&self.listener, words.is_empty()) {
+            listener.tells_all_of(self.page(words.start)..self.page(words.end - 1) + 1);
+        }
+    }
+
+    fn will_use(&self, at: usize) {
+        if let Some(listener) = &self.listener {
+            listener.will_use(self.page(at));
+        }
+    }
+
+    fn has_used(&self, at: usize) {
+        if let Some(listener) = &self.listener {
+            listener.has_used(self.page(at));
+        }
+    }
+
+    fn is_in_memory(&self, at: usize) -> Option<bool> {
+        self.listener.is_some().then(|| self.region.is_in_memory((at / PAGE_WORDS) as u64))
     }
 }

@@ -1,5 +1,8 @@
 //! Tests of paged memory that only a machine can make: each is a word `test=NAME`.
 
+#[path = "frames.rs"]
+mod frames;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -16,6 +19,9 @@ use libos_pager::{PageFailure, PagedMemory, PagedOptions, Pager, PagerError, Ref
 pub fn run(name: &str) -> Result<(), String> {
     match name {
         "works" => abilities().and_then(|()| policies())?,
+        "frames" => frames::frames()?,
+        "lend" => frames::lend()?,
+        "accept" => frames::accept()?,
         "guard" => guard()?,
         "failing-pager" => failing_pager()?,
         "pager-faults" => pager_faults()?,

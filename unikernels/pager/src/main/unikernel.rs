@@ -7,12 +7,11 @@ use alloc::format;
 use alloc::string::String;
 use libos_core::{argument, println, time};
 use libos_fs::RingDevice;
-use libos_pager::{PagedMemory, PagedOptions, Swap};
+use libos_pager::{Foretelling, PagedMemory, PagedOptions, References, Swap};
+use pager::OwnPolicy;
+use pager::modelled::CLUSTER;
 use pager::options::{Options, Policy};
 use results::{BENCH_PAGING, PagingLine};
-
-/// Most pages of a request.
-const CLUSTER: usize = 16;
 
 /// Runs what the command line asks for.
 pub fn main() -> i32 {
@@ -30,8 +29,8 @@ pub fn main() -> i32 {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let Options { program, policy, frames, record } = *options;
-    let pages = program.pages();
+    let Options { program, policy, scale, frames, record } = *options;
+    let pages = program.pages(scale);
     let device = RingDevice::open().map_err(|error| format!("the disk: {error}"))?;
     // Each region has a part of its own; this one, empty, only knows the disk.
     let disk = Swap::new(Box::new(device), 0).map_err(|error| format!("{error}"))?;
@@ -39,13 +38,17 @@ fn run(options: &Options) -> Result<(), String> {
     let memory = PagedMemory::new(PagedOptions { pages, frames, cluster: CLUSTER });
     let memory = memory.map_err(|error| format!("{error}"))?;
     disk.check(pages).map_err(|error| format!("{error}"))?;
-    memory.use_policy(policy.kind(program));
+    let foretelling = Foretelling::new();
+    match policy.of(program) {
+        OwnPolicy::Library(kind) => memory.use_policy(kind),
+        OwnPolicy::Foretold => memory.use_own_policy(Box::new(foretelling.policy()), References::Sampled),
+    }
     if record {
         memory.record();
     }
-    let paged = Paged::new(&memory, disk, policy == Policy::Own);
+    let paged = Paged::new(&memory, disk, (policy == Policy::Own).then_some(foretelling));
     let start_ns = time::now_ns();
-    let digest = program.run(&paged);
+    let digest = program.run(scale, &paged);
     let elapsed_ms = (time::now_ns() - start_ns) as f64 / 1e6;
     let done = memory.statistics();
     let line = PagingLine {
@@ -55,6 +58,7 @@ fn run(options: &Options) -> Result<(), String> {
         role: policy.role(),
         frames: frames as u64,
         pages,
+        scale: scale as u64,
         faults: done.faults,
         misses: done.brought,
         reads: done.read,

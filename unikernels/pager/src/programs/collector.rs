@@ -2,24 +2,30 @@
 
 use crate::memory::{Array, Draw, Memory};
 
-/// Objects, of [`OBJECT`] words each.
+/// Objects, of [`OBJECT`] words each, at scale 1.
 const OBJECTS: usize = 24 << 10;
 /// Words of an object: mark, two pointers, a value.
 const OBJECT: usize = 4;
 /// Collections.
 const ROUNDS: usize = 5;
+/// Entries of the stack among which the next object is chosen.
+const CHOICE: usize = 1024;
+
 /// Words of the heap and of the stack of what is to be marked.
-pub(super) const ARRAYS: [usize; 2] = [OBJECTS * OBJECT, OBJECTS];
+pub(super) fn arrays(scale: usize) -> [usize; 2] {
+    [OBJECTS * OBJECT * scale, 2 * OBJECTS * scale]
+}
 
 /// Pointers are numbers of objects plus 1; 0 points nowhere.
 fn fill(heap: &impl Array) {
+    let objects = heap.words() / OBJECT;
     let mut draw = Draw::new(5);
-    for object in 0..OBJECTS {
+    for object in 0..objects {
         // Objects made together point to each other: mostly near, one in eight far away.
         for pointer in 1..=2 {
             let near = object + draw.below(64) as usize;
-            let far = draw.below(OBJECTS as u64) as usize;
-            let target = if draw.below(8) == 0 { far } else { near % OBJECTS };
+            let far = draw.below(objects as u64) as usize;
+            let target = if draw.below(8) == 0 { far } else { near % objects };
             heap.set(object * OBJECT + pointer, target as u64 + 1);
         }
         heap.set(object * OBJECT + 3, draw.number());
@@ -27,22 +33,23 @@ fn fill(heap: &impl Array) {
 }
 
 /// Each round drops some pointers, marks from the root, and sweeps; returns a digest of what was found.
-pub(super) fn collect(memory: &impl Memory) -> u64 {
-    let (heap, stack) = (memory.array(OBJECTS * OBJECT), memory.array(OBJECTS));
+pub(super) fn collect(memory: &impl Memory, scale: usize) -> u64 {
+    let [heap, stack] = arrays(scale).map(|words| memory.array(words));
+    let objects = OBJECTS * scale;
     fill(&heap);
     let mut found = 0u64;
     let mut draw = Draw::new(6);
     for _ in 0..ROUNDS {
-        for _ in 0..OBJECTS / 64 {
-            let object = draw.below(OBJECTS as u64) as usize;
+        for _ in 0..objects / 64 {
+            let object = draw.below(objects as u64) as usize;
             heap.set(object * OBJECT + 1 + draw.below(2) as usize, 0);
         }
-        heap.normal(0..OBJECTS * OBJECT);
+        heap.normal(0..heap.words());
         mark(&heap, &stack);
-        stack.discard(0..OBJECTS);
+        stack.discard(0..stack.words());
         // A sweep comes by each page once; marking begins at the first ones.
-        heap.looping(0..OBJECTS * OBJECT);
-        for object in 0..OBJECTS {
+        heap.looping(0..heap.words());
+        for object in 0..objects {
             let at = object * OBJECT;
             if heap.get(at) == 0 {
                 continue;
@@ -54,23 +61,43 @@ pub(super) fn collect(memory: &impl Memory) -> u64 {
     found
 }
 
-/// Marks what can be reached from object 0.
+/// Marks what can be reached from object 0. Whether an object is marked already is asked when it is taken
+/// from the stack, so each link is on it once.
 fn mark(heap: &impl Array, stack: &impl Array) {
-    heap.set(0, 1);
     stack.set(0, 0);
     let mut depth = 1;
     while depth > 0 {
+        let object = take(heap, stack, depth);
         depth -= 1;
-        let at = stack.get(depth) as usize * OBJECT;
+        if heap.get(object * OBJECT) != 0 {
+            continue;
+        }
+        heap.set(object * OBJECT, 1);
         for pointer in 1..=2 {
-            let Some(target) = (heap.get(at + pointer) as usize).checked_sub(1) else { continue };
-            if heap.get(target * OBJECT) == 0 {
-                heap.set(target * OBJECT, 1);
+            if let Some(target) = (heap.get(object * OBJECT + pointer) as usize).checked_sub(1) {
                 stack.set(depth, target as u64);
                 depth += 1;
             }
         }
     }
+}
+
+/// Takes an object from the stack, which has `depth`. Any order marks the same. So who knows what is in
+/// memory takes such an object first, if there is one among those that came last.
+fn take(heap: &impl Array, stack: &impl Array, depth: usize) -> usize {
+    let top = depth - 1;
+    let last = stack.get(top) as usize;
+    if heap.is_in_memory(last * OBJECT) != Some(false) {
+        return last;
+    }
+    for at in (depth.saturating_sub(CHOICE)..top).rev() {
+        let other = stack.get(at) as usize;
+        if heap.is_in_memory(other * OBJECT) == Some(true) {
+            stack.set(at, last as u64);
+            return other;
+        }
+    }
+    last
 }
 
 #[cfg(test)]
@@ -82,7 +109,7 @@ mod tests {
     #[test]
     fn marks_are_what_can_be_reached() {
         let memory = Recording::default();
-        let (heap, stack) = (memory.array(OBJECTS * OBJECT), memory.array(OBJECTS));
+        let [heap, stack] = arrays(1).map(|words| memory.array(words));
         fill(&heap);
         mark(&heap, &stack);
         let mut reached = vec![false; OBJECTS];

@@ -2,30 +2,32 @@
 
 use crate::memory::{Array, Draw, Memory, digest};
 
-/// Vertices.
+/// Vertices, at scale 1.
 const VERTICES: usize = 16 << 10;
 /// Edges of each vertex.
 const DEGREE: usize = 6;
-/// All edges.
-const EDGES: usize = VERTICES * DEGREE;
 /// Rounds of PageRank.
 const ROUNDS: usize = 8;
-/// Words of edges, ranks before and after a round.
-pub(super) const PAGERANK_ARRAYS: [usize; 3] = [EDGES, VERTICES, VERTICES];
-/// Words of edges, distances, and the queue.
-pub(super) const BFS_ARRAYS: [usize; 3] = [EDGES, VERTICES, VERTICES];
+/// Vertices of the queue whose edges are foretold.
+const FORETOLD: usize = 512;
+
+/// Words of edges; of ranks before and after a round, or of distances and the queue.
+pub(super) fn arrays(scale: usize) -> [usize; 3] {
+    let vertices = VERTICES * scale;
+    [vertices * DEGREE, vertices, vertices]
+}
 
 /// Draws the edges: few vertices have most of the links that lead to them.
-fn edges<M: Memory>(memory: &M) -> M::Array<'_> {
-    let edges = memory.array(EDGES);
+fn edges<M: Memory>(memory: &M, vertices: usize) -> M::Array<'_> {
+    let edges = memory.array(vertices * DEGREE);
     let mut draw = Draw::new(3);
-    for at in 0..EDGES {
+    for at in 0..vertices * DEGREE {
         // A product of three draws prefers small numbers: much like a power law. The first link of each
         // vertex reaches its neighbour, so that all can be reached.
         let far = [draw.below(1 << 20), draw.below(1 << 20), draw.below(1 << 20)];
         let vertex = (((far[0] * far[1]) >> 20) * far[2]) >> 20;
-        let vertex = (vertex as usize * VERTICES) >> 20;
-        let neighbour = (at / DEGREE + 1) % VERTICES;
+        let vertex = (vertex as usize * vertices) >> 20;
+        let neighbour = (at / DEGREE + 1) % vertices;
         edges.set(at, if at.is_multiple_of(DEGREE) { neighbour } else { vertex } as u64);
     }
     edges
@@ -34,18 +36,19 @@ fn edges<M: Memory>(memory: &M) -> M::Array<'_> {
 /// Ranks in 1/2³² of a vertex's fair share.
 const SHARE: u64 = 1 << 32;
 
-pub(super) fn pagerank(memory: &impl Memory) -> u64 {
-    let edges = edges(memory);
-    let (mut ranks, mut next) = (memory.array(VERTICES), memory.array(VERTICES));
-    (0..VERTICES).for_each(|vertex| ranks.set(vertex, SHARE));
+pub(super) fn pagerank(memory: &impl Memory, scale: usize) -> u64 {
+    let vertices = VERTICES * scale;
+    let edges = edges(memory, vertices);
+    let (mut ranks, mut next) = (memory.array(vertices), memory.array(vertices));
+    (0..vertices).for_each(|vertex| ranks.set(vertex, SHARE));
     // Read from the first to the last in each round, and too many to keep.
-    edges.sequential(0..EDGES);
+    edges.sequential(0..vertices * DEGREE);
     for _ in 0..ROUNDS {
         // These are read in order, too; what is added to is used in no order.
-        ranks.sequential(0..VERTICES);
-        next.normal(0..VERTICES);
-        (0..VERTICES).for_each(|vertex| next.set(vertex, SHARE * 15 / 100));
-        for vertex in 0..VERTICES {
+        ranks.sequential(0..vertices);
+        next.normal(0..vertices);
+        (0..vertices).for_each(|vertex| next.set(vertex, SHARE * 15 / 100));
+        for vertex in 0..vertices {
             let share = ranks.get(vertex) / DEGREE as u64 * 85 / 100;
             for at in vertex * DEGREE..(vertex + 1) * DEGREE {
                 let target = edges.get(at) as usize;
@@ -58,18 +61,25 @@ pub(super) fn pagerank(memory: &impl Memory) -> u64 {
 }
 
 /// Distances from vertex 0, plus 1; 0 where it does not lead.
-pub(super) fn bfs(memory: &impl Memory) -> u64 {
-    let edges = edges(memory);
-    let (distances, queue) = (memory.array(VERTICES), memory.array(VERTICES));
-    // Each vertex is put in and taken out once.
-    queue.sequential(0..VERTICES);
-    // Each edge is looked at once, in no order.
-    let (mut head, mut tail) = (0, 1);
+pub(super) fn bfs(memory: &impl Memory, scale: usize) -> u64 {
+    let vertices = VERTICES * scale;
+    let edges = edges(memory, vertices);
+    let (distances, queue) = (memory.array(vertices), memory.array(vertices));
+    // Edges are looked at in the order of the queue, so what is in it foretells them.
+    edges.tells_all_of(0..vertices * DEGREE);
+    let (mut head, mut tail, mut told) = (0, 1, 0);
     queue.set(0, 0);
     distances.set(0, 1);
     while head < tail {
+        while told < tail.min(head + FORETOLD) {
+            edges.will_use(queue.get(told) as usize * DEGREE);
+            told += 1;
+        }
         let vertex = queue.get(head) as usize;
         head += 1;
+        if head.is_multiple_of(crate::PAGE_WORDS) {
+            queue.discard(head - crate::PAGE_WORDS..head);
+        }
         let distance = distances.get(vertex);
         for at in vertex * DEGREE..(vertex + 1) * DEGREE {
             let target = edges.get(at) as usize;
@@ -79,6 +89,7 @@ pub(super) fn bfs(memory: &impl Memory) -> u64 {
                 tail += 1;
             }
         }
+        edges.has_used(vertex * DEGREE);
     }
     digest(&distances)
 }
@@ -91,10 +102,12 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
+    const EDGES: usize = VERTICES * DEGREE;
+
     #[test]
     fn links_lead_to_few_and_all_are_reached() {
         let memory = Recording::default();
-        let edges = edges(&memory);
+        let edges = edges(&memory, VERTICES);
         let mut degrees = vec![0usize; VERTICES];
         (0..EDGES).for_each(|at| degrees[edges.get(at) as usize] += 1);
         degrees.sort_unstable();
@@ -116,6 +129,6 @@ mod tests {
         assert!(distances.iter().all(|distance| *distance > 0));
         let expected = memory.array(VERTICES);
         distances.iter().enumerate().for_each(|(at, distance)| expected.set(at, *distance));
-        assert_eq!(bfs(&Recording::default()), digest(&expected));
+        assert_eq!(bfs(&Recording::default(), 1), digest(&expected));
     }
 }

@@ -2,11 +2,13 @@
 
 mod collector;
 mod graph;
+mod index;
 mod join;
 mod matrix;
 mod sort;
 
 use crate::memory::Memory;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 use libos_fs::PolicyKind;
@@ -28,11 +30,13 @@ pub enum Program {
     Join,
     /// A collector: marks what can be reached, sweeps over all.
     Collector,
+    /// Transactions and queries: an index is made again or paged in.
+    Index,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 7] = [
+    pub const ALL: [Program; 8] = [
         Program::Matmul,
         Program::Blocked,
         Program::Sort,
@@ -40,6 +44,7 @@ impl Program {
         Program::Bfs,
         Program::Join,
         Program::Collector,
+        Program::Index,
     ];
 
     /// Its name.
@@ -52,29 +57,36 @@ impl Program {
             Program::Bfs => "bfs",
             Program::Join => "join",
             Program::Collector => "collector",
+            Program::Index => "index",
         }
     }
 
-    /// Pages of its arrays, with a guard for each.
-    pub fn pages(self) -> u64 {
-        self.data_pages() + self.arrays().len() as u64
+    /// Pages of its arrays, with a guard for each. `scale`: how many times the usual data there are.
+    pub fn pages(self, scale: usize) -> u64 {
+        self.data_pages(scale) + self.arrays(scale).len() as u64
     }
 
     /// Pages of its arrays.
-    pub fn data_pages(self) -> u64 {
-        self.arrays().iter().map(|words| words.div_ceil(crate::PAGE_WORDS) as u64).sum()
+    pub fn data_pages(self, scale: usize) -> u64 {
+        self.arrays(scale).iter().map(|words| words.div_ceil(crate::PAGE_WORDS) as u64).sum()
     }
 
     /// Words of its arrays.
-    fn arrays(self) -> &'static [usize] {
+    fn arrays(self, scale: usize) -> Vec<usize> {
         match self {
-            Program::Matmul | Program::Blocked => &matrix::ARRAYS,
-            Program::Sort => &sort::ARRAYS,
-            Program::PageRank => &graph::PAGERANK_ARRAYS,
-            Program::Bfs => &graph::BFS_ARRAYS,
-            Program::Join => &join::ARRAYS,
-            Program::Collector => &collector::ARRAYS,
+            Program::Matmul | Program::Blocked => matrix::arrays(scale).into(),
+            Program::Sort => sort::arrays(scale).into(),
+            Program::PageRank | Program::Bfs => graph::arrays(scale).into(),
+            Program::Join => join::arrays(scale).into(),
+            Program::Collector => collector::arrays(scale).into(),
+            Program::Index => index::arrays(scale).into(),
         }
+    }
+
+    /// The share of its pages that are in memory unless it is asked for: a quarter. The data of
+    /// [`Program::Index`] fit, and all its indices do not.
+    pub fn usual_frames(self) -> &'static str {
+        if self == Program::Index { "66%" } else { "25%" }
     }
 
     /// Whether its accesses follow from its code alone, so that it can know them.
@@ -82,29 +94,44 @@ impl Program {
         matches!(self, Program::Matmul | Program::Blocked | Program::Sort)
     }
 
-    /// The library's policy that makes the most of what the program says.
-    pub fn own_policy(self) -> PolicyKind {
+    /// Whether what it does next depends on what it is told of memory. Then Belady's optimum for the accesses
+    /// of who is told nothing is no bound.
+    pub fn adapts(self) -> bool {
+        matches!(self, Program::Collector | Program::Index)
+    }
+
+    /// The policy that makes the most of what the program says.
+    pub fn own_policy(self) -> OwnPolicy {
         match self {
-            // What they know is little: their accesses follow from their data.
-            Program::Bfs | Program::Join => PolicyKind::WTinyLfu,
-            // Marking follows pointers: no policy tried does better than CLOCK.
-            Program::Collector => PolicyKind::Clock,
-            _ => PolicyKind::Hinted,
+            Program::Blocked | Program::Bfs | Program::Join => OwnPolicy::Foretold,
+            // Marking follows pointers: what it knows, it does not say but do.
+            Program::Collector | Program::Index => OwnPolicy::Library(PolicyKind::Clock),
+            _ => OwnPolicy::Library(PolicyKind::Hinted),
         }
     }
 
     /// Runs it; returns a digest of its result.
-    pub fn run(self, memory: &impl Memory) -> u64 {
+    pub fn run(self, scale: usize, memory: &impl Memory) -> u64 {
         match self {
-            Program::Matmul => matrix::by_rows(memory),
-            Program::Blocked => matrix::by_blocks(memory),
-            Program::Sort => sort::sort(memory),
-            Program::PageRank => graph::pagerank(memory),
-            Program::Bfs => graph::bfs(memory),
-            Program::Join => join::join(memory),
-            Program::Collector => collector::collect(memory),
+            Program::Matmul => matrix::by_rows(memory, scale),
+            Program::Blocked => matrix::by_blocks(memory, scale),
+            Program::Sort => sort::sort(memory, scale),
+            Program::PageRank => graph::pagerank(memory, scale),
+            Program::Bfs => graph::bfs(memory, scale),
+            Program::Join => join::join(memory, scale),
+            Program::Collector => collector::collect(memory, scale),
+            Program::Index => index::transactions(memory, scale),
         }
     }
+}
+
+/// The policy that a program brings with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnPolicy {
+    /// One of the library's, to which it gives advice.
+    Library(PolicyKind),
+    /// [`libos_pager::Foretold`]: by the uses that it foretells.
+    Foretold,
 }
 
 /// No program has this name.

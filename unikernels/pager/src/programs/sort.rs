@@ -3,33 +3,37 @@
 use crate::memory::{Array, Draw, Memory, digest};
 use alloc::vec::Vec;
 
-/// Words to sort.
+/// Words to sort, at scale 1.
 const WORDS: usize = 96 << 10;
-/// Words of the runs at the start, which are sorted in a buffer.
-const RUN: usize = 4 << 10;
+/// Runs at the start, each of which is sorted in a buffer.
+const RUNS: usize = 24;
 /// Runs that become one.
 const FAN_IN: usize = 5;
-/// Words of the two arrays.
-pub(super) const ARRAYS: [usize; 2] = [WORDS; 2];
 
-pub(super) fn sort(memory: &impl Memory) -> u64 {
-    let (mut from, mut to) = (memory.array(WORDS), memory.array(WORDS));
+/// Words of the two arrays.
+pub(super) fn arrays(scale: usize) -> [usize; 2] {
+    [WORDS * scale; 2]
+}
+
+pub(super) fn sort(memory: &impl Memory, scale: usize) -> u64 {
+    let words = WORDS * scale;
+    let (mut from, mut to) = (memory.array(words), memory.array(words));
     fill(&from);
-    let mut buffer = Vec::with_capacity(RUN);
+    let mut run = words / RUNS;
+    let mut buffer = Vec::with_capacity(run);
     // What is written now is read in this order, and so again in each pass.
-    from.looping(0..WORDS);
-    to.looping(0..WORDS);
-    for start in (0..WORDS).step_by(RUN) {
+    from.looping(0..words);
+    to.looping(0..words);
+    for start in (0..words).step_by(run) {
         buffer.clear();
-        buffer.extend((start..start + RUN).map(|at| from.get(at)));
-        from.discard(start..start + RUN);
+        buffer.extend((start..start + run).map(|at| from.get(at)));
+        from.discard(start..start + run);
         buffer.sort_unstable();
         buffer.iter().enumerate().for_each(|(at, word)| to.set(start + at, *word));
     }
     (from, to) = (to, from);
-    let mut run = RUN;
-    while run < WORDS {
-        for start in (0..WORDS).step_by(run * FAN_IN) {
+    while run < words {
+        for start in (0..words).step_by(run * FAN_IN) {
             merge(&from, &to, start, run);
         }
         (from, to) = (to, from);
@@ -40,16 +44,17 @@ pub(super) fn sort(memory: &impl Memory) -> u64 {
 
 fn fill(array: &impl Array) {
     let mut draw = Draw::new(2);
-    (0..WORDS).for_each(|at| array.set(at, draw.number()));
+    (0..array.words()).for_each(|at| array.set(at, draw.number()));
 }
 
 /// Merges [`FAN_IN`] runs from `start` on. Pages that have been read are not wanted any more.
 fn merge(from: &impl Array, to: &impl Array, start: usize, run: usize) {
     /// Words in a page.
     const PAGE: usize = crate::PAGE_WORDS;
-    let ends = |number: usize| (start + (number + 1) * run).min(WORDS);
+    let words = from.words();
+    let ends = |number: usize| (start + (number + 1) * run).min(words);
     let starts: Vec<usize> =
-        (0..FAN_IN).map(|number| start + number * run).filter(|at| *at < WORDS).collect();
+        (0..FAN_IN).map(|number| start + number * run).filter(|at| *at < words).collect();
     // The next word of each run.
     let mut at = starts.clone();
     let mut heads: Vec<Option<u64>> = at.iter().map(|at| Some(from.get(*at))).collect();
@@ -79,6 +84,6 @@ mod tests {
         let mut words: Vec<u64> = (0..WORDS).map(|at| array.get(at)).collect();
         words.sort_unstable();
         words.iter().enumerate().for_each(|(at, word)| array.set(at, *word));
-        assert_eq!(sort(&Recording::default()), digest(&array));
+        assert_eq!(sort(&Recording::default(), 1), digest(&array));
     }
 }

@@ -4,8 +4,6 @@
 //! | module | what |
 //! |---|---|
 //! | [`plan`] | what is asked of whom |
-//! | [`guest`] | a machine with a server on it |
-//! | [`client`] | a client that asks exactly so often; streams of bytes |
 //! | [`programs`] | `wrk` and `redis-benchmark` |
 //! | [`counts`] | instructions, exits, bytes copied for a request |
 //! | [`report`] | the table and the lines |
@@ -13,9 +11,7 @@
 //! Counts come first, from runs of their own with a fixed number of requests. Rates are those of interleaved
 //! rounds: in each, every mode boots once and is asked everything. A ratio to Linux is one of the same round.
 
-mod client;
 mod counts;
-mod guest;
 mod plan;
 mod programs;
 mod report;
@@ -28,7 +24,7 @@ use crate::host::output::{expect, write_lines};
 use crate::host::tap::TapNetwork;
 use crate::machine::args::MachineArgs;
 use crate::machine::conditions::Conditions;
-use guest::{End, serve};
+use crate::served::machine::{End, serve};
 use plan::{App, Case, Machines, Mode};
 use report::{Row, rows, table};
 use std::path::PathBuf;
@@ -166,7 +162,7 @@ fn measure(
     let mut found = Vec::new();
     if !args.no_counts {
         for mode in modes {
-            for case in cases.iter().filter(|case| case.is_counted()) {
+            for case in &cases {
                 eprintln!("exo: {} {}: counts of {}", app.name(), mode.name(), case.name());
                 found.push((*case, *mode, counts::counts(&machines, *mode, case, args.requests)?));
             }
@@ -184,7 +180,7 @@ fn measure(
                 Ok(Rate { case: *case, mode: *mode, round, per_second })
             };
             let work = |_: &mut _| cases.iter().map(ask).collect::<Result<Vec<_>>>();
-            rates.extend(serve(&machine, app.address(), End::Taken, work)?.0);
+            rates.extend(serve(&machine, app.address(), End::Taken, work)?.done);
         }
     }
     Ok(rows(app, &cases, modes, &found, &rates))

@@ -1,6 +1,5 @@
 //! What is asked of whom.
 
-use super::client::{self, Question, stream};
 use super::programs::{redis_benchmark, wrk};
 use crate::build::symbols::Symbols;
 use crate::build::{Built, Source};
@@ -11,6 +10,7 @@ use crate::host::tap::{MACHINE, TapNetwork};
 use crate::linux::servers::{Server, guest};
 use crate::machine::args::MachineArgs;
 use crate::machine::{Machine, direct};
+use crate::served::client::{self, Question, stream};
 use crate::units::Extent;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -180,14 +180,19 @@ impl Case {
         format!("{}, {} clients, {} at once", self.asks(), self.clients, self.pipeline)
     }
 
-    /// Whether what it costs can be counted for each request.
-    pub fn is_counted(&self) -> bool {
-        self.question().is_some()
-    }
-
     /// Whether its rate is one of bytes.
     pub fn is_stream(&self) -> bool {
         matches!(self.wish, Wish::Out | Wish::In)
+    }
+
+    /// Whether bytes come to the machine.
+    pub fn is_in(&self) -> bool {
+        self.wish == Wish::In
+    }
+
+    /// What is asked of a server of streams.
+    pub fn direction(&self) -> u8 {
+        if self.is_in() { linux_init::TAKE } else { linux_init::GIVE }
     }
 
     /// One request of it; none of a stream.
@@ -227,8 +232,7 @@ impl Case {
                 let all = (rate * duration.as_secs_f64()) as u64;
                 redis_benchmark(address, command, self.clients, self.pipeline, all.max(some))
             }
-            Wish::Out => stream(address, linux_init::GIVE, self.clients, duration),
-            Wish::In => stream(address, linux_init::TAKE, self.clients, duration),
+            Wish::Out | Wish::In => stream(address, self.direction(), self.clients, duration),
         }
     }
 }

@@ -20,9 +20,11 @@ pub struct Row {
     requests_per_s: Option<f64>,
     /// Payload, 10⁶ bytes a second, median of the rounds; `None` of commands.
     megabytes_per_s: Option<f64>,
+    /// Of a stream, 64 KiB count as a request.
     instructions_per_request: Option<f64>,
     exits_per_request: Option<f64>,
     frames_sent_per_request: Option<f64>,
+    /// By libOS and kernel, for each byte of the payload that it sent; of a stream that comes in, received.
     bytes_copied_per_byte: Option<f64>,
     /// The rate as a multiple of Linux's in the same round: least, median, most.
     ratio_to_linux: Option<[f64; 3]>,
@@ -83,22 +85,17 @@ fn row(app: App, case: &Case, mode: Mode, counts: &[(Case, Mode, Counts)], rates
         bytes_copied_per_byte: counted.copied,
         ratio_to_linux: if mode == Mode::Linux { None } else { range(ratios.collect()) },
         rounds: own.len(),
-        absent: absent(app, case, mode, &counted),
+        absent: absent(mode, &counted),
     }
 }
 
 /// Why a count is missing.
-fn absent(app: App, case: &Case, mode: Mode, counted: &Counts) -> Vec<&'static str> {
+fn absent(mode: Mode, counted: &Counts) -> Vec<&'static str> {
     let mut reasons = Vec::new();
-    if case.is_stream() {
-        return vec!["a stream has no requests"];
-    }
     if counted.instructions.is_none() {
         reasons.push("nothing was counted (--no-counts)");
     } else if mode == Mode::Linux {
         reasons.push("Linux counts no exits and no copies of a request");
-    } else if app == App::Kv {
-        reasons.push("kv tells no exits and no copies");
     } else if counted.copied.is_none() {
         reasons.push("the server tells no copies");
     }

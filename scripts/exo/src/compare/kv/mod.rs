@@ -158,6 +158,7 @@ impl<'a> Comparison<'a> {
 /// Refuses what only other applications have.
 fn refuse(args: &CompareArgs) -> Result<()> {
     let given = [
+        (args.scale != "1", "--scale", "leave it out: --cache says how much memory there is for the data"),
         (args.peer.is_some(), "--peer", "--policies default,own,random names those of Redis"),
         (args.verify, "--verify", "every reply is always checked"),
         (!args.read_ahead.is_empty(), "--read-ahead", "a store of keys reads nothing ahead"),

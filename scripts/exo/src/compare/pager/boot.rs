@@ -17,6 +17,8 @@ use results::PagingLine;
 pub struct Setting<'a> {
     /// The program.
     pub program: Program,
+    /// How many times the usual data.
+    pub scale: usize,
     /// Frames, as the program understands them.
     pub memory: &'a str,
     /// Policy.
@@ -25,10 +27,11 @@ pub struct Setting<'a> {
 
 impl Setting<'_> {
     /// Words of the command line.
-    pub fn words(&self) -> [String; 3] {
+    pub fn words(&self) -> [String; 4] {
         [
             format!("program={}", self.program.name()),
             format!("policy={}", self.policy),
+            format!("scale={}", self.scale),
             format!("frames={}", self.memory),
         ]
     }

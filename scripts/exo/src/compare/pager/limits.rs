@@ -15,9 +15,9 @@ pub struct Limits {
 
 impl Limits {
     /// Runs the program.
-    pub fn of(program: Program) -> Limits {
+    pub fn of(program: Program, scale: usize) -> Limits {
         let memory = Recording::default();
-        let digest = format!("{:016x}", program.run(&memory));
+        let digest = format!("{:016x}", program.run(scale, &memory));
         Limits { digest, references: memory.references(), optima: RefCell::default() }
     }
 

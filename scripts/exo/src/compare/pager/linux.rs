@@ -37,11 +37,11 @@ impl Peer {
     /// # Errors
     ///
     /// If the kernel or `swapon` are not offered here, or the program can't be built.
-    pub fn prepare(checkout: &Checkout, programs: &[Program]) -> Result<Peer> {
+    pub fn prepare(checkout: &Checkout, programs: &[Program], scale: usize) -> Result<Peer> {
         let kernel = Kernel::fetch(checkout)?;
         let swapon = with_libraries(SWAPON)?;
         let program = static_program(checkout, super::APP, &["linux"])?;
-        let pages = programs.iter().map(|program| program.pages()).max().unwrap_or(0);
+        let pages = programs.iter().map(|program| program.pages(scale)).max().unwrap_or(0);
         // A page for the header, and room for what else the group has to swap.
         let image = swap_image(2 * pages + 1024);
         let swap = checkout.artefacts("pager")?.join(format!("swap-{}.img", image.len()));

@@ -22,7 +22,7 @@ use crate::machine::conditions::Conditions;
 use limits::Limits;
 use linux::Peer;
 use pager::Program;
-use pager::options::{Policy, frames};
+use pager::options::{Policy, frames, scale};
 use results::{PagingLine, Role};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -33,9 +33,6 @@ pub const APP: &str = "pager";
 /// The policies of Linux: told nothing, with `madvise`, and without reading ahead from swap.
 const PEER_POLICIES: [&str; 3] = ["linux", "linux-madvise", "linux-single"];
 
-/// Memory unless it is asked for: a quarter of the data.
-const MEMORY: &str = "25%";
-
 /// What all boots share.
 struct Comparison<'a> {
     args: &'a CompareArgs,
@@ -44,7 +41,9 @@ struct Comparison<'a> {
     machine: MachineArgs,
     programs: Vec<Program>,
     policies: Vec<String>,
-    /// Frames, as the program understands them.
+    /// How many times the usual data.
+    scale: usize,
+    /// Frames, as the program understands them; none: what each program usually has.
     memories: Vec<String>,
 }
 
@@ -94,14 +93,17 @@ impl<'a> Comparison<'a> {
         }
         let mut policies = args.policies.clone();
         if args.peer == Some(PeerSystem::Linux) {
-            policies.extend(PEER_POLICIES.iter().map(|name| (*name).to_owned()));
+            // First, as the others get as many frames as they had.
+            policies.splice(0..0, PEER_POLICIES.map(str::to_owned));
         }
+        let scale = scale(&args.scale).map_err(|why| wrong(format!("--scale {}", args.scale), why))?;
         for name in policies.iter().filter(|name| !PEER_POLICIES.contains(&name.as_str())) {
             Policy::parse(name).map_err(|why| wrong(format!("policy {name:?}"), why))?;
         }
-        let memories = if args.cache.is_empty() { vec![MEMORY.to_owned()] } else { args.cache.clone() };
+        let memories = args.cache.clone();
         for memory in &memories {
-            frames(memory, programs[0].pages()).map_err(|why| wrong(format!("memory {memory:?}"), why))?;
+            frames(memory, programs[0].pages(scale))
+                .map_err(|why| wrong(format!("memory {memory:?}"), why))?;
         }
         for (what, list) in [("program", &args.workloads), ("policy", &policies), ("size", &memories)] {
             let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
@@ -114,29 +116,43 @@ impl<'a> Comparison<'a> {
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
         let built = images(&checkout, &[Source::Member(APP.into())], freshness)?;
         let machine = args.machine.clone();
-        let machine = MachineArgs { disk: Some(blank_disk(&checkout, &programs)?), ..machine };
-        Ok(Comparison { args, checkout, built, machine, programs, policies, memories })
+        let machine = MachineArgs { disk: Some(blank_disk(&checkout, &programs, scale)?), ..machine };
+        Ok(Comparison { args, checkout, built, machine, programs, policies, scale, memories })
     }
 
     /// All boots.
     fn run_all(&self) -> Result<Vec<Sample>> {
         let peers = self.policies.iter().any(|name| PEER_POLICIES.contains(&name.as_str()));
-        let peer = peers.then(|| Peer::prepare(&self.checkout, &self.programs)).transpose()?;
+        let peer = peers.then(|| Peer::prepare(&self.checkout, &self.programs, self.scale)).transpose()?;
         let policies: Vec<&str> = self.policies.iter().map(String::as_str).collect();
-        let total = self.programs.len() * self.memories.len() * policies.len() * self.args.runs as usize;
+        let total =
+            self.programs.len() * self.memories.len().max(1) * policies.len() * self.args.runs as usize;
         let (mut samples, mut done) = (Vec::new(), 0);
         for program in &self.programs {
             eprintln!("exo: {}: recording its page references on this host", program.name());
-            let limits = Limits::of(*program);
-            for memory in &self.memories {
+            let limits = Limits::of(*program, self.scale);
+            let usual = [program.usual_frames().to_owned()];
+            for memory in if self.memories.is_empty() { &usual } else { &self.memories[..] } {
+                // Linux has some more frames than it is to have: the others get no more than it had.
+                let (asked, mut memory) = (memory.clone(), memory.clone());
+                let mut held = u64::MAX;
                 for (run, policy) in order(&policies, self.args.runs) {
                     done += 1;
                     eprintln!("exo: [{done}/{total}] {}, memory {memory}: {policy}", program.name());
-                    let setting = boot::Setting { program: *program, memory, policy };
+                    let is_peer = PEER_POLICIES.contains(&policy);
+                    if run == 0 && !is_peer && held < u64::MAX {
+                        memory = held.to_string();
+                    }
+                    let asked = if is_peer { &asked } else { &memory };
+                    let setting =
+                        boot::Setting { program: *program, scale: self.scale, memory: asked, policy };
                     let mut line = match &peer {
-                        Some(peer) if PEER_POLICIES.contains(&policy) => peer.boot(self, &setting)?,
+                        Some(peer) if is_peer => peer.boot(self, &setting)?,
                         _ => boot::boot(self, &setting)?,
                     };
+                    if is_peer && run == 0 {
+                        held = held.min(line.frames);
+                    }
                     line.verified = line.digest == limits.digest();
                     line.opt_misses = Some(limits.opt_misses(line.frames));
                     line.fixed_misses = Some(limits.fixed_misses(line.frames));
@@ -150,8 +166,10 @@ impl<'a> Comparison<'a> {
 
 /// Refuses what only other applications have.
 fn refuse(args: &CompareArgs) -> Result<()> {
+    if args.quick {
+        return Err(super::arguments::not_quick(APP));
+    }
     let given = [
-        (args.quick, "--quick", "--workloads names one program, such as --workloads sort"),
         (args.verify, "--verify", "the digest of each result is always compared"),
         (!args.read_ahead.is_empty(), "--read-ahead", "pages come ahead where the program says will_need"),
         (args.html.is_some(), "--html", "--json FILE has all figures"),
@@ -169,10 +187,10 @@ fn refuse(args: &CompareArgs) -> Result<()> {
 }
 
 /// A disk with nothing on it, large enough for all pages of any of the programs.
-fn blank_disk(checkout: &Checkout, programs: &[Program]) -> Result<PathBuf> {
+fn blank_disk(checkout: &Checkout, programs: &[Program], scale: usize) -> Result<PathBuf> {
     /// Disks have whole mebibytes.
     const MEBIBYTE: u64 = 1 << 20;
-    let pages = programs.iter().map(|program| program.pages()).max().unwrap_or(0);
+    let pages = programs.iter().map(|program| program.pages(scale)).max().unwrap_or(0);
     let bytes = (pages * pager::PAGE_BYTES as u64).next_multiple_of(MEBIBYTE) + MEBIBYTE;
     let path = checkout.artefacts("pager")?.join(format!("blank-{bytes}.img"));
     // Boots write to a snapshot.

@@ -3,17 +3,21 @@
 //! | module | what |
 //! |---|---|
 //! | [`bulk`] | much data both ways |
+//! | [`compared`] | both builds of the web server |
 //! | [`clients`] | curl, ab, wrk, a browser; what tshark says of the packets |
 //! | [`pressure`] | thousands of connections, clients that are slow on purpose, floods |
 //! | [`store`] | the key-value store: redis-cli, redis-benchmark, the client library of Python |
 //! | [`kills`] | the same, killed while it is written to |
+//! | [`secret`] | HTTPS |
 //! | [`neighbours`] | several servers on one card, and servers asked from beside them |
 
 mod bulk;
 mod clients;
+mod compared;
 mod kills;
 mod neighbours;
 mod pressure;
+mod secret;
 mod store;
 
 use super::context::{Context, Printed, Said, text};
@@ -27,15 +31,19 @@ use std::time::Duration;
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    let all = [
+    [
         bulk::tests(),
         clients::tests(),
+        secret::tests(),
+        compared::tests(),
         pressure::tests(),
         neighbours::tests(),
         store::tests(),
         kills::tests(),
-    ];
-    all.into_iter().flatten().collect()
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What a test's own code says that asks a server.

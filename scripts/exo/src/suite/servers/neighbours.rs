@@ -15,6 +15,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("web-several-on-one-card", &several, several_on_one_card),
         Test::new("web-between-environments", &[Need::Exokernel, Need::Network], between_environments),
+        Test::new("web-beside-a-flood", &[Need::Exokernel, Need::Network, Need::Qemu], beside_a_flood),
+        Test::new("web-on-two-cores", &[Need::Tap, Need::QemuMachine, Need::Cores(2)], on_two_cores),
     ]
 }
 
@@ -105,4 +107,98 @@ fn between_environments(context: &Context) -> Verdict {
     ])?;
     let wanted = format!("\"bytes\":{},\"crc32\":\"{:08x}\"", page.len(), crc32fast::hash(&page));
     said.succeeded()?.shows(&wanted)?.shows("\"GET /page HTTP/1.1\" 200 30000").map(drop)
+}
+
+/// Pages that a client gets beside a flood, on so many connections.
+const PAGES: u64 = 400;
+const CONNECTIONS: u64 = 16;
+/// A slice for which that is work enough. The usual ones are five times as long, and leave less to a flood:
+/// while its neighbour sleeps it has no more than two thirds of his ring.
+const SLICE: &str = "slice-us=2000";
+/// Percent of the time without a flood that they may take with one.
+const MOST_PERCENT: u64 = 110;
+/// Milliseconds of a flood: longer than the pages take.
+const FLOOD_MS: u64 = 160;
+
+/// A server and its client share a core with a neighbour who sends as fast as he can, whatever to: they serve
+/// and get nearly as much as beside one who computes. In instructions, so that each run is the same.
+fn beside_a_flood(context: &Context) -> Verdict {
+    let image = text(&site(context, "flooded", &[("page", &[7; 1000])])?);
+    let alone = microseconds(context, &image, &format!("attempt=victim ms={FLOOD_MS}"))?;
+    // Who asks for connections as clients do costs what they cost; but no packet of others is lost by it.
+    let ways = ["outside", "all", "neighbours", "spoofed"].map(|way| (way, MOST_PERCENT));
+    for (way, percent) in ways.into_iter().chain([("servers", 200)]) {
+        let flooded = microseconds(context, &image, &format!("attempt=net-storm to={way} ms={FLOOD_MS}"))?;
+        holds(flooded * 100 <= alone * percent, || {
+            format!("{PAGES} pages took {flooded} us beside a flood to {way}, {alone} without one")
+        })?;
+    }
+    Ok(())
+}
+
+/// How long the pages take beside this neighbour.
+fn microseconds(context: &Context, image: &str, beside: &str) -> Asked<u64> {
+    let (server, client) = (
+        format!("server=httpd:address=10.0.0.1/24 quiet=1 requests={PAGES}"),
+        format!(
+            "client=network:role=get address=10.0.0.2/24 from=10.0.0.1 page=/page count={PAGES} clients={CONNECTIONS}"
+        ),
+    );
+    let said = context.run(&[
+        "--icount",
+        "shift=0",
+        "--kernel-args",
+        SLICE,
+        "--net",
+        "loopback",
+        "--disk",
+        image,
+        "--disk-extent",
+        &format!("server=0+{}", VOLUME / hyperexo_abi::BLOCK_BYTES),
+        "--app",
+        &server,
+        "--app",
+        &client,
+        "--app",
+        &format!("beside=hostile:{beside}"),
+    ])?;
+    let said = said.succeeded()?;
+    let number = |line: &str, part: &str, name: &str| -> Option<u64> {
+        serde_json::from_str::<serde_json::Value>(line.split_once("| ")?.1).ok()?[part][name].as_u64()
+    };
+    let find = |part, name| said.out.lines().find_map(|line| number(line, part, name));
+    let us = find("network", "us").ok_or_else(|| format!("no time of the client in {:?}", said.out))?;
+    let ended = find("network", "ended_us").unwrap_or(u64::MAX);
+    holds(find("storm", "ended_us").is_none_or(|storm| storm > ended), || "the flood ended first".into())?;
+    Ok(us)
+}
+
+/// Clients of a server on two cores, one after the other with two requests each.
+const CLIENTS: u64 = 60;
+
+/// One image serves on two cores from one card: connections are spread over them, each stays on its core, and
+/// all are served.
+fn on_two_cores(context: &Context) -> Verdict {
+    let image = site(context, "two-cores", &[("small", b"the end of it")])?;
+    let counts = format!("counts={}", 2 * CLIENTS);
+    let said = super::served(context, &image, &["--cores", "2"], &["cores=2", &counts], |_| {
+        let failed = |error: std::io::Error| format!("a client: {error}");
+        for _ in 0..CLIENTS {
+            let mut stream = super::connect(super::server()).map_err(failed)?;
+            (0..2).try_for_each(|_| super::pressure::ask(&mut stream)).map_err(failed)?;
+        }
+        Ok(())
+    })?;
+    let lines =
+        said.out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line.trim()).ok());
+    let counted = lines.last().ok_or("no counts")?;
+    let list = |name: &str| -> Vec<u64> {
+        let numbers = counted["httpd"][name].as_array().into_iter().flatten();
+        numbers.filter_map(serde_json::Value::as_u64).collect()
+    };
+    let (connections, requests) = (list("connections_by_core"), list("requests_by_core"));
+    let right = connections.len() == 2
+        && connections.iter().sum::<u64>() == CLIENTS
+        && connections.iter().zip(&requests).all(|(one, two)| *one >= 10 && *two == 2 * one);
+    holds(right, || format!("connections {connections:?} and requests {requests:?} of the cores"))
 }

@@ -36,7 +36,7 @@ const SPARE: u64 = 16 << 10;
 const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// One request on a connection that is open.
-fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(super) fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(REQUEST)?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
@@ -86,21 +86,32 @@ fn one_batch() -> std::io::Result<()> {
 /// Clients that send the head of a request byte by byte.
 const SLOW: usize = 300;
 
-/// Clients that never end their requests keep nobody from the server; after a while they are sent away.
+/// Connections that the server has at once: fewer than there are slow clients.
+const SERVED: usize = 200;
+
+/// Clients that never end their requests keep nobody from the server, though there are more of them than it
+/// serves: who was answered longest ago has to go. After a while the others are sent away.
 fn slow_clients(context: &Context) -> Verdict {
     let image = site(context, "slow", &[("small", b"the end of it")])?;
-    let asked = served(context, &image, &[], &[], |_| {
+    let connections = format!("connections={SERVED}");
+    let asked = served(context, &image, &[], &[&connections], |_| {
         let failed = |error: std::io::Error| format!("a slow client: {error}");
         let mut slow: Vec<TcpStream> =
             (0..SLOW).map(|_| connect(server())).collect::<Result<_, _>>().map_err(failed)?;
         for byte in b"GET /s" {
-            slow.iter_mut().try_for_each(|stream| stream.write_all(&[*byte])).map_err(failed)?;
+            // Whoever had to go may hear of it.
+            slow.iter_mut()
+                .skip(SLOW - SERVED / 2)
+                .try_for_each(|stream| stream.write_all(&[*byte]))
+                .map_err(failed)?;
             still_serves(server(), "/small").map_err(|error| error.to_string())?;
         }
-        // The first one, who has been at it longest, gets an answer that is no page.
+        // The last one, who was let in, gets an answer that is no page; the first has had to go.
         let mut answer = String::new();
-        slow[0].read_to_string(&mut answer).map_err(failed)?;
-        holds(answer.starts_with("HTTP/1.1 408 "), || format!("a slow client got {answer:?}"))
+        slow[SLOW - 1].read_to_string(&mut answer).map_err(failed)?;
+        holds(answer.starts_with("HTTP/1.1 408 "), || format!("a slow client got {answer:?}"))?;
+        let first = slow[0].read(&mut [0; 16]);
+        holds(!matches!(first, Ok(1..)), || format!("the first slow client got {first:?}"))
     });
     asked.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,15 @@ pub struct Question {
 
 /// Bytes of an answer by HTTP, which must be 200 and tell its length.
 pub fn http(bytes: &[u8]) -> std::result::Result<Option<usize>, String> {
+    Ok(page(bytes, 200)?.map(|(_, end)| end))
+}
+
+/// Where the body of an answer by HTTP begins and ends, if all of it is there. It must have this status, and
+/// tell its length.
+fn page(bytes: &[u8], status: u16) -> std::result::Result<Option<(usize, usize)>, String> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..end]);
-    if !head.starts_with("HTTP/1.1 200 ") {
+    if !head.starts_with(&format!("HTTP/1.1 {status} ")) {
         return Err(head.into_owned());
     }
     let length = head.lines().find_map(|line| {
@@ -31,7 +37,48 @@ pub fn http(bytes: &[u8]) -> std::result::Result<Option<usize>, String> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
     let length = length.ok_or_else(|| format!("an answer without length: {head}"))?;
-    Ok(Some(end + 4 + length).filter(|all| *all <= bytes.len()))
+    Ok(Some((end + 4, end + 4 + length)).filter(|(_, all)| *all <= bytes.len()))
+}
+
+/// A request by HTTP, and what has to be answered.
+pub struct Exchange<'b> {
+    /// The request.
+    pub request: Vec<u8>,
+    /// Status of the answer.
+    pub status: u16,
+    /// Its body.
+    pub body: &'b [u8],
+}
+
+/// Makes these requests one after the other on one connection, and compares each answer byte by byte.
+///
+/// # Errors
+///
+/// If an answer is another, or does not come.
+pub fn exchange<'b>(address: SocketAddr, exchanges: impl IntoIterator<Item = Exchange<'b>>) -> Result<()> {
+    let failed = |error: std::io::Error| Error::Measurement(format!("asking {address}: {error}"));
+    let mut stream = connect(address)?;
+    let (mut incoming, mut part) = (Vec::new(), vec![0; 64 * 1024]);
+    for Exchange { request, status, body } in exchanges {
+        let asked = || String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+        stream.write_all(&request).map_err(failed)?;
+        let (start, end) = loop {
+            let wrong = |said: String| Error::Measurement(format!("{}: {address} answers: {said}", asked()));
+            if let Some(whole) = page(&incoming, status).map_err(wrong)? {
+                break whole;
+            }
+            match stream.read(&mut part).map_err(failed)? {
+                0 => return Err(Error::Measurement(format!("{}: the connection was closed", asked()))),
+                count => incoming.extend_from_slice(&part[..count]),
+            }
+        };
+        if incoming[start..end] != *body {
+            let told = format!("{}: {} bytes that are not those of the file", asked(), end - start);
+            return Err(Error::Measurement(told));
+        }
+        incoming.drain(..end);
+    }
+    Ok(())
 }
 
 /// Bytes of a simple or bulk string of the Redis protocol.
@@ -146,6 +193,39 @@ pub fn stream(address: SocketAddr, wish: u8, clients: u32, duration: Duration) -
     })
 }
 
+/// Moves so many bytes over each of so many streams together, in the direction that `wish` asks of a server.
+pub fn transfer(address: SocketAddr, wish: u8, clients: u32, bytes: u64) -> Result<()> {
+    let one = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.write_all(&[wish])?;
+        let ended =
+            |moved: u64| if moved < bytes { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+        if wish == linux_init::GIVE {
+            return ended(std::io::copy(&mut stream.take(bytes), &mut std::io::sink())?);
+        }
+        std::io::copy(&mut std::io::repeat(0).take(bytes), &mut stream)?;
+        stream.shutdown(Shutdown::Write)?;
+        // The server closes once it has all.
+        stream.read(&mut [0]).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+    .map_err(|error| Error::Measurement(format!("stream of {address}: {error}")))
+}
+
+/// What a server answers to this, on a connection of its own.
+pub fn answer(address: SocketAddr, question: &[u8]) -> Result<String> {
+    let mut said = String::new();
+    let mut stream = connect(address)?;
+    let asked = stream.write_all(question).and_then(|()| stream.read_to_string(&mut said));
+    asked.map_err(|error| Error::Measurement(format!("asking {address}: {error}")))?;
+    Ok(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +235,8 @@ mod tests {
         let page = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 3\r\n\r\nabcHTTP";
         assert_eq!(http(page), Ok(Some(page.len() - 4)));
         assert_eq!((http(&page[..30]), http(&page[..page.len() - 5])), (Ok(None), Ok(None)));
+        assert_eq!(super::page(page, 200), Ok(Some((page.len() - 7, page.len() - 4))));
+        assert!(super::page(page, 206).is_err(), "another status");
         assert!(
             http(b"HTTP/1.1 404 Not Found\r\n\r\n").is_err() && http(b"HTTP/1.1 200 OK\r\n\r\n").is_err()
         );

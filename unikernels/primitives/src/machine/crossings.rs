@@ -1,6 +1,4 @@
-//! The instructions that are measured and that Rust has no safe name for: the only `unsafe` code of this
-//! unikernel.
-#![allow(unsafe_code)]
+//! Crossings that Rust has no safe name for.
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,42 +8,10 @@ use hyperexo_abi::{ANY, Page};
 use libos_core::exo::view::{View, Way};
 use libos_core::exo::{faults, hypercall};
 use libos_core::memory;
-use libos_core::trap::{self, Handled};
+use libos_core::trap::Handled;
 
-/// An address in the guard below the image: nothing is ever mapped there.
-const NOWHERE: u64 = 8;
-/// Bytes of the instruction in [`page_fault`].
+/// Bytes of the instruction in [`nested_fault`].
 const LOAD_BYTES: u64 = 3;
-
-/// Installs the handlers that make the exceptions of this module harmless.
-pub fn prepare() {
-    trap::set_handler(trap::BREAKPOINT, |_| Handled::Yes);
-    trap::set_handler(trap::PAGE_FAULT, |frame| {
-        if trap::fault_address() != NOWHERE {
-            return Handled::No;
-        }
-        frame.rip += LOAD_BYTES;
-        Handled::Yes
-    });
-}
-
-/// Raises a breakpoint exception, which its handler ignores. [`prepare`] comes first.
-pub fn breakpoint() {
-    // SAFETY: the handler returns to the next instruction and changes no register.
-    unsafe { asm!("int3") };
-}
-
-/// Reads where nothing is mapped; the handler skips the instruction. [`prepare`] comes first.
-pub fn page_fault() {
-    // SAFETY: the bytes are `mov rax, [rdi]`: LOAD_BYTES long. It faults, is skipped, and changes nothing.
-    unsafe { asm!(".byte 0x48, 0x8b, 0x07", in("rdi") NOWHERE, out("rax") _, options(nostack)) };
-}
-
-/// Loads CR3 with what it holds.
-pub fn load_cr3() {
-    // SAFETY: the address space stays the same; only the TLB is emptied.
-    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
-}
 
 /// A frame of this environment that is not bound.
 static UNBOUND: AtomicU64 = AtomicU64::new(0);
@@ -63,7 +29,7 @@ pub fn prepare_nested_fault(frame: &SpareFrame) -> Result<(), Status> {
 /// comes first.
 pub fn nested_fault() {
     let address = UNBOUND.load(Ordering::Relaxed);
-    // SAFETY: as in `page_fault`.
+    // SAFETY: the bytes are `mov rax, [rdi]`: LOAD_BYTES long. It faults, is skipped, and changes nothing.
     unsafe { asm!(".byte 0x48, 0x8b, 0x07", in("rdi") address, out("rax") _, options(nostack)) };
 }
 

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::session;
 use crate::session::qmp::Qmp;
 use crate::session::serial::{Line, parse};
+use crate::session::{self, Outcome};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -22,14 +22,23 @@ pub enum End {
 
 /// Time limit of one boot with all that is asked.
 const LIMIT: Duration = Duration::from_secs(900);
-/// How long a server may take to be there.
-const START: Duration = Duration::from_secs(60);
+/// How long a server may take to be there: Linux unpacks what it serves first, and the host may be busy.
+const START: Duration = Duration::from_secs(240);
 /// How long one attempt to reach it may take.
 const ATTEMPT: Duration = Duration::from_millis(300);
 
+/// What was done.
+pub struct Served<T> {
+    /// What it came to.
+    pub done: T,
+    /// What the machine's programs printed.
+    pub lines: Vec<String>,
+    /// How the machine ended, if it did so by itself.
+    pub outcome: Option<Outcome>,
+}
+
 /// Boots the machine, waits until somebody listens at `address`, calls `work`, and ends the machine. `work`
-/// has QEMU's control socket. Returns what `work` did, and what the machine's programs printed. The calling
-/// thread must be where the machine's network is.
+/// has QEMU's control socket. The calling thread must be where the machine's network is.
 ///
 /// # Errors
 ///
@@ -39,7 +48,7 @@ pub fn serve<T>(
     address: SocketAddr,
     end: End,
     work: impl FnOnce(&mut Qmp) -> Result<T>,
-) -> Result<(T, Vec<String>)> {
+) -> Result<Served<T>> {
     let scratch = tempfile::tempdir().map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let socket = scratch.path().join("control");
     let mut machine = machine.clone();
@@ -76,9 +85,9 @@ pub fn serve<T>(
     match (done, outcome) {
         (Ok(done), Ok(outcome)) if end == End::Itself => {
             outcome.check().map_err(explained)?;
-            Ok((done, lines))
+            Ok(Served { done, lines, outcome: Some(outcome) })
         }
-        (Ok(done), _) if end == End::Taken => Ok((done, lines)),
+        (Ok(done), _) if end == End::Taken => Ok(Served { done, lines, outcome: None }),
         (_, Err(Error::Interrupted)) => Err(Error::Interrupted),
         (Err(error), _) | (Ok(_), Err(error)) => Err(explained(error)),
         (Ok(_), Ok(_)) => Err(explained(Error::Measurement("the machine ended too early".into()))),

@@ -1,0 +1,4 @@
+//! Links the unikernel.
+fn main() {
+    unikernel_build::link();
+}
