@@ -6,7 +6,8 @@ use libos_fs::{BLOCK_BYTES, CacheOptions, RamDisk, Volume, extent_fs};
 fn a_lent_block_is_the_caches_page_and_outlives_its_place_there() {
     let disk = RamDisk::new(300);
     extent_fs::make(Box::new(disk.clone())).unwrap();
-    let volume = Volume::mount(Box::new(disk), CacheOptions { blocks: 4, ..CacheOptions::default() }).unwrap();
+    let volume =
+        Volume::mount(Box::new(disk), CacheOptions { blocks: 4, ..CacheOptions::default() }).unwrap();
     let file = volume.create("/file").unwrap();
     for block in 0..20_u8 {
         file.append(&[block; BLOCK_BYTES]).unwrap();
@@ -51,7 +52,10 @@ fn sums_of_blocks_are_those_of_their_contents_once_they_are_committed() {
     last[..3].copy_from_slice(b"end");
     let [one, three] = [[1; BLOCK_BYTES], last].map(|block| crc32fast::hash(&block));
     let sums = file.block_sums().unwrap();
-    assert!(matches!(sums.as_deref(), Some([first, _, third]) if [*first, *third] == [one, three]), "{sums:?}");
+    assert!(
+        matches!(sums.as_deref(), Some([first, _, third]) if [*first, *third] == [one, three]),
+        "{sums:?}"
+    );
     // Another mount reads no block for them.
     let again = Volume::mount(Box::new(disk), CacheOptions::default()).unwrap();
     assert_eq!(again.open("/file").unwrap().block_sums().unwrap(), sums);
