@@ -401,12 +401,14 @@ mod tests {
         assert!(used.used() && used.written());
         assert_eq!(used.with(Protection::Read).0 & (PRESENT | WRITABLE), PRESENT);
         assert_eq!(Entry::table(0x7000).0, 0x7003);
-        let cached = |caching, large| entry.cached(caching, large).0 & !NO_EXECUTE;
+        // A large page's address has none of the bits that say how it is cached.
+        let at = |large| Entry::new(if large { 0x20_0000 } else { 0x5000 }, Protection::Write);
+        let cached = |caching, large| at(large).cached(caching, large).0 & !NO_EXECUTE;
         assert_eq!(cached(Caching::Uncached, false), 0x501b);
-        assert_eq!(cached(Caching::WriteThrough, true), 0x500b);
+        assert_eq!(cached(Caching::WriteThrough, true), 0x20_000b);
         assert_eq!(
             (cached(Caching::WriteCombining, false), cached(Caching::WriteCombining, true)),
-            (0x5083, 0x5003 | 1 << 12)
+            (0x5083, 0x20_0003 | 1 << 12)
         );
         assert_eq!(entry.cached(Caching::Uncached, false).cached(Caching::WriteBack, false), entry);
         assert_eq!(Entry::large(0x20_0000, Protection::Read).0, 0x20_0081 | NO_EXECUTE);
