@@ -140,7 +140,7 @@ fn put<M: Memory, const S: bool>(
     let (table, entry) = (heap.at(table), heap.at(entry));
     // The entry before stays reachable if it is one of three.
     let before = heap.reference(table, slot);
-    if word % 3 == 0 && before != 0 && heap.reference(before, 0) == 0 {
+    if word.is_multiple_of(3) && before != 0 && heap.reference(before, 0) == 0 {
         heap.set_reference(entry, 0, before);
     }
     heap.set_data(entry, 0, word);

@@ -2,16 +2,15 @@
 
 use crate::answer::{Answer, Body};
 use crate::client::Client;
+use crate::documents::Lent;
 use crate::request::{BodyLength, MOST_BYTES, Refusal, Request};
 use crate::site::Site;
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_fs::File;
-use libos_net::SharedBytes;
 
 /// How long a connection may be silent between two requests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -276,7 +275,7 @@ impl<S: Client> Outgoing<'_, S> {
         let mut found = None;
         while at < part.end {
             let (block, from) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
-            let is_there = |(first, blocks): &(u64, Rc<[SharedBytes]>)| {
+            let is_there = |(first, blocks): &Lent| {
                 block.checked_sub(*first).is_some_and(|index| index < blocks.len() as u64)
             };
             if !found.as_ref().is_some_and(is_there) {

@@ -56,6 +56,8 @@ struct State {
     large: Shelf,
 }
 
+/// Blocks that follow one another in a file, and which of its blocks is the first of them.
+pub type Lent = (u64, Rc<[SharedBytes]>);
 /// A file and the first of its blocks that are kept together.
 type Name = (FileId, u64);
 /// How often something was asked for, the number of the last request for it, and its name.
@@ -90,12 +92,7 @@ impl Documents {
     /// # Errors
     ///
     /// If the volume can't be read.
-    pub fn blocks(
-        &self,
-        file: &File,
-        length: u64,
-        block: u64,
-    ) -> Result<Option<(u64, Rc<[SharedBytes]>)>, FsError> {
+    pub fn blocks(&self, file: &File, length: u64, block: u64) -> Result<Option<Lent>, FsError> {
         let is_small = length <= LARGEST;
         let these = if is_small { 0..length.div_ceil(BLOCK_BYTES) } else { block..block + 1 };
         let (first, name) = (these.start, (file.id(), these.start));

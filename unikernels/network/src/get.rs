@@ -9,7 +9,7 @@ use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use libos_core::task::Executor;
 use libos_core::{argument, println, time};
-use libos_net::{IpAddress, IpEndpoint, Net, TcpStream};
+use libos_net::{IpAddress, IpEndpoint, TcpStream};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -323,7 +323,7 @@ mod tests {
         }
         // A whole record still counts.
         let sacked = board.sacked();
-        board.acknowledge(1, [90_001..91_001].into_iter(), 1000);
+        board.acknowledge(1, core::iter::once(90_001..91_001), 1000);
         assert_eq!(board.sacked(), sacked + 1000);
         board.acknowledge(100_001, core::iter::empty(), 1000);
         assert_eq!((board.sacked(), board.in_flight(), board.records.len()), (0, 0, 0));

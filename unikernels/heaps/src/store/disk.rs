@@ -64,7 +64,7 @@ impl Disk {
             return Ok(());
         }
         self.commit = header[1];
-        self.to_places(&pages[..count], contents)
+        self.put_in_place(&pages[..count], contents)
     }
 
     /// Pages that there is room for.
@@ -104,10 +104,10 @@ impl Disk {
         self.write(0, Box::new(block_of(&header)))?;
         self.flush()?;
         self.commit += 1;
-        self.to_places(&header[4..][..changed.len()], contents)
+        self.put_in_place(&header[4..][..changed.len()], contents)
     }
 
-    fn to_places(&mut self, pages: &[u64], contents: Vec<Box<Page>>) -> Result<(), StoreError> {
+    fn put_in_place(&mut self, pages: &[u64], contents: Vec<Box<Page>>) -> Result<(), StoreError> {
         for (page, content) in pages.iter().zip(contents) {
             self.write(1 + LOG as u64 + page, content)?;
         }

@@ -56,7 +56,7 @@ impl Way {
             let near = neighbours().nth(number % neighbours().count()).unwrap_or(own);
             match self {
                 Way::Outside => packet(STRANGER, own, VICTIMS),
-                Way::All if number % 2 == 0 => packet(MacAddress::BROADCAST, own, VICTIMS),
+                Way::All if number.is_multiple_of(2) => packet(MacAddress::BROADCAST, own, VICTIMS),
                 Way::All => question(own),
                 Way::Neighbours => datagram(near, own, number as u8),
                 Way::Servers => connect(near, own, number as u8),
