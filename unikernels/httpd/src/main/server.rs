@@ -243,29 +243,11 @@ fn exits() -> u64 {
 
 impl Server {
     async fn run(self, listeners: Vec<(TcpListener, Option<Secure>)>) {
-        let net = self.net.clone();
-        let ports: Vec<(u16, &str)> = listeners
-            .iter()
-            .map(|(listener, tls)| (listener.port(), if tls.is_some() { " with TLS" } else { "" }))
-            .collect();
-        let (counts, place, tasks) = (Arc::clone(&self.counts), self.place, self.executor.clone());
-        counts.listening.fetch_add(1, Ordering::Relaxed);
-        self.executor.spawn(async move {
-            let mut known = Vec::new();
-            while place == 0 && counts.listening.load(Ordering::Relaxed) < counts.cores.len() {
-                tasks.sleep(Duration::from_millis(1)).await;
-            }
-            while place == 0 {
-                let now = net.addresses_other_than(&known).await;
-                for address in now.iter().filter(|address| !known.contains(address)) {
-                    for (port, with) in &ports {
-                        let end = SocketAddr::new(IpAddr::from(address.address()), *port);
-                        println!("httpd: listening on {end}{with}");
-                    }
-                }
-                known = now;
-            }
-        });
+        self.counts.listening.fetch_add(1, Ordering::Relaxed);
+        // One core tells for all.
+        if self.place == 0 {
+            self.executor.spawn(self.tell(&listeners));
+        }
         self.net.address().await;
         self.begin.set(Begin { exits: exits(), heap_bytes: heap::allocated_bytes() });
         let (ended, mut end) = channel::<()>(1);
@@ -279,6 +261,31 @@ impl Server {
         server.executor.sleep(Duration::from_millis(200)).await;
         server.report();
         server.site.volume().cache().end_reference_log();
+    }
+
+    /// Tells where the server listens, as soon as all cores do, and whenever there is another address.
+    fn tell(&self, listeners: &[(TcpListener, Option<Secure>)]) -> impl Future<Output = ()> + 'static {
+        let (net, counts, tasks) = (self.net.clone(), Arc::clone(&self.counts), self.executor.clone());
+        let ports: Vec<(u16, &str)> = listeners
+            .iter()
+            .map(|(listener, tls)| (listener.port(), if tls.is_some() { " with TLS" } else { "" }))
+            .collect();
+        async move {
+            while counts.listening.load(Ordering::Relaxed) < counts.cores.len() {
+                tasks.sleep(Duration::from_millis(1)).await;
+            }
+            let mut known = Vec::new();
+            loop {
+                let now = net.addresses_other_than(&known).await;
+                for address in now.iter().filter(|address| !known.contains(address)) {
+                    for (port, with) in &ports {
+                        let end = SocketAddr::new(IpAddr::from(address.address()), *port);
+                        println!("httpd: listening on {end}{with}");
+                    }
+                }
+                known = now;
+            }
+        }
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<Secure>, ended: Sender<()>) {
