@@ -1,5 +1,5 @@
-//! Bytes of each page-table structure, and work to count: run it twice under callgrind with different `turns`,
-//! and divide the difference by the turns and the pages.
+//! Bytes of each page-table structure, and work to count: run it twice under callgrind with different
+//! `turns`, and divide the difference by the turns and the pages.
 //!
 //! ```text
 //! cargo build --release -p libos-pager --example translations

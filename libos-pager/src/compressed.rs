@@ -10,9 +10,9 @@ use core::ops::Range;
 use hyperexo_abi::{FRAME_BYTES, Page};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 
-/// Memory between memory and the disk: pages that go out are compressed (LZ4) and stay on the heap, as long
-/// as all of them together have no more bytes than they may have. What does not fit, or gains too little, goes
-/// to the pager below; without one it stays in memory.
+/// Memory between memory and the disk: pages that go out are compressed (LZ4) and stay on the heap, as
+/// long as all of them together have no more bytes than they may have. What does not fit, or gains too
+/// little, goes to the pager below; without one it stays in memory.
 ///
 /// After F. Douglis, "The compression cache: using on-line compression to extend physical memory", USENIX
 /// Winter 1993.

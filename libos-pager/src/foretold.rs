@@ -186,7 +186,8 @@ mod tests {
         [12, 10, 12, 11].into_iter().for_each(|page| coming.will_use(page));
         assert_eq!(policy.victim(None), Some(1), "11 is used last");
         [12, 10, 12].into_iter().for_each(|page| coming.has_used(page));
-        // 11 is next; of 10 and 12 nothing more is known; 3 has been idle for three uses, so may come in three.
+        // 11 is next; of 10 and 12 nothing more is known; 3 has been idle for three uses, so may come in
+        // three.
         policy.accessed(Cached { slot: 2, block: 12 });
         assert_eq!(policy.victim(None), Some(0));
         policy.removed(Cached { slot: 0, block: 10 });

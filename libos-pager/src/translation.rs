@@ -1,9 +1,9 @@
 //! Where each page of an address space is: page-table structures to choose from. The processor's own tables
 //! are a cache of what stands here: they know the pages that are mapped now, and a fault asks.
 //!
-//! D. R. Engler, M. F. Kaashoek, J. O'Toole, "Exokernel", SOSP 1995, §7.2 swaps structures in the same way, an
-//! inverted one among them; M. Talluri, M. D. Hill, Y. A. Khalidi, "A new page table for 64-bit address
-//! spaces", SOSP 1995, compares such structures by bytes and lines touched.
+//! D. R. Engler, M. F. Kaashoek, J. O'Toole, "Exokernel", SOSP 1995, §7.2 swaps structures in the same
+//! way, an inverted one among them; M. Talluri, M. D. Hill, Y. A. Khalidi, "A new page table for 64-bit
+//! address spaces", SOSP 1995, compares such structures by bytes and lines touched.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

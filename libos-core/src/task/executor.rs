@@ -218,8 +218,9 @@ impl Executor {
         self.inner.turns.borrow().ready > 0 || !self.inner.ready.0.lock().numbers.is_empty()
     }
 
-    /// Has `waker` called once, when the next task is woken: for who runs the executor and is about to wait.
-    /// Returns `false` if a task waits for [`Executor::run_ready`] already. Then there is nothing to wait for.
+    /// Has `waker` called once, when the next task is woken: for who runs the executor and is about to
+    /// wait. Returns `false` if a task waits for [`Executor::run_ready`] already. Then there is nothing
+    /// to wait for.
     pub fn wake_before(&self, waker: &Waker) -> bool {
         let woken = &mut *self.inner.ready.0.lock();
         let idle = woken.numbers.is_empty() && self.inner.turns.borrow().ready == 0;

@@ -50,8 +50,8 @@ pub use crate::cpu::section::Section;
 pub use local::Local;
 pub use wait::{block_on, park, park_until, run, waker};
 
+use crate::cpu::lock::Deferred;
 use crate::cpu::{cores, section, upcall};
-use crate::lock::Deferred;
 use crate::memory::{self, MOST_STACK_BYTES, ThreadStack};
 use crate::schedule::{Periodic, Refusal, Scheduler, Terms};
 use alloc::borrow::ToOwned;

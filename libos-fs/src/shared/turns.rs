@@ -94,7 +94,7 @@ impl<D: BlockDevice, S: Sleep> BlockDevice for Turns<D, S> {
     }
 }
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::shared::Threads;

@@ -1,5 +1,6 @@
-//! The server on several cores, which share nothing but the devices: each has its own network stack, listener,
-//! tasks and file cache. The core with the network card passes frames on by the hash of their connection.
+//! The server on several cores, which share nothing but the devices: each has its own network stack,
+//! listener, tasks and file cache. The core with the network card passes frames on by the hash of their
+//! connection.
 
 use super::server::{Counts, Seat, Wishes, config, site};
 use alloc::boxed::Box;
