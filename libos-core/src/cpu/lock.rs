@@ -234,9 +234,7 @@ unsafe impl lock_api::RawRwLock for DeferredRawRw {
 
     fn try_lock_shared(&self) -> bool {
         section::open();
-        let guard = self.0.try_read();
-        let free = guard.is_some();
-        core::mem::forget(guard);
+        let free = lock_api::RawRwLock::try_lock_shared(&self.0);
         if !free {
             section::close();
         }
@@ -244,8 +242,8 @@ unsafe impl lock_api::RawRwLock for DeferredRawRw {
     }
 
     unsafe fn unlock_shared(&self) {
-        // SAFETY: the caller has it, by a guard that was forgotten.
-        unsafe { self.0.force_read_decrement() };
+        // SAFETY: the caller has it.
+        unsafe { lock_api::RawRwLock::unlock_shared(&self.0) };
         section::close();
     }
 
@@ -257,9 +255,7 @@ unsafe impl lock_api::RawRwLock for DeferredRawRw {
 
     fn try_lock_exclusive(&self) -> bool {
         section::open();
-        let guard = self.0.try_write();
-        let free = guard.is_some();
-        core::mem::forget(guard);
+        let free = lock_api::RawRwLock::try_lock_exclusive(&self.0);
         if !free {
             section::close();
         }
@@ -268,7 +264,7 @@ unsafe impl lock_api::RawRwLock for DeferredRawRw {
 
     unsafe fn unlock_exclusive(&self) {
         // SAFETY: as above.
-        unsafe { self.0.force_write_unlock() };
+        unsafe { lock_api::RawRwLock::unlock_exclusive(&self.0) };
         section::close();
     }
 }
@@ -314,5 +310,18 @@ mod tests {
             }
         });
         assert_eq!(shared.1.into_inner(), 2 * TURNS);
+    }
+
+    /// Who reads may look at the word while who writes lets go.
+    #[test]
+    fn readers_who_try_disturb_no_writer() {
+        let value = DeferredRw::<u64>::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..20_000).for_each(|_| *value.write() += 1));
+                scope.spawn(|| (0..20_000).for_each(|_| assert!(*value.read() <= 40_000)));
+            }
+        });
+        assert_eq!(*value.read(), 40_000);
     }
 }
