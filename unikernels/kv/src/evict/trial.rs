@@ -75,6 +75,6 @@ mod tests {
         assert_eq!(trial.misses(), 4 * Trial::MISS, "it had left");
         assert!(trial.removed(1) && !trial.removed(1));
         trial.used(4, 1, 100, 20);
-        assert_eq!(trial.bytes, 0, "nothing that has room");
+        assert_eq!(trial.bytes, 10, "what is too large has left, and nothing else");
     }
 }

@@ -288,7 +288,8 @@ mod tests {
         // A hundred keys in turn, and after a while a hundred others, and so on.
         let moving = (0..200_000_u64).map(|use_of| (use_of / 4000 * 100 + use_of * 7 % 100, false));
         let found = misses(moving, 100);
-        assert!((5_000..9_000).contains(&found), "{found}");
+        // 5,000 keys are new. It takes each hundred some uses more to be worth as much as those before.
+        assert!((5_000..11_000).contains(&found), "{found}");
     }
 
     #[test]
