@@ -10,12 +10,12 @@ pub struct Id(pub u32);
 /// What somebody is to get. Each scheduler looks at what it understands and ignores the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Share of the processor, in proportion to the weights of the others: [`Stride`], [`Lottery`]. 0 counts
-    /// as 1.
+    /// Share of the processor, in proportion to the weights of the others: [`Stride`](super::Stride),
+    /// [`Lottery`](super::Lottery). 0 counts as 1.
     pub weight: u32,
-    /// A higher one goes first: [`Priorities`].
+    /// A higher one goes first: [`Priorities`](super::Priorities).
     pub priority: u8,
-    /// What is needed by when: [`EarliestDeadline`].
+    /// What is needed by when: [`EarliestDeadline`](super::EarliestDeadline).
     pub periodic: Option<Periodic>,
 }
 

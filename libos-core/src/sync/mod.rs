@@ -13,7 +13,7 @@
 //!
 //! # How they are built
 //!
-//! The state of each is plain data with a list of wakers ([`waiters`]) behind a lock that is held for some
+//! The state of each is plain data with a list of wakers (`waiters`) behind a lock that is held for some
 //! instructions (`base::Short`). The tests compile the same files a second time over the locks of `shuttle`,
 //! which tries the orders in which threads can run.
 #![forbid(unsafe_code)]

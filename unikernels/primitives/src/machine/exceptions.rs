@@ -8,7 +8,7 @@ use libos_core::window::Window;
 
 /// An address in the guard below the image: nothing is ever mapped there.
 const NOWHERE: u64 = 8;
-/// Bytes of the instructions in [`load_nowhere`] and [`store`].
+/// Bytes of the instructions in [`load_nowhere`] and [`store_passed`].
 const MOVE_BYTES: u64 = 3;
 /// Bytes of `ud2` and of `div ecx`.
 const SHORT_BYTES: u64 = 2;
