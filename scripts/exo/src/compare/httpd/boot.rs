@@ -160,7 +160,11 @@ impl Comparison<'_> {
         let (machine, platform) = match setting.build {
             Build::Linux => {
                 arguments.disk = None;
-                let guest = guest(checkout, Server::Nginx { site: &self.folder }, &TapNetwork::machine())?;
+                let guest = guest(
+                    checkout,
+                    Server::Nginx { site: &self.scratch.path().join(super::SITE) },
+                    &TapNetwork::machine(),
+                )?;
                 (guest.machine(checkout, &arguments)?, "qemu-linux")
             }
             _ if args.direct => {

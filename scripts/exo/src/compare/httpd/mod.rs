@@ -29,8 +29,9 @@ use boot::Measured;
 use hyperexo_abi::BLOCK_BYTES;
 use limits::{Found, Limits};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tempfile::TempDir;
 use traffic::{Request, Site, Workload};
 
 /// Name of the application.
@@ -97,8 +98,8 @@ struct Comparison<'a> {
     built: Built,
     machine: MachineArgs,
     site: Site,
-    /// The site as a directory.
-    folder: PathBuf,
+    /// The site as a directory, and as a disk beside it. Removed at the end.
+    scratch: TempDir,
     workloads: Vec<Workload>,
     builds: Vec<Build>,
     /// Blocks that a server may have.
@@ -178,7 +179,10 @@ impl<'a> Comparison<'a> {
         let checkout = Checkout::find()?;
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
         let built = images(&checkout, &[Source::Member(APP.into())], freshness)?;
-        let (folder, image) = laid_out(&checkout, &site)?;
+        // Of this comparison alone: another one may run at the same time.
+        let place = checkout.artefacts(APP)?;
+        let scratch = TempDir::new_in(&place).map_err(Error::io("make a directory in", &place))?;
+        let (folder, image) = laid_out(scratch.path(), &site)?;
         if args.peer == Some(PeerSystem::Linux) {
             // What it needs is fetched here: the namespace has no way out.
             guest(&checkout, Server::Nginx { site: &folder }, &TapNetwork::machine())?.initrd(&checkout)?;
@@ -186,7 +190,7 @@ impl<'a> Comparison<'a> {
         }
         let net = TapNetwork::net().parse().map_err(Error::Measurement)?;
         let machine = MachineArgs { net, disk: Some(image), ..args.machine.clone() };
-        Ok(Comparison { args, checkout, built, machine, site, folder, workloads, builds, caches })
+        Ok(Comparison { args, checkout, built, machine, site, scratch, workloads, builds, caches })
     }
 
     /// All boots.
@@ -261,12 +265,14 @@ fn blocks(word: &str, site_blocks: u64) -> Result<u64> {
     }
 }
 
+/// Name of the directory of the site.
+const SITE: &str = "site";
+
 /// Writes the site into a directory, and that onto a disk.
-fn laid_out(checkout: &Checkout, site: &Site) -> Result<(PathBuf, PathBuf)> {
+fn laid_out(place: &Path, site: &Site) -> Result<(PathBuf, PathBuf)> {
     /// Room for the files' blocks and for what describes them.
     const BYTES: u64 = 40 << 20;
-    let place = checkout.artefacts(APP)?;
-    let (folder, image) = (place.join("site"), place.join("site.img"));
+    let (folder, image) = (place.join(SITE), place.join("site.img"));
     for page in &site.pages {
         let path = folder.join(&page.path);
         let parent = path.parent().unwrap_or(&folder);
