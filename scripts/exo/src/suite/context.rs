@@ -214,8 +214,12 @@ impl Context {
             (self.exo_watched(&all, &printed), acting.join())
         });
         let acted = acted.map_err(|_| "the thread with the control socket has panicked")?;
-        acted.map_err(|error| error.to_string())?;
-        said
+        match (acted, said) {
+            // Why nobody could act, the machine knows best.
+            (Err(error), Ok(said)) => Err(said.complaint(&error.to_string())),
+            (Err(error), Err(_)) => Err(error.to_string()),
+            (Ok(()), said) => said,
+        }
     }
 
     /// [`Context::run`], and sends these signals to the tool, one after the other, as soon as it has printed

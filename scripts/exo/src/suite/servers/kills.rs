@@ -78,9 +78,9 @@ fn boot(
         context.run_with_control(&arguments, |control, printed| {
             printed.wait_for("kv: listening on")?;
             let asked = look(written).and_then(|()| match kill_after {
-                Some(after) => {
+                Some(after) => rewrite().and_then(|()| {
                     write_until(written, after, || control.kill().map_err(|error| error.to_string()))
-                }
+                }),
                 None => control.press_power_button().map_err(|error| error.to_string()),
             });
             asked.map_err(Error::Measurement)
@@ -122,6 +122,17 @@ fn look(written: &mut [Written; CLIENTS]) -> Verdict {
         *known = Written { sent: first, acknowledged: second };
     }
     Ok(())
+}
+
+/// Has the log written anew while clients write. So it stays small over many kills, some of which come in the
+/// middle of that.
+fn rewrite() -> Verdict {
+    let failed = |error: std::io::Error| format!("having the log written anew: {error}");
+    let mut stream = connect(server()).map_err(failed)?;
+    stream.write_all(b"BGREWRITEAOF\r\n").map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).map_err(failed)?;
+    holds(line.starts_with('+'), || format!("having the log written anew: {line}"))
 }
 
 /// The strings of an array of three.
