@@ -32,6 +32,27 @@ pub fn check_direct(machine: &MachineArgs, peer: Option<PeerSystem>) -> Result<(
     Ok(())
 }
 
+/// Refuses the first of these options of other applications that is given, by saying what to do instead.
+pub fn check_options(app: &str, options: &[(bool, &str, &str)]) -> Result<()> {
+    match options.iter().find(|(given, ..)| *given) {
+        Some((_, what, fix)) => {
+            Err(Error::Argument { what: format!("{what} is not for exo compare {app}"), fix: (*fix).into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a list that names something twice.
+pub fn check_once(what: &str, list: &[String]) -> Result<()> {
+    match list.iter().enumerate().find(|(at, name)| list[..*at].contains(name)) {
+        Some((_, name)) => {
+            let fix = "name each once; --runs N repeats".to_owned();
+            Err(Error::Argument { what: format!("{what} {name} is named twice"), fix })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Why an application can't be asked for less.
 pub fn not_quick(app: &str) -> Error {
     Error::Argument {

@@ -255,11 +255,7 @@ impl<'a> Comparison<'a> {
             ("size of the cache", &caches),
             ("read-ahead", &args.read_ahead),
         ] {
-            let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
-            if let Some((_, name)) = twice {
-                let fix = "name each once; --runs N repeats".to_owned();
-                return Err(Error::Argument { what: format!("{what} {name} is named twice"), fix });
-            }
+            arguments::check_once(what, list)?;
         }
         if source == Source::Member("filecache".into()) {
             check_names(&args.workloads, &policies, &args.read_ahead)?;

@@ -170,11 +170,7 @@ impl<'a> Comparison<'a> {
         let words = if args.cache.is_empty() { vec![CACHE.to_owned()] } else { args.cache.clone() };
         let caches = words.iter().map(|word| blocks(word, site.blocks())).collect::<Result<Vec<_>>>()?;
         for (what, list) in [("workload", &args.workloads), ("policy", &args.policies), ("size", &words)] {
-            let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
-            if let Some((_, name)) = twice {
-                let fix = "name each once; --runs N repeats".to_owned();
-                return Err(wrong(format!("{what} {name} is named twice"), fix));
-            }
+            super::arguments::check_once(what, list)?;
         }
         let checkout = Checkout::find()?;
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
@@ -295,16 +291,16 @@ fn refuse(args: &CompareArgs) -> Result<()> {
         (args.machine.cores > 1, "--cores", "the server runs on one core"),
         (args.machine.icount.is_some(), "--icount", "instructions are always counted, in boots of their own"),
     ];
-    match given.into_iter().find(|(given, ..)| *given) {
-        Some((_, what, fix)) => {
-            Err(Error::Argument { what: format!("{what} is not for exo compare httpd"), fix: fix.into() })
-        }
-        None if args.direct => super::arguments::check_direct(&args.machine, args.peer),
-        None if args.machine.accelerator()?.0 == Accel::Bochs => Err(Error::Argument {
+    super::arguments::check_options(APP, &given)?;
+    if args.direct {
+        return super::arguments::check_direct(&args.machine, args.peer);
+    }
+    match args.machine.accelerator()?.0 {
+        Accel::Bochs => Err(Error::Argument {
             what: "the client asks over a tap, which Bochs has not".into(),
             fix: "--on qemu".into(),
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -167,13 +167,8 @@ fn refuse(args: &CompareArgs) -> Result<()> {
         (args.machine.disk.is_some(), "--disk", "leave it out: the store keeps all in memory"),
         (args.machine.cores > 1, "--cores", "the store runs on one core"),
     ];
-    match given.into_iter().find(|(given, ..)| *given) {
-        Some((_, what, fix)) => {
-            Err(Error::Argument { what: format!("{what} is not for exo compare kv"), fix: fix.into() })
-        }
-        None if args.direct => super::arguments::check_direct(&args.machine, args.peer),
-        None => Ok(()),
-    }
+    super::arguments::check_options(APP, &given)?;
+    if args.direct { super::arguments::check_direct(&args.machine, args.peer) } else { Ok(()) }
 }
 
 /// Results that make the comparison worthless are errors.

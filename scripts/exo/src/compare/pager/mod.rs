@@ -106,11 +106,7 @@ impl<'a> Comparison<'a> {
                 .map_err(|why| wrong(format!("memory {memory:?}"), why))?;
         }
         for (what, list) in [("program", &args.workloads), ("policy", &policies), ("size", &memories)] {
-            let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(name));
-            if let Some((_, name)) = twice {
-                let fix = "name each once; --runs N repeats".to_owned();
-                return Err(wrong(format!("{what} {name} is named twice"), fix));
-            }
+            super::arguments::check_once(what, list)?;
         }
         let checkout = Checkout::find()?;
         let freshness = if args.no_build { Freshness::AsIs } else { Freshness::Build };
@@ -177,13 +173,8 @@ fn refuse(args: &CompareArgs) -> Result<()> {
         (args.machine.disk.is_some(), "--disk", "leave it out: pages go to a blank disk that exo makes"),
         (args.machine.cores > 1, "--cores", "the programs run on one core"),
     ];
-    match given.into_iter().find(|(given, ..)| *given) {
-        Some((_, what, fix)) => {
-            Err(Error::Argument { what: format!("{what} is not for exo compare pager"), fix: fix.into() })
-        }
-        None if args.direct => super::arguments::check_direct(&args.machine, args.peer),
-        None => Ok(()),
-    }
+    super::arguments::check_options(APP, &given)?;
+    if args.direct { super::arguments::check_direct(&args.machine, args.peer) } else { Ok(()) }
 }
 
 /// A disk with nothing on it, large enough for all pages of any of the programs.
